@@ -1,0 +1,226 @@
+"""Table schemas with checked, atomic reading and writing: the only Parquet and artefact I/O of the project.
+
+Every Parquet file carries its schema's name and version; `read` refuses any other. Everything is written under a temporary name,
+flushed to disk and renamed, so that a file that exists is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_I32, _I64, _F64, _STR, _BOOL = pa.int32(), pa.int64(), pa.float64(), pa.string(), pa.bool_()
+
+# name -> (version, columns). A column's order is the order on disk.
+TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
+    # One row per task of a benchmark.
+    "tasks": (1, {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR}),
+    # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to and including the update.
+    "train": (
+        1,
+        {
+            "step": _I32,
+            "agent": _I32,
+            "active": _BOOL,
+            "reward": _F64,
+            "credit": _F64,
+            "advantage_sd": _F64,
+            "role_information": _F64,
+            "loss": _F64,
+            "grad_norm": _F64,
+            "clip_fraction": _F64,
+            "entropy": _F64,
+            "logprob_gap": _F64,
+            "message_tokens": _F64,
+            "truncated": _F64,
+            "leakage": _F64,
+            "generated_tokens": _I64,
+            "evaluator_calls": _I64,
+        },
+    ),
+    # One row per message of the updates that are kept. `removed` is the agent left out (-1: factual).
+    "credit": (
+        1,
+        {
+            "step": _I32,
+            "task_id": _STR,
+            "message": _I32,
+            "parent": _I32,
+            "turn": _I32,
+            "agent": _I32,
+            "removed": _I32,
+            "reward": _F64,
+            "credit": _F64,
+            "advantage": _F64,
+            "answer": _STR,
+            "text": _STR,
+        },
+    ),
+    # Counted, never computed. One row per (update, agent, purpose); seconds are in `seconds`, since they can never repeat.
+    "ledger": (
+        1,
+        {
+            "step": _I32,
+            "agent": _I32,
+            "purpose": _STR,
+            "prompt_tokens": _I64,
+            "generated_tokens": _I64,
+            "trained_tokens": _I64,
+            "evaluator_calls": _I64,
+        },
+    ),
+    # Wall seconds of one update by part (rollout, verify, credit, update, save).
+    "seconds": (1, {"step": _I32, "part": _STR, "seconds": _F64}),
+    # One row per message of the evaluation. `intervention`: factual, solo, blank, shuffle, untrained.
+    "rollouts": (
+        1,
+        {
+            "benchmark": _STR,
+            "task_id": _STR,
+            "sample": _I32,
+            "intervention": _STR,
+            "turn": _I32,
+            "agent": _I32,
+            "prompt": _STR,
+            "completion": _STR,
+            "n_prompt_tokens": _I32,
+            "n_completion_tokens": _I32,
+            "finish_reason": _STR,
+        },
+    ),
+    # One row per (benchmark, task, sample, intervention): the team's answer and its verdict.
+    "scores": (
+        1,
+        {
+            "benchmark": _STR,
+            "task_id": _STR,
+            "sample": _I32,
+            "intervention": _STR,
+            "answer": _STR,
+            "truth": _STR,
+            "accuracy": _F64,
+            "leakage": _F64,
+            "n_tokens": _I32,
+        },
+    ),
+}
+
+
+def sha256(path: str | Path) -> str:
+    """Hex sha256 of a file, or of a folder (its sorted relative names and their hashes)."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for item in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{item.relative_to(path).as_posix()}\0{sha256(item)}\n".encode())
+        return digest.hexdigest()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes `data` under a temporary name beside `path`, flushes it to disk and renames it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`write_bytes` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Readable JSON with sorted keys; a value that is not finite raises ValueError, since JSON has no word for it."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads JSON; a file that is missing or cut off raises ValueError with its name and a remedy."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path}).") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again.") from None
+
+
+def _arrow_schema(name: str) -> pa.Schema:
+    version, columns = TABLES[name]
+    return pa.schema([pa.field(c, t, nullable=False) for c, t in columns.items()], {"ccpo.schema": f"{name}/{version}"})
+
+
+def to_table(name: str, columns: Mapping[str, Any]) -> pa.Table:
+    """Columns (sequences of equal length) as a checked table.
+
+    Raises:
+        ValueError: a column is missing, unknown, of another length, holds a null, or (except where stated) NaN or infinity.
+    """
+    schema = _arrow_schema(name)
+    if set(columns) != set(schema.names):
+        missing, unknown = set(schema.names) - set(columns), set(columns) - set(schema.names)
+        raise ValueError(f"table {name}: missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
+    table = pa.table({c: pa.array(columns[c], schema.field(c).type) for c in schema.names}, schema=schema)
+    for column in schema.names:
+        array = table.column(column)
+        if array.null_count:
+            raise ValueError(f"table {name}, column {column}: {array.null_count} nulls; every value must be given")
+        if pa.types.is_floating(array.type):
+            values = array.to_numpy()
+            bad = np.flatnonzero(~np.isfinite(values))
+            if bad.size:
+                raise ValueError(f"table {name}, column {column}, row {bad[0]}: {values[bad[0]]} is not finite")
+    return table
+
+
+def rows_to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a checked table; see `to_table`."""
+    rows = list(rows)
+    return to_table(name, {c: [row[c] for row in rows] for c in TABLES[name][1]})
+
+
+def write_table(path: str | Path, table: pa.Table) -> None:
+    """Writes a table made by `to_table`, atomically; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: str | Path, name: str, columns: list[str] | None = None) -> pa.Table:
+    """Reads a table and checks that it is `name` at the version this code knows.
+
+    Raises:
+        ValueError: the file is missing, not Parquet, or of another schema or version.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path}).")
+    want = f"{name}/{TABLES[name][0]}"
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a whole Parquet file ({error}). Remedy: delete it and run snakemake again.") from None
+    have = metadata.get(b"ccpo.schema", b"no ccpo schema").decode()
+    if have != want:
+        raise ValueError(f"{path} holds {have}, this code reads {want}. Remedy: delete it and let snakemake make it anew.")
+    return pq.read_table(path, columns=columns)

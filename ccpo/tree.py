@@ -1,0 +1,134 @@
+"""The tree of messages of one update, and the plan that asks for one: frozen arrays, no behaviour beyond checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A counterfactual: `agent` is left out, `n` episodes a task are drawn from the others."""
+
+    agent: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method needs generated for each task, known before anything runs.
+
+    `fanout[t]`: how many messages turn t draws below each message of turn t-1 ([8, 1]: flat episodes, [2, 4]: a tree).
+    """
+
+    fanout: tuple[int, ...]
+    removals: tuple[Removal, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.fanout or any(n < 1 for n in self.fanout):
+            raise ValueError(f"plan: fan-out {list(self.fanout)} needs one number >= 1 for each turn")
+
+    @property
+    def episodes(self) -> int:
+        """Factual episodes (leaves) of one task."""
+        return int(np.prod(self.fanout))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Arrays over the M messages of one update; a parent always precedes its children.
+
+    task      int   [M] index of the task
+    parent    int   [M] index of the previous message of the episode, -1 at a root
+    turn      int   [M] turn of the team in which it was written
+    agent     int   [M] who wrote it
+    removed   int   [M] agent left out of this episode, -1 in factual episodes
+    reward    float [M] verifier's outcome in [0, 1]; an inner message has the mean of its leaves
+    n_leaves  int   [M] leaves below it (1 for a leaf)
+    answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1, 2, ... = distinct other
+                        answers, -1 = no answer
+    value     float [M] critic's estimate, NaN where there is none
+    rating    float [M, A] shares given by raters, NaN where there are none
+    """
+
+    task: np.ndarray
+    parent: np.ndarray
+    turn: np.ndarray
+    agent: np.ndarray
+    removed: np.ndarray
+    reward: np.ndarray
+    n_leaves: np.ndarray
+    answer: np.ndarray
+    value: np.ndarray
+    rating: np.ndarray
+
+    def __post_init__(self) -> None:
+        size = len(self.task)
+        for name in self.__dataclass_fields__:
+            if len(getattr(self, name)) != size:
+                raise ValueError(f"tree: {name} has {len(getattr(self, name))} entries, task has {size}")
+        if size and not (self.parent < np.arange(size)).all():
+            raise ValueError("tree: a message stands before its parent")
+        bad = np.flatnonzero(~np.isfinite(self.reward) | (self.reward < 0) | (self.reward > 1))
+        if bad.size:
+            raise ValueError(
+                f"tree: message {bad[0]} (task {self.task[bad[0]]}) has reward {self.reward[bad[0]]}; the verifier's outcome "
+                "must be a finite number in [0, 1]. Remedy: mend the verifier or the team rule that gave it."
+            )
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    @property
+    def factual(self) -> np.ndarray:
+        """bool [M]: True for messages of factual episodes."""
+        return self.removed == -1
+
+    @property
+    def leaf(self) -> np.ndarray:
+        """bool [M]: True for the last message of an episode."""
+        mask = np.ones(len(self), bool)
+        mask[self.parent[self.parent >= 0]] = False
+        return mask
+
+    def path(self, message: int) -> list[int]:
+        """Messages from the root to `message`, in order."""
+        out = [message]
+        while self.parent[out[-1]] >= 0:
+            out.append(int(self.parent[out[-1]]))
+        return out[::-1]
+
+
+def make_tree(
+    *,
+    task: np.ndarray,
+    parent: np.ndarray,
+    turn: np.ndarray,
+    agent: np.ndarray,
+    removed: np.ndarray,
+    leaf_reward: np.ndarray,
+    answer: np.ndarray,
+) -> Tree:
+    """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves only)."""
+    size = len(task)
+    total, leaves = np.zeros(size), np.zeros(size, int)
+    inner = np.zeros(size, bool)
+    inner[parent[parent >= 0]] = True
+    total[~inner], leaves[~inner] = leaf_reward[~inner], 1
+    for message in range(size - 1, -1, -1):
+        if parent[message] >= 0:
+            total[parent[message]] += total[message]
+            leaves[parent[message]] += leaves[message]
+    return Tree(
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        reward=total / np.maximum(leaves, 1),
+        n_leaves=leaves,
+        answer=answer,
+        value=np.full(size, np.nan),
+        rating=np.full((size, int(agent.max(initial=-1)) + 1), np.nan),
+    )
