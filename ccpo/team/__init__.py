@@ -1,0 +1,118 @@
+"""Teams (topologies): one file each, found by its name. This file holds only the contract.
+
+A team file has VERSION and `team(**params) -> Team`; its keyword-only parameters are the config schema. A turn may read only
+earlier turns, so every team is acyclic by construction.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Role:
+    """What an agent is told. `user` may name {question} and {read} (the messages it reads, joined by blank lines).
+
+    `demo` is the field of a benchmark's Demo that shows how this role answers; `answers` says whether its message holds an answer.
+    """
+
+    system: str
+    user: str
+    demo: Literal["plan", "conclusion", "solution"]
+    answers: bool
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message: who writes it, in which role, reading which earlier turns, and the role taken when all of those are left out."""
+
+    agent: int
+    role: str
+    reads: tuple[int, ...] = ()
+    alone: str | None = None
+
+
+@dataclass(frozen=True)
+class Team:
+    """Who speaks in which turn, who reads whom, and how the answer is formed: the `last` message, or a `vote`.
+
+    tie: what an undecided vote is worth: nothing (`wrong`), the mean over the tied answers (`uniform`), or the tied answer that
+    was voted for `first`.
+    """
+
+    turns: tuple[Turn, ...]
+    roles: dict[str, Role]
+    answer: Literal["last", "vote"] = "last"
+    tie: Literal["wrong", "uniform", "first"] = "wrong"
+
+    def __post_init__(self) -> None:
+        for index, turn in enumerate(self.turns):
+            if any(read >= index or read < 0 for read in turn.reads):
+                raise ValueError(f"team: turn {index} reads {turn.reads}; a turn may read earlier turns only")
+            for role in (turn.role, turn.alone):
+                if role is not None and role not in self.roles:
+                    raise ValueError(f"team: turn {index} names role '{role}', known are {sorted(self.roles)}")
+
+    @property
+    def agents(self) -> int:
+        """Number of agents."""
+        return max(turn.agent for turn in self.turns) + 1
+
+    def without(self, agent: int) -> tuple[int, ...]:
+        """Turns that remain when `agent` is left out (-1: nobody)."""
+        return tuple(i for i, turn in enumerate(self.turns) if turn.agent != agent)
+
+    def role(self, turn: int, present: Sequence[int]) -> Role:
+        """The role of a turn, given the turns that are present."""
+        it = self.turns[turn]
+        alone = it.alone is not None and it.reads and not any(read in present for read in it.reads)
+        return self.roles[it.alone if alone and it.alone else it.role]
+
+
+SOLO = Role(
+    system="Solve the problem step by step. End with the final answer in \\boxed{}.",
+    user="Problem: {question}",
+    demo="solution",
+    answers=True,
+)
+
+
+def guard(thought: str) -> str:
+    """A thought as its reader sees it: every boxed expression (nested braces included) is taken out.
+
+    The official guard strips a box only at the very end of the text and without nested braces, so that most leaks pass; the
+    conflict of a role told not to answer by a prompt that asks for a box does not arise here, since questions carry no such suffix.
+    """
+    out, start = [], 0
+    for match in re.finditer(r"\\boxed\s*\{", thought):
+        if match.start() < start:
+            continue
+        depth, end = 1, match.end()
+        while end < len(thought) and depth:
+            depth += {"{": 1, "}": -1}.get(thought[end], 0)
+            end += 1
+        out.append(thought[start : match.start()])
+        start = end
+    return "".join([*out, thought[start:]]).strip()
+
+
+def chat(role: Role, question: str, read: Iterable[str]) -> list[dict[str, str]]:
+    """The chat messages that ask `role` for its message; `read` are the earlier messages it may see (guarded here)."""
+    text = role.user.replace("{question}", question).replace("{read}", "\n\n".join(guard(r) for r in read))
+    return [{"role": "system", "content": role.system}, {"role": "user", "content": text}]
+
+
+def names() -> list[str]:
+    """Names of all teams: the files of this folder."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+
+
+def load(name: str) -> ModuleType:
+    """The team file of this name; `names()` says which exist."""
+    return importlib.import_module(f"{__name__}.{name}")
