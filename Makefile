@@ -2,9 +2,46 @@
 # make test                          from a bare clone to a tested one
 # Both build .venv with the locked packages the first time and reuse it afterwards.
 EXPERIMENT ?= quickstart
-PYTHON ?= python3.11
-UV_VERSION := 0.13.8
+PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+UV_VERSION := 0.13.8
 BIN := .venv/bin
-# A folder of wheels that pip knows (PIP_FIND_LINKS) is shown to uv too; empty is harmless.
+# The environment comes first on PATH, so that what snakemake starts is what is locked.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# A folder of wheels that pip knows of is shown to uv too; empty is harmless.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: reproduce test lint lock clean
+
+reproduce: .venv/.ready
+	snakemake --cores $(CORES) --config experiments=[$(EXPERIMENT)]
+	@echo "report: results/experiments/$(EXPERIMENT)/report.html"
+
+test: .venv/.ready
+	pytest -n 2 -q
+
+lint: .venv/.ready
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+	snakemake --lint
+
+# Rebuilt when the lock or the project's dependencies change.
+.venv/.ready: envs/main.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ccpo needs Python 3.11 or newer (make PYTHON=...)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv==$(UV_VERSION)
+	$(BIN)/uv pip install -q --python .venv torch==2.13.0
+	$(BIN)/uv pip install -q --python .venv --require-hashes --no-deps -r envs/main.lock
+	$(BIN)/uv pip install -q --python .venv --no-deps -e .
+	touch $@
+
+# Resolves pyproject.toml anew. torch stays out: its build (CPU, CUDA) is the machine's choice.
+lock:
+	$(BIN)/uv pip compile -q pyproject.toml --group dev $(if $(UV_FIND_LINKS),--find-links "$(UV_FIND_LINKS)") \
+	  --generate-hashes --no-emit-package torch --no-header --no-annotate -o envs/main.lock
+
+clean:
+	rm -rf .venv results scratch logs .snakemake

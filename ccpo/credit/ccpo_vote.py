@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ccpo.credit import sibling_groups
-from ccpo.team import Team
+from ccpo.team import Team, vote_outcome
 from ccpo.tree import Removal, Tree
 
 VERSION = 1
@@ -29,26 +29,6 @@ def check(team: Team) -> None:
 def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
     """None: the votes of an episode are known."""
     return ()
-
-
-def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
-    """Expected outcome [E] of a plurality vote over answer classes [E, K] (0 = correct, -1 = abstains).
-
-    tie: `wrong` pays nothing for a tie, `uniform` the share of the correct answer among the tied, `first` what the earliest tied voter
-    said. Nobody votes: 0.
-    """
-    counts = ((answers[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)).sum(2)
-    counts = np.where(answers >= 0, counts, 0)
-    best = counts.max(1, keepdims=True)
-    tied = (counts == best) & (counts > 0)
-    n_tied = (tied / np.maximum(counts, 1)).sum(1)  # distinct answers among the winners
-    correct = (tied & (answers == 0)).any(1).astype(float)
-    if tie == "uniform":
-        return correct / np.maximum(np.round(n_tied), 1)
-    if tie == "first":
-        first = answers[np.arange(len(answers)), tied.argmax(1)]
-        return ((first == 0) & tied.any(1)).astype(float)
-    return correct * (np.round(n_tied) == 1)
 
 
 def credit(

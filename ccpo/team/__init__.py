@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Role:
@@ -106,6 +108,26 @@ def chat(role: Role, question: str, read: Iterable[str]) -> list[dict[str, str]]
     """The chat messages that ask `role` for its message; `read` are the earlier messages it may see (guarded here)."""
     text = role.user.replace("{question}", question).replace("{read}", "\n\n".join(guard(r) for r in read))
     return [{"role": "system", "content": role.system}, {"role": "user", "content": text}]
+
+
+def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
+    """Expected outcome [E] of a plurality vote over answer classes [E, K] (0 = correct, -1 = abstains).
+
+    tie: `wrong` pays nothing for a tie, `uniform` the share of the correct answer among the tied, `first` what the earliest tied voter
+    said. Nobody votes: 0.
+    """
+    counts = ((answers[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)).sum(2)
+    counts = np.where(answers >= 0, counts, 0)
+    best = counts.max(1, keepdims=True)
+    tied = (counts == best) & (counts > 0)
+    n_tied = (tied / np.maximum(counts, 1)).sum(1)  # distinct answers among the winners
+    correct = (tied & (answers == 0)).any(1).astype(float)
+    if tie == "uniform":
+        return correct / np.maximum(np.round(n_tied), 1)
+    if tie == "first":
+        first = answers[np.arange(len(answers)), tied.argmax(1)]
+        return ((first == 0) & tied.any(1)).astype(float)
+    return correct * (np.round(n_tied) == 1)
 
 
 def names() -> list[str]:

@@ -1,0 +1,210 @@
+"""python -m ccpo VERB: what the workflow's rules call, and what people call to look around. Modules are imported by the verb."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+
+def _data(a: argparse.Namespace) -> None:
+    from ccpo.study import data
+
+    data.data(a.names)
+
+
+def _tasks(a: argparse.Namespace) -> None:
+    from ccpo.config import Choice
+    from ccpo.study import data
+
+    data.tasks(Choice.model_validate_json(a.choice), a.out)
+
+
+def _model(a: argparse.Namespace) -> None:
+    from ccpo.config import Model
+    from ccpo.learn import model
+
+    model.prepare(Model.model_validate_json(a.model), a.out)
+
+
+def _train(a: argparse.Namespace) -> None:
+    from ccpo.learn.train import train
+
+    train(config=a.config, tasks=a.tasks, model=a.model, scratch=a.scratch, out=a.out)
+
+
+def _rollout(a: argparse.Namespace) -> None:
+    from ccpo.study.evaluate import rollout
+
+    rollout(config=a.config, tasks=a.tasks, model=a.model, untrained=a.untrained, out=a.out)
+
+
+def _score(a: argparse.Namespace) -> None:
+    from ccpo.study.evaluate import score
+
+    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out)
+
+
+def _analyse(a: argparse.Namespace) -> None:
+    from ccpo.study.analyse import analyse
+
+    analyse(experiment=a.experiment, runs=a.runs, stats=a.out)
+
+
+def _figure(a: argparse.Namespace) -> None:
+    from ccpo.publish import figures, lineage
+
+    figures.draw(a.name, a.stats, a.svg, a.csv)
+    for made in (a.svg, a.csv):
+        lineage.passport(made, [a.stats], " ".join(sys.argv[1:]))
+
+
+def _table(a: argparse.Namespace) -> None:
+    from ccpo.publish import lineage, tables
+
+    tables.write(a.stats, a.out)
+    lineage.passport(a.out, [a.stats], " ".join(sys.argv[1:]))
+
+
+def _report(a: argparse.Namespace) -> None:
+    from ccpo.publish import lineage, report
+
+    report.write(stats=a.stats, experiment=a.experiment, figures=a.figures, table=a.table, runs=a.runs, out=a.out)
+    lineage.passport(a.out, [a.stats, a.experiment, a.table, *a.figures], " ".join(sys.argv[1:]))
+
+
+def _track(a: argparse.Namespace) -> None:
+    from ccpo.publish import lineage
+
+    lineage.track(experiment=a.experiment, runs=a.runs, stats=a.stats, uri=a.uri, out=a.out)
+
+
+def _audit(a: argparse.Namespace) -> None:
+    from ccpo.publish import lineage
+
+    print("\n".join(lineage.audit(a.path)))
+
+
+def _verify(a: argparse.Namespace) -> None:
+    from ccpo.play import verifier
+
+    verdict = verifier.verify(a.text, a.truth, a.kind)
+    print(f"answer found: {verdict.answer!r}\ntruth: {a.truth!r} ({a.kind})\nverdict: {'correct' if verdict.correct else 'wrong'}")
+
+
+def _check(a: argparse.Namespace) -> None:
+    from ccpo.config import read_experiment
+
+    experiment = read_experiment(a.experiment)
+    for label, runs in experiment.runs.items():
+        first = next(iter(runs.values()))
+        plan = first.plan()
+        print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {sum(r.n for r in plan.removals)} removal episodes a task, {first.id}")
+
+
+def _hash(a: argparse.Namespace) -> None:
+    from ccpo.schema import sha256
+
+    print(sha256(a.path))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m ccpo", description="Credit assignment in teams of language models, audited.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, function: object, text: str, /, **arguments: dict[str, object]) -> None:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=function)
+        for key, options in arguments.items():
+            flag = key if options.pop("positional", False) else "--" + key
+            if flag.startswith("--") and "default" not in options:
+                options["required"] = True
+            sub.add_argument(flag, **options)  # type: ignore[arg-type]
+
+    def path(text: str, **more: object) -> dict[str, object]:
+        return {"type": Path, "help": text, **more}
+
+    many = {"nargs": "+"}
+    verb("check", _check, "validate an experiment and list its conditions", experiment={"positional": True, "help": "name in config/experiments"})
+    verb("data", _data, "fetch and verify raw benchmark files", names={"positional": True, "nargs": "*", "help": "benchmarks; none: all"})
+    verb("tasks", _tasks, "write a benchmark's task table", choice={"help": "benchmark as JSON"}, out=path("table to write"))
+    verb("model", _model, "prepare a model as a Hugging Face folder", model={"help": "model as JSON"}, out=path("folder to write"))
+    verb(
+        "train",
+        _train,
+        "train one run, going on from its newest checkpoint",
+        config=path("the run's config.json"),
+        tasks=path("task table"),
+        model=path("model folder to start from"),
+        scratch=path("folder for checkpoints"),
+        out=path("the run's folder"),
+    )
+    verb(
+        "rollout",
+        _rollout,
+        "play the final policies on the test tasks, with interventions",
+        config=path("the run's config.json"),
+        tasks=path("task tables, the benchmark trained on first", **many),
+        model=path("the run's model folder"),
+        untrained=path("model folder training began with"),
+        out=path("table to write"),
+    )
+    verb(
+        "score",
+        _score,
+        "grade rollouts",
+        config=path("the run's config.json"),
+        tasks=path("task tables", **many),
+        rollouts=path("table of rollouts"),
+        out=path("table to write"),
+    )
+    verb("analyse", _analyse, "statistics of an experiment", experiment=path("experiment.json"), runs=path("folder of runs"), out=path("stats.json"))
+    verb("figure", _figure, "draw one figure", name={"positional": True}, stats=path("stats.json"), svg=path("figure"), csv=path("plotted numbers"))
+    verb("table", _table, "write the main table", stats=path("stats.json"), out=path("CSV to write"))
+    verb(
+        "report",
+        _report,
+        "write the report page",
+        stats=path("stats.json"),
+        experiment=path("experiment.json"),
+        figures=path("figures (SVG)", **many),
+        table=path("main table (CSV)"),
+        runs=path("folder of runs"),
+        out=path("page to write"),
+    )
+    verb(
+        "track",
+        _track,
+        "import an experiment's runs into MLflow",
+        experiment=path("experiment.json"),
+        runs=path("folder of runs"),
+        stats=path("stats.json"),
+        uri={"help": "MLflow tracking URI"},
+        out=path("JSON with the MLflow ids"),
+    )
+    verb("audit", _audit, "walk an artefact back to its inputs and check every hash", path=path("figure, table or report", positional=True))
+    verb("verify", _verify, "say what a message answers and whether it is right", text={"positional": True}, truth={"positional": True}, kind={"default": "number"})
+    verb("hash", _hash, "sha256 of a file or folder, as the pins use it", path=path("file or folder", positional=True))
+    return top
+
+
+def main() -> int:
+    """Runs a verb; bad input is one message on stderr and exit code 1."""
+    arguments = parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("ccpo").setLevel(logging.INFO)
+    try:
+        arguments.run(arguments)
+    except ValueError as error:
+        print(f"ccpo {arguments.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"ccpo {arguments.verb}: interrupted; run again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

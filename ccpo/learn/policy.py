@@ -1,0 +1,126 @@
+"""Policies: load, save, forward; and checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ccpo.schema import sha256
+
+KEPT = 2  # checkpoints of a run
+
+
+def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
+    """Model and tokenizer of a Hugging Face folder.
+
+    Raises:
+        ValueError: the folder is not there or holds no model that transformers can load.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model folder {folder} has no config.json. Remedy: run the rule that makes it (snakemake {folder}).")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run snakemake again.") from None
+    return model, tokenizer
+
+
+def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Writes a plain Hugging Face folder, whole or not at all."""
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Token ids that end a message."""
+    configured = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    return sorted(i for i in ids if i is not None)
+
+
+def completion_logprobs(
+    model: Any, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the entropy [S, T] (no gradient).
+
+    Rows are padded on the right, so causal attention needs no mask; logits are computed at the completions' positions only.
+    """
+    device = model.device
+    rows = [p + c for p, c in zip(prompts, completions, strict=True)]
+    width, tail = max(map(len, rows)), max(map(len, completions))
+    ids = torch.tensor([r + [0] * (width - len(r)) for r in rows], device=device)
+    lengths = torch.tensor([len(c) for c in completions], device=device)
+    starts = torch.tensor([len(p) for p in prompts], device=device)
+    mask = torch.arange(tail, device=device)[None] < lengths[:, None]
+    row, offset = mask.nonzero(as_tuple=True)
+    where = starts[row] + offset
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[row, where - 1]
+    logps = torch.log_softmax(model.get_output_embeddings()(hidden).float() / temperature, -1)
+    out = logps.new_zeros(mask.shape)
+    out[row, offset] = logps.gather(1, ids[row, where][:, None]).squeeze(1)
+    with torch.no_grad():
+        entropy = logps.new_zeros(mask.shape)
+        entropy[row, offset] = -(logps.exp() * logps).sum(-1)
+    return out, mask, entropy
+
+
+def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
+    """Saves objects (torch.save for anything but JSON-ready `state`) as scratch/step-N, verified, flushed, renamed; keeps the last two."""
+    final = scratch / f"step-{step:08d}"
+    temporary = scratch / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, value in files.items():
+        with open(temporary / name, "wb") as handle:
+            torch.save(value, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+    manifest = {name: sha256(temporary / name) for name in sorted(files)}
+    with open(temporary / "MANIFEST.json", "w") as text:
+        json.dump(manifest, text)
+        text.flush()
+        os.fsync(text.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    for old in sorted(scratch.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
+    """The newest checkpoint of a run, or None.
+
+    Raises:
+        ValueError: it is damaged; the message says which file, and how to go on from the one before.
+    """
+    found = sorted(scratch.glob("step-*"))
+    if not found:
+        return None
+    newest = found[-1]
+    try:
+        manifest = json.loads((newest / "MANIFEST.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"checkpoint {newest} has no readable manifest ({error}). Remedy: delete that folder to go on without it.") from None
+    for name, want in manifest.items():
+        have = sha256(newest / name) if (newest / name).is_file() else "missing"
+        if have != want:
+            before = f" to go on from {found[-2].name}" if len(found) > 1 else " to start anew"
+            raise ValueError(f"checkpoint {newest} is damaged: {name} has sha256 {have[:12]}, its manifest says {want[:12]}. Remedy: delete that folder{before}.")
+    return {name: torch.load(newest / name, weights_only=True) for name in manifest}

@@ -1,0 +1,370 @@
+"""The training loop, read from top to bottom: play, credit, advantage, update, record, save.
+
+Interrupted and resumed equals uninterrupted, bit for bit on a CPU: every random stream is named and derived from (seed, update), and
+a checkpoint holds weights, optimisers, tables and counts. SIGTERM and SIGUSR1 finish the update, save, and exit with code 75.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ccpo import benchmark, credit, schema
+from ccpo.benchmark import Task
+from ccpo.config import RunConfig, read_run
+from ccpo.learn import policy
+from ccpo.learn.advantage import ADVANTAGES, role_information
+from ccpo.learn.objective import OBJECTIVES, terms
+from ccpo.play.engine.hf import HF
+from ccpo.play.rollout import COUNTS, Ledger, Played, Speaker, leaks, play, stream
+from ccpo.publish import lineage
+from ccpo.team import Team
+
+log = logging.getLogger("ccpo")
+
+INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
+EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet
+GAP = {"float32": 2e-3, "bfloat16": 0.5}  # largest difference of the engine's and the trainer's log-probs of the same weights
+TABLES = ("train", "credit", "ledger", "seconds")
+
+
+def read_tasks(path: Path, split: str) -> list[Task]:
+    """Tasks of a split.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = schema.read_table(path, "tasks").to_pylist()
+    tasks = [Task(r["task_id"], r["question"], r["truth"], r["kind"]) for r in rows if r["split"] == split]
+    if not tasks:
+        raise ValueError(f"{path} holds no task of split {split}. Remedy: check the benchmark's source and parameters.")
+    return tasks
+
+
+class State:
+    """What a checkpoint holds: policies, their optimisers, the tables so far, and the counts."""
+
+    def __init__(self, run: RunConfig, folder: Path) -> None:
+        team = run.build_team()
+        n = team.agents if run.policy == "separate" else 1
+        loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
+        self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
+        self.optimisers = [
+            torch.optim.AdamW(m.parameters(), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True) for m in self.models
+        ]
+        self.step, self.generated, self.evaluated = 0, 0, 0
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+        demos = tuple(benchmark.load(run.benchmark.name).demos(run.shots, **run.benchmark.params)) if run.shots else ()
+        voices = [
+            Speaker(HF(m, policy.end_ids(m, t)), t, demos) for m, t in zip(self.models, self.tokenizers, strict=True)
+        ]
+        self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
+
+    def policy_of(self, agent: int) -> int:
+        """Index of the policy an agent acts with."""
+        return agent if len(self.models) > 1 else 0
+
+    def save(self, scratch: Path) -> None:
+        """Writes a checkpoint."""
+        counts = {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        policy.write_checkpoint(
+            scratch,
+            self.step,
+            {
+                "weights.pt": [m.state_dict() for m in self.models],
+                "optimisers.pt": [o.state_dict() for o in self.optimisers],
+                "tables.pt": self.rows,
+                "counts.pt": counts,
+            },
+        )
+
+    def resume(self, scratch: Path) -> bool:
+        """Goes on from the newest checkpoint, if there is one."""
+        saved = policy.read_checkpoint(scratch)
+        if saved is None:
+            return False
+        for model, optimiser, w, o in zip(self.models, self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
+            model.load_state_dict(w)
+            optimiser.load_state_dict(o)
+        self.rows = saved["tables.pt"]
+        self.step, self.generated, self.evaluated = (saved["counts.pt"][k] for k in ("step", "generated", "evaluated"))
+        return True
+
+
+def train(*, config: Path, tasks: Path, model: Path, scratch: Path, out: Path) -> None:
+    """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
+
+    Raises:
+        ValueError: bad input, before any update; or a canary stopped the run.
+        SystemExit: code 75 after a signal, when the state is saved.
+    """
+    run = read_run(config)
+    pool = read_tasks(tasks, "train")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if run.train.steps and len(pool) < run.train.tasks:
+        raise ValueError(f"{tasks} has {len(pool)} train tasks, an update needs train.tasks={run.train.tasks}")
+    state = State(run, model)
+    resumed = state.resume(scratch)
+    if resumed:
+        log.info("resumed at update %d", state.step)
+    team, stop = run.build_team(), _Stop()
+    with _progress(run) as tell:
+        while not _finished(run, state):
+            start = time.perf_counter()
+            ledger = update(run, team, pool, state)
+            if stop.asked or state.step % EVERY == 0 or _finished(run, state):
+                saving = time.perf_counter()
+                state.save(scratch)
+                ledger.timed("save", saving)
+            state.rows["seconds"] += [{"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()]
+            tell(state, time.perf_counter() - start)
+            if stop.asked and not _finished(run, state):
+                log.info("stopped by a signal after update %d; saved, run again to go on", state.step)
+                sys.exit(INTERRUPTED)
+    _finish(run, state, out, [config, tasks, model])
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _finished(run: RunConfig, state: State) -> bool:
+    spent = run.train.tokens is not None and state.generated >= run.train.tokens
+    return state.step >= run.train.steps or spent
+
+
+def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger:
+    """One update: plays a batch of tasks, assigns credit, improves the active policies, and records what happened."""
+    step, ledger = state.step, Ledger()
+    batch = _batch(run, pool, step)
+    played = play(
+        run.plan(),
+        team,
+        batch,
+        state.speakers,
+        temperature=run.sampling.temperature,
+        max_tokens=run.sampling.max_tokens,
+        seed=stream("rollout", run.seed, step),
+        ledger=ledger,
+    )
+    start = time.perf_counter()
+    tree, normalise = played.tree, ADVANTAGES[run.advantage.name]
+    value, group = credit.load(run.credit.name).credit(tree, **run.credit.params)
+    if not np.isfinite(value).all():
+        raise ValueError(f"update {step}: credit {run.credit.name} is not finite for message {int(np.flatnonzero(~np.isfinite(value))[0])}")
+    advantage = normalise(value, group)
+    shared = normalise(np.where(tree.factual, 2 * tree.reward - 1, 0.0), group)
+    ledger.timed("credit", start)
+    active = [(step // run.train.period + run.train.start) % team.agents] if len(state.models) > 1 else list(range(team.agents))
+    start = time.perf_counter()
+    learnt = {}
+    for index in sorted({state.policy_of(a) for a in active}):
+        chosen = np.flatnonzero((group >= 0) & np.isin([state.policy_of(int(a)) for a in tree.agent], index))
+        learnt[index] = improve(run, state, index, played, advantage, chosen, step)
+        for agent in np.unique(tree.agent[chosen]):
+            mine = chosen[tree.agent[chosen] == agent]
+            ledger.add(int(agent), "update", trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine))
+    ledger.timed("update", start)
+    state.step += 1
+    state.generated += ledger.total("generated_tokens")
+    state.evaluated += ledger.total("evaluator_calls")
+    _record(run, team, state, batch, played, value, group, advantage, shared, active, learnt, ledger)
+    return ledger
+
+
+def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
+    """The tasks of an update: epochs of the pool, each in its own order, paired across conditions by the seed."""
+    per_epoch = len(pool) // run.train.tasks
+    order = np.random.default_rng(stream("order", run.seed, step // per_epoch)).permutation(len(pool))
+    first = (step % per_epoch) * run.train.tasks
+    return [pool[i] for i in order[first : first + run.train.tasks]]
+
+
+def improve(
+    run: RunConfig, state: State, index: int, played: Played, advantage: np.ndarray, chosen: np.ndarray, step: int
+) -> dict[str, float]:
+    """Optimiser steps of one policy on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
+
+    Raises:
+        ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
+    """
+    model, optimiser = state.models[index], state.optimisers[index]
+    for group in optimiser.param_groups:
+        group["lr"] = run.train.lr * min(1.0, (step + 1) / (run.train.warmup + 1))
+    order = np.random.default_rng(stream("minibatch", run.seed, step, index)).permutation(chosen)
+    objective = OBJECTIVES[run.objective.name]
+    clip = {"clip_low": run.objective.clip_low, "clip_high": run.objective.clip_high}
+    totals = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
+    parts = [p for p in np.array_split(order, run.train.minibatches) if len(p)]
+    for number, part in enumerate(parts):
+        optimiser.zero_grad(set_to_none=True)
+        count = terms(run.objective.name, [len(played.messages[i].completion.ids) for i in part])
+        for rows in micro_batches(played, part, model.config.vocab_size):
+            messages = [played.messages[i] for i in rows]
+            logps, mask, entropy = policy.completion_logprobs(
+                model, [m.prompt for m in messages], [m.completion.ids for m in messages], run.sampling.temperature
+            )
+            behaviour = torch.zeros_like(logps)
+            for r, m in enumerate(messages):
+                behaviour[r, : len(m.completion.logprobs)] = torch.tensor(m.completion.logprobs)
+            if number == 0:
+                gap = float((logps.detach() - behaviour)[mask].abs().max())
+                totals["logprob_gap"] = max(totals["logprob_gap"], gap)
+            loss, clipped = objective(logps, behaviour, torch.tensor(advantage[rows], dtype=logps.dtype, device=logps.device), mask, **clip)
+            (loss / count).backward()
+            totals["loss"] += float(loss.detach()) / count / len(parts)
+            totals["clip_fraction"] += float(clipped) / count / len(parts)
+            totals["entropy"] += float(entropy.sum()) / sum(len(played.messages[i].completion.ids) for i in order)
+        if totals["logprob_gap"] > GAP[run.train.dtype]:
+            raise ValueError(
+                f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
+                f"{GAP[run.train.dtype]}), so the engine does not speak with the trainer's weights. Nothing was updated."
+            )
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), run.train.grad_clip)
+        if not torch.isfinite(norm):
+            raise ValueError(f"update {step}, policy {index}: gradient norm is {float(norm)}. The last checkpoint is untouched; lower train.lr.")
+        totals["grad_norm"] += float(norm) / len(parts)
+        optimiser.step()
+    return totals
+
+
+def micro_batches(played: Played, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
+    """Messages of a mini-batch in batches of similar length, bounded in padded tokens (and so in memory, logits included)."""
+    budget = min(1 << 14, (1 << 26) // vocabulary)
+    size = {int(i): len(played.messages[i].prompt) + len(played.messages[i].completion.ids) for i in part}
+    out: list[list[int]] = [[]]
+    for i in sorted(size, key=lambda i: (size[i], i)):
+        if out[-1] and (len(out[-1]) + 1) * size[i] > budget:
+            out.append([])
+        out[-1].append(i)
+    return [np.array(rows) for rows in out]
+
+
+def _record(
+    run: RunConfig,
+    team: Team,
+    state: State,
+    batch: Sequence[Task],
+    played: Played,
+    value: np.ndarray,
+    group: np.ndarray,
+    advantage: np.ndarray,
+    shared: np.ndarray,
+    active: list[int],
+    learnt: dict[int, dict[str, float]],
+    ledger: Ledger,
+) -> None:
+    """Appends this update's rows to the tables."""
+    tree, messages = played.tree, played.messages
+    nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
+    for agent in range(team.agents):
+        mine = np.flatnonzero((tree.agent == agent) & (group >= 0))
+        answering = team.role(int(tree.turn[mine[0]]), range(len(team.turns))).answers
+        state.rows["train"].append(
+            {
+                "step": state.step,
+                "agent": agent,
+                "active": agent in active,
+                "reward": float(tree.reward[mine].mean()),
+                "credit": float(value[mine].mean()),
+                "advantage_sd": float(advantage[mine].std()),
+                "role_information": role_information(advantage[mine], shared[mine], np.unique(group[mine], return_inverse=True)[1]),
+                **(learnt[state.policy_of(agent)] if agent in active else nothing),
+                "message_tokens": float(np.mean([len(messages[i].completion.ids) for i in mine])),
+                "truncated": float(np.mean([messages[i].completion.finish_reason == "length" for i in mine])),
+                "leakage": 0.0 if answering else float(np.mean([leaks(messages[i].text, batch[tree.task[i]].truth) for i in mine])),
+                "generated_tokens": state.generated,
+                "evaluator_calls": state.evaluated,
+            }
+        )
+    state.rows["ledger"] += [
+        {"step": state.step, "agent": a, "purpose": p, **{c: numbers[c] for c in COUNTS}} for (a, p), numbers in ledger.counts.items()
+    ]
+    if state.step % EVERY == 1:
+        state.rows["credit"] += [
+            {
+                "step": state.step,
+                "task_id": batch[tree.task[i]].task_id,
+                "message": i,
+                **{c: int(getattr(tree, c)[i]) for c in ("parent", "turn", "agent", "removed")},
+                "reward": float(tree.reward[i]),
+                "credit": float(value[i]),
+                "advantage": float(advantage[i]),
+                "answer": played.answers[i],
+                "text": messages[i].text,
+            }
+            for i in range(len(tree))
+        ]
+
+
+def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path]) -> None:
+    """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
+    out.mkdir(parents=True, exist_ok=True)
+    for index, (model, tokenizer) in enumerate(zip(state.models, state.tokenizers, strict=True)):
+        policy.save(model, tokenizer, out / "model" / f"policy{index}")
+    for name in TABLES:
+        schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
+    totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
+    outputs = {name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]}
+    extra = {
+        "run": run.id,
+        "updates": state.step,
+        "ledger": totals,
+        "outputs": outputs,
+        "streams": {"rollout": "crc32('rollout'), seed, update, branch, turn", "order": "crc32('order'), seed, epoch", "minibatch": "crc32('minibatch'), seed, update, policy"},
+        "determinism": "bitwise on a CPU with one thread and these versions" if not torch.cuda.is_available() else "same in distribution",
+        "threads": torch.get_num_threads(),
+    }
+    schema.write_json(out / "provenance.json", lineage.provenance(config=run.model_dump(mode="json"), inputs=inputs, extra=extra))
+
+
+class _Stop:
+    """Remembers that SIGTERM or SIGUSR1 came."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+
+
+class _progress:
+    """A bar on a terminal, one line for each update in a log."""
+
+    def __init__(self, run: RunConfig) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.run, self.bar = run, None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            self.bar = Progress(*columns, transient=True)
+            self.total = run.train.tokens or run.train.steps
+            self.task = self.bar.add_task(run.id, total=self.total, note="")
+
+    def __enter__(self) -> Any:
+        if self.bar:
+            self.bar.start()
+        return self.tell
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def tell(self, state: State, seconds: float) -> None:
+        """Shows the newest update."""
+        row = state.rows["train"][-1]
+        note = f"update {state.step}  reward {row['reward']:.3f}  {state.generated:,} tokens"
+        if self.bar:
+            self.bar.update(self.task, completed=state.generated if self.run.train.tokens else state.step, note=note)
+        else:
+            log.info("%s  role information %.3g  gap %.1e  %.2f s", note, row["role_information"], row["logprob_gap"], seconds)

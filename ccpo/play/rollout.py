@@ -1,0 +1,290 @@
+"""Plays a plan on tasks with the agents' engines, scores the leaves, and counts every token and evaluator call into the ledger.
+
+It knows teams, not credit methods: what a method needs generated is in the plan.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ccpo.benchmark import Demo, Task
+from ccpo.play import verifier
+from ccpo.play.engine import Completion, Draw, Engine
+from ccpo.team import Role, Team, chat, guard, vote_outcome
+from ccpo.tree import Plan, Tree, make_tree
+
+COUNTS = ("prompt_tokens", "generated_tokens", "trained_tokens", "evaluator_calls")
+
+
+@dataclass
+class Ledger:
+    """Counts by (agent, purpose), and wall seconds by part of an update."""
+
+    counts: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, agent: int, purpose: str, **numbers: int) -> None:
+        """Adds to an account; the names are those of COUNTS."""
+        account = self.counts.setdefault((agent, purpose), dict.fromkeys(COUNTS, 0))
+        for name, number in numbers.items():
+            account[name] += number
+
+    def timed(self, part: str, start: float) -> None:
+        """Adds the seconds since `start` (time.perf_counter) to a part."""
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    def total(self, name: str) -> int:
+        """Sum of one count over all accounts."""
+        return sum(account[name] for account in self.counts.values())
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One agent's voice: its engine, its tokenizer (transformers), and how many solved examples it is shown."""
+
+    engine: Engine
+    tokenizer: Any
+    demos: tuple[Demo, ...] = ()
+
+    def prompt(self, role: Role, question: str, heard: Sequence[str]) -> list[int]:
+        """Token ids of the chat prompt for a role."""
+        messages = chat(role, question, heard)
+        shown: list[dict[str, str]] = []
+        for demo in self.demos:
+            plan = [demo.plan] if "{read}" in role.user else []
+            shown += [chat(role, demo.question, plan)[1], {"role": "assistant", "content": getattr(demo, role.demo)}]
+        ids = self.tokenizer.apply_chat_template(
+            [messages[0], *shown, messages[1]], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return list(ids)
+
+    def text(self, completion: Completion) -> str:
+        """What a completion says, without special tokens."""
+        return self.tokenizer.decode(completion.ids, skip_special_tokens=True)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as generated: prompt, completion, text, and the purpose its tokens are booked on."""
+
+    prompt: list[int]
+    completion: Completion
+    text: str
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Played:
+    """A scored tree, its messages (same order), and the text of each message's answer ("" where there is none)."""
+
+    tree: Tree
+    messages: list[Message]
+    answers: list[str]
+
+
+def stream(name: str, *numbers: int) -> list[int]:
+    """Seed of a named random stream."""
+    return [zlib.crc32(name.encode()), *numbers]
+
+
+def speak(
+    team: Team,
+    turn: int,
+    present: Sequence[int],
+    questions: Sequence[str],
+    heard: Sequence[Sequence[str]],
+    n: int,
+    *,
+    speakers: Sequence[Speaker],
+    draw: Draw,
+    seed: list[int],
+    purpose: str,
+    ledger: Ledger,
+) -> list[list[Message]]:
+    """`n` messages of one turn for each (question, messages heard)."""
+    agent = team.turns[turn].agent
+    speaker, role = speakers[agent], team.role(turn, present)
+    prompts = [speaker.prompt(role, q, h) for q, h in zip(questions, heard, strict=True)]
+    start = time.perf_counter()
+    said = speaker.engine.generate(prompts, n, draw, seed)
+    ledger.timed("rollout", start)
+    ledger.add(
+        agent,
+        purpose,
+        prompt_tokens=sum(map(len, prompts)) * n,
+        generated_tokens=sum(len(c.ids) for row in said for c in row),
+    )
+    return [[Message(p, c, speaker.text(c), purpose) for c in row] for p, row in zip(prompts, said, strict=True)]
+
+
+def play(
+    plan: Plan,
+    team: Team,
+    tasks: Sequence[Task],
+    speakers: Sequence[Speaker],
+    *,
+    temperature: float,
+    max_tokens: Sequence[int],
+    seed: list[int],
+    ledger: Ledger,
+) -> Played:
+    """Plays the plan's factual tree and its removals on every task, and scores the leaves."""
+    grown = _Growing()
+    branches = [(-1, plan.fanout, "rollout"), *((r.agent, None, f"removal-{r.agent}") for r in plan.removals)]
+    for branch, (removed, fanout, purpose) in enumerate(branches):
+        present = team.without(removed)
+        if not present:
+            raise ValueError(f"plan: nobody is left when agent {removed} is removed")
+        if fanout is None:
+            fanout = tuple(plan.removals[branch - 1].n if t == present[0] else 1 for t in range(len(team.turns)))
+        front = [(task, -1, dict[int, int]()) for task in range(len(tasks))]
+        for turn in present:
+            heard = [[grown.messages[path[r]].text for r in team.turns[turn].reads if r in path] for _, _, path in front]
+            said = speak(
+                team,
+                turn,
+                present,
+                [tasks[task].question for task, _, _ in front],
+                heard,
+                fanout[turn],
+                speakers=speakers,
+                draw=Draw(temperature, max_tokens[min(turn, len(max_tokens) - 1)]),
+                seed=[*seed, branch, turn],
+                purpose=purpose,
+                ledger=ledger,
+            )
+            front = [
+                (task, (index := grown.add(task, parent, turn, team.turns[turn].agent, removed, message)), {**path, turn: index})
+                for (task, parent, path), row in zip(front, said, strict=True)
+                for message in row
+            ]
+    return _score(grown, team, tasks, ledger)
+
+
+@dataclass
+class _Growing:
+    """A tree while it is grown: rows of (task, parent, turn, agent, removed) and their messages."""
+
+    rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+    def add(self, task: int, parent: int, turn: int, agent: int, removed: int, message: Message) -> int:
+        self.rows.append((task, parent, turn, agent, removed))
+        self.messages.append(message)
+        return len(self.rows) - 1
+
+
+def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -> Played:
+    """Verifies every message that may answer, forms the team's outcome at the leaves, and makes the tree."""
+    start = time.perf_counter()
+    task, parent, turn, agent, removed = (np.array(c, dtype=np.int64) for c in zip(*grown.rows, strict=True))
+    inner = np.zeros(len(task), bool)
+    inner[parent[parent >= 0]] = True
+    answer, texts = np.full(len(task), -1), [""] * len(task)
+    classes: list[dict[str, int]] = [{} for _ in tasks]
+    for i, message in enumerate(grown.messages):
+        present = team.without(int(removed[i]))
+        if not team.role(int(turn[i]), present).answers or (team.answer == "last" and inner[i]):
+            continue
+        verdict = verifier.verify(message.text, tasks[task[i]].truth, tasks[task[i]].kind)
+        ledger.add(int(agent[i]), message.purpose, evaluator_calls=1)
+        texts[i] = verdict.answer or ""
+        if verdict.correct:
+            answer[i] = 0
+        elif verdict.answer is not None:
+            known = classes[task[i]]
+            answer[i] = known.setdefault(verdict.answer, len(known) + 1)
+    reward = (answer == 0).astype(float)
+    if team.answer == "vote":
+        for leaf in np.flatnonzero(~inner):
+            path = [int(leaf)]
+            while parent[path[-1]] >= 0:
+                path.append(int(parent[path[-1]]))
+            reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
+    tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer)
+    ledger.timed("verify", start)
+    return Played(tree, grown.messages, texts)
+
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def leaks(thought: str, truth: str) -> bool:
+    """Whether a thought already ends on the true answer: its last number is the truth (boxes are taken out beforehand, as for its
+    reader)."""
+    found = _NUMBER.findall(guard(thought))
+    return bool(found) and found[-1] == truth
+
+
+def evaluate(
+    team: Team,
+    tasks: Sequence[Task],
+    speakers: Sequence[Speaker],
+    *,
+    intervention: str,
+    samples: int,
+    temperature: float,
+    max_tokens: Sequence[int],
+    seed: list[int],
+    factual: Sequence[Sequence[str]] | None,
+    ledger: Ledger,
+) -> list[dict[str, Any]]:
+    """Rows of the table `rollouts` (without the benchmark's name) for one intervention on the team.
+
+    factual/untrained: as it is. solo: only the last turn speaks. blank: what a turn would read is empty. shuffle: it reads what was
+    said in the next task (`factual`: texts by turn and episode of the factual pass).
+    """
+    last = len(team.turns) - 1
+    present = (last,) if intervention == "solo" else tuple(range(len(team.turns)))
+    questions = [t.question for t in tasks for _ in range(samples)]
+    texts: dict[int, list[str]] = {}
+    rows: list[dict[str, Any]] = []
+    for turn in present:
+        reads = [r for r in team.turns[turn].reads if r in present]
+        if intervention in ("blank", "shuffle") and not reads:
+            continue  # what this turn says is not changed by the intervention
+        if intervention == "blank":
+            heard = [[""] * len(reads) for _ in questions]
+        elif intervention == "shuffle":
+            assert factual is not None
+            heard = [[factual[r][(i + samples) % len(questions)] for r in reads] for i in range(len(questions))]
+        else:
+            heard = [[texts[r][i] for r in reads] for i in range(len(questions))]
+        said = speak(
+            team,
+            turn,
+            present,
+            questions,
+            heard,
+            1,
+            speakers=speakers,
+            draw=Draw(temperature, max_tokens[min(turn, len(max_tokens) - 1)]),
+            seed=[*seed, turn],
+            purpose="evaluation",
+            ledger=ledger,
+        )
+        texts[turn] = [row[0].text for row in said]
+        for i, row in enumerate(said):
+            message, agent = row[0], team.turns[turn].agent
+            rows.append(
+                {
+                    "task_id": tasks[i // samples].task_id,
+                    "sample": i % samples,
+                    "intervention": intervention,
+                    "turn": turn,
+                    "agent": agent,
+                    "prompt": speakers[agent].tokenizer.decode(message.prompt),
+                    "completion": message.text,
+                    "n_prompt_tokens": len(message.prompt),
+                    "n_completion_tokens": len(message.completion.ids),
+                    "finish_reason": message.completion.finish_reason,
+                }
+            )
+    return rows

@@ -1,0 +1,145 @@
+"""Evaluation of trained teams: rollouts (the last work that may need a GPU), and their scores (which never does)."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ccpo import benchmark, schema
+from ccpo.benchmark import Task
+from ccpo.config import RunConfig, read_run
+from ccpo.play import rollout as playing
+from ccpo.play import verifier
+from ccpo.team import Team, vote_outcome
+
+log = logging.getLogger("ccpo")
+
+
+def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, out: Path) -> None:
+    """Plays the final policies on each benchmark's test tasks, with every intervention that means something for the team.
+
+    `tasks`: one table for each benchmark, the one trained on first. `model`: {run}/model. `untrained`: the folder training began with.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    run = read_run(config)
+    team = run.build_team()
+    chosen = [run.benchmark, *run.evaluate.on]
+    rows: list[dict[str, Any]] = []
+    folders = sorted(model.glob("policy*"))
+    trained = _speakers(run, team, folders)
+    started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
+    for choice, path in zip(chosen, tasks, strict=True):
+        items = read_test(path)[: run.evaluate.tasks]
+        if len(items) < run.evaluate.tasks:
+            raise ValueError(f"{path} has {len(items)} test tasks, evaluate.tasks asks for {run.evaluate.tasks}")
+        demos = tuple(benchmark.load(choice.name).demos(run.shots, **choice.params)) if run.shots else ()
+        found = _one(run, team, items, [_shown(s, demos) for s in trained], started and [_shown(s, demos) for s in started])
+        rows += [{"benchmark": choice.name, **row} for row in found]
+        log.info("%s: %d messages", choice.name, len(found))
+    schema.write_table(out, schema.rows_to_table("rollouts", rows))
+
+
+def read_test(path: Path) -> list[Task]:
+    """Test tasks of a table; ValueError if there are none."""
+    rows = schema.read_table(path, "tasks").to_pylist()
+    items = [Task(r["task_id"], r["question"], r["truth"], r["kind"]) for r in rows if r["split"] == "test"]
+    if not items:
+        raise ValueError(f"{path} holds no task of split test. Remedy: check the benchmark's source and parameters.")
+    return items
+
+
+def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
+    from ccpo.learn import policy
+    from ccpo.play.engine.hf import HF
+
+    voices = []
+    for folder in folders:
+        model, tokenizer = policy.load(folder, run.train.dtype)
+        voices.append(playing.Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer))
+    return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
+
+
+def _shown(speaker: playing.Speaker, demos: tuple[benchmark.Demo, ...]) -> playing.Speaker:
+    return playing.Speaker(speaker.engine, speaker.tokenizer, demos)
+
+
+def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
+    """The interventions that change anything: blank and shuffle need a turn that reads, solo needs a second agent."""
+    reads = any(turn.reads for turn in team.turns)
+    fits = {"blank": reads, "shuffle": reads, "solo": team.agents > 1, "untrained": True}
+    return [name for name in interventions if fits[name]]
+
+
+def _one(
+    run: RunConfig, team: Team, items: list[Task], trained: list[playing.Speaker], started: list[playing.Speaker] | None
+) -> list[dict[str, Any]]:
+    """Rows of one benchmark. Every intervention draws from the same stream, so that comparisons are paired."""
+    rows: list[dict[str, Any]] = []
+    heard: dict[int, list[str]] = defaultdict(list)
+    for name in ["factual", *meaningful(team, run.evaluate.interventions)]:
+        found = playing.evaluate(
+            team,
+            items,
+            started if name == "untrained" and started else trained,
+            intervention=name,
+            samples=run.evaluate.samples,
+            temperature=run.evaluate.temperature,
+            max_tokens=run.evaluate.max_tokens or run.sampling.max_tokens,
+            seed=playing.stream("evaluation", run.evaluate.seed),
+            factual=[heard[t] for t in range(len(team.turns))],
+            ledger=playing.Ledger(),
+        )
+        if name == "factual":
+            for row in found:
+                heard[row["turn"]].append(row["completion"])
+        rows += found
+    return rows
+
+
+def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None:
+    """The team's answer and its verdict for every (task, sample, intervention)."""
+    run = read_run(config)
+    team = run.build_team()
+    truths = {
+        (choice.name, t.task_id): t for choice, path in zip([run.benchmark, *run.evaluate.on], tasks, strict=True) for t in read_test(path)
+    }
+    episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in schema.read_table(rollouts, "rollouts").to_pylist():
+        episodes[row["benchmark"], row["task_id"], row["sample"], row["intervention"]].append(row)
+    rows = []
+    for key, messages in episodes.items():
+        name, task_id, sample, intervention = key
+        head = {"benchmark": name, "task_id": task_id, "sample": sample, "intervention": intervention}
+        rows.append({**head, **judge(team, messages, truths[name, task_id])})
+    schema.write_table(out, schema.rows_to_table("scores", rows))
+
+
+def judge(team: Team, messages: list[Mapping[str, Any]], task: Task) -> dict[str, Any]:
+    """Answer, truth, accuracy, leakage and tokens of one episode."""
+    messages = sorted(messages, key=lambda m: m["turn"])
+    voting = team.answer == "vote" and len(messages) > 1
+    verdicts = [verifier.verify(m["completion"], task.truth, task.kind) for m in (messages if voting else messages[-1:])]
+    if voting:
+        classes: dict[str, int] = {}
+        codes = [
+            0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts
+        ]
+        accuracy = float(vote_outcome(np.array([codes]), team.tie)[0])
+        answer = " | ".join(v.answer or "-" for v in verdicts)
+    else:
+        accuracy, answer = float(verdicts[0].correct), verdicts[0].answer or ""
+    heard = [m for m in messages[:-1] if not voting]
+    return {
+        "answer": answer,
+        "truth": task.truth,
+        "accuracy": accuracy,
+        "leakage": float(any(playing.leaks(m["completion"], task.truth) for m in heard)),
+        "n_tokens": sum(m["n_completion_tokens"] for m in messages),
+    }

@@ -1,0 +1,15 @@
+rule analyse:
+    input:
+        experiment="results/experiments/{experiment}/experiment.json",
+        runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet", "scores.parquet"),
+    output:
+        "results/experiments/{experiment}/stats.json",
+    log:
+        "logs/analyse/{experiment}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        runs="results/runs",
+        stage=STAGE_VERSIONS["analyse"],
+    shell:
+        "python -m ccpo analyse --experiment {input.experiment} --runs {params.runs} --out {output} &> {log}"

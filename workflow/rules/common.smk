@@ -1,0 +1,46 @@
+"""What the rules need to know: experiments, their runs, and the paths that follow from them."""
+
+from ccpo import STAGE_VERSIONS
+from ccpo.config import canonical, read_experiment, tasks_slug
+
+KNOWN = {"experiments", "mlflow_uri", "launch"}
+if unknown := set(config) - KNOWN:
+    raise WorkflowError(f"config/config.yaml: unknown key(s) {sorted(unknown)}. Known: {sorted(KNOWN)}.")
+EXPERIMENTS = config["experiments"] if isinstance(config["experiments"], list) else [config["experiments"]]
+try:
+    STUDIES = {name: read_experiment(name) for name in EXPERIMENTS}
+except ValueError as error:
+    raise WorkflowError(str(error))
+RUNS = {run.id: run for study in STUDIES.values() for runs in study.runs.values() for run in runs.values()}
+MODELS = {run.model.slug: run.model for run in RUNS.values()}
+TASKS = {tasks_slug(choice): choice for run in RUNS.values() for choice in [run.benchmark, *run.evaluate.on]}
+FIGURES = ["learning_curves", "accuracy", "solo", "agents", "tokens", "role_information"]
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, RUNS)),
+    model="|".join(map(re.escape, MODELS)),
+    tasks="|".join(map(re.escape, TASKS)),
+    experiment="|".join(map(re.escape, EXPERIMENTS)),
+    figure="|".join(FIGURES),
+
+
+def tasks_of_run(wildcards):
+    run = RUNS[wildcards.run]
+    return [f"results/tasks/{tasks_slug(choice)}.parquet" for choice in [run.benchmark, *run.evaluate.on]]
+
+
+def train_tasks_of_run(wildcards):
+    return tasks_of_run(wildcards)[0]
+
+
+def model_of_run(wildcards):
+    return f"results/models/{RUNS[wildcards.run].model.slug}"
+
+
+def run_ids(wildcards):
+    return [run.id for runs in STUDIES[wildcards.experiment].runs.values() for run in runs.values()]
+
+
+def files_of_runs(*names):
+    return lambda wildcards: [f"results/runs/{run}/{name}" for run in run_ids(wildcards) for name in names]

@@ -1,0 +1,55 @@
+rule tasks:
+    output:
+        "results/tasks/{tasks}.parquet",
+    log:
+        "logs/tasks/{tasks}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        choice=lambda wildcards: TASKS[wildcards.tasks].model_dump_json(),
+        stage=STAGE_VERSIONS["tasks"],
+    shell:
+        "python -m ccpo tasks --choice {params.choice:q} --out {output} &> {log}"
+
+
+rule model:
+    output:
+        directory("results/models/{model}"),
+    log:
+        "logs/model/{model}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        model=lambda wildcards: MODELS[wildcards.model].model_dump_json(),
+        stage=STAGE_VERSIONS["model"],
+    resources:
+        mem_mb=4000,  # the largest model here, twice in float32
+        runtime=30,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m ccpo model --model {params.model:q} --out {output} &> {log}"
+
+
+rule run_config:
+    output:
+        "results/runs/{run}/config.json",
+    log:
+        "logs/run_config/{run}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        config=lambda wildcards: canonical(RUNS[wildcards.run].model_dump(mode="json")),
+    shell:
+        "printf '%s\\n' {params.config:q} > {output} 2> {log}"
+
+
+rule experiment_config:
+    output:
+        "results/experiments/{experiment}/experiment.json",
+    log:
+        "logs/experiment_config/{experiment}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        manifest=lambda wildcards: canonical(STUDIES[wildcards.experiment].manifest()),
+    shell:
+        "printf '%s\\n' {params.manifest:q} > {output} 2> {log}"

@@ -1,0 +1,37 @@
+rule rollout:
+    input:
+        config="results/runs/{run}/config.json",
+        tasks=tasks_of_run,
+        model="results/runs/{run}/model",
+        untrained=model_of_run,
+    output:
+        "results/runs/{run}/rollouts.parquet",
+    log:
+        "logs/rollout/{run}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        stage=STAGE_VERSIONS["rollout"],
+    resources:
+        mem_mb=8000,  # trained and untrained weights, and the key-value cache of a batch
+        runtime=120,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m ccpo rollout --config {input.config} --tasks {input.tasks}"
+        " --model {input.model} --untrained {input.untrained} --out {output} &> {log}"
+
+
+rule score:
+    input:
+        config="results/runs/{run}/config.json",
+        tasks=tasks_of_run,
+        rollouts="results/runs/{run}/rollouts.parquet",
+    output:
+        "results/runs/{run}/scores.parquet",
+    log:
+        "logs/score/{run}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        stage=STAGE_VERSIONS["score"],
+    shell:
+        "python -m ccpo score --config {input.config} --tasks {input.tasks} --rollouts {input.rollouts} --out {output} &> {log}"

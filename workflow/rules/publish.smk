@@ -1,0 +1,73 @@
+rule figure:
+    input:
+        "results/experiments/{experiment}/stats.json",
+    output:
+        svg=report(
+            "results/experiments/{experiment}/figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="{experiment}",
+            labels={"figure": "{figure}"},
+        ),
+        csv="results/experiments/{experiment}/figures/{figure}.csv",
+        passports=expand("results/experiments/{{experiment}}/figures/{{figure}}.{kind}.passport.json", kind=["svg", "csv"]),
+    log:
+        "logs/figure/{experiment}.{figure}.log",
+    conda:
+        "../../envs/main.yaml"
+    shell:
+        "python -m ccpo figure {wildcards.figure} --stats {input} --svg {output.svg} --csv {output.csv} &> {log}"
+
+
+rule table:
+    input:
+        "results/experiments/{experiment}/stats.json",
+    output:
+        csv="results/experiments/{experiment}/tables/main.csv",
+        passport="results/experiments/{experiment}/tables/main.csv.passport.json",
+    log:
+        "logs/table/{experiment}.log",
+    conda:
+        "../../envs/main.yaml"
+    shell:
+        "python -m ccpo table --stats {input} --out {output.csv} &> {log}"
+
+
+rule report:
+    input:
+        stats="results/experiments/{experiment}/stats.json",
+        experiment="results/experiments/{experiment}/experiment.json",
+        figures=expand("results/experiments/{{experiment}}/figures/{figure}.svg", figure=FIGURES),
+        table="results/experiments/{experiment}/tables/main.csv",
+        runs=files_of_runs("rollouts.parquet", "scores.parquet", "credit.parquet"),
+    output:
+        html="results/experiments/{experiment}/report.html",
+        passport="results/experiments/{experiment}/report.html.passport.json",
+    log:
+        "logs/report/{experiment}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        runs="results/runs",
+    shell:
+        "python -m ccpo report --stats {input.stats} --experiment {input.experiment} --figures {input.figures}"
+        " --table {input.table} --runs {params.runs} --out {output.html} &> {log}"
+
+
+rule track:
+    input:
+        stats="results/experiments/{experiment}/stats.json",
+        experiment="results/experiments/{experiment}/experiment.json",
+    output:
+        "results/experiments/{experiment}/mlflow.json",
+    log:
+        "logs/track/{experiment}.log",
+    conda:
+        "../../envs/main.yaml"
+    params:
+        runs="results/runs",
+        uri=config["mlflow_uri"],
+    resources:
+        mlflow=1,  # one importer at a time writes to the store
+    shell:
+        "python -m ccpo track --experiment {input.experiment} --runs {params.runs} --stats {input.stats}"
+        " --uri {params.uri:q} --out {output} &> {log}"
