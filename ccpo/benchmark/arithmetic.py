@@ -67,10 +67,11 @@ def tasks(
 
 
 def demo(expression: str) -> Demo:
-    """The plan gives all steps but the last; the conclusion takes it in one go; the solution writes every step."""
+    """The plan gives all steps but the last; the conclusion writes the last one; the solution writes every step."""
     work = steps(expression)
     answer = work[-1].split("=")[1]
-    return Demo(expression, ";".join(work[:-1]), f"\\boxed{{{answer}}}", ";".join(work) + f";\\boxed{{{answer}}}")
+    box = f"\\boxed{{{answer}}}"
+    return Demo(expression, ";".join(work[:-1]), f"{work[-1]};{box}", ";".join([*work, box]))
 
 
 def demos(

@@ -1,4 +1,4 @@
-"""CCPO dyad, current official code (arXiv 2603.21563v2 and later; `CCPO/examples/gspo_trainer/two_model/two_model_trainer.py`).
+"""CCPO dyad: the joint outcome, and for the Thinker a bonus against what the Solver does alone.
 
 With R_i = +-1 the joint outcome and S_i = +-1 the outcome of the Solver alone (solo samples from the same weights):
 
@@ -8,6 +8,7 @@ With R_i = +-1 the joint outcome and S_i = +-1 the outcome of the Solver alone (
 
 What it amounts to: with the group baseline, B is affine in R inside a group, so that after group centring the Thinker's advantage is
 exactly (1 + lam/2) times the shared one (1 times where b = 0, event form): see tests/test_credit.py.
+Source: arXiv 2603.21563v2 and later; official `CCPO/examples/gspo_trainer/two_model/two_model_trainer.py`.
 Departures: none; outcomes of inner messages of a tree are means of their leaves, b = 0 is decided exactly (solo counts are whole numbers).
 Cost: `episodes` further messages of the Solver and evaluator calls for each task.
 """

@@ -22,6 +22,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     Raises:
         ValueError: the folder is not there or holds no model that transformers can load.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -32,7 +33,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run snakemake again.") from None
     return model, tokenizer
 

@@ -362,9 +362,10 @@ class _progress:
 
     def tell(self, state: State, seconds: float) -> None:
         """Shows the newest update."""
-        row = state.rows["train"][-1]
-        note = f"update {state.step}  reward {row['reward']:.3f}  {state.generated:,} tokens"
+        newest = state.rows["train"][-len(state.speakers) :]
+        information, gap = (max(row[key] for row in newest) for key in ("role_information", "logprob_gap"))
+        note = f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} tokens"
         if self.bar:
             self.bar.update(self.task, completed=state.generated if self.run.train.tokens else state.step, note=note)
         else:
-            log.info("%s  role information %.3g  gap %.1e  %.2f s", note, row["role_information"], row["logprob_gap"], seconds)
+            log.info("%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds)

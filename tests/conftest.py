@@ -1,0 +1,81 @@
+"""Small fixtures: a tiny untaught model, an arithmetic task table, run configs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = {
+    "source": "warm_start",
+    "benchmark": "arithmetic",
+    "teams": ["single", "think_solve", "vote"],
+    "hidden": 16,
+    "layers": 1,
+    "heads": 2,
+    "batch": 16,
+    "lr": 1e-2,
+    "max_steps": 10,
+    "accuracy": 0.5,
+}
+
+
+def run_data(**over: Any) -> dict[str, Any]:
+    """A small run as a mapping; `train` and other blocks given in `over` replace keys of the defaults."""
+    base: dict[str, Any] = {
+        "benchmark": {"name": "arithmetic", "operations": 2, "n_train": 32, "n_test": 8},
+        "team": "think_solve",
+        "credit": "ccpo",
+        "model": {"name": "test", "spec": SPEC},
+        "policy": "separate",
+        "sampling": {"max_tokens": [6, 6]},
+        "train": {"steps": 4, "tasks": 4, "fanout": [4, 1], "lr": 1e-3, "period": 1, "minibatches": 2},
+        "evaluate": {"tasks": 8},
+        "seed": 0,
+    }
+    for key, value in over.items():
+        merge = isinstance(base.get(key), dict) and isinstance(value, dict) and "name" not in value
+        base[key] = {**base[key], **value} if merge else value
+    return base
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with random weights of the tiny architecture."""
+    import torch
+
+    from ccpo.config import WarmStart
+    from ccpo.learn import model, policy
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    spec = WarmStart.model_validate(SPEC)
+    tokenizer = model.tiny_tokenizer(model.roles_of(spec.teams))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    policy.save(model.tiny_model(spec, tokenizer), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, tiny: Path) -> dict[str, Path]:
+    """config.json, task table, model, scratch and output folder of the run of `run_data()`."""
+    return make_files(tmp_path, tiny)
+
+
+def make_files(folder: Path, model: Path, **over: Any) -> dict[str, Path]:
+    """Writes the inputs of a training run into `folder`."""
+    from ccpo import schema
+    from ccpo.config import RunConfig, canonical
+    from ccpo.study import data
+
+    run = RunConfig.model_validate(run_data(**over))
+    folder.mkdir(parents=True, exist_ok=True)
+    schema.write_text(folder / "config.json", canonical(run.model_dump(mode="json")))
+    data.tasks(run.benchmark, folder / "tasks.parquet")
+    named = {"config": "config.json", "tasks": "tasks.parquet", "scratch": "scratch", "out": "out"}
+    return {**{k: folder / v for k, v in named.items()}, "model": model}

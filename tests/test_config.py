@@ -1,0 +1,122 @@
+"""Strictness: every bad input ends in one message that names value, place and remedy, before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, run_data
+
+from ccpo.config import RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
+
+
+def experiment(folder: Path, **over: Any) -> Path:
+    """A config folder with the smoke experiment, its blocks replaced by `over` (keys with dots go down)."""
+    shutil.copytree(ROOT / "config", folder, dirs_exist_ok=True)
+    path = folder / "experiments" / "smoke.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for key, value in over.items():
+        at = raw
+        *way, last = key.split("__")
+        for step in way:
+            at = at.setdefault(step, {})
+        at[last] = value
+    path.write_text(yaml.safe_dump(raw))
+    return folder
+
+
+BAD = {
+    "unknown key of a run": ({"base__trian": {}}, "unknown key 'trian'"),
+    "unknown key of a block": ({"base__train__stepz": 3}, "unknown key 'train.stepz'"),
+    "unknown key of the experiment": ({"qestion": "x"}, "Did you mean 'question'"),
+    "misspelt credit": ({"grid__condition__ccpo__credit": "cppo"}, "Did you mean 'ccpo'"),
+    "misspelt team": ({"grid__condition__ccpo__team": "think_slove"}, "Did you mean 'think_solve'"),
+    "misspelt benchmark": ({"base__benchmark": "arithmetics"}, "Did you mean 'arithmetic'"),
+    "unknown parameter of a credit": ({"grid__condition__ccpo__credit": {"name": "ccpo", "lambda": 1.0}}, "no parameter 'lambda'"),
+    "ill-typed parameter": ({"grid__condition__ccpo__credit": {"name": "ccpo", "lam": "big"}}, "lam='big'"),
+    "impossible combination: vote credit": ({"grid__condition__ccpo__credit": "ccpo_vote"}, "needs a team that votes"),
+    "impossible combination: ccpo of one agent": ({"grid__condition__single__credit": "ccpo"}, "two agents"),
+    "separate policies of one agent": ({"grid__condition__single__policy": "separate"}, "Use policy shared"),
+    "fan-out of another team": ({"grid__condition__single__train": {"fanout": [4, 1]}}, "has 1 turns"),
+    "a group of one": ({"grid__condition__single__train": {"fanout": [1]}}, "one episode a task"),
+    "truncated sampling": ({"base__sampling": {"max_tokens": [16, 16], "top_p": 0.8}}, "truncated sampling biases"),
+    "missing model": ({"base__model": "tinny"}, "Did you mean 'tiny'"),
+    "comparison of what is not there": ({"compare": [["ccpo", "sharde"]]}, "Did you mean 'shared'"),
+    "a learning rate written as text": ({"base__train__lr": "1e-4x"}, "train.lr"),
+    "learning rate zero": ({"base__train__lr": 0}, "greater than 0"),
+    "no seeds": ({"grid__seed": []}, "grid.seed must be a list that is not empty"),
+    "a seed twice": ({"grid__seed": [1, 1]}, "names 1 twice"),
+    "greedy samples": ({"base__evaluate": {"tasks": 16, "samples": 4}}, "all the same"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_bad_experiments_say_what_is_wrong(case: str, tmp_path: Path) -> None:
+    over, message = BAD[case]
+    folder = experiment(tmp_path / "config", **over)
+    with pytest.raises(ValueError, match="smoke.yaml") as error:
+        read_experiment("smoke", folder)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_experiment_is_valid(path: Path) -> None:
+    study = read_experiment(path.stem, ROOT / "config")
+    ids = [run.id for runs in study.runs.values() for run in runs.values()]
+    assert len(set(ids)) == len(ids) > 0
+    for runs in study.runs.values():
+        for run in runs.values():
+            assert RunConfig.model_validate(json.loads(canonical(run.model_dump(mode="json")))).id == run.id
+
+
+def test_identity_is_the_content() -> None:
+    run = RunConfig.model_validate(run_data())
+    assert RunConfig.model_validate(run_data(train={"lr": 0.001})).id == run.id
+    assert RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.2})).id == run.id  # a default said aloud
+    assert RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.3})).id != run.id
+    assert RunConfig.model_validate(run_data(seed=1)).id.split(".s")[0] == run.id.split(".s")[0]
+    with pytest.raises(TypeError):
+        fingerprint({"f": print})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        fingerprint({"x": float("nan")})
+
+
+def test_merging_keeps_the_base_and_replaces_choices_whole(tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "config", base__credit={"name": "ccpo", "lam": 0.7}, grid__condition={"a": {"team": "think_solve", "train": {"fanout": [4, 1]}}, "b": {"team": "think_solve", "credit": "shared", "train": {"fanout": [2, 1]}}})
+    (folder / "experiments" / "smoke.yaml").write_text(
+        (folder / "experiments" / "smoke.yaml").read_text().replace("- - ccpo\n  - shared", "- - a\n  - b")
+    )
+    study = read_experiment("smoke", folder)
+    assert study.runs["a"][0].credit.params["lam"] == 0.7
+    assert study.runs["b"][0].credit.params == {}
+    assert study.runs["b"][0].train.lr == study.runs["a"][0].train.lr
+
+
+def test_models_are_pinned(tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    (folder / "models.yaml").write_text("x: {source: hub, id: a/b, revision: main}\n")
+    with pytest.raises(ValueError, match="revision"):
+        read_models(folder)
+
+
+def test_a_damaged_run_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        read_run(tmp_path / "no.json")
+    (tmp_path / "cut.json").write_text('{"seed": ')
+    with pytest.raises(ValueError, match="not JSON"):
+        read_run(tmp_path / "cut.json")
+
+
+def test_importing_the_config_loads_nothing_heavy() -> None:
+    code = "import sys, ccpo.config; print([m for m in ('torch','transformers','mlflow','matplotlib','pandas','pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+    heavy = subprocess.run([sys.executable, "-c", code.replace("ccpo.config", "ccpo.config, torch")], capture_output=True, text=True, cwd=ROOT)
+    assert "torch" in heavy.stdout  # the check can fail

@@ -1,0 +1,176 @@
+"""Credit methods: conformance over every file, worked numbers, and the identities that decide what they can teach."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+
+from ccpo import credit
+from ccpo.credit import ccpo, ccpo_vote, shared
+from ccpo.learn.advantage import group_mean, group_z, role_information
+from ccpo.team import load, vote_outcome
+from ccpo.tree import Tree, make_tree
+
+
+def dyads(rng: np.random.Generator, tasks: int, n: int, solos: int) -> Tree:
+    """Flat Thinker-Solver episodes with random outcomes, and solo episodes of the Solver."""
+    rows, reward = [], []
+    for task in range(tasks):
+        p, q = rng.random(2)
+        for _ in range(n):
+            rows += [(task, -1, 0, 0, -1), (task, len(rows), 1, 1, -1)]
+            reward += [0.0, float(rng.random() < p)]
+        for _ in range(solos):
+            rows.append((task, -1, 1, 1, 0))
+            reward.append(float(rng.random() < q))
+    task, parent, turn, agent, removed = np.array(rows).T
+    reward = np.array(reward)
+    return make_tree(
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        leaf_reward=reward,
+        answer=np.where(reward > 0, 0, 1),
+    )
+
+
+def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
+    """Flat voting episodes [tasks, episodes, voters] of answer classes."""
+    rows, reward, answer = [], [], []
+    for task, episodes in enumerate(answers):
+        for episode in episodes:
+            for k, said in enumerate(episode):
+                rows.append((task, len(rows) - 1 if k else -1, k, k, -1))
+                reward.append(vote_outcome(episode[None], tie)[0])
+                answer.append(said)
+    task, parent, turn, agent, removed = np.array(rows).T
+    return make_tree(
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        leaf_reward=np.array(reward),
+        answer=np.array(answer),
+    )
+
+
+@pytest.mark.parametrize("name", credit.names())
+def test_every_method_keeps_the_contract(name: str) -> None:
+    module = credit.load(name)
+    assert isinstance(module.VERSION, int)
+    assert "Source:" in module.__doc__ and "Cost:" in module.__doc__ and "Departures:" in module.__doc__
+    parameters = list(inspect.signature(module.credit).parameters.values())
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[1:])
+    rng = np.random.default_rng(0)
+    voting = name == "ccpo_vote"
+    tree = votes(rng.integers(-1, 3, (5, 4, 3))) if voting else dyads(rng, 5, 4, 4)
+    module.check(load("vote" if voting else "think_solve").team())
+    value, group = module.credit(tree)
+    assert value.shape == group.shape == (len(tree),)
+    assert np.isfinite(value).all()
+    assert (value[group < 0] == 0).all()
+    assert (group[~tree.factual] == -1).all()
+    again = module.credit(tree)
+    assert np.array_equal(value, again[0])
+    assert np.array_equal(group, again[1])
+    for g in np.unique(group[group >= 0]):  # a group holds one task and one agent
+        assert len(np.unique(tree.task[group == g])) == len(np.unique(tree.agent[group == g])) == 1
+
+
+def test_shared_is_the_sign_of_the_outcome() -> None:
+    tree = dyads(np.random.default_rng(1), 20, 4, 2)
+    value, _ = shared.credit(tree)
+    for i in range(len(tree)):
+        leaf = i + 1 if tree.turn[i] == 0 else i
+        assert value[i] == ((1 if tree.reward[leaf] else -1) if tree.removed[i] == -1 else 0)
+
+
+def brute_ccpo(r: np.ndarray, s: np.ndarray, lam: float, baseline: str, bonus: str) -> np.ndarray:
+    """research formulas 1a, one episode at a time."""
+    out = []
+    for i in range(len(r)):
+        b = s.mean() if baseline == "group" else s[i]
+        event = (1 if r[i] > 0 and b < 0 else 0) - (1 if r[i] < 0 and b > 0 else 0)
+        out.append(r[i] + lam * (event if bonus == "event" else (r[i] - b) / 2))
+    return np.array(out)
+
+
+@pytest.mark.parametrize(("baseline", "bonus"), itertools.product(["group", "paired"], ["event", "difference"]))
+def test_ccpo_equals_the_formula_episode_by_episode(baseline: str, bonus: str) -> None:
+    tree = dyads(np.random.default_rng(2), 50, 6, 6)
+    value, _ = ccpo.credit(tree, lam=0.3, baseline=baseline, bonus=bonus)
+    for task in range(50):
+        here = tree.task == task
+        r = 2 * tree.reward[here & tree.factual & (tree.agent == 1)] - 1
+        s = 2 * tree.reward[here & ~tree.factual] - 1
+        assert value[here & (tree.agent == 0)] == pytest.approx(brute_ccpo(r, s, 0.3, baseline, bonus), abs=1e-15)
+        assert value[here & tree.factual & (tree.agent == 1)] == pytest.approx(r, abs=0)
+
+
+def test_ccpo_with_group_baseline_is_the_shared_reward_times_a_constant() -> None:
+    """Identity of the default: A_ccpo = (1 + lam/2) A_shared to 1e-12 on 10,000 groups (factor 1 where the solo samples tie)."""
+    lam, tree = 0.2, dyads(np.random.default_rng(3), 10_000, 8, 8)
+    value, group = ccpo.credit(tree, lam=lam)
+    mine, same = group_mean(value, group), group_mean(shared.credit(tree)[0], group)
+    solo = np.bincount(tree.task[~tree.factual], 2 * tree.reward[~tree.factual] - 1)
+    tied = solo[tree.task] == 0
+    thinker = tree.factual & (tree.agent == 0)
+    assert tied.any()
+    assert np.abs(mine - (1 + lam / 2) * same)[thinker & ~tied].max() < 1e-12
+    assert np.abs(mine - same)[thinker & tied].max() < 1e-12
+    assert np.abs(same[thinker]).max() > 0.5  # not the identity of two zeros
+    difference = group_mean(ccpo.credit(tree, lam=lam, bonus="difference")[0], group)
+    assert np.abs(difference - (1 + lam / 2) * same)[thinker].max() < 1e-12
+    assert np.abs(group_z(value, group) - group_z(shared.credit(tree)[0], group)).max() < 1e-6  # EPS of the z-score
+    assert role_information(mine[thinker], same[thinker], tree.task[thinker]) < 1e-20
+
+
+def test_vote_credit_is_no_affine_image_of_the_shared_reward() -> None:
+    rng = np.random.default_rng(4)
+    tree = votes(rng.choice([-1, 0, 1, 2], p=[0.1, 0.5, 0.25, 0.15], size=(10_000, 8, 3)))
+    value, group = ccpo_vote.credit(tree, tie="wrong")
+    information = role_information(group_mean(value, group), group_mean(shared.credit(tree)[0], group), group)
+    assert 0.1 < information < 1
+
+
+@pytest.mark.parametrize(("tie", "t", "t3"), [("wrong", 0.0, 0.0), ("uniform", 0.5, 1 / 3)])
+def test_vote_table_of_the_paper(tie: str, t: float, t3: float) -> None:
+    """The table of Delta by pattern, for a 1-1 tie worth t and a three-way tie worth t3 (0 = correct, 1 and 2 = distinct wrong)."""
+    table = {
+        (0, 0, 0): (0, 0, 0),
+        (0, 0, 1): (1 - t, 1 - t, 0),
+        (0, 1, 1): (0, -t, -t),
+        (0, 1, 2): (t3, t3 - t, t3 - t),
+        (1, 1, 2): (0, 0, 0),
+    }
+    for pattern, delta in table.items():
+        value, _ = ccpo_vote.credit(votes(np.array([[pattern]]), tie), tie=tie)
+        assert value == pytest.approx(delta, abs=1e-12), pattern
+
+
+def test_vote_outcome_by_brute_force() -> None:
+    for pattern in itertools.product([-1, 0, 1, 2], repeat=4):
+        counts = {a: pattern.count(a) for a in dict.fromkeys(pattern) if a >= 0}
+        best = [a for a, c in counts.items() if c == max(counts.values())] if counts else []
+        want = {
+            "wrong": float(best == [0]),
+            "uniform": (0 in best) / max(len(best), 1),
+            "first": float(bool(best) and best[0] == 0),
+        }
+        for tie, value in want.items():
+            assert vote_outcome(np.array([pattern]), tie)[0] == pytest.approx(value), (pattern, tie)
+
+
+def test_methods_refuse_teams_that_they_mean_nothing_for() -> None:
+    with pytest.raises(ValueError, match="two agents"):
+        ccpo.check(load("vote").team())
+    with pytest.raises(ValueError, match="votes"):
+        ccpo_vote.check(load("think_solve").team())
+    with pytest.raises(ValueError, match="lam=-1"):
+        ccpo.credit(dyads(np.random.default_rng(0), 2, 2, 2), lam=-1)

@@ -1,0 +1,206 @@
+"""The loop: interrupted equals uninterrupted, bad input ends before any training, canaries stop a run."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_files, run_data
+
+from ccpo import schema
+from ccpo.config import RunConfig, canonical
+from ccpo.learn import policy
+from ccpo.learn import train as training
+from ccpo.tree import Tree
+
+COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
+
+
+def command(files: dict[str, Path], out: Path, scratch: Path) -> list[str]:
+    paths = {k: files[k] for k in ("config", "tasks", "model")} | {"scratch": scratch, "out": out}
+    return [sys.executable, "-m", "ccpo", "train", *(x for k, v in paths.items() for x in (f"--{k}", str(v)))]
+
+
+def same(a: Path, b: Path) -> None:
+    for name in COMPARED:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    assert schema.sha256(a / "model") == schema.sha256(b / "model")
+
+
+def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {k: files[k] for k in ("config", "tasks", "model")}
+    training.train(**plain, scratch=files["scratch"], out=files["out"])
+    original, again = training.update, files["out"].with_name("again")
+
+    def stopping(*args: object) -> object:
+        done = original(*args)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", stopping)
+        for step in range(1, 4):
+            with pytest.raises(SystemExit) as stop:
+                training.train(**plain, scratch=files["scratch"], out=again)
+            assert stop.value.code == training.INTERRUPTED
+            assert (files["scratch"] / f"step-{step:08d}").is_dir()
+            assert not again.exists()
+    training.train(**plain, scratch=files["scratch"], out=again)
+    same(files["out"], again)
+    assert not files["scratch"].exists()
+    assert schema.read_table(again / "train.parquet", "train").num_rows == 4 * 2
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Path) -> None:
+    """kill -9 at 20 random moments over the run (mid-save included, as every update saves here); the rest of the run then finishes."""
+    files = make_files(tmp_path, tiny, train={"steps": 60, "period": 3})
+    code = "import sys; from ccpo.learn import train; train.EVERY = 1; from ccpo.__main__ import main; sys.argv[0] = 'ccpo'; sys.exit(main())"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: str, scratch: str) -> subprocess.Popen[bytes]:
+        argv = command(files, tmp_path / out, tmp_path / scratch)
+        return subprocess.Popen([argv[0], "-c", code, *argv[3:]], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+
+    whole = start("whole", "s1")
+    assert whole.wait() == 0, whole.stderr.read().decode()
+    rng, kills = random.Random(0), 0
+    while kills < 20:
+        scratch = tmp_path / "s2"
+        before = sorted(p.name for p in scratch.glob("*")) if scratch.exists() else []
+        process = start("killed", "s2")
+        while sorted(p.name for p in scratch.glob("*") if scratch.exists()) == before and process.poll() is None:
+            time.sleep(0.002)  # until it has begun to save
+        time.sleep(rng.random() * 0.05)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    last = start("killed", "s2")
+    assert last.wait() == 0, last.stderr.read().decode()
+    assert kills == 20
+    same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(files: dict[str, Path], tmp_path: Path) -> None:
+    run = RunConfig.model_validate(run_data())
+    state = training.State(run, files["model"])
+    for step in (1, 2, 3):
+        state.step = step
+        state.save(files["scratch"])
+    assert sorted(p.name for p in files["scratch"].iterdir()) == ["step-00000002", "step-00000003"]
+    weights = files["scratch"] / "step-00000003" / "weights.pt"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"step-00000003 is damaged: weights.pt.*delete that folder to go on from step-00000002"):
+        training.train(**files)
+    shutil.rmtree(files["scratch"] / "step-00000003")
+    assert state.resume(files["scratch"])
+    assert state.step == 2
+
+
+def refused(files: dict[str, Path]) -> str:
+    """The message with which training refuses its input: exit code 1, one line, nothing written."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command(files, files["out"], files["scratch"]), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not files["out"].exists()
+    return done.stderr
+
+
+def test_missing_model_is_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
+    assert "has no config.json. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
+
+
+def test_truncated_weights_are_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
+    broken = shutil.copytree(files["model"], tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "cannot be loaded" in refused({**files, "model": broken})
+
+
+def test_foreign_task_tables_are_refused(files: dict[str, Path]) -> None:
+    import pyarrow.parquet as pq
+
+    whole = files["tasks"].read_bytes()
+    table = pq.read_table(files["tasks"])
+    pq.write_table(table.replace_schema_metadata({"ccpo.schema": "tasks/99"}), files["tasks"])
+    assert "holds tasks/99, this code reads tasks/1" in refused(files)
+    files["tasks"].write_bytes(whole[:-50])
+    assert "not a whole Parquet file" in refused(files)
+    schema.write_table(files["tasks"], schema.rows_to_table("tasks", []))
+    assert "holds no task of split train" in refused(files)
+
+
+def test_config_with_an_unknown_key_is_refused(files: dict[str, Path]) -> None:
+    data = RunConfig.model_validate(run_data()).model_dump(mode="json") | {"sede": 1}
+    schema.write_text(files["config"], canonical(data))
+    assert "unknown key 'sede'" in refused(files)
+
+
+def test_a_reward_that_is_not_finite_stops_before_the_update(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ccpo.play import rollout
+
+    original = rollout.make_tree
+    monkeypatch.setattr(rollout, "make_tree", lambda **k: original(**{**k, "leaf_reward": k["leaf_reward"] * np.nan}))
+    with pytest.raises(ValueError, match=r"has reward nan.*Remedy"):
+        training.train(**files)
+    assert not files["out"].exists()
+
+
+def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunConfig.model_validate(run_data())
+    state = training.State(run, files["model"])
+    stale = policy.load(files["model"])[0]
+    with torch.no_grad():
+        for weight in stale.parameters():
+            weight.mul_(1.1)
+    for speaker in state.speakers:
+        speaker.engine.model = stale
+    with pytest.raises(ValueError, match="does not speak with the trainer's weights"):
+        training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
+
+
+def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
+    pool = training.read_tasks(files["tasks"], "train")
+
+    def weights(budget: int) -> dict[str, torch.Tensor]:
+        def parts(played: object, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
+            return [part[i : i + budget] for i in range(0, len(part), budget)]
+
+        monkeypatch.setattr(training, "micro_batches", parts)
+        state = training.State(run, files["model"])
+        for optimiser in state.optimisers:  # plain gradient descent, so that weights show the gradient
+            optimiser.step = lambda o=optimiser: [p.data.sub_(p.grad) for p in o.param_groups[0]["params"]]
+        training.update(run, run.build_team(), pool, state)
+        return state.models[0].state_dict()
+
+    one, many = weights(10_000), weights(3)
+    for name, value in one.items():
+        assert torch.allclose(value, many[name], atol=1e-6), name
+    start = policy.load(files["model"])[0].state_dict()
+    assert any(not torch.equal(one[n], start[n]) for n in one)
+
+
+def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
+    training.train(**files)
+    ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()
+    train = schema.read_table(files["out"] / "train.parquet", "train").to_pandas()
+    assert ledger.generated_tokens.sum() == train.generated_tokens.max()
+    assert ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)  # updates, tasks, joint and solo
+    one = ledger[(ledger.step == 1) & (ledger.purpose == "update")]
+    credit = schema.read_table(files["out"] / "credit.parquet", "credit").to_pandas()
+    assert isinstance(Tree, type)
+    assert one.agent.tolist() == [0]  # alternating: the Thinker learns first
+    assert len(credit) == 4 * (4 + 4 + 4)
