@@ -47,9 +47,11 @@ def _score(a: argparse.Namespace) -> None:
 
 
 def _analyse(a: argparse.Namespace) -> None:
-    from ccpo.study.analyse import analyse
+    from ccpo.publish import lineage
+    from ccpo.study.analyse import analyse, inputs
 
     analyse(experiment=a.experiment, runs=a.runs, stats=a.out)
+    lineage.passport(a.out, [a.experiment, *inputs(a.experiment, a.runs)], " ".join(sys.argv[1:]))
 
 
 def _figure(a: argparse.Namespace) -> None:

@@ -183,7 +183,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
             group["lr"] = spec.lr * min(1.0, step / 50)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 25 == 0:
+        if step % 10 == 0:
             found = _solo_accuracy(speaker, roles, probe)
             log.info("warm start: step %d, loss %.3f, solo accuracy %.3f, %.0f s", step, float(loss.detach()), found, time.monotonic() - start)
             if found >= spec.accuracy:

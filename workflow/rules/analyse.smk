@@ -3,7 +3,8 @@ rule analyse:
         experiment="results/experiments/{experiment}/experiment.json",
         runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet", "scores.parquet"),
     output:
-        "results/experiments/{experiment}/stats.json",
+        stats="results/experiments/{experiment}/stats.json",
+        passport="results/experiments/{experiment}/stats.json.passport.json",
     log:
         "logs/analyse/{experiment}.log",
     conda:
@@ -12,4 +13,4 @@ rule analyse:
         runs="results/runs",
         stage=STAGE_VERSIONS["analyse"],
     shell:
-        "python -m ccpo analyse --experiment {input.experiment} --runs {params.runs} --out {output} &> {log}"
+        "python -m ccpo analyse --experiment {input.experiment} --runs {params.runs} --out {output.stats} &> {log}"

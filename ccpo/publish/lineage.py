@@ -1,0 +1,174 @@
+"""Provenance of runs, passports of artefacts, the audit that walks them back, and the MLflow import."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ccpo import schema
+
+PACKAGES = ("ccpo", "torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "math-verify", "snakemake")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def source() -> dict[str, Any]:
+    """Git commit, hash of what differs from it (None: nothing), package versions, and the lock's hash."""
+    commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    lock = Path("envs/main.lock")
+    return {
+        "commit": commit.strip() if commit else None,
+        "dirty": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
+        "python": platform.python_version(),
+        "versions": versions,
+        "lock": schema.sha256(lock) if lock.is_file() else None,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory in bytes, and GPUs if torch is loaded and sees any."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    torch = sys.modules.get("torch")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch and torch.cuda.is_available() else []
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": gpus,
+    }
+
+
+def provenance(*, config: dict[str, Any], inputs: Sequence[Path], extra: dict[str, Any]) -> dict[str, Any]:
+    """The provenance record of a run: its config's fingerprint, code, versions, inputs by hash, machine, and what `extra` adds."""
+    payload = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return {
+        "config": hashlib.sha256(payload.encode()).hexdigest(),
+        "source": source(),
+        "inputs": {str(path): schema.sha256(path) for path in inputs},
+        "hardware": hardware(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        **extra,
+    }
+
+
+def passport_of(artefact: Path) -> Path:
+    """Where the passport of an artefact lies."""
+    return artefact.with_name(artefact.name + ".passport.json")
+
+
+def passport(artefact: Path, inputs: Sequence[Path], command: str) -> None:
+    """Writes the passport of an artefact beside it."""
+    record = {
+        "artefact": artefact.name,
+        "sha256": schema.sha256(artefact),
+        "inputs": {os.path.relpath(path, artefact.parent): schema.sha256(path) for path in inputs},
+        "command": command,
+        "source": source(),
+    }
+    schema.write_json(passport_of(artefact), record)
+
+
+def _check(path: Path, want: str, where: Path) -> str:
+    if not path.exists():
+        raise ValueError(f"audit: {path}, named by {where}, is missing. Remedy: restore it, or run snakemake again.")
+    have = schema.sha256(path)
+    if have != want:
+        raise ValueError(f"audit: {path} has sha256 {have}, {where} recorded {want}. Remedy: it was changed since; run snakemake again.")
+    return f"ok {want[:12]} {path}"
+
+
+def audit(path: Path) -> list[str]:
+    """Walks an artefact back through passports to the runs' provenance, recomputing every hash; returns one line for each check.
+
+    Raises:
+        ValueError: the first file that is missing or does not match, with both hashes; or there is no passport.
+    """
+    record = schema.read_json(passport_of(path))
+    lines = [_check(path, record["sha256"], passport_of(path))]
+    for name, want in record["inputs"].items():
+        near = Path(os.path.normpath(path.parent / name))
+        lines.append(_check(near, want, passport_of(path)))
+        if passport_of(near).exists():
+            lines += audit(near)
+        elif (near.parent / "provenance.json").exists():
+            lines += audit_run(near.parent)
+    return list(dict.fromkeys(lines))
+
+
+def audit_run(folder: Path) -> list[str]:
+    """Checks a run's outputs against its provenance.json."""
+    where = folder / "provenance.json"
+    return [_check(folder / name, want, where) for name, want in schema.read_json(where)["outputs"].items()]
+
+
+def track(*, experiment: Path, runs: Path, stats: Path, uri: str, out: Path) -> None:
+    """Imports an experiment's runs into MLflow: parameters, per-update metrics, final accuracies. Running it again adds nothing."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    manifest, numbers = schema.read_json(experiment), schema.read_json(stats)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    found = client.get_experiment_by_name(manifest["experiment"])
+    store = found.experiment_id if found else client.create_experiment(manifest["experiment"])
+    ids = {}
+    for label, condition in manifest["conditions"].items():
+        for seed, run in condition["runs"].items():
+            digest = schema.sha256(runs / run / "train.parquet") + schema.sha256(runs / run / "scores.parquet")
+            known = client.search_runs([store], f"tags.`ccpo.run` = '{run}' and tags.`ccpo.digest` = '{digest}'")
+            ids[run] = known[0].info.run_id if known else _import(client, store, label, seed, run, runs / run, digest, condition, numbers)
+    schema.write_json(out, {"uri": uri, "experiment_id": store, "runs": ids})
+
+
+def _import(
+    client: Any, store: str, label: str, seed: str, run: str, folder: Path, digest: str, condition: dict[str, Any], numbers: dict[str, Any]
+) -> str:
+    """One run: the digest tag is set last, so that a run left half imported is imported again."""
+    from mlflow.entities import Metric, Param
+
+    record = client.create_run(store, run_name=f"{label} s{seed}", tags={"ccpo.run": run, "ccpo.condition": label})
+    key = record.info.run_id
+    flat = {"seed": seed, **_flat(condition["config"])}
+    rows = schema.read_table(folder / "train.parquet", "train").to_pylist()
+    names = ("reward", "credit", "loss", "role_information", "grad_norm", "entropy", "clip_fraction")
+    metrics = [Metric(f"agent{r['agent']}/{n}", r[n], 0, r["step"]) for r in rows for n in names]
+    metrics += [Metric("generated_tokens", r["generated_tokens"], 0, r["step"]) for r in rows if r["agent"] == 0]
+    for benchmark, kinds in numbers["conditions"][label]["accuracy"].items():
+        metrics += [Metric(f"{benchmark}/{kind}", row["by_seed"][seed], 0, 0) for kind, row in kinds.items()]
+    client.log_batch(key, params=[Param(k, str(v)[:500]) for k, v in flat.items()])
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(key, metrics=metrics[start : start + 1000])
+    client.set_tag(key, "ccpo.digest", digest)
+    client.set_terminated(key)
+    return str(key)
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, item in value.items():
+        out |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return out

@@ -1,0 +1,148 @@
+"""The report of an experiment: one self-contained page, every sentence with a number generated from the statistics."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from ccpo import schema
+from ccpo.publish import tables
+from ccpo.publish.lineage import source
+
+CSS = """
+:root { color-scheme: light; } * { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 0 auto; padding: 1rem; max-width: 60rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
+.note { background: #fff4d6; border-left: 4px solid #e69f00; padding: .6rem .9rem; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; } th { text-align: left; font-weight: 600; vertical-align: bottom; }
+th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e6e6e6; } small { color: #555; }
+figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; } figcaption { font-size: .9rem; color: #444; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .6rem; font-size: .85rem; margin: .3rem 0; }
+code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere; }
+"""
+CAPTIONS = {
+    "learning_curves": "Mean outcome of the episodes each update was trained on, over fresh tasks at the training temperature.",
+    "accuracy": "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey.",
+    "solo": "Accuracy when a message is withheld, emptied, or taken from another task. Only teams with more than one agent.",
+    "agents": "What the verifier paid for an agent's messages, and what the credit method made of it.",
+    "tokens": "Every token that training generated counts, counterfactual episodes included.",
+    "role_information": "1 minus the share of the advantage's variance, inside groups, explained by an affine image of the shared advantage.",
+}
+
+
+def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path, out: Path) -> None:
+    """Writes the page. ValueError if anything it shows is missing."""
+    numbers, manifest = schema.read_json(stats), schema.read_json(experiment)
+    title = html.escape(numbers["question"])
+    parts = [f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>. Primary metric: {numbers['primary_metric']}.</p>"]
+    if numbers["note"]:
+        parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
+    parts += [
+        "<h2>What the numbers allow to say</h2>" + sentences(numbers),
+        f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
+        "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
+        "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
+        "<h2>Figures</h2>" + "".join(_figure(path) for path in figures),
+        "<h2>One task, in full</h2>" + example(manifest, runs),
+        "<h2>Where it comes from</h2>" + origin(manifest),
+    ]
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
+    schema.write_text(out, f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n")
+
+
+def sentences(numbers: dict[str, Any]) -> str:
+    """Claims of the declared comparisons, gains over the untrained teams, and degenerate credit, from the numbers."""
+    said = [row["sentence"] for row in numbers["comparisons"]]
+    for row in numbers["comparisons"]:
+        if not row["matched"]:
+            said.append(f"The comparison of {row['a']} with {row['b']} is not matched in tokens, so it says nothing at equal cost: {row['tokens']}.")
+    for label, c in numbers["conditions"].items():
+        gain = c.get("gain")
+        if gain and len(c["seeds"]) > 1:
+            said.append(f"{label} gained {100 * gain['mean']:+.1f} points over its own untrained team (95 % interval {100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}); {gain['seeds_counted']} of {len(c['seeds'])} seeds gained at least {100 * numbers['gain_counted']:.0f}.")
+        if c["credit"] != "shared" and c["role_information"] and max(r["max"] for r in c["role_information"]) < 1e-9:
+            said.append(f"Credit {c['credit']} in condition {label} is degenerate: inside every group its advantage was an affine image of the shared reward (role information 0 in every update), so it taught no agent anything that the shared reward does not teach.")
+    return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in said) + "</ul>"
+
+
+def comparisons(numbers: dict[str, Any]) -> str:
+    """The declared family as a table."""
+    if not numbers["comparisons"]:
+        return "<p>None was declared.</p>"
+    names = ["a − b", "seeds", "difference, points [95 % interval]", "p", "Holm p", "exact sign-flip p", "smallest detectable, points", "tokens match"]
+    rows = []
+    for r in numbers["comparisons"]:
+        p = [("–" if r[k] is None else f"{r[k]:.3g}") for k in ("p", "p_holm", "p_sign_flip")]
+        band = "" if r["ci_low"] is None else f" <small>[{tables.percent(r['ci_low'], True)}, {tables.percent(r['ci_high'], True)}]</small>"
+        cells = [f"{r['a']} − {r['b']}", str(r["n"]), tables.percent(r["mean"], True) + band, *p, tables.percent(r["detectable"]), "yes" if r["matched"] else "no"]
+        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+
+
+def interventions(numbers: dict[str, Any]) -> str:
+    """Accuracy by condition, benchmark and intervention."""
+    rows = [
+        f"<tr><td>{html.escape(label)}</td><td>{html.escape(name)}</td><td>{kind}</td><td>{tables.percent(row['mean'])}</td></tr>"
+        for label, c in numbers["conditions"].items()
+        for name, kinds in c["accuracy"].items()
+        for kind, row in kinds.items()
+    ]
+    return f"<table><tr><th>condition</th><th>benchmark</th><th>intervention</th><th>accuracy, %</th></tr>{''.join(rows)}</table>"
+
+
+def _figure(path: Path) -> str:
+    svg = path.read_text()
+    svg = svg[svg.index("<svg") :]
+    # ids must be unique in the page, and each figure was made by itself
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg)
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1), count=1)
+    return f"<figure>{svg}<figcaption>{CAPTIONS[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
+
+
+def example(manifest: dict[str, Any], runs: Path) -> str:
+    """The first task of the last kept update of one multi-agent run: messages, answers, rewards, credits, advantages; and of each further
+    benchmark one evaluated question."""
+    label, condition = max(manifest["conditions"].items(), key=lambda item: (item[1]["config"]["credit"]["name"] == "ccpo", len(item[1]["config"]["train"]["fanout"])))
+    run = next(iter(condition["runs"].values()))
+    rows = schema.read_table(runs / run / "credit.parquet", "credit").to_pandas()
+    parts = [f"<p>Condition {html.escape(label)}, run <code>{html.escape(run)}</code>.</p>"]
+    if len(rows):
+        last = rows[rows.step == rows.step.max()]
+        mixed = last.groupby("task_id").reward.std()
+        task = mixed.idxmax()
+        shown = last[last.task_id == task].sort_values(["removed", "message"]).groupby(["removed", "turn"], sort=False).head(3)
+        parts.append(f"<p>Training, update {int(last.step.iloc[0])}, question <code>{html.escape(str(task))}</code>; the first three messages of each turn (agent left out: −1 means nobody).</p>")
+        lines = [
+            f"<tr><td>{r.turn}</td><td>{r.agent}</td><td>{r.removed}</td><td><pre>{html.escape(r.text)}</pre></td><td>{html.escape(r.answer) or '–'}</td><td>{r.reward:.2f}</td><td>{r.credit:+.2f}</td><td>{r.advantage:+.3f}</td></tr>"
+            for r in shown.itertuples()
+        ]
+        names = ["turn", "agent", "left out", "message", "answer", "reward", "credit", "advantage"]
+        parts.append(f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>")
+    said = schema.read_table(runs / run / "rollouts.parquet", "rollouts").to_pandas()
+    scores = schema.read_table(runs / run / "scores.parquet", "scores").to_pandas()
+    for name in said.benchmark.unique():
+        task = said[said.benchmark == name].task_id.iloc[0]
+        parts.append(f"<h3>Evaluation on {html.escape(name)}: {html.escape(str(task))}</h3>")
+        for kind in ("factual", "solo"):
+            here = said[(said.benchmark == name) & (said.task_id == task) & (said.intervention == kind) & (said["sample"] == 0)]
+            verdict = scores[(scores.benchmark == name) & (scores.task_id == task) & (scores.intervention == kind) & (scores["sample"] == 0)]
+            for m in here.itertuples():
+                parts.append(f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>")
+            for v in verdict.itertuples():
+                parts.append(f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>")
+    return "".join(parts)
+
+
+def origin(manifest: dict[str, Any]) -> str:
+    """Code, versions, runs, and how to audit."""
+    here = source()
+    versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items() if v)
+    runs = "".join(f"<li><code>{html.escape(run)}</code></li>" for c in manifest["conditions"].values() for run in c["runs"].values())
+    dirty = " with uncommitted changes" if here["dirty"] else ""
+    return (
+        f"<p>Commit <code>{here['commit']}</code>{dirty}. Python {here['python']}; {html.escape(versions)}.</p>"
+        "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
+        f"{html.escape(manifest['experiment'])}/report.html</code></p><details><summary>Runs</summary><ul>{runs}</ul></details>"
+    )

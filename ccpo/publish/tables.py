@@ -1,0 +1,70 @@
+"""The main table of an experiment: made from stats.json, as CSV and as HTML."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ccpo import schema
+
+
+def frame(numbers: dict[str, Any]) -> pd.DataFrame:
+    """One row for each condition; accuracies as fractions, tokens and evaluator calls of training as means over seeds."""
+    rows = []
+    for label, c in numbers["conditions"].items():
+        kinds = c["accuracy"][c["benchmark"]]
+        gain = c.get("gain", {})
+        rows.append(
+            {
+                "condition": label,
+                "team": c["team"],
+                "credit": c["credit"],
+                "seeds": len(c["seeds"]),
+                "untrained": kinds.get("untrained", {}).get("mean"),
+                "accuracy": kinds["factual"]["mean"],
+                "ci_low": kinds["factual"]["ci_low"],
+                "ci_high": kinds["factual"]["ci_high"],
+                "gain": gain.get("mean"),
+                "seeds_gaining_15_points": gain.get("seeds_counted"),
+                "leakage": c["leakage"],
+                "updates": c["updates"],
+                "generated_tokens": c["ledger"]["generated_tokens"],
+                "evaluator_calls": c["ledger"]["evaluator_calls"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def write(stats: Path, csv: Path) -> None:
+    """Writes the table as CSV."""
+    schema.write_text(csv, frame(schema.read_json(stats)).to_csv(index=False))
+
+
+def percent(value: Any, signed: bool = False) -> str:
+    """A fraction in per cent, or a dash."""
+    return "–" if value is None or pd.isna(value) else f"{100 * value:{'+' if signed else ''}.1f}"
+
+
+def page(csv: Path) -> str:
+    """The table as HTML, from its CSV."""
+    rows = []
+    for r in pd.read_csv(csv).to_dict("records"):
+        band = f" <small>[{percent(r['ci_low'])}, {percent(r['ci_high'])}]</small>" if not pd.isna(r["ci_low"]) else ""
+        counted = "–" if pd.isna(r["seeds_gaining_15_points"]) else f"{int(r['seeds_gaining_15_points'])} of {r['seeds']}"
+        cells = [
+            html.escape(str(r["condition"])),
+            html.escape(f"{r['team']}, {r['credit']}"),
+            percent(r["untrained"]),
+            percent(r["accuracy"]) + band,
+            percent(r["gain"], signed=True),
+            counted,
+            f"{r['updates']:,.0f}",
+            f"{r['generated_tokens']:,.0f}",
+            f"{r['evaluator_calls']:,.0f}",
+        ]
+        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+    names = ["condition", "team, credit", "untrained, %", "trained, % [95 % interval]", "gain, points", "seeds gaining 15 points", "updates", "generated tokens", "evaluator calls"]
+    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
