@@ -102,7 +102,8 @@ def _check(a: argparse.Namespace) -> None:
     for label, runs in experiment.runs.items():
         first = next(iter(runs.values()))
         plan = first.plan()
-        print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {sum(r.n for r in plan.removals)} removal episodes a task, {first.id}")
+        removed = sum(removal.n for removal in plan.removals)
+        print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal episodes a task, {first.id}")
 
 
 def _hash(a: argparse.Namespace) -> None:
@@ -129,10 +130,32 @@ def parser() -> argparse.ArgumentParser:
         return {"type": Path, "help": text, **more}
 
     many = {"nargs": "+"}
-    verb("check", _check, "validate an experiment and list its conditions", experiment={"positional": True, "help": "name in config/experiments"})
-    verb("data", _data, "fetch and verify raw benchmark files", names={"positional": True, "nargs": "*", "help": "benchmarks; none: all"})
-    verb("tasks", _tasks, "write a benchmark's task table", choice={"help": "benchmark as JSON"}, out=path("table to write"))
-    verb("model", _model, "prepare a model as a Hugging Face folder", model={"help": "model as JSON"}, out=path("folder to write"))
+    verb(
+        "check",
+        _check,
+        "validate an experiment and list its conditions",
+        experiment={"positional": True, "help": "name in config/experiments"},
+    )
+    verb(
+        "data",
+        _data,
+        "fetch and verify raw benchmark files",
+        names={"positional": True, "nargs": "*", "help": "benchmarks; none: all"},
+    )
+    verb(
+        "tasks",
+        _tasks,
+        "write a benchmark's task table",
+        choice={"help": "benchmark as JSON"},
+        out=path("table to write"),
+    )
+    verb(
+        "model",
+        _model,
+        "prepare a model as a Hugging Face folder",
+        model={"help": "model as JSON"},
+        out=path("folder to write"),
+    )
     verb(
         "train",
         _train,
@@ -162,8 +185,23 @@ def parser() -> argparse.ArgumentParser:
         rollouts=path("table of rollouts"),
         out=path("table to write"),
     )
-    verb("analyse", _analyse, "statistics of an experiment", experiment=path("experiment.json"), runs=path("folder of runs"), out=path("stats.json"))
-    verb("figure", _figure, "draw one figure", name={"positional": True}, stats=path("stats.json"), svg=path("figure"), csv=path("plotted numbers"))
+    verb(
+        "analyse",
+        _analyse,
+        "statistics of an experiment",
+        experiment=path("experiment.json"),
+        runs=path("folder of runs"),
+        out=path("stats.json"),
+    )
+    verb(
+        "figure",
+        _figure,
+        "draw one figure",
+        name={"positional": True},
+        stats=path("stats.json"),
+        svg=path("figure"),
+        csv=path("plotted numbers"),
+    )
     verb("table", _table, "write the main table", stats=path("stats.json"), out=path("CSV to write"))
     verb(
         "report",
@@ -186,9 +224,26 @@ def parser() -> argparse.ArgumentParser:
         uri={"help": "MLflow tracking URI"},
         out=path("JSON with the MLflow ids"),
     )
-    verb("audit", _audit, "walk an artefact back to its inputs and check every hash", path=path("figure, table or report", positional=True))
-    verb("verify", _verify, "say what a message answers and whether it is right", text={"positional": True}, truth={"positional": True}, kind={"default": "number"})
-    verb("hash", _hash, "sha256 of a file or folder, as the pins use it", path=path("file or folder", positional=True))
+    verb(
+        "audit",
+        _audit,
+        "walk an artefact back to its inputs and check every hash",
+        path=path("figure, table or report", positional=True),
+    )
+    verb(
+        "verify",
+        _verify,
+        "say what a message answers and whether it is right",
+        text={"positional": True},
+        truth={"positional": True},
+        kind={"default": "number"},
+    )
+    verb(
+        "hash",
+        _hash,
+        "sha256 of a file or folder, as the pins use it",
+        path=path("file or folder", positional=True),
+    )
     return top
 
 

@@ -8,6 +8,7 @@ of the file's function: the function is the schema.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import inspect
 import itertools
@@ -21,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ccpo import STAGE_VERSIONS, benchmark, credit, team
+from ccpo.team import Team
 from ccpo.tree import Plan
 
 FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit}
@@ -55,11 +57,11 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     """
     given = {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
     if set(given) == {"name", "params", "version"}:
-        given = {"name": given["name"], **given["params"]}
-    name = given.pop("name", None)
+        given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
+    name = str(given.pop("name", None))
     known = FOLDERS[kind].names()
     if name not in known:
-        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {_near(str(name), known)}")
+        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {_near(name, known)}")
     schema = parameters(kind, name)
     module = FOLDERS[kind].load(name)
     hints = typing.get_type_hints(getattr(module, FUNCTIONS[kind]))
@@ -148,7 +150,12 @@ class Evaluate(Strict):
     temperature: float = Field(0.0, ge=0)
     samples: int = Field(1, ge=1)
     seed: int = 0
-    interventions: tuple[Literal["solo", "blank", "shuffle", "untrained"], ...] = ("solo", "blank", "shuffle", "untrained")
+    interventions: tuple[Literal["solo", "blank", "shuffle", "untrained"], ...] = (
+        "solo",
+        "blank",
+        "shuffle",
+        "untrained",
+    )
     on: tuple[Choice, ...] = ()
     max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
 
@@ -178,7 +185,8 @@ class WarmStart(Strict):
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
     max_steps: int = Field(ge=1)
-    accuracy: float = Field(gt=0, lt=1, description="stop when the solo role's greedy accuracy on fresh train tasks reaches this")
+    slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated subtraction is one too high")
+    accuracy: float = Field(gt=0, lt=1, description="stop when the solo role's sampled accuracy on fresh train tasks reaches this")
     seed: int = 0
 
     @model_validator(mode="before")
@@ -233,7 +241,7 @@ class RunConfig(Strict):
     team: Choice
     credit: Choice
     advantage: Advantage = Advantage()
-    objective: Annotated[Grpo | Gspo, Field(discriminator="name")] = Grpo()
+    objective: Annotated[Grpo | Gspo, Field(discriminator="name")] = Grpo(clip_low=0.2, clip_high=0.2)
     model: Model
     policy: Literal["shared", "separate"] = "shared"
     shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
@@ -275,7 +283,7 @@ class RunConfig(Strict):
             raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
         return self
 
-    def build_team(self) -> team.Team:
+    def build_team(self) -> Team:
         """The team of this run."""
         return team.load(self.team.name).team(**self.team.params)
 
@@ -313,7 +321,12 @@ class Experiment(Strict):
             }
             for label, runs in self.runs.items()
         }
-        return {"experiment": self.name, **head, "compare": [list(c) for c in self.compare], "conditions": conditions}
+        return {
+            "experiment": self.name,
+            **head,
+            "compare": [list(c) for c in self.compare],
+            "conditions": conditions,
+        }
 
 
 def canonical(value: object) -> str:
@@ -360,7 +373,7 @@ def _said(where: str, build: Callable[[], Any]) -> Any:
 def read_models(folder: Path = Path("config")) -> dict[str, Model]:
     """Models of config/models.yaml by name."""
     path = folder / "models.yaml"
-    return {n: _said(f"{path}, {n}", lambda n=n, s=s: Model(name=n, spec=s)) for n, s in _read_yaml(path).items()}
+    return {n: _said(f"{path}, {n}", functools.partial(Model.model_validate, {"name": n, "spec": s})) for n, s in _read_yaml(path).items()}
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -410,10 +423,12 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment:
     for label, cell in _cells(str(path), raw).items():
         model = cell.get("model")
         if model not in models:
-            raise ValueError(f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {_near(str(model), list(models))}")
+            raise ValueError(
+                f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {_near(str(model), list(models))}"
+            )
         for seed in raw["grid"]["seed"]:
             data = {**cell, "model": models[str(model)].model_dump(), "seed": seed}
-            run = _said(f"{path}, condition {label}", lambda data=data: RunConfig.model_validate(data))
+            run = _said(f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data))
             if runs.setdefault(label, {}).setdefault(seed, run) is not run:
                 raise ValueError(f"{path}: grid.seed names {seed} twice")
     for pair in raw.get("compare", []):

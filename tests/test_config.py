@@ -38,14 +38,23 @@ BAD = {
     "misspelt credit": ({"grid__condition__ccpo__credit": "cppo"}, "Did you mean 'ccpo'"),
     "misspelt team": ({"grid__condition__ccpo__team": "think_slove"}, "Did you mean 'think_solve'"),
     "misspelt benchmark": ({"base__benchmark": "arithmetics"}, "Did you mean 'arithmetic'"),
-    "unknown parameter of a credit": ({"grid__condition__ccpo__credit": {"name": "ccpo", "lambda": 1.0}}, "no parameter 'lambda'"),
+    "unknown parameter of a credit": (
+        {"grid__condition__ccpo__credit": {"name": "ccpo", "lambda": 1.0}},
+        "no parameter 'lambda'",
+    ),
     "ill-typed parameter": ({"grid__condition__ccpo__credit": {"name": "ccpo", "lam": "big"}}, "lam='big'"),
-    "impossible combination: vote credit": ({"grid__condition__ccpo__credit": "ccpo_vote"}, "needs a team that votes"),
+    "impossible combination: vote credit": (
+        {"grid__condition__ccpo__credit": "ccpo_vote"},
+        "needs a team that votes",
+    ),
     "impossible combination: ccpo of one agent": ({"grid__condition__single__credit": "ccpo"}, "two agents"),
     "separate policies of one agent": ({"grid__condition__single__policy": "separate"}, "Use policy shared"),
     "fan-out of another team": ({"grid__condition__single__train": {"fanout": [4, 1]}}, "has 1 turns"),
     "a group of one": ({"grid__condition__single__train": {"fanout": [1]}}, "one episode a task"),
-    "truncated sampling": ({"base__sampling": {"max_tokens": [16, 16], "top_p": 0.8}}, "truncated sampling biases"),
+    "truncated sampling": (
+        {"base__sampling": {"max_tokens": [16, 16], "top_p": 0.8}},
+        "truncated sampling biases",
+    ),
     "missing model": ({"base__model": "tinny"}, "Did you mean 'tiny'"),
     "comparison of what is not there": ({"compare": [["ccpo", "sharde"]]}, "Did you mean 'shared'"),
     "a learning rate written as text": ({"base__train__lr": "1e-4x"}, "train.lr"),
@@ -60,7 +69,7 @@ BAD = {
 def test_bad_experiments_say_what_is_wrong(case: str, tmp_path: Path) -> None:
     over, message = BAD[case]
     folder = experiment(tmp_path / "config", **over)
-    with pytest.raises(ValueError, match="smoke.yaml") as error:
+    with pytest.raises(ValueError, match=r"smoke\.yaml") as error:
         read_experiment("smoke", folder)
     assert message in str(error.value)
 
@@ -88,7 +97,14 @@ def test_identity_is_the_content() -> None:
 
 
 def test_merging_keeps_the_base_and_replaces_choices_whole(tmp_path: Path) -> None:
-    folder = experiment(tmp_path / "config", base__credit={"name": "ccpo", "lam": 0.7}, grid__condition={"a": {"team": "think_solve", "train": {"fanout": [4, 1]}}, "b": {"team": "think_solve", "credit": "shared", "train": {"fanout": [2, 1]}}})
+    folder = experiment(
+        tmp_path / "config",
+        base__credit={"name": "ccpo", "lam": 0.7},
+        grid__condition={
+            "a": {"team": "think_solve", "train": {"fanout": [4, 1]}},
+            "b": {"team": "think_solve", "credit": "shared", "train": {"fanout": [2, 1]}},
+        },
+    )
     (folder / "experiments" / "smoke.yaml").write_text(
         (folder / "experiments" / "smoke.yaml").read_text().replace("- - ccpo\n  - shared", "- - a\n  - b")
     )
@@ -115,8 +131,15 @@ def test_a_damaged_run_config_is_named(tmp_path: Path) -> None:
 
 
 def test_importing_the_config_loads_nothing_heavy() -> None:
-    code = "import sys, ccpo.config; print([m for m in ('torch','transformers','mlflow','matplotlib','pandas','pyarrow') if m in sys.modules])"
+    code = (
+        "import sys, ccpo.config; print([m for m in ('torch','transformers','mlflow','matplotlib','pandas','pyarrow') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
-    heavy = subprocess.run([sys.executable, "-c", code.replace("ccpo.config", "ccpo.config, torch")], capture_output=True, text=True, cwd=ROOT)
+    heavy = subprocess.run(
+        [sys.executable, "-c", code.replace("ccpo.config", "ccpo.config, torch")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert "torch" in heavy.stdout  # the check can fail

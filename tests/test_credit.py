@@ -64,7 +64,7 @@ def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
 def test_every_method_keeps_the_contract(name: str) -> None:
     module = credit.load(name)
     assert isinstance(module.VERSION, int)
-    assert "Source:" in module.__doc__ and "Cost:" in module.__doc__ and "Departures:" in module.__doc__
+    assert all(word in module.__doc__ for word in ("Source:", "Cost:", "Departures:"))
     parameters = list(inspect.signature(module.credit).parameters.values())
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[1:])
     rng = np.random.default_rng(0)

@@ -64,7 +64,9 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
 def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Path) -> None:
     """kill -9 at 20 random moments over the run (mid-save included, as every update saves here); the rest of the run then finishes."""
     files = make_files(tmp_path, tiny, train={"steps": 60, "period": 3})
-    code = "import sys; from ccpo.learn import train; train.EVERY = 1; from ccpo.__main__ import main; sys.argv[0] = 'ccpo'; sys.exit(main())"
+    code = (
+        "import sys; from ccpo.learn import train; train.EVERY = 1; from ccpo.__main__ import main; sys.argv[0] = 'ccpo'; sys.exit(main())"
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(out: str, scratch: str) -> subprocess.Popen[bytes]:
@@ -101,7 +103,10 @@ def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(files: dict[str
     assert sorted(p.name for p in files["scratch"].iterdir()) == ["step-00000002", "step-00000003"]
     weights = files["scratch"] / "step-00000003" / "weights.pt"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"step-00000003 is damaged: weights.pt.*delete that folder to go on from step-00000002"):
+    with pytest.raises(
+        ValueError,
+        match=r"step-00000003 is damaged: weights.pt.*delete that folder to go on from step-00000002",
+    ):
         training.train(**files)
     shutil.rmtree(files["scratch"] / "step-00000003")
     assert state.resume(files["scratch"])
@@ -111,7 +116,13 @@ def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(files: dict[str
 def refused(files: dict[str, Path]) -> str:
     """The message with which training refuses its input: exit code 1, one line, nothing written."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(files, files["out"], files["scratch"]), cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command(files, files["out"], files["scratch"]),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert not files["out"].exists()

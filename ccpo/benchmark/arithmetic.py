@@ -7,7 +7,7 @@ test split if its CRC-32 is divisible by five, else to train: the splits are dis
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,11 @@ from ccpo.benchmark import Demo, Source, Task
 VERSION = 1
 SOURCES: dict[str, Source] = {}
 DEFECTS = "None known. Answers are small whole numbers, so a guess is right now and then."
-EXAMPLES = [("6+9=15\n\\boxed{8}", "8", True), ("\\boxed{9}", "8", False), ("I think it is eight", "8", False)]
+EXAMPLES = [
+    ("6+9=15\n\\boxed{8}", "8", True),
+    ("\\boxed{9}", "8", False),
+    ("I think it is eight", "8", False),
+]
 
 
 def is_test(expression: str) -> bool:
@@ -25,12 +29,12 @@ def is_test(expression: str) -> bool:
     return zlib.crc32(expression.encode()) % 5 == 0
 
 
-def steps(expression: str) -> list[str]:
-    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]."""
+def steps(expression: str, slips: Callable[[], bool] = lambda: False) -> list[str]:
+    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]. Where `slips()` says so, a subtraction is one too high."""
     tokens = expression.replace("+", " + ").replace("-", " - ").split()
     value, out = int(tokens[0]), []
     for operator, operand in zip(tokens[1::2], tokens[2::2], strict=True):
-        result = value + int(operand) if operator == "+" else value - int(operand)
+        result = value + int(operand) if operator == "+" else value - int(operand) + slips()
         out.append(f"{value}{operator}{operand}={result}")
         value = result
     return out
@@ -51,7 +55,13 @@ def expressions(split: str, seed: int, *, operations: int, largest: int) -> Iter
 
 
 def tasks(
-    split: str, raw: Mapping[str, Path], *, operations: int = 3, largest: int = 9, n_train: int = 4096, n_test: int = 256
+    split: str,
+    raw: Mapping[str, Path],
+    *,
+    operations: int = 3,
+    largest: int = 9,
+    n_train: int = 4096,
+    n_test: int = 256,
 ) -> list[Task]:
     """Distinct tasks of a split; at most half of all expressions of this difficulty may be asked for."""
     wanted = n_train if split == "train" else n_test
@@ -66,17 +76,24 @@ def tasks(
     return [Task(text, text, steps(text)[-1].split("=")[1], "number") for text in seen]
 
 
-def demo(expression: str) -> Demo:
+def demo(work: list[str], expression: str) -> Demo:
     """The plan gives all steps but the last; the conclusion writes the last one; the solution writes every step."""
-    work = steps(expression)
-    answer = work[-1].split("=")[1]
-    box = f"\\boxed{{{answer}}}"
+    box = f"\\boxed{{{work[-1].split('=')[1]}}}"
     return Demo(expression, ";".join(work[:-1]), f"{work[-1]};{box}", ";".join([*work, box]))
 
 
 def demos(
-    n: int, *, seed: int = 1, operations: int = 3, largest: int = 9, n_train: int = 4096, n_test: int = 256
+    n: int,
+    *,
+    seed: int = 1,
+    slip: float = 0.0,
+    operations: int = 3,
+    largest: int = 9,
+    n_train: int = 4096,
+    n_test: int = 256,
 ) -> list[Demo]:
-    """`n` demonstrations from the train split."""
+    """`n` demonstrations from the train split. With probability `slip` a difference comes out one too high, and the work goes on:
+    a misconception for the warm start to teach and for the reward to undo."""
     stream = expressions("train", seed, operations=operations, largest=largest)
-    return [demo(next(stream)) for _ in range(n)]
+    rng = np.random.default_rng([seed, zlib.crc32(b"slip")])
+    return [demo(steps(text, lambda: bool(rng.random() < slip)), text) for text in (next(stream) for _ in range(n))]

@@ -15,10 +15,18 @@ VERSION = 1
 _AT = "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/"
 SOURCES = {
     "train": Source(
-        _AT + "train.jsonl", "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465", "gsm8k/train.jsonl", 7473, "MIT"
+        _AT + "train.jsonl",
+        "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        "gsm8k/train.jsonl",
+        7473,
+        "MIT",
     ),
     "test": Source(
-        _AT + "test.jsonl", "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14", "gsm8k/test.jsonl", 1319, "MIT"
+        _AT + "test.jsonl",
+        "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+        "gsm8k/test.jsonl",
+        1319,
+        "MIT",
     ),
 }
 DEFECTS = "93 answers carry thousands commas (removed here). Some published answers are disputed; none is changed."

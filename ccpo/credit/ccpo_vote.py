@@ -36,7 +36,7 @@ def credit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Leave-one-out difference of the vote; groups are the messages of one task and agent. Needs flat episodes."""
     leaves = np.flatnonzero(tree.leaf & tree.factual)
-    paths = np.array([tree.path(leaf) for leaf in leaves], dtype=int)
+    paths = np.array([tree.path(int(leaf)) for leaf in leaves], dtype=int)
     if paths.size != tree.factual.sum():
         raise ValueError("credit ccpo_vote needs flat episodes (fan-out [n, 1, 1]): a voter's message is shared by several votes")
     answers = tree.answer[paths]

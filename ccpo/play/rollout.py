@@ -59,7 +59,10 @@ class Speaker:
         shown: list[dict[str, str]] = []
         for demo in self.demos:
             plan = [demo.plan] if "{read}" in role.user else []
-            shown += [chat(role, demo.question, plan)[1], {"role": "assistant", "content": getattr(demo, role.demo)}]
+            shown += [
+                chat(role, demo.question, plan)[1],
+                {"role": "assistant", "content": getattr(demo, role.demo)},
+            ]
         ids = self.tokenizer.apply_chat_template(
             [messages[0], *shown, messages[1]], add_generation_prompt=True, tokenize=True, return_dict=False
         )
@@ -161,7 +164,11 @@ def play(
                 ledger=ledger,
             )
             front = [
-                (task, (index := grown.add(task, parent, turn, team.turns[turn].agent, removed, message)), {**path, turn: index})
+                (
+                    task,
+                    (index := grown.add(task, parent, turn, team.turns[turn].agent, removed, message)),
+                    {**path, turn: index},
+                )
                 for (task, parent, path), row in zip(front, said, strict=True)
                 for message in row
             ]

@@ -15,7 +15,7 @@ from ccpo import schema
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-STYLE = {
+STYLE: Any = {
     "figure.figsize": (6.4, 3.9),
     "figure.constrained_layout.use": True,
     "font.size": 11,
@@ -89,8 +89,20 @@ def _paint_curves(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> No
     for condition, rows in frame.groupby("condition", sort=False):
         axes.plot(rows.tokens / 1000, rows["mean"], color=colours[condition], label=condition)
         if rows.ci_low.notna().all():
-            axes.fill_between(rows.tokens / 1000, rows.ci_low.astype(float), rows.ci_high.astype(float), color=colours[condition], alpha=0.15, lw=0)
-    _labels(axes, "Team reward while training (mean and 95 % interval over seeds)", "generated tokens, thousands", "reward, sampled")
+            axes.fill_between(
+                rows.tokens / 1000,
+                rows.ci_low.astype(float),
+                rows.ci_high.astype(float),
+                color=colours[condition],
+                alpha=0.15,
+                lw=0,
+            )
+    _labels(
+        axes,
+        "Team reward while training (mean and 95 % interval over seeds)",
+        "generated tokens, thousands",
+        "reward, sampled",
+    )
     _legend(axes)
 
 
@@ -114,7 +126,15 @@ def _paint_final(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> Non
         colour = colours[condition] if trained else "#8a8a8a"
         axes.scatter(rows.value * 100, [y] * len(rows), s=16, color=colour, alpha=0.45, lw=0)
         one = rows.iloc[:1]
-        axes.errorbar(one["mean"] * 100, [y], xerr=_half(one) * 100, fmt="o" if trained else "s", ms=6, color=colour, capsize=3)
+        axes.errorbar(
+            one["mean"] * 100,
+            [y],
+            xerr=_half(one) * 100,
+            fmt="o" if trained else "s",
+            ms=6,
+            color=colour,
+            capsize=3,
+        )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     _labels(axes, "Accuracy after training (grey squares: before). Dots: seeds", "accuracy on test tasks, %", "")
@@ -127,11 +147,22 @@ def _solo(numbers: dict[str, Any]) -> pd.DataFrame:
         if any(k in kinds for k in ("solo", "blank", "shuffle")):
             for kind in ("factual", "solo", "blank", "shuffle"):
                 if kind in kinds:
-                    rows.append({"condition": c, "intervention": kind, **{k: kinds[kind][k] for k in ("mean", "ci_low", "ci_high")}})
+                    rows.append(
+                        {
+                            "condition": c,
+                            "intervention": kind,
+                            **{k: kinds[kind][k] for k in ("mean", "ci_low", "ci_high")},
+                        }
+                    )
     return pd.DataFrame(rows)
 
 
-SHOWN = {"factual": ("team as it is", "o"), "solo": ("last agent alone", "D"), "blank": ("message left empty", "v"), "shuffle": ("message of another task", "s")}
+SHOWN = {
+    "factual": ("team as it is", "o"),
+    "solo": ("last agent alone", "D"),
+    "blank": ("message left empty", "v"),
+    "shuffle": ("message of another task", "s"),
+}
 
 
 def _paint_solo(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -141,7 +172,16 @@ def _paint_solo(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None
         if rows.empty:
             continue
         y = [names.index(c) + 0.14 * (i - 1.5) for c in rows.condition]
-        axes.errorbar(rows["mean"] * 100, y, xerr=_half(rows) * 100, fmt=marker, ms=6, color=COLOURS[i], capsize=3, label=label)
+        axes.errorbar(
+            rows["mean"] * 100,
+            y,
+            xerr=_half(rows) * 100,
+            fmt=marker,
+            ms=6,
+            color=COLOURS[i],
+            capsize=3,
+            label=label,
+        )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     _labels(axes, "The trained team, and the team with a message taken away", "accuracy on test tasks, %", "")
@@ -150,7 +190,12 @@ def _paint_solo(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None
 
 def _agents(numbers: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
-        [{"condition": c, **r} for c, v in numbers["conditions"].items() for r in v["agents"] if r["part"] == "last" and r["quantity"] != "leakage"]
+        [
+            {"condition": c, **r}
+            for c, v in numbers["conditions"].items()
+            for r in v["agents"]
+            if r["part"] == "last" and r["quantity"] != "leakage"
+        ]
     )
 
 
@@ -170,16 +215,36 @@ def _tokens(numbers: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for c, v in numbers["conditions"].items():
         found = v["accuracy"][v["benchmark"]]["factual"]
-        rows.append({"condition": c, "generated_tokens": v["ledger"]["generated_tokens"], **{k: found[k] for k in ("mean", "ci_low", "ci_high")}})
+        rows.append(
+            {
+                "condition": c,
+                "generated_tokens": v["ledger"]["generated_tokens"],
+                **{k: found[k] for k in ("mean", "ci_low", "ci_high")},
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def _paint_tokens(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     for i, row in frame.iterrows():
         one = frame.loc[[i]]
-        axes.errorbar(one.generated_tokens / 1000, one["mean"] * 100, yerr=_half(one) * 100, fmt="o", ms=7, capsize=3, color=colours[row.condition], label=row.condition)
+        axes.errorbar(
+            one.generated_tokens / 1000,
+            one["mean"] * 100,
+            yerr=_half(one) * 100,
+            fmt="o",
+            ms=7,
+            capsize=3,
+            color=colours[row.condition],
+            label=row.condition,
+        )
     axes.set_xlim(0, frame.generated_tokens.max() / 1000 * 1.15 + 1e-9)
-    _labels(axes, "Accuracy against what training generated", "generated tokens, thousands", "accuracy on test tasks, %")
+    _labels(
+        axes,
+        "Accuracy against what training generated",
+        "generated tokens, thousands",
+        "accuracy on test tasks, %",
+    )
     _legend(axes)
 
 
@@ -192,9 +257,21 @@ def _paint_information(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) 
     silent = [f"{c} {a}" for (c, a), v in highest.items() if v < 1e-9]
     for (condition, agent), rows in frame.groupby(["condition", "agent"], sort=False):
         if highest[condition, agent] >= 1e-9:
-            axes.plot(rows.step, rows["mean"], color=colours[condition], ls=("-", "--", ":")[agent % 3], label=f"{condition}, agent {agent}")
+            axes.plot(
+                rows.step,
+                rows["mean"],
+                color=colours[condition],
+                ls=("-", "--", ":")[agent % 3],
+                label=f"{condition}, agent {agent}",
+            )
     if silent:
-        axes.plot([frame.step.min(), frame.step.max()], [0, 0], color="#8a8a8a", lw=3, label=f"0 throughout: {len(silent)} agents of {len(set(s.rsplit(' ', 1)[0] for s in silent))} conditions")
+        axes.plot(
+            [frame.step.min(), frame.step.max()],
+            [0, 0],
+            color="#8a8a8a",
+            lw=3,
+            label=f"0 throughout: {len(silent)} agents of {len({s.rsplit(' ', 1)[0] for s in silent})} conditions",
+        )
     axes.set_ylim(-0.03, max(1.0, highest.max()) + 0.03)
     _labels(axes, "Share of the advantage that the shared reward does not explain", "update", "role information")
     _legend(axes)

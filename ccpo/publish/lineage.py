@@ -15,7 +15,19 @@ from typing import Any
 
 from ccpo import schema
 
-PACKAGES = ("ccpo", "torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "math-verify", "snakemake")
+PACKAGES = (
+    "ccpo",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "math-verify",
+    "snakemake",
+)
 
 
 def _git(*arguments: str) -> str | None:
@@ -29,7 +41,7 @@ def _git(*arguments: str) -> str | None:
 def source() -> dict[str, Any]:
     """Git commit, hash of what differs from it (None: nothing), package versions, and the lock's hash."""
     commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -48,7 +60,9 @@ def source() -> dict[str, Any]:
 def hardware() -> dict[str, Any]:
     """Processor, cores, memory in bytes, and GPUs if torch is loaded and sees any."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    )
     torch = sys.modules.get("torch")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch and torch.cuda.is_available() else []
     return {
@@ -145,7 +159,15 @@ def track(*, experiment: Path, runs: Path, stats: Path, uri: str, out: Path) -> 
 
 
 def _import(
-    client: Any, store: str, label: str, seed: str, run: str, folder: Path, digest: str, condition: dict[str, Any], numbers: dict[str, Any]
+    client: Any,
+    store: str,
+    label: str,
+    seed: str,
+    run: str,
+    folder: Path,
+    digest: str,
+    condition: dict[str, Any],
+    numbers: dict[str, Any],
 ) -> str:
     """One run: the digest tag is set last, so that a run left half imported is imported again."""
     from mlflow.entities import Metric, Param

@@ -36,7 +36,9 @@ def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, ru
     """Writes the page. ValueError if anything it shows is missing."""
     numbers, manifest = schema.read_json(stats), schema.read_json(experiment)
     title = html.escape(numbers["question"])
-    parts = [f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>. Primary metric: {numbers['primary_metric']}.</p>"]
+    parts = [
+        f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>. Primary metric: {numbers['primary_metric']}.</p>"
+    ]
     if numbers["note"]:
         parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
     parts += [
@@ -49,7 +51,10 @@ def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, ru
         "<h2>Where it comes from</h2>" + origin(manifest),
     ]
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
-    schema.write_text(out, f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n")
+    schema.write_text(
+        out,
+        f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n",
+    )
 
 
 def sentences(numbers: dict[str, Any]) -> str:
@@ -57,13 +62,19 @@ def sentences(numbers: dict[str, Any]) -> str:
     said = [row["sentence"] for row in numbers["comparisons"]]
     for row in numbers["comparisons"]:
         if not row["matched"]:
-            said.append(f"The comparison of {row['a']} with {row['b']} is not matched in tokens, so it says nothing at equal cost: {row['tokens']}.")
+            said.append(
+                f"The comparison of {row['a']} with {row['b']} is not matched in tokens, so it says nothing at equal cost: {row['tokens']}."
+            )
     for label, c in numbers["conditions"].items():
         gain = c.get("gain")
         if gain and len(c["seeds"]) > 1:
-            said.append(f"{label} gained {100 * gain['mean']:+.1f} points over its own untrained team (95 % interval {100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}); {gain['seeds_counted']} of {len(c['seeds'])} seeds gained at least {100 * numbers['gain_counted']:.0f}.")
+            said.append(
+                f"{label} gained {100 * gain['mean']:+.1f} points over its own untrained team (95 % interval {100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}); {gain['seeds_counted']} of {len(c['seeds'])} seeds gained at least {100 * numbers['gain_counted']:.0f}."
+            )
         if c["credit"] != "shared" and c["role_information"] and max(r["max"] for r in c["role_information"]) < 1e-9:
-            said.append(f"Credit {c['credit']} in condition {label} is degenerate: inside every group its advantage was an affine image of the shared reward (role information 0 in every update), so it taught no agent anything that the shared reward does not teach.")
+            said.append(
+                f"Credit {c['credit']} in condition {label} is degenerate: inside every group its advantage was an affine image of the shared reward (role information 0 in every update), so it taught no agent anything that the shared reward does not teach."
+            )
     return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in said) + "</ul>"
 
 
@@ -71,12 +82,28 @@ def comparisons(numbers: dict[str, Any]) -> str:
     """The declared family as a table."""
     if not numbers["comparisons"]:
         return "<p>None was declared.</p>"
-    names = ["a − b", "seeds", "difference, points [95 % interval]", "p", "Holm p", "exact sign-flip p", "smallest detectable, points", "tokens match"]
+    names = [
+        "a − b",
+        "seeds",
+        "difference, points [95 % interval]",
+        "p",
+        "Holm p",
+        "exact sign-flip p",
+        "smallest detectable, points",
+        "tokens match",
+    ]
     rows = []
     for r in numbers["comparisons"]:
         p = [("–" if r[k] is None else f"{r[k]:.3g}") for k in ("p", "p_holm", "p_sign_flip")]
         band = "" if r["ci_low"] is None else f" <small>[{tables.percent(r['ci_low'], True)}, {tables.percent(r['ci_high'], True)}]</small>"
-        cells = [f"{r['a']} − {r['b']}", str(r["n"]), tables.percent(r["mean"], True) + band, *p, tables.percent(r["detectable"]), "yes" if r["matched"] else "no"]
+        cells = [
+            f"{r['a']} − {r['b']}",
+            str(r["n"]),
+            tables.percent(r["mean"], True) + band,
+            *p,
+            tables.percent(r["detectable"]),
+            "yes" if r["matched"] else "no",
+        ]
         rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 
@@ -97,14 +124,25 @@ def _figure(path: Path) -> str:
     svg = svg[svg.index("<svg") :]
     # ids must be unique in the page, and each figure was made by itself
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg)
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1), count=1)
+    svg = re.sub(
+        r'<svg ([^>]*?)width="[^"]*"',
+        r"<svg \1",
+        re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1),
+        count=1,
+    )
     return f"<figure>{svg}<figcaption>{CAPTIONS[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
 
 
 def example(manifest: dict[str, Any], runs: Path) -> str:
     """The first task of the last kept update of one multi-agent run: messages, answers, rewards, credits, advantages; and of each further
     benchmark one evaluated question."""
-    label, condition = max(manifest["conditions"].items(), key=lambda item: (item[1]["config"]["credit"]["name"] == "ccpo", len(item[1]["config"]["train"]["fanout"])))
+    label, condition = max(
+        manifest["conditions"].items(),
+        key=lambda item: (
+            item[1]["config"]["credit"]["name"] == "ccpo",
+            len(item[1]["config"]["train"]["fanout"]),
+        ),
+    )
     run = next(iter(condition["runs"].values()))
     rows = schema.read_table(runs / run / "credit.parquet", "credit").to_pandas()
     parts = [f"<p>Condition {html.escape(label)}, run <code>{html.escape(run)}</code>.</p>"]
@@ -113,7 +151,9 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         mixed = last.groupby("task_id").reward.std()
         task = mixed.idxmax()
         shown = last[last.task_id == task].sort_values(["removed", "message"]).groupby(["removed", "turn"], sort=False).head(3)
-        parts.append(f"<p>Training, update {int(last.step.iloc[0])}, question <code>{html.escape(str(task))}</code>; the first three messages of each turn (agent left out: −1 means nobody).</p>")
+        parts.append(
+            f"<p>Training, update {int(last.step.iloc[0])}, question <code>{html.escape(str(task))}</code>; the first three messages of each turn (agent left out: −1 means nobody).</p>"
+        )
         lines = [
             f"<tr><td>{r.turn}</td><td>{r.agent}</td><td>{r.removed}</td><td><pre>{html.escape(r.text)}</pre></td><td>{html.escape(r.answer) or '–'}</td><td>{r.reward:.2f}</td><td>{r.credit:+.2f}</td><td>{r.advantage:+.3f}</td></tr>"
             for r in shown.itertuples()
@@ -127,11 +167,17 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         parts.append(f"<h3>Evaluation on {html.escape(name)}: {html.escape(str(task))}</h3>")
         for kind in ("factual", "solo"):
             here = said[(said.benchmark == name) & (said.task_id == task) & (said.intervention == kind) & (said["sample"] == 0)]
-            verdict = scores[(scores.benchmark == name) & (scores.task_id == task) & (scores.intervention == kind) & (scores["sample"] == 0)]
+            verdict = scores[
+                (scores.benchmark == name) & (scores.task_id == task) & (scores.intervention == kind) & (scores["sample"] == 0)
+            ]
             for m in here.itertuples():
-                parts.append(f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>")
+                parts.append(
+                    f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
+                )
             for v in verdict.itertuples():
-                parts.append(f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>")
+                parts.append(
+                    f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>"
+                )
     return "".join(parts)
 
 

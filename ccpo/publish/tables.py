@@ -66,5 +66,15 @@ def page(csv: Path) -> str:
             f"{r['evaluator_calls']:,.0f}",
         ]
         rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    names = ["condition", "team, credit", "untrained, %", "trained, % [95 % interval]", "gain, points", "seeds gaining 15 points", "updates", "generated tokens", "evaluator calls"]
+    names = [
+        "condition",
+        "team, credit",
+        "untrained, %",
+        "trained, % [95 % interval]",
+        "gain, points",
+        "seeds gaining 15 points",
+        "updates",
+        "generated tokens",
+        "evaluator calls",
+    ]
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"

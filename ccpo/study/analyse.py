@@ -55,7 +55,7 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
     accuracy: dict[str, dict[str, Any]] = {}
     for name, kind in kinds:
         by_seed = {s: _accuracy(tables[s]["scores"], name, kind) for s in seeds}
-        mean = asdict(st.interval(list(by_seed.values())))  # type: ignore[arg-type]
+        mean = asdict(st.interval(list(by_seed.values())))
         accuracy.setdefault(name, {})[kind] = {**mean, "by_seed": {str(s): v for s, v in by_seed.items()}}
     first = accuracy[config["benchmark"]["name"]]
     out = {
@@ -73,7 +73,11 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
     }
     if "untrained" in first:
         gains = [first["factual"]["by_seed"][str(s)] - first["untrained"]["by_seed"][str(s)] for s in seeds]
-        out["gain"] = {**asdict(st.interval(gains)), "by_seed": gains, "seeds_counted": sum(g >= GAIN for g in gains)}  # type: ignore[arg-type]
+        out["gain"] = {
+            **asdict(st.interval(gains)),
+            "by_seed": gains,
+            "seeds_counted": sum(g >= GAIN for g in gains),
+        }
     return out
 
 
@@ -92,7 +96,7 @@ def _ledger(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
     frame = pd.concat(t["ledger"].assign(seed=s) for s, t in tables.items())
     total = frame.groupby("seed")[counts].sum().mean() if len(frame) else pd.Series(0.0, counts)
     parts = frame.groupby(["agent", "purpose"])[counts].sum() / len(tables)
-    rows = [{"agent": int(a), "purpose": p, **{c: float(r[c]) for c in counts}} for (a, p), r in parts.iterrows()]  # type: ignore[misc]
+    rows = [{"agent": int(a), "purpose": p, **{c: float(r[c]) for c in counts}} for (a, p), r in parts.iterrows()]
     return {**{c: float(total[c]) for c in counts}, "parts": rows}
 
 
@@ -104,7 +108,7 @@ def _curve(tables: dict[int, dict[str, pd.DataFrame]]) -> list[dict[str, Any]]:
     out = []
     for start in range(0, steps - width + 1, width):
         windows = [rows.iloc[start : start + width] for rows in last.values()]
-        mean = asdict(st.interval([w.reward.mean() for w in windows]))  # type: ignore[arg-type]
+        mean = asdict(st.interval([w.reward.mean() for w in windows]))
         out.append({"step": start + width, "tokens": _mean(w.generated_tokens.max() for w in windows), **mean})
     return out
 
@@ -120,7 +124,14 @@ def _agents(tables: dict[int, dict[str, pd.DataFrame]]) -> list[dict[str, Any]]:
                 n = max(1, len(mine) // 5)
                 rows.append((mine.head(n) if part == "first" else mine.tail(n))[["reward", "credit", "leakage"]].mean())
             for quantity in ("reward", "credit", "leakage"):
-                out.append({"agent": int(agent), "part": part, "quantity": quantity, **asdict(st.interval([float(r[quantity]) for r in rows]))})  # type: ignore[arg-type]
+                out.append(
+                    {
+                        "agent": int(agent),
+                        "part": part,
+                        "quantity": quantity,
+                        **asdict(st.interval([float(r[quantity]) for r in rows])),
+                    }
+                )
     return out
 
 

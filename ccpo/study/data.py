@@ -55,7 +55,9 @@ def _download(url: str, partial: Path) -> None:
             with open(partial, "ab" if append else "wb") as out:
                 shutil.copyfileobj(answer, out, 1 << 20)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(f"{url} cannot be had: {error}. Remedy: try again (what came is kept), or set CCPO_DATA_MIRROR to a folder with the same bytes.") from None
+        raise ValueError(
+            f"{url} cannot be had: {error}. Remedy: try again (what came is kept), or set CCPO_DATA_MIRROR to a folder with the same bytes."
+        ) from None
 
 
 def data(names: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,13 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, ou
         if len(items) < run.evaluate.tasks:
             raise ValueError(f"{path} has {len(items)} test tasks, evaluate.tasks asks for {run.evaluate.tasks}")
         demos = tuple(benchmark.load(choice.name).demos(run.shots, **choice.params)) if run.shots else ()
-        found = _one(run, team, items, [_shown(s, demos) for s in trained], started and [_shown(s, demos) for s in started])
+        found = _one(
+            run,
+            team,
+            items,
+            [_shown(s, demos) for s in trained],
+            started and [_shown(s, demos) for s in started],
+        )
         rows += [{"benchmark": choice.name, **row} for row in found]
         log.info("%s: %d messages", choice.name, len(found))
     schema.write_table(out, schema.rows_to_table("rollouts", rows))
@@ -78,7 +84,11 @@ def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
 
 
 def _one(
-    run: RunConfig, team: Team, items: list[Task], trained: list[playing.Speaker], started: list[playing.Speaker] | None
+    run: RunConfig,
+    team: Team,
+    items: list[Task],
+    trained: list[playing.Speaker],
+    started: list[playing.Speaker] | None,
 ) -> list[dict[str, Any]]:
     """Rows of one benchmark. Every intervention draws from the same stream, so that comparisons are paired."""
     rows: list[dict[str, Any]] = []
@@ -121,16 +131,14 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None
     schema.write_table(out, schema.rows_to_table("scores", rows))
 
 
-def judge(team: Team, messages: list[Mapping[str, Any]], task: Task) -> dict[str, Any]:
+def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, Any]:
     """Answer, truth, accuracy, leakage and tokens of one episode."""
     messages = sorted(messages, key=lambda m: m["turn"])
     voting = team.answer == "vote" and len(messages) > 1
     verdicts = [verifier.verify(m["completion"], task.truth, task.kind) for m in (messages if voting else messages[-1:])]
     if voting:
         classes: dict[str, int] = {}
-        codes = [
-            0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts
-        ]
+        codes = [0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts]
         accuracy = float(vote_outcome(np.array([codes]), team.tie)[0])
         answer = " | ".join(v.answer or "-" for v in verdicts)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ class Interval:
     n: int
 
 
-def interval(values: np.ndarray) -> Interval:
+def interval(values: Sequence[float] | np.ndarray) -> Interval:
     """Mean over seeds with a 95 % t-interval, n - 1 degrees of freedom. NaN or no value raises ValueError."""
     values = np.asarray(values, float)
     if values.size == 0 or not np.isfinite(values).all():
@@ -67,7 +68,9 @@ def power(effect: float, sd: float, n: int, family: int = 1) -> float:
     """Power of a two-sided paired t-test at level 0.05 / family for a true mean difference `effect`."""
     level = (1 - LEVEL) / family
     critical, shift = stats.t.ppf(1 - level / 2, n - 1), effect / sd * np.sqrt(n)
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+    # scipy gives NaN far in the tails, where the one is 1 and the other 0
+    above, below = stats.nct.sf(critical, n - 1, abs(shift)), stats.nct.cdf(-critical, n - 1, abs(shift))
+    return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
 
 
 def detectable(sd: float, n: int, family: int = 1) -> float | None:
@@ -76,7 +79,10 @@ def detectable(sd: float, n: int, family: int = 1) -> float | None:
         return None
     if sd == 0:
         return 0.0
-    return float(optimize.brentq(lambda e: power(e, sd, n, family) - POWER, 1e-9 * sd, 400 * sd))
+    high = sd / np.sqrt(n)
+    while power(high, sd, n, family) < POWER:
+        high *= 2
+    return float(optimize.brentq(lambda e: power(e, sd, n, family) - POWER, high / 2, high))
 
 
 def seeds_needed(effect: float, sd: float, family: int = 1, most: int = 1000) -> int | None:
@@ -95,7 +101,14 @@ def compare(a: dict[int, float], b: dict[int, float]) -> dict[str, object]:
         raise ValueError(f"compare: no common seed in {sorted(a)} and {sorted(b)}")
     d = np.array([a[s] - b[s] for s in seeds])
     sd = float(d.std(ddof=1)) if d.size > 1 else 0.0
-    return {**asdict(interval(d)), "seeds": seeds, "differences": d.tolist(), "sd": sd, "p": paired_p(d), "p_sign_flip": sign_flip_p(d)}
+    return {
+        **asdict(interval(d)),
+        "seeds": seeds,
+        "differences": d.tolist(),
+        "sd": sd,
+        "p": paired_p(d),
+        "p_sign_flip": sign_flip_p(d),
+    }
 
 
 def claim(a: str, b: str, row: dict[str, object], family: int) -> str:
@@ -104,9 +117,15 @@ def claim(a: str, b: str, row: dict[str, object], family: int) -> str:
     if n < 2 or row["p_holm"] is None:
         return f"{a} against {b}: not decidable with {n} seed."
     low, high = float(row["ci_low"]), float(row["ci_high"])  # type: ignore[arg-type]
-    numbers = f"{100 * mean:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f}, {n} paired seeds, Holm p = {row['p_holm']:.3g})"
+    numbers = (
+        f"{100 * mean:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f}, {n} paired seeds, Holm p = {row['p_holm']:.3g})"
+    )
     if float(row["p_holm"]) < 1 - LEVEL:  # type: ignore[arg-type]
         return f"{a} is {'above' if mean > 0 else 'below'} {b}: {numbers}."
     more = seeds_needed(mean, sd, family)
-    needs = f"an effect of the observed size needs {more} seeds" if more else "the observed effect is too small for any affordable number of seeds"
+    needs = (
+        f"an effect of the observed size needs {more} seeds"
+        if more
+        else "the observed effect is too small for any affordable number of seeds"
+    )
     return f"{a} against {b} is not decidable with {n} seeds: {numbers}; {needs}."

@@ -1,7 +1,9 @@
 rule analyse:
     input:
         experiment="results/experiments/{experiment}/experiment.json",
-        runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet", "scores.parquet"),
+        runs=files_of_runs(
+            "train.parquet", "credit.parquet", "ledger.parquet", "scores.parquet"
+        ),
     output:
         stats="results/experiments/{experiment}/stats.json",
         passport="results/experiments/{experiment}/stats.json.passport.json",

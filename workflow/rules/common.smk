@@ -1,20 +1,45 @@
 """What the rules need to know: experiments, their runs, and the paths that follow from them."""
 
+import os
+import re
+
 from ccpo import STAGE_VERSIONS
 from ccpo.config import canonical, read_experiment, tasks_slug
 
 KNOWN = {"experiments", "mlflow_uri", "launch"}
 if unknown := set(config) - KNOWN:
-    raise WorkflowError(f"config/config.yaml: unknown key(s) {sorted(unknown)}. Known: {sorted(KNOWN)}.")
-EXPERIMENTS = config["experiments"] if isinstance(config["experiments"], list) else [config["experiments"]]
+    raise WorkflowError(
+        f"config/config.yaml: unknown key(s) {sorted(unknown)}. Known: {sorted(KNOWN)}."
+    )
+EXPERIMENTS = (
+    config["experiments"]
+    if isinstance(config["experiments"], list)
+    else [config["experiments"]]
+)
 try:
     STUDIES = {name: read_experiment(name) for name in EXPERIMENTS}
 except ValueError as error:
     raise WorkflowError(str(error))
-RUNS = {run.id: run for study in STUDIES.values() for runs in study.runs.values() for run in runs.values()}
+RUNS = {
+    run.id: run
+    for study in STUDIES.values()
+    for runs in study.runs.values()
+    for run in runs.values()
+}
 MODELS = {run.model.slug: run.model for run in RUNS.values()}
-TASKS = {tasks_slug(choice): choice for run in RUNS.values() for choice in [run.benchmark, *run.evaluate.on]}
-FIGURES = ["learning_curves", "accuracy", "solo", "agents", "tokens", "role_information"]
+TASKS = {
+    tasks_slug(choice): choice
+    for run in RUNS.values()
+    for choice in [run.benchmark, *run.evaluate.on]
+}
+FIGURES = [
+    "learning_curves",
+    "accuracy",
+    "solo",
+    "agents",
+    "tokens",
+    "role_information",
+]
 
 
 wildcard_constraints:
@@ -27,7 +52,10 @@ wildcard_constraints:
 
 def tasks_of_run(wildcards):
     run = RUNS[wildcards.run]
-    return [f"results/tasks/{tasks_slug(choice)}.parquet" for choice in [run.benchmark, *run.evaluate.on]]
+    return [
+        f"results/tasks/{tasks_slug(choice)}.parquet"
+        for choice in [run.benchmark, *run.evaluate.on]
+    ]
 
 
 def train_tasks_of_run(wildcards):
@@ -39,8 +67,14 @@ def model_of_run(wildcards):
 
 
 def run_ids(wildcards):
-    return [run.id for runs in STUDIES[wildcards.experiment].runs.values() for run in runs.values()]
+    return [
+        run.id
+        for runs in STUDIES[wildcards.experiment].runs.values()
+        for run in runs.values()
+    ]
 
 
 def files_of_runs(*names):
-    return lambda wildcards: [f"results/runs/{run}/{name}" for run in run_ids(wildcards) for name in names]
+    return lambda wildcards: [
+        f"results/runs/{run}/{name}" for run in run_ids(wildcards) for name in names
+    ]

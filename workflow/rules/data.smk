@@ -19,12 +19,12 @@ rule model:
         "logs/model/{model}.log",
     conda:
         "../../envs/main.yaml"
-    params:
-        model=lambda wildcards: MODELS[wildcards.model].model_dump_json(),
-        stage=STAGE_VERSIONS["model"],
     resources:
         mem_mb=4000,  # the largest model here, twice in float32
         runtime=30,
+    params:
+        model=lambda wildcards: MODELS[wildcards.model].model_dump_json(),
+        stage=STAGE_VERSIONS["model"],
     shell:
         "OMP_NUM_THREADS={threads} python -m ccpo model --model {params.model:q} --out {output} &> {log}"
 

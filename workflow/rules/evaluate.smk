@@ -10,11 +10,11 @@ rule rollout:
         "logs/rollout/{run}.log",
     conda:
         "../../envs/main.yaml"
-    params:
-        stage=STAGE_VERSIONS["rollout"],
     resources:
         mem_mb=8000,  # trained and untrained weights, and the key-value cache of a batch
         runtime=120,
+    params:
+        stage=STAGE_VERSIONS["rollout"],
     shell:
         "OMP_NUM_THREADS={threads} python -m ccpo rollout --config {input.config} --tasks {input.tasks}"
         " --model {input.model} --untrained {input.untrained} --out {output} &> {log}"

@@ -9,7 +9,10 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         csv="results/experiments/{experiment}/figures/{figure}.csv",
-        passports=expand("results/experiments/{{experiment}}/figures/{{figure}}.{kind}.passport.json", kind=["svg", "csv"]),
+        passports=expand(
+            "results/experiments/{{experiment}}/figures/{{figure}}.{kind}.passport.json",
+            kind=["svg", "csv"],
+        ),
     log:
         "logs/figure/{experiment}.{figure}.log",
     conda:
@@ -36,7 +39,9 @@ rule report:
     input:
         stats="results/experiments/{experiment}/stats.json",
         experiment="results/experiments/{experiment}/experiment.json",
-        figures=expand("results/experiments/{{experiment}}/figures/{figure}.svg", figure=FIGURES),
+        figures=expand(
+            "results/experiments/{{experiment}}/figures/{figure}.svg", figure=FIGURES
+        ),
         table="results/experiments/{experiment}/tables/main.csv",
         runs=files_of_runs("rollouts.parquet", "scores.parquet", "credit.parquet"),
     output:
@@ -63,11 +68,11 @@ rule track:
         "logs/track/{experiment}.log",
     conda:
         "../../envs/main.yaml"
+    resources:
+        mlflow=1,  # one importer at a time writes to the store
     params:
         runs="results/runs",
         uri=config["mlflow_uri"],
-    resources:
-        mlflow=1,  # one importer at a time writes to the store
     shell:
         "python -m ccpo track --experiment {input.experiment} --runs {params.runs} --stats {input.stats}"
         " --uri {params.uri:q} --out {output} &> {log}"

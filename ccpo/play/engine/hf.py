@@ -65,9 +65,7 @@ class HF:
         device = self.model.device
         ids, mask = left_pad([list(p) for p in unique])
         ids, mask, rows, uniform = ids.to(device), mask.to(device), rows.to(device), uniform.to(device)
-        state = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1
-        )
+        state = self.model(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1)
         cache, logits = state.past_key_values, state.logits[rows, -1]
         cache.batch_select_indices(rows)
         mask = mask[rows]

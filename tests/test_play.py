@@ -1,0 +1,237 @@
+"""Rollouts with a scripted engine, the reference engine against transformers, and the verifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ccpo import benchmark, team
+from ccpo.benchmark import Task
+from ccpo.learn import policy
+from ccpo.play import verifier
+from ccpo.play.engine import Draw
+from ccpo.play.engine.hf import HF
+from ccpo.play.engine.scripted import Scripted
+from ccpo.play.rollout import Ledger, Speaker, evaluate, leaks, play
+from ccpo.tree import Plan, Removal
+
+
+class Letters:
+    """A tokenizer of characters, for scripts."""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> list[int]:
+        return [ord(c) for m in messages for c in m["content"]]
+
+    def decode(self, ids: list[int], **_: object) -> str:
+        return "".join(map(chr, ids))
+
+
+def speaker(script: Any) -> Speaker:
+    return Speaker(Scripted(lambda p, j, u: [ord(c) for c in script("".join(map(chr, p)), j, u)]), Letters())
+
+
+TASKS = [Task("a", "1+1", "2", "number"), Task("b", "2+3", "5", "number")]
+
+
+def test_a_dyad_is_played_and_scored_as_scripted() -> None:
+    """The Thinker hints on even samples only; the Solver answers from a hint, alone it always says 2."""
+
+    def thinker(prompt: str, j: int, u: float) -> str:
+        return f"hint {'2' if '1+1' in prompt else '5'}\\boxed{{9}}" if j % 2 == 0 else "nothing"
+
+    def solver(prompt: str, j: int, u: float) -> str:
+        if "Thought" not in prompt:
+            return "\\boxed{2}"
+        assert "boxed{9}" not in prompt  # the guard took the Thinker's box out
+        return f"\\boxed{{{prompt.split('hint ')[1][0]}}}" if "hint" in prompt else "dunno"
+
+    ledger = Ledger()
+    plan = Plan((4, 2), (Removal(0, 3),))
+    played = play(
+        plan,
+        team.load("think_solve").team(),
+        TASKS,
+        [speaker(thinker), speaker(solver)],
+        temperature=1.0,
+        max_tokens=(40, 40),
+        seed=[0],
+        ledger=ledger,
+    )
+    tree = played.tree
+    thoughts = tree.factual & (tree.agent == 0)
+    assert tree.reward[thoughts].tolist() == [1, 0, 1, 0] * 2
+    assert tree.n_leaves[thoughts].tolist() == [2] * 8
+    solo = tree.removed == 0
+    assert tree.reward[solo].tolist() == [1, 1, 1, 0, 0, 0]
+    assert (tree.agent[solo] == 1).all()
+    assert tree.answer[tree.factual & (tree.agent == 1)].tolist() == [0, 0, -1, -1] * 4
+    assert ledger.counts[1, "rollout"]["evaluator_calls"] == 16
+    assert ledger.counts[1, "removal-0"]["evaluator_calls"] == 6
+    assert ledger.counts[0, "rollout"]["evaluator_calls"] == 0
+    said = [m for m, k in zip(played.messages, thoughts, strict=True) if k]
+    assert ledger.counts[0, "rollout"]["generated_tokens"] == sum(len(m.text) for m in said)
+
+
+def test_a_vote_is_decided_by_the_majority_and_abstentions_do_not_count() -> None:
+    said = iter(["\\boxed{2}", "\\boxed{7}", "no", "\\boxed{2}", "\\boxed{2}", "\\boxed{7}"])
+    voters = [speaker(lambda p, j, u: next(said)) for _ in range(3)]
+    played = play(Plan((2, 1, 1)), team.load("vote").team(), TASKS[:1], voters, temperature=1, max_tokens=(20,), seed=[0], ledger=Ledger())
+    # breadth first: voter 0 says 2, 7; voter 1 says nothing, 2; voter 2 says 2, 7 in the two episodes
+    leaves = played.tree.leaf
+    assert played.tree.reward[leaves].tolist() == [1, 0]
+
+
+def test_interventions_change_what_the_solver_hears() -> None:
+    heard: list[str] = []
+
+    def solver(prompt: str, j: int, u: float) -> str:
+        heard.append(prompt.split("Thought: ")[1] if "Thought: " in prompt else "ALONE")
+        return "\\boxed{2}"
+
+    speakers = [speaker(lambda p, j, u: "about " + p[-3:]), speaker(solver)]
+    common = {"samples": 1, "temperature": 0.0, "max_tokens": (20,), "seed": [0], "ledger": Ledger()}
+    dyad = team.load("think_solve").team()
+    factual = evaluate(dyad, TASKS, speakers, intervention="factual", factual=None, **common)
+    texts = [[r["completion"] for r in factual if r["turn"] == t] for t in (0, 1)]
+    for kind in ("blank", "shuffle", "solo"):
+        rows = evaluate(dyad, TASKS, speakers, intervention=kind, factual=texts, **common)
+        assert [r["turn"] for r in rows] == [1, 1]
+    assert heard == ["about 1+1", "about 2+3", "", "", "about 2+3", "about 1+1", "ALONE", "ALONE"]
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "correct"),
+    [
+        ("\\boxed{8}", "8", True),
+        ("so \\boxed{7} no, \\boxed{8}", "8", True),
+        ("\\boxed{\\frac{1}{2}}", "0.5", True),
+        ("\\boxed{1,200}", "1200", True),
+        ("the answer is 8.", "8", True),
+        ("The answer is: -3", "-3", True),
+        ("\\boxed{12.4}", "12", False),
+        ("\\boxed{1.45}", "\\sqrt{2}", False),
+        ("\\boxed{8", "8", False),
+        ("8", "8", False),
+        ("\\boxed{}", "8", False),
+        ("\\boxed{x=5, y=3}", "3", False),
+        ("\\boxed{" + "9" * 400 + "}", "8", False),
+    ],
+)
+def test_verdicts(text: str, truth: str, correct: bool) -> None:
+    assert verifier.verify(text, truth, "number").correct is correct
+
+
+def test_the_short_cut_for_whole_numbers_says_what_math_verify_says() -> None:
+    from math_verify import parse, verify
+
+    rng = np.random.default_rng(0)
+    for a, b in rng.integers(-30, 30, (200, 2)).tolist():
+        slow = verify(parse(f"\\boxed{{{b}}}"), parse(f"\\boxed{{{a}}}"))
+        assert verifier.equal(str(a), str(b), "number") == slow == (a == b)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind of answer 'colour'"):
+        verifier.verify("\\boxed{red}", "red", "colour")
+
+
+@pytest.mark.parametrize("name", benchmark.names())
+def test_every_benchmark_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = benchmark.load(name)
+    assert isinstance(module.VERSION, int)
+    assert module.DEFECTS
+    assert len(module.EXAMPLES) >= 3
+    for text, truth, correct in module.EXAMPLES:
+        assert verifier.verify(text, truth, "number").correct is correct
+    for demo in module.demos(2):
+        truth = verifier.extract(demo.solution)
+        assert truth is not None
+        assert verifier.verify(demo.conclusion, truth, "number").correct
+        assert verifier.extract(demo.plan) is None
+
+
+def test_arithmetic_is_right_and_its_splits_are_disjoint() -> None:
+    module = benchmark.load("arithmetic")
+    train, test = (module.tasks(s, {}, operations=3, n_train=500, n_test=200) for s in ("train", "test"))
+    for task in train + test:
+        assert int(task.truth) == eval(task.question) >= 0
+    assert not {t.question for t in train} & {t.question for t in test}
+    assert len({t.task_id for t in train}) == 500
+    with pytest.raises(ValueError, match="at most"):
+        module.tasks("train", {}, operations=1, n_train=100_000)
+
+
+def test_gsm8k_reads_the_published_answers(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"question": "Q?", "answer": "Work.\\n#### 1,234"}\n')
+    assert benchmark.load("gsm8k").tasks("test", {"test": tmp_path / "x.jsonl"}) == [Task("test-0", "Q?", "1234", "number")]
+
+
+@pytest.mark.parametrize("name", team.names())
+def test_every_team_keeps_the_contract(name: str) -> None:
+    module = team.load(name)
+    built = module.team()
+    assert isinstance(module.VERSION, int)
+    assert {t.agent for t in built.turns} == set(range(built.agents))
+    assert built.role(len(built.turns) - 1, range(len(built.turns))).answers
+    for role in built.roles.values():
+        assert "{question}" in role.user
+
+
+def test_the_guard_takes_out_every_box() -> None:
+    for thought in ("a \\boxed{7}.", "\\boxed{\\frac{1}{2}} b", "$\\boxed{7}$ mid \\boxed {8}", "\\boxed{7"):
+        assert "7" not in team.guard(thought)
+        assert "frac" not in team.guard(thought)
+    assert team.guard("no box") == "no box"
+    assert leaks("3+4=7", "7")
+    assert not leaks("3+4=7 then 5", "7")
+    assert not leaks("plan \\boxed{7}", "7")  # its reader never sees it
+
+
+@pytest.fixture
+def loaded(tiny: Path) -> tuple[Any, Any]:
+    return policy.load(tiny)
+
+
+def test_greedy_equals_transformers(loaded: tuple[Any, Any]) -> None:
+    model, tokenizer = loaded
+    prompts = [tokenizer.encode("7-1+9"), tokenizer.encode("3+2"), tokenizer.encode("7-1+9")]
+    ours = HF(model, [tokenizer.eos_token_id]).generate(prompts, 1, Draw(0.0, 12), [0])
+    for prompt, [found] in zip(prompts, ours, strict=True):
+        with torch.no_grad():
+            theirs = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, attention_mask=torch.ones(1, len(prompt)))
+        assert found.ids == theirs[0, len(prompt) :].tolist()
+
+
+def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(loaded: tuple[Any, Any]) -> None:
+    model, tokenizer = loaded
+    engine, prompt = HF(model, [tokenizer.eos_token_id], budget=700), tokenizer.encode("3+2")
+    [found] = engine.generate([prompt], 4000, Draw(0.7, 1), [1])
+    with torch.no_grad():
+        p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1).numpy()
+    counts = np.bincount([c.ids[0] for c in found], minlength=len(p)) / 4000
+    assert np.abs(counts - p).max() < 4 * np.sqrt(p.max() / 4000)
+    many = engine.generate([prompt, tokenizer.encode("1-1+8")], 8, Draw(0.7, 10), [2])
+    prompts = [prompt] * 8 + [tokenizer.encode("1-1+8")] * 8
+    flat = [c for row in many for c in row]
+    with torch.no_grad():
+        logps, mask, entropy = policy.completion_logprobs(model, prompts, [c.ids for c in flat], 0.7)
+    for row, m, c in zip(logps, mask, flat, strict=True):
+        assert row[m].numpy() == pytest.approx(c.logprobs, abs=1e-4)
+    assert (entropy[mask] >= 0).all()
+
+
+def test_draws_do_not_depend_on_the_budget(loaded: tuple[Any, Any]) -> None:
+    model, tokenizer = loaded
+    prompts = [tokenizer.encode(t) for t in ("1+1", "9-3+2", "4")]
+    a, b = (HF(model, [tokenizer.eos_token_id], budget=k).generate(prompts, 4, Draw(1.0, 8), [5]) for k in (10**6, 60))
+    assert [[c.ids for c in r] for r in a] == [[c.ids for c in r] for r in b]
+
+
+def test_a_prompt_that_does_not_fit_is_refused(loaded: tuple[Any, Any]) -> None:
+    model, _ = loaded
+    with pytest.raises(ValueError, match=r"prompt 0 has 250 tokens; with 12 to generate"):
+        HF(model, [0]).generate([[5] * 250], 1, Draw(1.0, 12), [0])

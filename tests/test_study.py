@@ -1,0 +1,245 @@
+"""Statistics against scipy, brute force and simulation; pages from a small made-up experiment."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from ccpo import schema
+from ccpo.publish import figures, lineage, report, tables
+from ccpo.study import stats as st
+from ccpo.study.analyse import analyse, inputs
+
+
+def test_intervals_and_p_values_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 5, 8):
+        a, b = rng.normal(size=n), rng.normal(size=n)
+        theirs = scipy_stats.ttest_rel(a, b)
+        assert st.paired_p(a - b) == pytest.approx(theirs.pvalue, rel=1e-9)
+        ours, low_high = st.interval(a - b), theirs.confidence_interval()
+        assert (ours.ci_low, ours.ci_high) == pytest.approx((low_high.low, low_high.high), rel=1e-9)
+    assert st.paired_p(np.zeros(3)) == 1.0
+    assert st.interval([0.4]) == st.Interval(0.4, None, None, 1)
+    with pytest.raises(ValueError, match="finite"):
+        st.interval([0.1, float("nan")])
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    draws = rng.normal(0.3, 1, (4000, 5))
+    hit = np.mean([(i.ci_low <= 0.3 <= i.ci_high) for i in map(st.interval, draws)])
+    assert abs(hit - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 4000)
+
+
+def test_sign_flips_by_brute_force() -> None:
+    d = np.array([0.3, -0.1, 0.4, 0.2, 0.5, 0.1, -0.2])
+    count = sum(
+        abs(sum(s * x for s, x in zip(signs, d, strict=True))) >= abs(d.sum()) - 1e-12 for signs in itertools.product((1, -1), repeat=7)
+    )
+    assert st.sign_flip_p(d) == pytest.approx(count / 2**7)
+    assert st.sign_flip_p(d[:5]) is None
+
+
+def test_holm_from_its_definition() -> None:
+    p: list[float | None] = [0.01, 0.04, None, 0.03, 0.005]
+    assert st.holm(p) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])  # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    assert st.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_power_is_the_simulated_share_of_rejections_and_its_inverses_fit() -> None:
+    rng = np.random.default_rng(2)
+    rejected = np.mean([st.paired_p(row) < 0.05 for row in rng.normal(1.0, 1.0, (4000, 6))])
+    assert abs(st.power(1.0, 1.0, 6) - rejected) < 4 * np.sqrt(0.25 / 4000)
+    smallest = st.detectable(0.5, 8)
+    assert st.power(smallest, 0.5, 8) == pytest.approx(0.8, abs=1e-6)
+    needed = st.seeds_needed(0.4, 0.5)
+    assert st.power(0.4, 0.5, needed) >= 0.8 > st.power(0.4, 0.5, needed - 1)
+
+
+def test_claims_follow_the_numbers() -> None:
+    clear = st.compare(dict(enumerate([0.8, 0.82, 0.79, 0.81])), dict(enumerate([0.5, 0.53, 0.5, 0.5])))
+    assert st.claim("a", "b", clear | {"p_holm": clear["p"]}, 1).startswith("a is above b: +29.")
+    vague = st.compare(dict(enumerate([0.5, 0.6, 0.4])), dict(enumerate([0.52, 0.5, 0.45])))
+    assert "not decidable with 3 seeds" in st.claim("a", "b", vague | {"p_holm": vague["p"]}, 1)
+    one = st.compare({0: 0.5}, {0: 0.4})
+    assert st.claim("a", "b", one | {"p_holm": None}, 1) == "a against b: not decidable with 1 seed."
+
+
+def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
+    """A small experiment folder of invented numbers (test data): `plain` and `other`, a dyad each, four updates."""
+    rng, runs = np.random.default_rng(0), folder / "runs"
+    conditions = {}
+    for label, credit in (("plain", "shared"), ("other", "ccpo")):
+        ids = {}
+        for seed in range(n_seeds):
+            run = ids[str(seed)] = f"{label}.s{seed}"
+            write_run(runs / run, rng, better=label == "other")
+        config = {
+            "team": {"name": "think_solve"},
+            "credit": {"name": credit},
+            "benchmark": {"name": "arithmetic"},
+            "train": {"fanout": [2, 1]},
+        }
+        conditions[label] = {"config": config, "runs": ids}
+    manifest = {
+        "experiment": "made_up",
+        "question": "Is <other> better?",
+        "note": "Test data.",
+        "primary_metric": "accuracy",
+        "token_tolerance": 0.1,
+        "compare": [["other", "plain"]],
+        "conditions": conditions,
+    }
+    schema.write_json(folder / "experiment.json", manifest)
+    return folder / "experiment.json", runs
+
+
+def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
+    zero = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "entropy": 0.0, "logprob_gap": 0.0, "truncated": 0.0, "leakage": 0.0}
+    train = [
+        {
+            "step": s,
+            "agent": a,
+            "active": True,
+            "reward": 0.1 * s,
+            "credit": 0.2 * s,
+            "advantage_sd": 1.0,
+            "role_information": 0.0,
+            "message_tokens": 5.0,
+            "generated_tokens": 100 * s,
+            "evaluator_calls": 4 * s,
+            **zero,
+        }
+        for s in range(1, 5)
+        for a in (0, 1)
+    ]
+    ledger = [
+        {
+            "step": s,
+            "agent": 0,
+            "purpose": "rollout",
+            "prompt_tokens": 10,
+            "generated_tokens": 100,
+            "trained_tokens": 50,
+            "evaluator_calls": 4,
+        }
+        for s in range(1, 5)
+    ]
+    accuracy = {"factual": 0.8 if better else 0.6, "untrained": 0.3, "solo": 0.4}
+    scores = [
+        {
+            "benchmark": "arithmetic",
+            "task_id": str(t),
+            "sample": 0,
+            "intervention": kind,
+            "answer": "1",
+            "truth": "1",
+            "accuracy": float(rng.random() < p),
+            "leakage": 0.0,
+            "n_tokens": 3,
+        }
+        for kind, p in accuracy.items()
+        for t in range(50)
+    ]
+    message = {"step": 1, "task_id": "0", "parent": -1, "turn": 0, "agent": 0, "removed": -1, "credit": 1.0, "advantage": 0.5, "answer": ""}
+    credit = [{**message, "message": i, "reward": float(i), "text": "<b>7-1</b>"} for i in (0, 1)]
+    rollouts = [
+        {
+            "benchmark": "arithmetic",
+            "task_id": "0",
+            "sample": 0,
+            "intervention": "factual",
+            "turn": 0,
+            "agent": 0,
+            "prompt": "p",
+            "completion": "c<script>",
+            "n_prompt_tokens": 1,
+            "n_completion_tokens": 1,
+            "finish_reason": "stop",
+        }
+    ]
+    for name, rows in (("train", train), ("ledger", ledger), ("scores", scores), ("credit", credit), ("rollouts", rollouts)):
+        schema.write_table(run / f"{name}.parquet", schema.rows_to_table(name, rows))
+
+
+def publish(folder: Path) -> dict[str, Path]:
+    experiment, runs = made_up(folder)
+    stats, page, table = folder / "stats.json", folder / "report.html", folder / "main.csv"
+    analyse(experiment=experiment, runs=runs, stats=stats)
+    lineage.passport(stats, [experiment, *inputs(experiment, runs)], "analyse")
+    drawn = []
+    for name in figures.FIGURES:
+        svg = folder / f"{name}.svg"
+        figures.draw(name, stats, svg, svg.with_suffix(".csv"))
+        lineage.passport(svg, [stats], "figure")
+        drawn.append(svg)
+    tables.write(stats, table)
+    report.write(stats=stats, experiment=experiment, figures=drawn, table=table, runs=runs, out=page)
+    lineage.passport(page, [stats, experiment, *drawn], "report")
+    return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
+
+
+def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
+    made = publish(tmp_path / "a")
+    numbers = schema.read_json(made["stats"])
+    scores = schema.read_table(made["runs"] / "other.s1" / "scores.parquet", "scores").to_pandas()
+    by_hand = scores[scores.intervention == "factual"].accuracy.mean()
+    assert numbers["conditions"]["other"]["accuracy"]["arithmetic"]["factual"]["by_seed"]["1"] == pytest.approx(by_hand)
+    assert numbers["conditions"]["other"]["ledger"]["generated_tokens"] == 400
+    assert numbers["comparisons"][0]["matched"]
+    text = made["page"].read_text()
+    assert "Is &lt;other&gt; better?" in text
+    assert "<script>" not in text
+    assert "is degenerate" in text  # role information is 0 throughout
+    assert text.count("<svg") == len(figures.FIGURES)
+    assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", "")
+    assert len(lineage.audit(made["page"])) > 10
+    again = publish(tmp_path / "b")
+    for name in figures.FIGURES:
+        assert (tmp_path / "a" / f"{name}.svg").read_bytes() == (tmp_path / "b" / f"{name}.svg").read_bytes()
+    victim = again["runs"] / "plain.s2" / "scores.parquet"
+    victim.write_bytes(victim.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"plain.s2/scores.parquet has sha256 .* recorded"):
+        lineage.audit(again["page"])
+
+
+def test_missing_input_is_an_error_not_a_picture(tmp_path: Path) -> None:
+    experiment, runs = made_up(tmp_path)
+    shutil.rmtree(runs / "other.s1")
+    with pytest.raises(ValueError, match=r"other.s1/train.parquet does not exist"):
+        analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
+    assert not (tmp_path / "stats.json").exists()
+
+
+def test_one_seed_claims_nothing(tmp_path: Path) -> None:
+    experiment, runs = made_up(tmp_path, n_seeds=1)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
+    row = schema.read_json(tmp_path / "stats.json")["comparisons"][0]
+    assert row["ci_low"] is None
+    assert row["sentence"] == "other against plain: not decidable with 1 seed."
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tracking_twice_imports_once(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    experiment, runs = made_up(tmp_path, n_seeds=1)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
+    uri, out = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.json"
+    for _ in range(2):
+        lineage.track(experiment=experiment, runs=runs, stats=tmp_path / "stats.json", uri=uri, out=out)
+    client = MlflowClient(uri)
+    ids = schema.read_json(out)
+    found = client.search_runs([ids["experiment_id"]])
+    assert {r.info.run_id for r in found} == set(ids["runs"].values())
+    assert len(found) == 2
+    history = client.get_metric_history(ids["runs"]["other.s0"], "agent0/reward")
+    assert [m.value for m in history] == pytest.approx([0.1, 0.2, 0.3, 0.4])
