@@ -79,3 +79,15 @@ def make_files(folder: Path, model: Path, **over: Any) -> dict[str, Path]:
     data.tasks(run.benchmark, folder / "tasks.parquet")
     named = {"config": "config.json", "tasks": "tasks.parquet", "scratch": "scratch", "out": "out"}
     return {**{k: folder / v for k, v in named.items()}, "model": model}
+
+
+@pytest.fixture
+def lively(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untaught model earns nothing, and would not move: here about half of all messages are right, by the letters they hold."""
+    from ccpo.play import rollout
+    from ccpo.play.verifier import Verdict
+
+    def verify(text: str, truth: str, kind: str) -> Verdict:
+        return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
+
+    monkeypatch.setattr(rollout.verifier, "verify", verify)

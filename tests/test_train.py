@@ -30,12 +30,16 @@ def command(files: dict[str, Path], out: Path, scratch: Path) -> list[str]:
     return [sys.executable, "-m", "ccpo", "train", *(x for k, v in paths.items() for x in (f"--{k}", str(v)))]
 
 
-def same(a: Path, b: Path) -> None:
+def same(a: Path, b: Path, start: Path) -> None:
+    """Both runs wrote the same bytes, and their policies moved away from where they started."""
+    moved = [(f / "model.safetensors").read_bytes() != (start / "model.safetensors").read_bytes() for f in (a / "model").iterdir()]
+    assert moved == [True, True]
     for name in COMPARED:
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
     assert schema.sha256(a / "model") == schema.sha256(b / "model")
 
 
+@pytest.mark.usefixtures("lively")
 def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**plain, scratch=files["scratch"], out=files["out"])
@@ -55,43 +59,44 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
             assert (files["scratch"] / f"step-{step:08d}").is_dir()
             assert not again.exists()
     training.train(**plain, scratch=files["scratch"], out=again)
-    same(files["out"], again)
+    same(files["out"], again, files["model"])
     assert not files["scratch"].exists()
     assert schema.read_table(again / "train.parquet", "train").num_rows == 4 * 2
 
 
-@pytest.mark.timeout(900)
-def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Path) -> None:
-    """kill -9 at 20 random moments over the run (mid-save included, as every update saves here); the rest of the run then finishes."""
+@pytest.mark.usefixtures("lively")
+def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 at 20 random moments, some in the midst of saving (every update saves here); the run is then finished."""
     files = make_files(tmp_path, tiny, train={"steps": 60, "period": 3})
-    code = (
-        "import sys; from ccpo.learn import train; train.EVERY = 1; from ccpo.__main__ import main; sys.argv[0] = 'ccpo'; sys.exit(main())"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    monkeypatch.setattr(training, "EVERY", 1)
+    plain = {k: files[k] for k in ("config", "tasks", "model")}
+    scratch, killed = tmp_path / "s2", tmp_path / "killed"
 
-    def start(out: str, scratch: str) -> subprocess.Popen[bytes]:
-        argv = command(files, tmp_path / out, tmp_path / scratch)
-        return subprocess.Popen([argv[0], "-c", code, *argv[3:]], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    def start(out: Path, folder: Path) -> int:
+        """A child process that trains; it exits with 0 when it is done."""
+        if child := os.fork():
+            return child
+        try:
+            training.train(**plain, scratch=folder, out=out)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
 
-    whole = start("whole", "s1")
-    assert whole.wait() == 0, whole.stderr.read().decode()
-    rng, kills = random.Random(0), 0
+    assert os.waitpid(start(tmp_path / "whole", tmp_path / "s1"), 0)[1] == 0
+    rng, kills, torn = random.Random(0), 0, 0
     while kills < 20:
-        scratch = tmp_path / "s2"
-        before = sorted(p.name for p in scratch.glob("*")) if scratch.exists() else []
-        process = start("killed", "s2")
-        while sorted(p.name for p in scratch.glob("*") if scratch.exists()) == before and process.poll() is None:
-            time.sleep(0.002)  # until it has begun to save
-        time.sleep(rng.random() * 0.05)
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.wait()
+        before = sorted(p.name for p in scratch.glob("*"))
+        child = start(killed, scratch)
+        while sorted(p.name for p in scratch.glob("*")) == before:  # until it has begun to save
+            time.sleep(0.001)
+        time.sleep(rng.random() * 0.06)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
         kills += 1
-    last = start("killed", "s2")
-    assert last.wait() == 0, last.stderr.read().decode()
-    assert kills == 20
-    same(tmp_path / "whole", tmp_path / "killed")
+        torn += any(p.name.endswith(".tmp") for p in scratch.iterdir())
+    assert torn > 0  # at least one kill came in the midst of a save
+    assert os.waitpid(start(killed, scratch), 0)[1] == 0
+    same(tmp_path / "whole", killed, files["model"])
 
 
 def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(files: dict[str, Path], tmp_path: Path) -> None:
@@ -169,6 +174,7 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(files: dict[str, Pa
     assert not files["out"].exists()
 
 
+@pytest.mark.usefixtures("lively")
 def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunConfig.model_validate(run_data())
     state = training.State(run, files["model"])
@@ -182,6 +188,7 @@ def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path],
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
 
 
+@pytest.mark.usefixtures("lively")
 def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     pool = training.read_tasks(files["tasks"], "train")
@@ -204,6 +211,30 @@ def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], mo
     assert any(not torch.equal(one[n], start[n]) for n in one)
 
 
+@pytest.mark.usefixtures("lively")
+def test_messages_without_advantage_are_left_out_of_the_update_exactly(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient without computing them is the gradient with them: they add nothing but their share of the mean."""
+    run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
+    state = training.State(run, files["model"])
+    from ccpo.play.rollout import Ledger, play
+
+    pool = training.read_tasks(files["tasks"], "train")[:4]
+    played = play(run.plan(), run.build_team(), pool, state.speakers, temperature=1.0, max_tokens=(6,), seed=[0], ledger=Ledger())
+    chosen = np.flatnonzero(played.tree.factual & (played.tree.agent == 0))
+    advantage = np.zeros(len(played.tree))
+    advantage[chosen[::2]] = 1.0
+    grads = []
+    for keep in (lambda p, part, v: [part] if len(part) else [], lambda p, part, v: [chosen]):  # without them, and with them
+        monkeypatch.setattr(training, "micro_batches", keep)
+        fresh = training.State(run, files["model"])
+        fresh.optimisers[0].step = lambda: None
+        training.improve(run, fresh, 0, played, advantage, chosen, 0)
+        grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
+    for a, b in zip(*grads, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    assert max(float(g.abs().max()) for g in grads[0]) > 1e-4
+
+
 def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     training.train(**files)
     ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()
@@ -211,6 +242,7 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     assert ledger.generated_tokens.sum() == train.generated_tokens.max()
     assert ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)  # updates, tasks, joint and solo
     one = ledger[(ledger.step == 1) & (ledger.purpose == "update")]
+    assert one.trained_tokens.sum() == 0  # nothing was earned, so no message had an advantage
     credit = schema.read_table(files["out"] / "credit.parquet", "credit").to_pandas()
     assert isinstance(Tree, type)
     assert one.agent.tolist() == [0]  # alternating: the Thinker learns first

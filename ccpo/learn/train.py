@@ -171,7 +171,7 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger
         chosen = np.flatnonzero((group >= 0) & np.isin([state.policy_of(int(a)) for a in tree.agent], index))
         learnt[index] = improve(run, state, index, played, advantage, chosen, step)
         for agent in np.unique(tree.agent[chosen]):
-            mine = chosen[tree.agent[chosen] == agent]
+            mine = chosen[(tree.agent[chosen] == agent) & (advantage[chosen] != 0)]
             ledger.add(int(agent), "update", trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine))
     ledger.timed("update", start)
     state.step += 1
@@ -200,6 +200,9 @@ def improve(
 ) -> dict[str, float]:
     """Optimiser steps of one policy on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
 
+    Messages whose advantage is exactly 0 have neither loss nor gradient: they count in the mean but are not computed, and entropy and gap
+    are those of the others.
+
     Raises:
         ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
     """
@@ -210,11 +213,13 @@ def improve(
     objective = OBJECTIVES[run.objective.name]
     clip = {"clip_low": run.objective.clip_low, "clip_high": run.objective.clip_high}
     totals = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
+    tokens = sum(len(played.messages[i].completion.ids) for i in order if advantage[i] != 0)
     parts = [p for p in np.array_split(order, run.train.minibatches) if len(p)]
     for number, part in enumerate(parts):
         optimiser.zero_grad(set_to_none=True)
+        some = part[advantage[part] != 0]
         count = terms(run.objective.name, [len(played.messages[i].completion.ids) for i in part])
-        for rows in micro_batches(played, part, model.config.vocab_size):
+        for rows in micro_batches(played, some, model.config.vocab_size):
             messages = [played.messages[i] for i in rows]
             logps, mask, entropy = policy.completion_logprobs(
                 model,
@@ -238,7 +243,7 @@ def improve(
             (loss / count).backward()
             totals["loss"] += float(loss.detach()) / count / len(parts)
             totals["clip_fraction"] += float(clipped) / count / len(parts)
-            totals["entropy"] += float(entropy.sum()) / sum(len(played.messages[i].completion.ids) for i in order)
+            totals["entropy"] += float(entropy.sum()) / max(1, tokens)
         if totals["logprob_gap"] > GAP[run.train.dtype]:
             raise ValueError(
                 f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
@@ -263,7 +268,7 @@ def micro_batches(played: Played, part: np.ndarray, vocabulary: int) -> list[np.
         if out[-1] and (len(out[-1]) + 1) * size[i] > budget:
             out.append([])
         out[-1].append(i)
-    return [np.array(rows) for rows in out]
+    return [np.array(rows) for rows in out if rows]
 
 
 def _record(
