@@ -60,9 +60,8 @@ def main() -> None:
     wall = statistics.median(walls)
     plan = run.plan()
     print(f"{run.id}, {platform.processor() or platform.machine()}, one thread, {chosen.updates} updates")
-    print(
-        f"{run.train.tasks} tasks x {plan.episodes} episodes, {team.agents} agents, {sum(p.numel() for p in state.models[0].parameters()):,} parameters"
-    )
+    size = sum(p.numel() for p in state.models[0].parameters())
+    print(f"{run.train.tasks} tasks x {plan.episodes} episodes, {team.agents} agents, {size:,} parameters")
     print(f"{'part':10} {'seconds':>8} {'share':>6}")
     for part in ("rollout", "verify", "credit", "update", "save"):
         seconds = statistics.median(p.get(part, 0.0) for p in parts)

@@ -325,6 +325,7 @@ class Experiment(Strict):
             "experiment": self.name,
             **head,
             "compare": [list(c) for c in self.compare],
+            "order": list(conditions),
             "conditions": conditions,
         }
 

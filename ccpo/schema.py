@@ -152,8 +152,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Readable JSON with sorted keys; a value that is not finite raises ValueError, since JSON has no word for it."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    """Readable JSON, keys in the order given; a value that is not finite raises ValueError, since JSON has no word for it."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -94,6 +94,7 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
         "primary_metric": "accuracy",
         "token_tolerance": 0.1,
         "compare": [["other", "plain"]],
+        "order": list(conditions),
         "conditions": conditions,
     }
     schema.write_json(folder / "experiment.json", manifest)

@@ -65,7 +65,7 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
 
 
 def _labels(axes: Any, title: str, x: str, y: str) -> None:
-    axes.set_title(title)
+    axes.figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)  # at the figure's edge, so that long labels cannot push it out
     axes.set_xlabel(x)
     axes.set_ylabel(y)
 
@@ -73,7 +73,7 @@ def _labels(axes: Any, title: str, x: str, y: str) -> None:
 def _legend(axes: Any) -> None:
     """Below the axes, where it can cover no data."""
     handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(3 if max(map(len, labels)) < 16 else 2, len(labels)))
 
 
 def _half(frame: pd.DataFrame) -> Any:
@@ -270,7 +270,7 @@ def _paint_information(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) 
             [0, 0],
             color="#8a8a8a",
             lw=3,
-            label=f"0 throughout: {len(silent)} agents of {len({s.rsplit(' ', 1)[0] for s in silent})} conditions",
+            label=f"0: {len(silent)} agents, {len({s.rsplit(' ', 1)[0] for s in silent})} conditions",
         )
     axes.set_ylim(-0.03, max(1.0, highest.max()) + 0.03)
     _labels(axes, "Share of the advantage that the shared reward does not explain", "update", "role information")

@@ -24,7 +24,8 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
     """
     manifest = schema.read_json(experiment)
     conditions, factual = {}, {}
-    for label, condition in manifest["conditions"].items():
+    for label in manifest["order"]:  # as the experiment names them: canonical JSON sorts its keys
+        condition = manifest["conditions"][label]
         tables = {int(seed): _tables(runs / run) for seed, run in condition["runs"].items()}
         conditions[label] = _condition(condition["config"], tables)
         first = condition["config"]["benchmark"]["name"]

@@ -1,0 +1,87 @@
+"""The workflow: bad configs end before any job, dry runs are quick and complete, adding a seed adds that seed only."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(["snakemake", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The workflow, its config and the package in a folder of their own."""
+    for name in ("workflow", "config", "ccpo", "envs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", tmp_path / "Snakefile")
+    for link in ("profiles", "slurm"):
+        (tmp_path / link).symlink_to(os.readlink(ROOT / link))
+    return tmp_path
+
+
+def jobs(text: str) -> dict[str, int]:
+    """Counts by rule of a dry run."""
+    table = text.split("Job stats:")[1]
+    return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def test_a_dry_run_of_the_quickstart_is_whole_and_quick(checkout: Path) -> None:
+    start = time.monotonic()
+    done = snakemake(checkout, "-n", "--quiet", "rules")
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    planned = jobs(done.stdout + done.stderr)
+    assert planned["train"] == planned["rollout"] == planned["score"] == 40
+    assert planned["model"] == planned["analyse"] == planned["report"] == planned["track"] == 1
+    assert planned["figure"] == 6
+    assert seconds < 20  # 4 s when nothing else runs; `make reproduce` is measured by hand
+
+
+def test_a_misspelt_credit_stops_before_any_job(checkout: Path) -> None:
+    path = checkout / "config" / "experiments" / "smoke.yaml"
+    path.write_text(path.read_text().replace("credit: ccpo,", "credit: cppo,"))
+    done = snakemake(checkout, "-n", "--config", "experiments=[smoke]")
+    assert done.returncode != 0
+    assert "credit 'cppo' is not a file in ccpo/credit/. Did you mean 'ccpo'?" in done.stdout + done.stderr
+    assert not (checkout / "results").exists()
+
+
+def test_an_unknown_workflow_key_is_refused(checkout: Path) -> None:
+    done = snakemake(checkout, "-n", "--config", "experimets=[smoke]")
+    assert done.returncode != 0
+    assert "unknown key(s) ['experimets']" in done.stdout + done.stderr
+
+
+def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) -> None:
+    """Everything up to the configs is run for real; whatever exists is touched, as if it had been made."""
+    path = checkout / "config" / "experiments" / "smoke.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["grid"]["condition"] = {"shared": raw["grid"]["condition"]["shared"]}
+    raw["grid"]["seed"], raw["compare"] = [0], []
+    path.write_text(yaml.safe_dump(raw))
+    only = ("--config", "experiments=[smoke]", "--cores", "2")
+    done = snakemake(checkout, *only, "--until", "score")
+    assert done.returncode == 0, done.stdout + done.stderr
+    code = checkout / "ccpo" / "publish" / "figures.py"
+    code.write_text(code.read_text().replace('"figure.figsize": (6.4, 3.9)', '"figure.figsize": (7, 4)'))
+    (checkout / "README.md").write_text("New prose.\n")
+    raw["question"] = "Does a new wording of the question train again?"
+    raw["grid"]["seed"] = [0, 1]
+    path.write_text(yaml.safe_dump(raw))
+    done = snakemake(checkout, "-n", *only, "--quiet", "rules")
+    planned = jobs(done.stdout + done.stderr)
+    assert planned["train"] == planned["rollout"] == planned["score"] == 1
+    assert "model" not in planned
+    assert "tasks" not in planned
