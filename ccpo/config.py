@@ -144,7 +144,7 @@ class Train(Strict):
 
 
 class Evaluate(Strict):
-    """Evaluation of the final policies. `on` lists further benchmarks, after the one trained on."""
+    """Evaluation of the final policies. `also` lists further benchmarks, after the one trained on."""
 
     tasks: int = Field(ge=1, description="test tasks of each benchmark, from its start")
     temperature: float = Field(0.0, ge=0)
@@ -156,14 +156,14 @@ class Evaluate(Strict):
         "shuffle",
         "untrained",
     )
-    on: tuple[Choice, ...] = ()
+    also: tuple[Choice, ...] = ()
     max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "on" in data:
-            return {**data, "on": [resolve("benchmark", v) for v in data["on"]]}
+        if isinstance(data, Mapping) and "also" in data:
+            return {**data, "also": [resolve("benchmark", v) for v in data["also"]]}
         return data
 
     @model_validator(mode="after")

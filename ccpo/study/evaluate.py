@@ -30,7 +30,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, ou
     torch.set_num_threads(1)
     run = read_run(config)
     team = run.build_team()
-    chosen = [run.benchmark, *run.evaluate.on]
+    chosen = [run.benchmark, *run.evaluate.also]
     rows: list[dict[str, Any]] = []
     folders = sorted(model.glob("policy*"))
     trained = _speakers(run, team, folders)
@@ -118,7 +118,7 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None
     run = read_run(config)
     team = run.build_team()
     truths = {
-        (choice.name, t.task_id): t for choice, path in zip([run.benchmark, *run.evaluate.on], tasks, strict=True) for t in read_test(path)
+        (choice.name, t.task_id): t for choice, path in zip([run.benchmark, *run.evaluate.also], tasks, strict=True) for t in read_test(path)
     }
     episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():

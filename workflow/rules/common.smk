@@ -30,7 +30,7 @@ MODELS = {run.model.slug: run.model for run in RUNS.values()}
 TASKS = {
     tasks_slug(choice): choice
     for run in RUNS.values()
-    for choice in [run.benchmark, *run.evaluate.on]
+    for choice in [run.benchmark, *run.evaluate.also]
 }
 FIGURES = [
     "learning_curves",
@@ -54,7 +54,7 @@ def tasks_of_run(wildcards):
     run = RUNS[wildcards.run]
     return [
         f"results/tasks/{tasks_slug(choice)}.parquet"
-        for choice in [run.benchmark, *run.evaluate.on]
+        for choice in [run.benchmark, *run.evaluate.also]
     ]
 
 
