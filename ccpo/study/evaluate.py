@@ -117,9 +117,8 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None
     """The team's answer and its verdict for every (task, sample, intervention)."""
     run = read_run(config)
     team = run.build_team()
-    truths = {
-        (choice.name, t.task_id): t for choice, path in zip([run.benchmark, *run.evaluate.also], tasks, strict=True) for t in read_test(path)
-    }
+    chosen = [run.benchmark, *run.evaluate.also]
+    truths = {(c.name, t.task_id): t for c, path in zip(chosen, tasks, strict=True) for t in read_test(path)}
     episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
         episodes[row["benchmark"], row["task_id"], row["sample"], row["intervention"]].append(row)
