@@ -3,7 +3,8 @@
 # Both build .venv with the locked packages the first time and reuse it afterwards.
 EXPERIMENT ?= quickstart
 PYTHON ?= python3
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# nproc obeys OMP_NUM_THREADS, which is 1 for every process here and says nothing about the machine
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 # The environment comes first on PATH, so that what snakemake starts is what is locked.
