@@ -29,13 +29,14 @@ lint: .venv/.ready
 	mypy
 	snakemake --lint
 
+# Compiled once here, since importing torch and transformers from source costs every job five seconds.
 # Rebuilt when the lock or the project's dependencies change.
 .venv/.ready: envs/main.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ccpo needs Python 3.11 or newer (make PYTHON=...)")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv==$(UV_VERSION)
-	$(BIN)/uv pip install -q --python .venv torch==2.13.0
-	$(BIN)/uv pip install -q --python .venv --require-hashes --no-deps -r envs/main.lock
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv torch==2.13.0
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv --require-hashes --no-deps -r envs/main.lock
 	$(BIN)/uv pip install -q --python .venv --no-deps -e .
 	touch $@
 

@@ -174,7 +174,7 @@ class Evaluate(Strict):
 
 
 class WarmStart(Strict):
-    """A small decoder built here and taught the roles' formats on a procedural benchmark, until `accuracy` is reached."""
+    """A small decoder built here and taught the roles' formats on a procedural benchmark."""
 
     source: Literal["warm_start"]
     benchmark: Choice
@@ -184,9 +184,9 @@ class WarmStart(Strict):
     heads: int = Field(ge=1)
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
-    max_steps: int = Field(ge=1)
-    slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated subtraction is one too high")
-    accuracy: float = Field(gt=0, lt=1, description="stop when the solo role's sampled accuracy on fresh train tasks reaches this")
+    steps: int = Field(ge=1)
+    slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated step is one too high")
+    least_accuracy: float = Field(0.01, ge=0, lt=1, description="below this (solo, sampled, fresh train tasks) preparing it fails")
     seed: int = 0
 
     @model_validator(mode="before")

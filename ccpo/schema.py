@@ -116,11 +116,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
 
 
 def sha256(path: str | Path) -> str:
-    """Hex sha256 of a file, or of a folder (its sorted relative names and their hashes)."""
+    """Hex sha256 of a file, or of a folder (its sorted relative names and their hashes).
+
+    Snakemake's time stamp in a folder is not counted: it is written after the job that made the folder has hashed it.
+    """
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():
-        for item in sorted(p for p in path.rglob("*") if p.is_file()):
+        for item in sorted(p for p in path.rglob("*") if p.is_file() and p.name != ".snakemake_timestamp"):
             digest.update(f"{item.relative_to(path).as_posix()}\0{sha256(item)}\n".encode())
         return digest.hexdigest()
     with open(path, "rb") as handle:

@@ -20,8 +20,7 @@ SPEC = {
     "heads": 2,
     "batch": 16,
     "lr": 1e-2,
-    "max_steps": 10,
-    "accuracy": 0.5,
+    "steps": 10,
 }
 
 

@@ -244,3 +244,12 @@ def test_tracking_twice_imports_once(tmp_path: Path) -> None:
     assert len(found) == 2
     history = client.get_metric_history(ids["runs"]["other.s0"], "agent0/reward")
     assert [m.value for m in history] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+def test_the_hash_of_a_folder_leaves_snakemakes_time_stamp_out_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"w")
+    before = schema.sha256(tmp_path)
+    (tmp_path / ".snakemake_timestamp").touch()
+    assert schema.sha256(tmp_path) == before
+    (tmp_path / ".other").touch()
+    assert schema.sha256(tmp_path) != before

@@ -30,11 +30,11 @@ def is_test(expression: str) -> bool:
 
 
 def steps(expression: str, slips: Callable[[], bool] = lambda: False) -> list[str]:
-    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]. Where `slips()` says so, a subtraction is one too high."""
+    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]. Where `slips()` says so, a result is one too high."""
     tokens = expression.replace("+", " + ").replace("-", " - ").split()
     value, out = int(tokens[0]), []
     for operator, operand in zip(tokens[1::2], tokens[2::2], strict=True):
-        result = value + int(operand) if operator == "+" else value - int(operand) + slips()
+        result = (value + int(operand) if operator == "+" else value - int(operand)) + slips()
         out.append(f"{value}{operator}{operand}={result}")
         value = result
     return out
@@ -92,8 +92,8 @@ def demos(
     n_train: int = 4096,
     n_test: int = 256,
 ) -> list[Demo]:
-    """`n` demonstrations from the train split. With probability `slip` a difference comes out one too high, and the work goes on:
-    a misconception for the warm start to teach and for the reward to undo."""
+    """`n` demonstrations from the train split. With probability `slip` a step's result is one too high, and the work goes on
+    from there: carelessness for the warm start to teach and for the reward to undo."""
     stream = expressions("train", seed, operations=operations, largest=largest)
     rng = np.random.default_rng([seed, zlib.crc32(b"slip")])
     return [demo(steps(text, lambda: bool(rng.random() < slip)), text) for text in (next(stream) for _ in range(n))]

@@ -175,48 +175,44 @@ def tiny_model(spec: WarmStart, tokenizer: Any) -> Any:
 
 
 def warm_start(spec: WarmStart, folder: Path) -> None:
-    """Teaches a new small model the roles' formats, until the solo role's accuracy on fresh train tasks reaches the goal.
+    """Teaches a new small model the roles' formats, the learning rate rising over a tenth of the steps and then falling to zero.
 
     Raises:
-        ValueError: the goal is not reached within `max_steps`.
+        ValueError: the solo role's sampled accuracy on fresh train tasks stays below `least_accuracy`.
     """
     torch.manual_seed(spec.seed)
     roles = roles_of(spec.teams)
     tokenizer = tiny_tokenizer(roles)
     model = tiny_model(spec, tokenizer)
     log.info("warm start: %d parameters, %d roles", sum(p.numel() for p in model.parameters()), len(roles))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0, foreach=True)
+    rise = max(1, spec.steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda done: min((done + 1) / rise, (spec.steps - done) / max(1, spec.steps - rise))
+    )
     source = benchmark.load(spec.benchmark.name)
     rng, start = np.random.default_rng(spec.seed), time.monotonic()
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
-    probe = source.demos(500, seed=spec.seed + 1_000_003, **spec.benchmark.params)
-    for step in range(1, spec.max_steps + 1):
+    for step in range(1, spec.steps + 1):
         demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), slip=spec.slip, **spec.benchmark.params)
         pairs = [_lesson(speaker, roles[i % len(roles)], demo) for i, demo in enumerate(demos)]
         logps, mask, _ = policy.completion_logprobs(model, [p for p, _ in pairs], [c for _, c in pairs], 1.0)
         loss = -logps.sum() / mask.sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = spec.lr * min(1.0, step / 50)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        if step % 20 == 0:
-            found = _solo_accuracy(speaker, roles, probe)
-            log.info(
-                "warm start: step %d, loss %.3f, solo accuracy %.3f, %.0f s",
-                step,
-                float(loss.detach()),
-                found,
-                time.monotonic() - start,
-            )
-            if found >= spec.accuracy:
-                policy.save(model.eval(), tokenizer, folder)
-                return
-    raise ValueError(
-        f"warm start: accuracy {spec.accuracy} was not reached in {spec.max_steps} steps. "
-        "Remedy: raise max_steps or lower accuracy in config/models.yaml."
-    )
+        schedule.step()
+        if step % 50 == 0 or step == spec.steps:
+            log.info("warm start: step %d of %d, loss %.3f, %.0f s", step, spec.steps, float(loss.detach()), time.monotonic() - start)
+    found = _solo_accuracy(speaker, roles, source.demos(500, seed=spec.seed + 1_000_003, **spec.benchmark.params))
+    log.info("warm start: solo accuracy %.3f on 500 fresh train tasks, sampled", found)
+    if found < spec.least_accuracy:
+        raise ValueError(
+            f"warm start: solo accuracy {found:.3f} after {spec.steps} steps is below least_accuracy={spec.least_accuracy}, so reward "
+            "would be too rare to learn from. Remedy: more steps in config/models.yaml, or easier tasks."
+        )
+    policy.save(model.eval(), tokenizer, folder)
 
 
 def _lesson(speaker: Speaker, role: Role, demo: Demo) -> tuple[list[int], list[int]]:

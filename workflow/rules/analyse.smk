@@ -9,6 +9,8 @@ rule analyse:
         passport="results/experiments/{experiment}/stats.json.passport.json",
     log:
         "logs/analyse/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/analyse/{experiment}.tsv"
     conda:
         "../../envs/main.yaml"
     params:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import time
+from pathlib import Path
 
 from ccpo import STAGE_VERSIONS
 from ccpo.config import canonical, read_experiment, tasks_slug
@@ -78,3 +80,19 @@ def files_of_runs(*names):
     return lambda wildcards: [
         f"results/runs/{run}/{name}" for run in run_ids(wildcards) for name in names
     ]
+
+
+STARTED = time.time()
+
+
+def seconds_by_rule():
+    """Lines that say what this invocation's jobs took, from their benchmark files: rule, jobs, seconds summed over jobs."""
+    lines = []
+    for folder in sorted(Path("logs/benchmarks").glob("*")):
+        made = [p for p in folder.iterdir() if p.stat().st_mtime >= STARTED]
+        seconds = [float(p.read_text().splitlines()[1].split("\t")[0]) for p in made]
+        if seconds:
+            lines.append(
+                f"{folder.name:>10}: {len(made):4d} jobs {sum(seconds):9.1f} s of work, slowest {max(seconds):.1f} s"
+            )
+    return [*lines, f"{'whole':>10}: {time.time() - STARTED:19.1f} s by the clock"]

@@ -3,6 +3,8 @@ rule tasks:
         "results/tasks/{tasks}.parquet",
     log:
         "logs/tasks/{tasks}.log",
+    benchmark:
+        "logs/benchmarks/tasks/{tasks}.tsv"
     conda:
         "../../envs/main.yaml"
     params:
@@ -17,6 +19,8 @@ rule model:
         directory("results/models/{model}"),
     log:
         "logs/model/{model}.log",
+    benchmark:
+        "logs/benchmarks/model/{model}.tsv"
     conda:
         "../../envs/main.yaml"
     resources:

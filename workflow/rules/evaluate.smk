@@ -8,6 +8,9 @@ rule rollout:
         "results/runs/{run}/rollouts.parquet",
     log:
         "logs/rollout/{run}.log",
+    benchmark:
+        "logs/benchmarks/rollout/{run}.tsv"
+    priority: 1  # before the next training: results of whole runs first
     conda:
         "../../envs/main.yaml"
     resources:
@@ -29,6 +32,8 @@ rule score:
         "results/runs/{run}/scores.parquet",
     log:
         "logs/score/{run}.log",
+    benchmark:
+        "logs/benchmarks/score/{run}.tsv"
     conda:
         "../../envs/main.yaml"
     params:

@@ -15,6 +15,8 @@ rule figure:
         ),
     log:
         "logs/figure/{experiment}.{figure}.log",
+    benchmark:
+        "logs/benchmarks/figure/{experiment}.{figure}.tsv"
     conda:
         "../../envs/main.yaml"
     shell:
@@ -29,6 +31,8 @@ rule table:
         passport="results/experiments/{experiment}/tables/main.csv.passport.json",
     log:
         "logs/table/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/table/{experiment}.tsv"
     conda:
         "../../envs/main.yaml"
     shell:
@@ -49,6 +53,8 @@ rule report:
         passport="results/experiments/{experiment}/report.html.passport.json",
     log:
         "logs/report/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/report/{experiment}.tsv"
     conda:
         "../../envs/main.yaml"
     params:
@@ -66,6 +72,8 @@ rule track:
         "results/experiments/{experiment}/mlflow.json",
     log:
         "logs/track/{experiment}.log",
+    benchmark:
+        "logs/benchmarks/track/{experiment}.tsv"
     conda:
         "../../envs/main.yaml"
     resources:
