@@ -266,12 +266,12 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _together(self) -> RunConfig:
         the_team = self.build_team()
-        credit.load(self.credit.name).check(the_team)
         if len(self.train.fanout) != len(the_team.turns):
             raise ValueError(
                 f"train.fanout {list(self.train.fanout)} has {len(self.train.fanout)} numbers, team {self.team.name} has "
                 f"{len(the_team.turns)} turns. Give one number for each turn."
             )
+        credit.load(self.credit.name).check(the_team, self.train.fanout)
         if self.train.steps and self.advantage.name != "none" and self.plan().episodes < 2:
             raise ValueError(
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "

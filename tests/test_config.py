@@ -47,6 +47,11 @@ BAD = {
         {"grid__condition__ccpo__credit": "ccpo_vote"},
         "needs a team that votes",
     ),
+    "impossible combination: votes that share a message": (
+        {"grid__condition__vote_ccpo__train": {"fanout": [2, 2, 1]}},
+        "needs flat episodes",
+    ),
+    "impossible combination: no siblings": ({"grid__condition__ccpo__credit": "c3"}, "gives the messages of turn 1 none"),
     "impossible combination: ccpo of one agent": ({"grid__condition__single__credit": "ccpo"}, "two agents"),
     "separate policies of one agent": ({"grid__condition__single__policy": "separate"}, "Use policy shared"),
     "fan-out of another team": ({"grid__condition__single__train": {"fanout": [4, 1]}}, "has 1 turns"),

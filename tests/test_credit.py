@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from ccpo import credit
-from ccpo.credit import ccpo, ccpo_vote, shared
+from ccpo.credit import c3, ccpo, ccpo_vote, magrpo, shapley, shared
 from ccpo.learn.advantage import group_mean, group_z, role_information
 from ccpo.team import load, vote_outcome
 from ccpo.tree import Tree, make_tree
@@ -60,6 +61,22 @@ def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
     )
 
 
+def nested(outcome: np.ndarray) -> Tree:
+    """Two-turn trees from the outcomes [tasks, first messages, second messages below each] of their leaves."""
+    rows, reward = [], []
+    for task, families in enumerate(outcome):
+        for family in families:
+            head = len(rows)
+            rows.append((task, -1, 0, 0, -1))
+            reward.append(0.0)
+            for r in family:
+                rows.append((task, head, 1, 1, -1))
+                reward.append(float(r))
+    task, parent, turn, agent, removed = np.array(rows).T
+    leaf = np.array(reward)
+    return make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=leaf, answer=np.where(leaf > 0, 0, 1))
+
+
 @pytest.mark.parametrize("name", credit.names())
 def test_every_method_keeps_the_contract(name: str) -> None:
     module = credit.load(name)
@@ -68,9 +85,24 @@ def test_every_method_keeps_the_contract(name: str) -> None:
     parameters = list(inspect.signature(module.credit).parameters.values())
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[1:])
     rng = np.random.default_rng(0)
-    voting = name == "ccpo_vote"
-    tree = votes(rng.integers(-1, 3, (5, 4, 3))) if voting else dyads(rng, 5, 4, 4)
-    module.check(load("vote" if voting else "think_solve").team())
+    fits = []
+    for team, fanout, tree in (
+        ("think_solve", (4, 1), dyads(rng, 5, 4, 4)),
+        ("think_solve", (2, 4), nested(rng.integers(0, 2, (5, 2, 4)))),
+        ("vote", (4, 1, 1), votes(rng.integers(-1, 3, (5, 4, 3)))),
+    ):
+        try:
+            module.check(load(team).team(), fanout)
+        except ValueError:
+            continue
+        fits.append(team)
+        if team == "think_solve" and fanout == (2, 4) and module.removals(load(team).team(), 8):
+            continue  # `nested` draws no counterfactual
+        keeps_the_contract(module, tree)
+    assert fits
+
+
+def keeps_the_contract(module: ModuleType, tree: Tree) -> None:
     value, group = module.credit(tree)
     assert value.shape == group.shape == (len(tree),)
     assert np.isfinite(value).all()
@@ -169,8 +201,86 @@ def test_vote_outcome_by_brute_force() -> None:
 
 def test_methods_refuse_teams_that_they_mean_nothing_for() -> None:
     with pytest.raises(ValueError, match="two agents"):
-        ccpo.check(load("vote").team())
+        ccpo.check(load("vote").team(), (4, 1, 1))
     with pytest.raises(ValueError, match="votes"):
-        ccpo_vote.check(load("think_solve").team())
+        ccpo_vote.check(load("think_solve").team(), (4, 1))
     with pytest.raises(ValueError, match="lam=-1"):
         ccpo.credit(dyads(np.random.default_rng(0), 2, 2, 2), lam=-1)
+
+
+def test_c3_worked_tree() -> None:
+    """The 2x4 tree 1,0,0,1 | 1,1,1,0 in six forms: two baselines and the z-score, for both roles (research c3.md 1.4)."""
+    tree = nested(np.array([[[1, 0, 0, 1], [1, 1, 1, 0]]]))
+    first, second = tree.turn == 0, tree.turn == 1
+    value, group = c3.credit(tree)
+    assert value[first] == pytest.approx([-0.25, 0.25], abs=1e-15)
+    assert value[second] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, -1], abs=1e-15)
+    mean, same = c3.credit(tree, baseline="full_mean")
+    assert np.array_equal(group, same)
+    assert mean[first] == pytest.approx([-0.125, 0.125], abs=1e-15)
+    assert mean[second] == pytest.approx([0.5, -0.5, -0.5, 0.5, 0.25, 0.25, 0.25, -0.75], abs=1e-15)
+    for centred in (value, mean):
+        z = group_z(centred, group)
+        assert z[first] == pytest.approx([-1, 1], abs=1e-6)
+        assert z[second] == pytest.approx([1, -1, -1, 1, *[3**-0.5] * 3, -(3**0.5)], abs=1e-6)
+    assert np.abs(group_z(value, group) - group_z(mean, group)).max() < 1e-6
+
+
+def test_c3_on_ragged_trees_by_brute_force() -> None:
+    """Siblings with unequal numbers of leaves: the mean of the others' leaves, leaf by leaf."""
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        sizes = rng.integers(1, 5, rng.integers(1, 5))
+        rows, reward, leaves = [], [], []
+        for size in sizes:
+            head = len(rows)
+            rows.append((0, -1, 0, 0, -1))
+            drawn = rng.integers(0, 2, size).astype(float)
+            rows += [(0, head, 1, 1, -1)] * int(size)
+            reward += [0.0, *drawn]
+            leaves.append(drawn)
+        task, parent, turn, agent, removed = np.array(rows).T
+        answer = np.zeros(len(rows), int)
+        tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=np.array(reward), answer=answer)
+        value, _ = c3.credit(tree)
+        for j, mine in enumerate(leaves):
+            others = [r for k, drawn in enumerate(leaves) if k != j for r in drawn]
+            want = mine.mean() - np.mean(others) if others else 0.0
+            assert value[turn == 0][j] == pytest.approx(want, abs=1e-12)
+
+
+def test_c3_refuses_messages_without_siblings() -> None:
+    with pytest.raises(ValueError, match=r"turn 1 none"):
+        c3.check(load("think_solve").team(), (8, 1))
+
+
+def test_magrpo_is_the_shared_reward_under_a_z_score() -> None:
+    tree = nested(np.array([[[r] for r in (1, 0, 0, 1, 1, 1, 1, 0)]]))
+    value, group = magrpo.credit(tree)
+    z = group_z(value, group)
+    high, low = 0.375 / (15 / 64) ** 0.5, -0.625 / (15 / 64) ** 0.5
+    assert z[tree.turn == 1] == pytest.approx([high, low, low, high, high, high, high, low], abs=1e-6)
+    assert np.array_equal(z[tree.turn == 0], z[tree.turn == 1])  # one joint action
+    assert z == pytest.approx(group_z(shared.credit(tree)[0], group), abs=1e-6)
+
+
+@pytest.mark.parametrize("tie", ["wrong", "uniform", "first"])
+def test_shapley_by_all_orders_of_arrival(tie: str) -> None:
+    rng = np.random.default_rng(6)
+    for pattern in rng.integers(-1, 3, (40, 4)):
+        value, _ = shapley.credit(votes(pattern[None, None], tie), tie=tie)
+        want = np.zeros(4)
+        for order in itertools.permutations(range(4)):
+            before = 0.0
+            for i in range(4):
+                now = vote_outcome(pattern[None, sorted(order[: i + 1])], tie)[0]
+                want[order[i]] += (now - before) / 24
+                before = now
+        assert value == pytest.approx(want, abs=1e-12)
+        assert value.sum() == pytest.approx(vote_outcome(pattern[None], tie)[0], abs=1e-12)  # efficiency
+
+
+def test_shapley_of_three_voters_by_hand() -> None:
+    """Two correct votes against one wrong, ties worth nothing: v(c) = 1, v(cc) = 1, v(cw) = 0, v(ccw) = 1."""
+    value, _ = shapley.credit(votes(np.array([[[0, 0, 1]]])), tie="wrong")
+    assert value == pytest.approx([2 / 3, 2 / 3, -1 / 3], abs=1e-12)

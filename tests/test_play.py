@@ -235,3 +235,38 @@ def test_a_prompt_that_does_not_fit_is_refused(loaded: tuple[Any, Any]) -> None:
     model, _ = loaded
     with pytest.raises(ValueError, match=r"prompt 0 has 250 tokens; with 12 to generate"):
         HF(model, [0]).generate([[5] * 250], 1, Draw(1.0, 12), [0])
+
+
+def test_a_trio_is_played_as_a_tree_and_the_verifier_reads_both() -> None:
+    """[2, 2, 2]: the Verifier is right exactly where the Reasoner's first and the Actor's second sample stand before it."""
+
+    def says(name: str) -> Any:
+        return lambda p, j, u: f"{name}{j}"
+
+    def verifies(prompt: str, j: int, u: float) -> str:
+        assert "reason" in prompt.split("Work: ")[1]
+        return "\\boxed{2}" if "reason0\n\nact1" in prompt else "\\boxed{3}"
+
+    played = play(
+        Plan((2, 2, 2)),
+        team.load("reasoner_actor_verifier").team(),
+        TASKS[:1],
+        [speaker(says("reason")), speaker(says("act")), speaker(verifies)],
+        temperature=1.0,
+        max_tokens=(40,),
+        seed=[0],
+        ledger=Ledger(),
+    )
+    tree = played.tree
+    assert [int((tree.turn == t).sum()) for t in range(3)] == [2, 4, 8]
+    assert tree.reward[tree.turn == 0].tolist() == [0.5, 0]
+    assert tree.reward[tree.turn == 1].tolist() == [0, 1, 0, 0]
+
+
+def test_a_chain_of_two_is_the_think_solve_dyad() -> None:
+    chain, dyad = team.load("chain").team(agents=2), team.load("think_solve").team()
+    assert chain.turns == dyad.turns
+    assert all(chain.roles[name] == role for name, role in dyad.roles.items())
+    assert [t.reads for t in team.load("chain").team(agents=4).turns] == [(), (0,), (1,), (2,)]
+    with pytest.raises(ValueError, match="agents=1"):
+        team.load("chain").team(agents=1)

@@ -2,7 +2,7 @@
 
 A method file has
   VERSION                                bumped when its numbers change on purpose
-  check(team)                            raises ValueError where the method has no meaning for the team
+  check(team, fanout)                    raises ValueError where the method has no meaning for the team or the fan-out, before launch
   removals(team, episodes, **params)     the counterfactuals it needs for each task, so that cost is known before launch
   credit(tree, **params)                 -> (credit [M] float64, group [M] int64); pure arithmetic; params are keyword-only and are the
                                          config schema. Group -1 marks messages that are not trained (credit 0 there). A group holds
@@ -19,6 +19,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ccpo.team import Team
 from ccpo.tree import Tree
 
 
@@ -27,6 +28,16 @@ def sibling_groups(tree: Tree) -> np.ndarray:
     key = np.stack([tree.task, tree.turn, tree.agent], 1)
     group = np.unique(key, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return np.where(tree.factual, group, -1)
+
+
+def flat_vote(name: str, team: Team, fanout: tuple[int, ...]) -> None:
+    """Raises ValueError unless the team votes and each episode has its own messages."""
+    if team.answer != "vote":
+        raise ValueError(f"credit {name} needs a team that votes; this one's answer is its {team.answer} message")
+    if any(n != 1 for n in fanout[1:]):
+        raise ValueError(
+            f"credit {name} needs flat episodes (fan-out [n, 1, 1]), not {list(fanout)}: a message would take part in several votes"
+        )
 
 
 def names() -> list[str]:

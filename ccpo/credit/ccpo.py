@@ -24,7 +24,7 @@ from ccpo.tree import Removal, Tree
 VERSION = 1
 
 
-def check(team: Team) -> None:
+def check(team: Team, fanout: tuple[int, ...]) -> None:
     """Needs a team whose last message answers and still does without agent 0."""
     if team.answer != "last" or team.agents != 2 or not team.without(0):
         raise ValueError("credit ccpo removes the first of two agents and asks the second alone; use it with team think_solve")

@@ -13,17 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from ccpo.credit import sibling_groups
+from ccpo.credit import flat_vote, sibling_groups
 from ccpo.team import Team, vote_outcome
 from ccpo.tree import Removal, Tree
 
 VERSION = 1
 
 
-def check(team: Team) -> None:
+def check(team: Team, fanout: tuple[int, ...]) -> None:
     """Needs a vote."""
-    if team.answer != "vote":
-        raise ValueError(f"credit ccpo_vote needs a team that votes; this one's answer is its {team.answer} message")
+    flat_vote("ccpo_vote", team, fanout)
 
 
 def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
@@ -37,8 +36,6 @@ def credit(
     """Leave-one-out difference of the vote; groups are the messages of one task and agent. Needs flat episodes."""
     leaves = np.flatnonzero(tree.leaf & tree.factual)
     paths = np.array([tree.path(int(leaf)) for leaf in leaves], dtype=int)
-    if paths.size != tree.factual.sum():
-        raise ValueError("credit ccpo_vote needs flat episodes (fan-out [n, 1, 1]): a voter's message is shared by several votes")
     answers = tree.answer[paths]
     full = vote_outcome(answers, tie)
     value = np.zeros(len(tree))

@@ -16,7 +16,7 @@ from ccpo.tree import Removal, Tree
 VERSION = 1
 
 
-def check(team: Team) -> None:
+def check(team: Team, fanout: tuple[int, ...]) -> None:
     """Every team has a shared reward."""
 
 

@@ -1,0 +1,47 @@
+"""Shapley value of a voter: its marginal effect on the vote, averaged over all orders in which the voters could arrive.
+
+    phi_k = sum over coalitions S without k of |S|! (n - |S| - 1)! / n! * (v(S + k) - v(S)),      v(S) = outcome of the vote of S, v({}) = 0
+
+The values of an episode sum to the team's outcome (efficiency), equal answers get equal values (symmetry).
+Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps only the term of the largest coalition.
+Departures: none; exact, all 2^n coalitions are counted.
+Cost: no message and no evaluator call beyond the episodes; 2^n votes of arithmetic for n voters.
+"""
+
+import itertools
+import math
+from typing import Literal
+
+import numpy as np
+
+from ccpo.credit import flat_vote, sibling_groups
+from ccpo.team import Team, vote_outcome
+from ccpo.tree import Removal, Tree
+
+VERSION = 1
+
+
+def check(team: Team, fanout: tuple[int, ...]) -> None:
+    """Needs a vote, since only there the outcome of every coalition is known."""
+    flat_vote("shapley", team, fanout)
+
+
+def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
+    """None: the votes of an episode are known."""
+    return ()
+
+
+def credit(tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform") -> tuple[np.ndarray, np.ndarray]:
+    """Exact Shapley values; groups are the messages of one task and agent. Needs flat episodes."""
+    leaves = np.flatnonzero(tree.leaf & tree.factual)
+    paths = np.array([tree.path(int(leaf)) for leaf in leaves], dtype=int)
+    answers, n = tree.answer[paths], paths.shape[1]
+    members = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
+    worth = {s: vote_outcome(answers[:, s], tie) if s else np.zeros(len(answers)) for s in members}
+    value = np.zeros(len(tree))
+    for k in range(n):
+        for s in members:
+            if k not in s:
+                weight = math.factorial(len(s)) * math.factorial(n - len(s) - 1) / math.factorial(n)
+                value[paths[:, k]] += weight * (worth[tuple(sorted((*s, k)))] - worth[s])
+    return value, sibling_groups(tree)
