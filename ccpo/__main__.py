@@ -65,8 +65,8 @@ def _figure(a: argparse.Namespace) -> None:
 def _table(a: argparse.Namespace) -> None:
     from ccpo.publish import lineage, tables
 
-    tables.write(a.stats, a.out)
-    lineage.passport(a.out, [a.stats], " ".join(sys.argv[1:]))
+    for made in (tables.write(a.stats, a.out), a.out):
+        lineage.passport(made, [a.stats], " ".join(sys.argv[1:]))
 
 
 def _report(a: argparse.Namespace) -> None:
@@ -202,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
         svg=path("figure"),
         csv=path("plotted numbers"),
     )
-    verb("table", _table, "write the main table", stats=path("stats.json"), out=path("CSV to write"))
+    verb("table", _table, "write the main table as CSV, and its numbers as JSON beside it", stats=path("stats.json"), out=path("CSV to write"))
     verb(
         "report",
         _report,

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
@@ -180,7 +181,9 @@ def publish(folder: Path) -> dict[str, Path]:
         figures.draw(name, stats, svg, svg.with_suffix(".csv"))
         lineage.passport(svg, [stats], "figure")
         drawn.append(svg)
-    tables.write(stats, table)
+    beside = schema.read_json(tables.write(stats, table))
+    written = pd.read_csv(table).set_index("condition")
+    assert {c: row["accuracy"] for c, row in beside.items()} == written["accuracy"].to_dict()
     report.write(stats=stats, experiment=experiment, figures=drawn, table=table, runs=runs, out=page)
     lineage.passport(page, [stats, experiment, *drawn], "report")
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}

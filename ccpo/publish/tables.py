@@ -38,9 +38,15 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write(stats: Path, csv: Path) -> None:
-    """Writes the table as CSV."""
-    schema.write_text(csv, frame(schema.read_json(stats)).to_csv(index=False))
+def write(stats: Path, csv: Path) -> Path:
+    """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics` reads); returns the path of the JSON."""
+    table = frame(schema.read_json(stats))
+    schema.write_text(csv, table.to_csv(index=False))
+    beside = csv.with_suffix(".json")
+    numbers = table.set_index("condition").select_dtypes("number")
+    rows = {label: {k: v for k, v in row.items() if not pd.isna(v)} for label, row in numbers.to_dict("index").items()}
+    schema.write_json(beside, rows)
+    return beside
 
 
 def percent(value: Any, signed: bool = False) -> str:

@@ -28,7 +28,11 @@ rule table:
         "results/experiments/{experiment}/stats.json",
     output:
         csv="results/experiments/{experiment}/tables/main.csv",
-        passport="results/experiments/{experiment}/tables/main.csv.passport.json",
+        json="results/experiments/{experiment}/tables/main.json",
+        passports=expand(
+            "results/experiments/{{experiment}}/tables/main.{kind}.passport.json",
+            kind=["csv", "json"],
+        ),
     log:
         "logs/table/{experiment}.log",
     benchmark:
