@@ -202,7 +202,13 @@ def parser() -> argparse.ArgumentParser:
         svg=path("figure"),
         csv=path("plotted numbers"),
     )
-    verb("table", _table, "write the main table as CSV, and its numbers as JSON beside it", stats=path("stats.json"), out=path("CSV to write"))
+    verb(
+        "table",
+        _table,
+        "write the main table as CSV, its numbers as JSON beside it",
+        stats=path("stats.json"),
+        out=path("CSV to write"),
+    )
     verb(
         "report",
         _report,

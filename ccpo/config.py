@@ -85,9 +85,24 @@ def _near(word: str, known: list[str]) -> str:
 
 
 class Advantage(Strict):
-    """Baseline and normalisation of credit inside a group (ccpo/learn/advantage.py)."""
+    """Baseline and normalisation of credit (ccpo/learn/advantage.py). The last three belong to group_z."""
 
-    name: Literal["none", "group_mean", "group_z", "leave_one_out"] = "group_mean"
+    name: Literal["none", "group_mean", "group_z", "leave_one_out", "batch_whiten"] = "group_mean"
+    ddof: Literal[0, 1] = Field(0, description="0: population form, 1: sample form of the standard deviation")
+    eps: float = Field(1e-8, gt=0)
+    eps_inside: bool = Field(False, description="eps under the root, added to the variance")
+
+    @model_validator(mode="after")
+    def _only_z(self) -> Advantage:
+        given = {k: v for k, v in self.params.items() if v != type(self).model_fields[k].default}
+        if given and self.name != "group_z":
+            raise ValueError(f"{given} belong to group_z, the advantage is {self.name}")
+        return self
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of group_z."""
+        return self.model_dump(exclude={"name"})
 
 
 class Grpo(Strict):
@@ -104,6 +119,30 @@ class Gspo(Strict):
     name: Literal["gspo"] = "gspo"
     clip_low: float = Field(3e-4, gt=0, lt=1)
     clip_high: float = Field(4e-4, gt=0)
+
+
+class Dapo(Strict):
+    """As grpo, with the wider upper clip of DAPO (arXiv 2503.14476); its dynamic sampling and length penalty are not part of a loss."""
+
+    name: Literal["dapo"] = "dapo"
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.28, gt=0)
+
+
+class DrGrpo(Strict):
+    """Token ratio, clipped; sum over tokens, divided by a constant instead of the length (Dr. GRPO, arXiv 2503.20783)."""
+
+    name: Literal["dr_grpo"] = "dr_grpo"
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
+
+
+class RemaTurn(Strict):
+    """Ratio of a whole turn, doubly clipped; mean over messages (ReMA, arXiv 2503.09501, as CCPO v1 configures it)."""
+
+    name: Literal["rema_turn"] = "rema_turn"
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
 
 
 class Sampling(Strict):
@@ -240,8 +279,8 @@ class RunConfig(Strict):
     benchmark: Choice
     team: Choice
     credit: Choice
-    advantage: Advantage = Advantage()
-    objective: Annotated[Grpo | Gspo, Field(discriminator="name")] = Grpo(clip_low=0.2, clip_high=0.2)
+    advantage: Advantage = Advantage.model_validate({})
+    objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn, Field(discriminator="name")] = Grpo(clip_low=0.2, clip_high=0.2)
     model: Model
     policy: Literal["shared", "separate"] = "shared"
     shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
@@ -272,7 +311,7 @@ class RunConfig(Strict):
                 f"{len(the_team.turns)} turns. Give one number for each turn."
             )
         credit.load(self.credit.name).check(the_team, self.train.fanout)
-        if self.train.steps and self.advantage.name != "none" and self.plan().episodes < 2:
+        if self.train.steps and self.advantage.name not in ("none", "batch_whiten") and self.plan().episodes < 2:
             raise ValueError(
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."

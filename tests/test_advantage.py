@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccpo.learn.advantage import ADVANTAGES, EPS, group_mean, group_z, leave_one_out, role_information
+from ccpo.learn.advantage import ADVANTAGES, EPS, batch_whiten, group_mean, group_z, leave_one_out, role_information
 
 
-def slow(name: str, c: np.ndarray, g: np.ndarray) -> np.ndarray:
+def slow(name: str, c: np.ndarray, g: np.ndarray, t: np.ndarray) -> np.ndarray:
     """One message at a time."""
     out = np.zeros(len(c))
+    every = np.repeat(c[g >= 0], t[g >= 0])
     for i in range(len(c)):
         if g[i] < 0:
             continue
@@ -23,6 +24,7 @@ def slow(name: str, c: np.ndarray, g: np.ndarray) -> np.ndarray:
             "group_mean": c[i] - mine.mean(),
             "group_z": (c[i] - mine.mean()) / (mine.std() + EPS),
             "leave_one_out": c[i] - others.mean() if len(others) else 0.0,
+            "batch_whiten": (c[i] - every.mean()) / np.sqrt(every.var(ddof=1) + 1e-8),
         }[name]
     return out
 
@@ -32,15 +34,16 @@ def slow(name: str, c: np.ndarray, g: np.ndarray) -> np.ndarray:
 @settings(max_examples=30, deadline=None)
 def test_equals_the_loop(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    c, g = rng.normal(size=25), rng.integers(-1, 5, 25)
-    assert ADVANTAGES[name](c, g) == pytest.approx(slow(name, c, g), abs=1e-9)
+    c, g, t = rng.normal(size=25), rng.integers(-1, 5, 25), rng.integers(1, 9, 25)
+    assert ADVANTAGES[name](c, g, t) == pytest.approx(slow(name, c, g, t), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["group_mean", "group_z", "leave_one_out"])
 def test_a_shift_of_a_group_changes_nothing(name: str) -> None:
     rng = np.random.default_rng(0)
     c, g = rng.normal(size=40), rng.integers(0, 5, 40)
-    assert ADVANTAGES[name](c + g * 3.0, g) == pytest.approx(ADVANTAGES[name](c, g), abs=1e-9)
+    t = np.ones(40, int)
+    assert ADVANTAGES[name](c + g * 3.0, g, t) == pytest.approx(ADVANTAGES[name](c, g, t), abs=1e-9)
 
 
 def test_leave_one_out_is_a_scaled_group_mean() -> None:
@@ -60,3 +63,21 @@ def test_role_information_is_what_a_regression_leaves() -> None:
         fit = np.polyval(np.polyfit(x, y, 1), x)
         left, whole = left + ((y - fit) ** 2).sum(), whole + ((y - y.mean()) ** 2).sum()
     assert role_information(own, shared, g) == pytest.approx(left / whole, abs=1e-12)
+
+
+def test_the_z_scores_of_the_papers() -> None:
+    """Four outcomes 1, 0, 0, 0 by hand: mean 1/4, population variance 3/16, sample variance 1/4."""
+    c, g = np.array([1.0, 0, 0, 0]), np.zeros(4, int)
+    assert group_z(c, g, eps_inside=True)[0] == 0.75 / np.sqrt(3 / 16 + 1e-8)  # C3, MAGRPO
+    assert group_z(c, g, ddof=1, eps=1e-6)[0] == 0.75 / (0.5 + 1e-6)  # CCPO v1, verl
+    assert group_z(np.ones(1), np.zeros(1, int), ddof=1, eps=1e-6) == 0
+
+
+def test_batch_whitening_has_mean_0_and_variance_1_over_tokens_and_keeps_difficulty() -> None:
+    rng = np.random.default_rng(3)
+    c, g, t = rng.normal(size=50), np.repeat(np.arange(5), 10), rng.integers(1, 20, 50)
+    every = np.repeat(batch_whiten(c, g, t), t)
+    assert every.mean() == pytest.approx(0, abs=1e-12)
+    assert every.var(ddof=1) == pytest.approx(1, abs=1e-6)
+    assert np.abs(batch_whiten(c + g, g, t) - batch_whiten(c, g, t)).max() > 0.5
+    assert (batch_whiten(np.ones(1), np.zeros(1, int), np.ones(1, int)) == 0).all()

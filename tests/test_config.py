@@ -52,6 +52,7 @@ BAD = {
         "needs flat episodes",
     ),
     "impossible combination: no siblings": ({"grid__condition__ccpo__credit": "c3"}, "gives the messages of turn 1 none"),
+    "a z-score's parameter without one": ({"base__advantage": {"name": "group_mean", "ddof": 1}}, "belong to group_z"),
     "impossible combination: ccpo of one agent": ({"grid__condition__single__credit": "ccpo"}, "two agents"),
     "separate policies of one agent": ({"grid__condition__single__policy": "separate"}, "Use policy shared"),
     "fan-out of another team": ({"grid__condition__single__train": {"fanout": [4, 1]}}, "has 1 turns"),

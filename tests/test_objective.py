@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ccpo.learn.objective import OBJECTIVES, terms
+from ccpo.learn.objective import OBJECTIVES, rema_turn, terms
 
+TOKENWISE = ("grpo", "dapo", "dr_grpo")
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 
 
@@ -27,7 +28,7 @@ def test_equals_the_loop(name: str) -> None:
     for i in range(6):
         n = int(mask[i].sum())
         ratio = np.exp((new[i, :n] - old[i, :n]).detach().numpy())
-        ratios = ratio if name == "grpo" else [np.exp(np.log(ratio).mean())]
+        ratios = ratio if name in TOKENWISE else [np.exp(np.log(ratio).mean())]
         for r in ratios:
             free, bound = r * a[i].item(), min(max(r, 0.8), 1.3) * a[i].item()
             want -= min(free, bound)
@@ -40,7 +41,7 @@ def test_equals_the_loop(name: str) -> None:
 def test_ratio_one_is_reinforce(name: str) -> None:
     new, _, a, mask = batch(1)
     OBJECTIVES[name](new, new.detach(), a, mask, **CLIP)[0].backward()
-    weight = mask / (mask.sum(1, keepdim=True) if name == "gspo" else 1)
+    weight = mask / (1 if name in TOKENWISE else mask.sum(1, keepdim=True))
     assert torch.allclose(new.grad, -a[:, None] * weight, atol=1e-12)
 
 
@@ -53,7 +54,7 @@ def test_masked_tokens_do_not_matter_and_parts_add_up(name: str) -> None:
     parts = [OBJECTIVES[name](new[s], old[s], a[s], mask[s], **CLIP)[0] for s in (slice(0, 2), slice(2, 6))]
     assert sum(parts).item() == pytest.approx(loss.item(), rel=1e-12)
     lengths = mask.sum(1).tolist()
-    assert terms(name, lengths) == (sum(lengths) if name == "grpo" else 6)
+    assert terms(name, lengths, 5) == {"grpo": sum(lengths), "dapo": sum(lengths), "dr_grpo": 30, "gspo": 6, "rema_turn": 6}[name]
 
 
 def test_all_masked_is_zero_with_a_finite_gradient() -> None:
@@ -63,3 +64,14 @@ def test_all_masked_is_zero_with_a_finite_gradient() -> None:
         loss.backward()
         assert loss.item() == 0, name
         assert torch.isfinite(new.grad).all()
+
+
+def test_the_dual_clip_bounds_what_a_bad_message_can_cost() -> None:
+    """A turn with ratio e^2 = 7.39 and A = -1 costs 3, not 7.39, and pulls no more; with ratio 1.1 it costs 1.1."""
+    for gap, cost, pulled in ((2.0, 3.0, 0.0), (5.0, 3.0, 0.0), (float(np.log(1.1)), 1.1, 1.1)):
+        new = torch.full((1, 2), gap, dtype=torch.float64, requires_grad=True)
+        loss, clipped = rema_turn(new, torch.zeros(1, 2), torch.tensor([-1.0]), torch.ones(1, 2, dtype=torch.bool), **CLIP)
+        loss.backward()
+        assert loss.item() == pytest.approx(cost, rel=1e-12)
+        assert new.grad.sum().item() == pytest.approx(pulled, rel=1e-9)
+        assert int(clipped) == (pulled == 0)

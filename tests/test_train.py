@@ -247,3 +247,32 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     assert isinstance(Tree, type)
     assert one.agent.tolist() == [0]  # alternating: the Thinker learns first
     assert len(credit) == 4 * (4 + 4 + 4)
+
+
+@pytest.mark.parametrize(
+    ("credit", "team", "fanout", "advantage", "objective"),
+    [
+        ("c3", "reasoner_actor", [2, 2], {"name": "group_z", "eps_inside": True}, "dr_grpo"),
+        ("c3", "reasoner_actor_verifier", [2, 2, 2], "none", "dapo"),
+        ("magrpo", "chain", [4, 1, 1], {"name": "group_z", "eps_inside": True}, "grpo"),
+        ("ccpo", "think_reason", [4, 1], {"name": "group_z", "ddof": 1, "eps": 1e-6}, "rema_turn"),
+        ("ccpo", "reasoner_actor", [4, 1], "batch_whiten", "gspo"),
+        ("shapley", "vote", [4, 1, 1], "batch_whiten", "grpo"),
+        ("shared", "single", [1], "batch_whiten", "grpo"),
+    ],
+)
+@pytest.mark.usefixtures("lively")
+def test_methods_teams_normalisers_and_objectives_train_together(
+    credit: str, team: str, fanout: list[int], advantage: object, objective: str, tmp_path: Path, tiny: Path
+) -> None:
+    """An update of each: weights move, and all messages of the plan are recorded with finite advantages."""
+    over = {"credit": credit, "team": team, "advantage": advantage, "objective": objective, "policy": "shared"}
+    files = make_files(tmp_path, tiny, **over, train={"steps": 1, "fanout": fanout})
+    training.train(**files)
+    rows = schema.read_table(files["out"] / "credit.parquet", "credit").to_pylist()
+    per_task = sum(int(np.prod(fanout[: t + 1])) for t in range(len(fanout)))
+    factual = [r for r in rows if r["removed"] == -1]
+    assert len(factual) == 4 * per_task
+    assert any(r["advantage"] for r in factual)
+    before, after = policy.load(tiny)[0].state_dict(), policy.load(files["out"] / "model/policy0")[0].state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
-EPS = 1e-8  # added to a group's standard deviation
+EPS = 1e-8
 
 
 def _sums(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -18,30 +19,43 @@ def _sums(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return group, np.bincount(group, values, n), np.bincount(group, minlength=n)
 
 
-def none(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The credit itself. Shapes [M], [M] -> [M], as for every function here."""
+def none(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The credit itself. Shapes [M], [M], [M] (generated tokens of each message) -> [M], as for every function here."""
     return np.where(group >= 0, credit, 0.0)
 
 
-def group_mean(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """A_i = c_i - mean_g(c)."""
+def group_mean(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
+    """A_i = c_i - mean_g(c) (CCPO and SEPO scripts, arXiv 2603.21563v2; Dr. GRPO, arXiv 2503.20783)."""
     out, used = np.zeros(len(credit)), group >= 0
     g, total, count = _sums(credit[used], group[used])
     out[used] = credit[used] - (total / np.maximum(count, 1))[g]
     return out
 
 
-def group_z(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """A_i = (c_i - mean_g(c)) / (std_g(c) + 1e-8), population standard deviation (GRPO, arXiv 2402.03300, section 4.1.2)."""
+def group_z(
+    credit: np.ndarray,
+    group: np.ndarray,
+    tokens: np.ndarray | None = None,
+    *,
+    ddof: Literal[0, 1] = 0,
+    eps: float = 1e-8,
+    eps_inside: bool = False,
+) -> np.ndarray:
+    """A_i = (c_i - mean_g(c)) / (std_g(c) + eps), or / sqrt(var_g(c) + eps) if `eps_inside` (GRPO, arXiv 2402.03300, section 4.1.2).
+
+    Papers differ where it looks harmless: ddof 0 is the population form, with eps 1e-8 inside the root that of C3 and MAGRPO
+    (arXiv 2603.06859, official code); ddof 1 and eps 1e-6 outside is CCPO v1's and verl's. A group of one gets 0.
+    """
     centred = group_mean(credit, group)
     used = group >= 0
     g, total, count = _sums(centred[used] ** 2, group[used])
+    variance = (total / np.maximum(count - ddof, 1))[g]
     out = np.zeros(len(credit))
-    out[used] = centred[used] / (np.sqrt(total / np.maximum(count, 1))[g] + EPS)
+    out[used] = centred[used] / (np.sqrt(variance + eps) if eps_inside else np.sqrt(variance) + eps)
     return out
 
 
-def leave_one_out(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
+def leave_one_out(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
     """A_i = c_i - mean of the others of its group (RLOO, arXiv 2402.14740); 0 in a group of one."""
     out, used = np.zeros(len(credit)), group >= 0
     g, total, count = _sums(credit[used], group[used])
@@ -50,7 +64,23 @@ def leave_one_out(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
     return out
 
 
-ADVANTAGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {f.__name__: f for f in (none, group_mean, group_z, leave_one_out)}
+def batch_whiten(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """A_i = (c_i - mean) / sqrt(var + 1e-8) over all tokens of the batch, each with its message's credit (REINFORCE++, arXiv 2501.03262).
+
+    The variance is the unbiased one over tokens, as verl's. No group is compared: what a task's difficulty does to the credit stays.
+    """
+    out, used = np.zeros(len(credit)), group >= 0
+    c, weight = credit[used], tokens[used].astype(float)
+    n = weight.sum()
+    if n < 2:
+        return out
+    mean = weight @ c / n
+    variance = weight @ (c - mean) ** 2 / (n - 1)
+    out[used] = (c - mean) / np.sqrt(variance + EPS)
+    return out
+
+
+ADVANTAGES: dict[str, Callable[..., np.ndarray]] = {f.__name__: f for f in (none, group_mean, group_z, leave_one_out, batch_whiten)}
 
 
 def role_information(advantage: np.ndarray, shared: np.ndarray, group: np.ndarray) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+REMA_LOG_RATIO, REMA_DUAL = 3.0, 3.0
+
 
 def grpo(
     policy_logprobs: torch.Tensor,
@@ -48,17 +50,52 @@ def gspo(
     return _clipped(ratio, advantage, loss_mask.any(1), clip_low, clip_high)
 
 
-def _clipped(
-    ratio: torch.Tensor, advantage: torch.Tensor, mask: torch.Tensor, low: float, high: float
+def rema_turn(
+    policy_logprobs: torch.Tensor,
+    rollout_logprobs: torch.Tensor,
+    advantage: torch.Tensor,
+    loss_mask: torch.Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn ratio r = exp(min(mean_t log rho_t, 3)), clipped, and for A < 0 the loss is at most 3 |A| (dual clip, arXiv 1912.09729).
+
+    Source: ReMA, arXiv 2503.09501, section 3.3, with the constants of CCPO v1's script (`CCPO-v1`, clip mode `turn`).
+    Returns (loss sum, number of messages whose gradient a clip removes).
+    """
+    length = loss_mask.sum(1).clamp_min(1)
+    mean = torch.where(loss_mask, policy_logprobs - rollout_logprobs, 0.0).sum(1) / length
+    ratio = torch.exp(mean.clamp_max(REMA_LOG_RATIO))
+    return _clipped(ratio, advantage, loss_mask.any(1), clip_low, clip_high, dual=REMA_DUAL)
+
+
+def _clipped(
+    ratio: torch.Tensor, advantage: torch.Tensor, mask: torch.Tensor, low: float, high: float, dual: float = float("inf")
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clipped surrogate; `dual` bounds the ratio of a term with negative advantage."""
     free, clipped = ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage
-    loss = -torch.where(mask, torch.minimum(free, clipped), 0.0).sum()
-    return loss, ((clipped < free) & mask).sum()
+    gain = torch.minimum(free, clipped)
+    cut = clipped < free
+    if dual < float("inf"):
+        bound = dual * advantage
+        cut = cut | ((advantage < 0) & (gain < bound))
+        gain = torch.where(advantage < 0, torch.maximum(gain, bound), gain)
+    return -torch.where(mask, gain, 0.0).sum(), (cut & mask).sum()
 
 
-def terms(name: str, lengths: Sequence[int]) -> int:
-    """Number of terms of an objective's mean over messages of these lengths: tokens for grpo, messages for gspo."""
-    return sum(lengths) if name == "grpo" else len(lengths)
+def terms(name: str, lengths: Sequence[int], longest: int) -> int:
+    """What an objective's sum over messages of these lengths is divided by: their tokens (grpo, dapo), their number (gspo, rema_turn),
+    or their number times the longest allowed message (dr_grpo), which is the same whatever the lengths."""
+    if name in ("grpo", "dapo"):
+        return sum(lengths)
+    return len(lengths) * (longest if name == "dr_grpo" else 1)
 
 
-OBJECTIVES: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {"grpo": grpo, "gspo": gspo}
+OBJECTIVES: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
+    "grpo": grpo,
+    "dapo": grpo,  # DAPO and Dr. GRPO have GRPO's terms; they differ in the clip's defaults (ccpo.config) and in the divisor (`terms`)
+    "dr_grpo": grpo,
+    "gspo": gspo,
+    "rema_turn": rema_turn,
+}

@@ -6,6 +6,7 @@ a checkpoint holds weights, optimisers, tables and counts. SIGTERM and SIGUSR1 f
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -158,17 +159,23 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger
     )
     start = time.perf_counter()
     tree, normalise = played.tree, ADVANTAGES[run.advantage.name]
+    if run.advantage.name == "group_z":
+        normalise = functools.partial(normalise, **run.advantage.params)
     value, group = credit.load(run.credit.name).credit(tree, **run.credit.params)
     if not np.isfinite(value).all():
         raise ValueError(f"update {step}: credit {run.credit.name} is not finite for message {int(np.flatnonzero(~np.isfinite(value))[0])}")
-    advantage = normalise(value, group)
-    shared = normalise(np.where(tree.factual, 2 * tree.reward - 1, 0.0), group)
+    advantage, shared = np.zeros(len(tree)), np.zeros(len(tree))
+    tokens = np.array([len(m.completion.ids) for m in played.messages])
+    learner = np.array([state.policy_of(int(a)) for a in tree.agent])
+    for rows in (learner == index for index in range(len(state.models))):  # a batch is what one policy learns from
+        for out, given in ((advantage, value), (shared, np.where(tree.factual, 2 * tree.reward - 1, 0.0))):
+            out[rows] = normalise(given[rows], group[rows], tokens[rows])
     ledger.timed("credit", start)
     active = [(step // run.train.period + run.train.start) % team.agents] if len(state.models) > 1 else list(range(team.agents))
     start = time.perf_counter()
     learnt = {}
     for index in sorted({state.policy_of(a) for a in active}):
-        chosen = np.flatnonzero((group >= 0) & np.isin([state.policy_of(int(a)) for a in tree.agent], index))
+        chosen = np.flatnonzero((group >= 0) & (learner == index))
         learnt[index] = improve(run, state, index, played, advantage, chosen, step)
         for agent in np.unique(tree.agent[chosen]):
             mine = chosen[(tree.agent[chosen] == agent) & (advantage[chosen] != 0)]
@@ -218,7 +225,7 @@ def improve(
     for number, part in enumerate(parts):
         optimiser.zero_grad(set_to_none=True)
         some = part[advantage[part] != 0]
-        count = terms(run.objective.name, [len(played.messages[i].completion.ids) for i in part])
+        count = terms(run.objective.name, [len(played.messages[i].completion.ids) for i in part], max(run.sampling.max_tokens))
         for rows in micro_batches(played, some, model.config.vocab_size):
             messages = [played.messages[i] for i in rows]
             logps, mask, entropy = policy.completion_logprobs(
