@@ -92,12 +92,12 @@ class Tree:
         mask[self.parent[self.parent >= 0]] = False
         return mask
 
-    def path(self, message: int) -> list[int]:
-        """Messages from the root to `message`, in order."""
-        out = [message]
-        while self.parent[out[-1]] >= 0:
-            out.append(int(self.parent[out[-1]]))
-        return out[::-1]
+    def episodes(self) -> np.ndarray:
+        """Messages [E, K] of the E factual episodes, first to last; all have the same number of turns K."""
+        columns = [np.flatnonzero(self.leaf & self.factual)]
+        while (before := self.parent[columns[-1]]).max(initial=-1) >= 0:
+            columns.append(before)
+        return np.stack(columns[::-1], 1)
 
 
 def make_tree(

@@ -12,8 +12,8 @@ A benchmark file has
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 
@@ -50,7 +50,7 @@ class Source:
 
 def names() -> list[str]:
     """Names of all benchmarks: the files of this folder."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+    return sorted(found.name for found in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:

@@ -14,7 +14,7 @@ Rewards in the tree are outcomes in [0, 1]; methods that speak of signs map them
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+import pkgutil
 from types import ModuleType
 
 import numpy as np
@@ -25,9 +25,8 @@ from ccpo.tree import Tree
 
 def sibling_groups(tree: Tree) -> np.ndarray:
     """Group ids [M]: factual messages of one task, turn and agent form a group; -1 for counterfactual messages."""
-    key = np.stack([tree.task, tree.turn, tree.agent], 1)
-    group = np.unique(key, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    return np.where(tree.factual, group, -1)
+    turns, agents = (int(column.max(initial=0)) + 1 for column in (tree.turn, tree.agent))
+    return np.where(tree.factual, (tree.task * turns + tree.turn) * agents + tree.agent, -1).astype(np.int64)
 
 
 def flat_vote(name: str, team: Team, fanout: tuple[int, ...]) -> None:
@@ -42,7 +41,7 @@ def flat_vote(name: str, team: Team, fanout: tuple[int, ...]) -> None:
 
 def names() -> list[str]:
     """Names of all methods: the files of this folder."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+    return sorted(found.name for found in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:

@@ -65,9 +65,9 @@ def credit(
 
 def _paired(task: np.ndarray, solo_task: np.ndarray, solo: np.ndarray) -> np.ndarray:
     """The k-th thought of a task is paired with the task's k-th solo sample."""
-    by_task = {t: solo[solo_task == t] for t in np.unique(task)}
-    out, seen = np.empty(len(task)), dict.fromkeys(by_task, 0)
-    for i, t in enumerate(task):
-        out[i] = by_task[t][seen[t]]
-        seen[t] += 1
+    order, solo_order = np.argsort(task, kind="stable"), np.argsort(solo_task, kind="stable")
+    mine, theirs = task[order], solo_task[solo_order]
+    rank = np.arange(len(mine)) - np.searchsorted(mine, mine)
+    out = np.empty(len(task))
+    out[order] = solo[solo_order][np.searchsorted(theirs, mine) + rank]
     return out

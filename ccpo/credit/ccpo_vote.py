@@ -34,8 +34,7 @@ def credit(
     tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform", lam: float = 1.0, joint: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Leave-one-out difference of the vote; groups are the messages of one task and agent. Needs flat episodes."""
-    leaves = np.flatnonzero(tree.leaf & tree.factual)
-    paths = np.array([tree.path(int(leaf)) for leaf in leaves], dtype=int)
+    paths = tree.episodes()
     answers = tree.answer[paths]
     full = vote_outcome(answers, tie)
     value = np.zeros(len(tree))

@@ -33,8 +33,7 @@ def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
 
 def credit(tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform") -> tuple[np.ndarray, np.ndarray]:
     """Exact Shapley values; groups are the messages of one task and agent. Needs flat episodes."""
-    leaves = np.flatnonzero(tree.leaf & tree.factual)
-    paths = np.array([tree.path(int(leaf)) for leaf in leaves], dtype=int)
+    paths = tree.episodes()
     answers, n = tree.answer[paths], paths.shape[1]
     members = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
     worth = {s: vote_outcome(answers[:, s], tie) if s else np.zeros(len(answers)) for s in members}

@@ -34,7 +34,7 @@ from ccpo.team import Team
 log = logging.getLogger("ccpo")
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
-EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet
+EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet (and the last)
 GAP = {
     "float32": 2e-3,
     "bfloat16": 0.5,
@@ -318,7 +318,7 @@ def _record(
     state.rows["ledger"] += [
         {"step": state.step, "agent": a, "purpose": p, **{c: numbers[c] for c in COUNTS}} for (a, p), numbers in ledger.counts.items()
     ]
-    if state.step % EVERY == 1:
+    if state.step % EVERY == 1 or _finished(run, state):
         state.rows["credit"] += [
             {
                 "step": state.step,

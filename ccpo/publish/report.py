@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ccpo import schema
 from ccpo.publish import tables
 from ccpo.publish.lineage import source
@@ -134,8 +136,8 @@ def _figure(path: Path) -> str:
 
 
 def example(manifest: dict[str, Any], runs: Path) -> str:
-    """The first task of the last kept update of one multi-agent run: messages, answers, rewards, credits, advantages; and of each further
-    benchmark one evaluated question."""
+    """The task with the most mixed rewards in the last kept update that taught one multi-agent run anything: messages, answers, rewards,
+    credits, advantages; and of each benchmark one evaluated question."""
     label, condition = max(
         manifest["conditions"].items(),
         key=lambda item: (
@@ -147,7 +149,8 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
     rows = schema.read_table(runs / run / "credit.parquet", "credit").to_pandas()
     parts = [f"<p>Condition {html.escape(label)}, run <code>{html.escape(run)}</code>.</p>"]
     if len(rows):
-        last = rows[rows.step == rows.step.max()]
+        learnt = rows[rows.advantage != 0].step.max()
+        last = rows[rows.step == (rows.step.max() if pd.isna(learnt) else learnt)]
         mixed = last.groupby("task_id").reward.std()
         task = mixed.idxmax()
         shown = last[last.task_id == task].sort_values(["removed", "message"]).groupby(["removed", "turn"], sort=False).head(3)

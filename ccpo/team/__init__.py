@@ -7,10 +7,10 @@ earlier turns, so every team is acyclic by construction.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
@@ -132,7 +132,7 @@ def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
 
 def names() -> list[str]:
     """Names of all teams: the files of this folder."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+    return sorted(found.name for found in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:

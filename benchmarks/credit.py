@@ -1,0 +1,83 @@
+"""Milliseconds of credit and advantage for each method. `python benchmarks/credit.py`
+
+192 tasks x 16 episodes x 2 agents (three for votes), medians over repetitions on one core, and the ratio to the same at `--times` the
+tasks: a ratio near `--times` means that the cost grows linearly. Outcomes are random; what they are does not change the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ccpo import credit, team
+from ccpo.learn.advantage import group_mean
+from ccpo.tree import Tree, make_tree
+
+TEAMS = {"think_solve": (16, 1), "reasoner_actor": (4, 4), "vote": (16, 1, 1)}
+
+
+def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
+    """A random tree of a team: every task's factual episodes, breadth first, then as many solo messages of the last agent."""
+    fanout, columns, parents = TEAMS[name], [], []
+    width, offset = 1, 0
+    for turn, n in enumerate(fanout):
+        before = offset - width * tasks + np.arange(width * tasks)
+        task = np.repeat(np.arange(tasks), width * n)
+        parents.append(np.repeat(before, n) if turn else np.full(len(task), -1))
+        columns.append(np.stack([task, np.full(len(task), turn), np.full(len(task), turn), np.full(len(task), -1)]))
+        width *= n
+        offset += len(task)
+    if name != "vote":
+        task, last = np.repeat(np.arange(tasks), width), len(fanout) - 1
+        columns.append(np.stack([task, np.full(len(task), last), np.full(len(task), last), np.zeros(len(task), int)]))
+        parents.append(np.full(len(task), -1))
+    task, turn, agent, removed = np.concatenate(columns, 1)
+    answer = rng.integers(-1, 3, len(task))
+    reward = (answer == 0).astype(float)
+    return make_tree(task=task, parent=np.concatenate(parents), turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer)
+
+
+def milliseconds(work: Callable[[], object], repetitions: int) -> float:
+    """Median wall time of one call."""
+    found = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        work()
+        found.append(1000 * (time.perf_counter() - start))
+    return statistics.median(found)
+
+
+def main() -> None:
+    """Prints the table."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--tasks", type=int, default=192)
+    options.add_argument("--times", type=int, default=100)
+    chosen = options.parse_args()
+    rng = np.random.default_rng(0)
+    trees = {k: [tree_of(k, n, rng) for n in (chosen.tasks, chosen.tasks * chosen.times)] for k in TEAMS}
+    print(f"{'credit':>10} {'team':>15} {'messages':>9} {'ms':>8} {f'ratio at x{chosen.times}':>14}")
+    for name in credit.names():
+        method = credit.load(name)
+        for kind, (small, large) in trees.items():
+            try:
+                method.check(team.load(kind).team(), TEAMS[kind])
+            except ValueError:
+                continue
+
+            def work(tree: Tree) -> np.ndarray:
+                return group_mean(*method.credit(tree))  # noqa: B023
+
+            one, many = milliseconds(lambda: work(small), 21), milliseconds(lambda: work(large), 3)  # noqa: B023
+            print(f"{name:>10} {kind:>15} {len(small):9,d} {one:8.2f} {many / one:14.1f}")
+
+
+if __name__ == "__main__":
+    main()
