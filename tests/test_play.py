@@ -140,7 +140,7 @@ def test_an_unknown_kind_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", benchmark.names())
-def test_every_benchmark_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_benchmark_keeps_the_contract(name: str) -> None:
     module = benchmark.load(name)
     assert isinstance(module.VERSION, int)
     assert module.DEFECTS

@@ -1,0 +1,106 @@
+"""A credit method, a team and a benchmark of one file each, put on the package path: found, held to the contract, trained, no other edit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import test_credit
+import test_play
+from conftest import make_files
+
+from ccpo import benchmark, credit, schema, team
+from ccpo.config import read_run
+from ccpo.learn import train as training
+
+CREDIT = '''
+"""Half the outcome. Source: this test. Departures: none. Cost: none."""
+
+import numpy as np
+
+from ccpo.credit import sibling_groups
+from ccpo.team import Team
+from ccpo.tree import Removal, Tree
+
+VERSION = 1
+
+
+def check(team: Team, fanout: tuple[int, ...]) -> None:
+    pass
+
+
+def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
+    return ()
+
+
+def credit(tree: Tree, *, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(tree.factual, share * tree.reward, 0.0), sibling_groups(tree)
+'''
+TEAM = '''
+"""A Thinker and a Solver who does not read it. Departures: none."""
+
+from ccpo.team import SOLO, Team, Turn
+from ccpo.team.think_solve import THINKER
+
+VERSION = 1
+
+
+def team() -> Team:
+    return Team(turns=(Turn(0, "thinker"), Turn(1, "solo")), roles={"thinker": THINKER, "solo": SOLO})
+'''
+BENCHMARK = '''
+"""Counting letters."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccpo.benchmark import Demo, Source, Task
+
+VERSION = 1
+SOURCES: dict[str, Source] = {}
+DEFECTS = "None known."
+EXAMPLES = [("\\\\boxed{3}", "3", True), ("\\\\boxed{4}", "3", False), ("three", "3", False)]
+
+
+def tasks(split: str, raw: Mapping[str, Path], *, n_train: int = 16, n_test: int = 8) -> list[Task]:
+    first = 1 if split == "train" else 100
+    return [Task(f"{split}-{n}", "x+" * n, str(n), "number") for n in range(first, first + (n_train if split == "train" else n_test))]
+
+
+def demos(n: int, *, seed: int = 1, n_train: int = 16, n_test: int = 8) -> list[Demo]:
+    return [Demo("x+" * k, "count", f"\\\\boxed{{{k}}}", f"\\\\boxed{{{k}}}") for k in range(1, n + 1)]
+'''
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Writes the three files into a folder of their own and puts it on the packages' paths."""
+    name = "plugged_in"
+    for package, text in ((credit, CREDIT), (team, TEAM), (benchmark, BENCHMARK)):
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(text)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    yield name
+    for package in (credit, team, benchmark):
+        sys.modules.pop(f"{package.__name__}.{name}", None)
+        if isinstance(getattr(package, name, None), ModuleType):
+            delattr(package, name)
+
+
+@pytest.mark.usefixtures("lively")
+def test_one_file_each_is_all_it_takes(plugged: str, tmp_path: Path, tiny: Path) -> None:
+    assert all(plugged in package.names() for package in (credit, team, benchmark))
+    test_credit.test_every_method_keeps_the_contract(plugged)
+    test_play.test_every_team_keeps_the_contract(plugged)
+    test_play.test_every_benchmark_keeps_the_contract(plugged)
+    files = make_files(
+        tmp_path / "run", tiny, benchmark=plugged, team=plugged, credit={"name": plugged, "share": 0.25}, sampling={"max_tokens": [4, 4]}
+    )
+    assert read_run(files["config"]).credit.params == {"share": 0.25}
+    training.train(**files)
+    rows = schema.read_table(files["out"] / "credit.parquet", "credit").to_pylist()
+    assert {r["credit"] / r["reward"] for r in rows if r["reward"]} == {0.25}
