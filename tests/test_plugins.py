@@ -1,4 +1,4 @@
-"""A credit method, a team and a benchmark of one file each, put on the package path: found, held to the contract, trained, no other edit."""
+"""A credit method, a team and a benchmark of one file each, put on the package path: found, tested, trained."""
 
 from __future__ import annotations
 
@@ -91,12 +91,15 @@ def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             delattr(package, name)
 
 
-@pytest.mark.usefixtures("lively")
-def test_one_file_each_is_all_it_takes(plugged: str, tmp_path: Path, tiny: Path) -> None:
+def test_one_file_each_is_found_and_held_to_the_contract(plugged: str) -> None:
     assert all(plugged in package.names() for package in (credit, team, benchmark))
     test_credit.test_every_method_keeps_the_contract(plugged)
     test_play.test_every_team_keeps_the_contract(plugged)
     test_play.test_every_benchmark_keeps_the_contract(plugged)
+
+
+@pytest.mark.usefixtures("lively")
+def test_one_file_each_trains(plugged: str, tmp_path: Path, tiny: Path) -> None:
     files = make_files(
         tmp_path / "run", tiny, benchmark=plugged, team=plugged, credit={"name": plugged, "share": 0.25}, sampling={"max_tokens": [4, 4]}
     )
