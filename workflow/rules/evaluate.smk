@@ -14,7 +14,7 @@ rule rollout:
     conda:
         "../../envs/main.yaml"
     resources:
-        mem_mb=8000,  # trained and untrained weights, and the key-value cache of a batch
+        mem_mb=memory_of_run,  # trained and untrained weights, and the key-value cache of a batch
         runtime=120,
     params:
         stage=STAGE_VERSIONS["rollout"],

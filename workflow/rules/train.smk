@@ -18,12 +18,12 @@ rule train:
         "../../envs/main.yaml"
     threads: 1  # one thread a run, as many runs side by side as there are cores: faster than two threads a run
     resources:
-        mem_mb=8000,  # weights, two moments and the logits of one micro-batch
+        mem_mb=memory_of_run,  # weights, gradients, two moments, and the activations of one micro-batch
         runtime=240,
     params:
-        launch=config["launch"],
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
         out=lambda wildcards, output: os.path.dirname(output.provenance),
+    # On SLURM the training is a step of its own, so that the signal before a time limit reaches it and not the shell around it.
     shell:
-        "OMP_NUM_THREADS={threads} {params.launch} python -m ccpo train --config {input.config} --tasks {input.tasks}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo train --config {input.config} --tasks {input.tasks}"
         " --model {input.model} --scratch {params.scratch} --out {params.out} &>> {log}"
