@@ -332,6 +332,10 @@ class RunConfig(Strict):
         episodes = Plan(fanout).episodes
         return Plan(fanout, credit.load(self.credit.name).removals(self.build_team(), episodes, **self.credit.params))
 
+    def degenerate(self) -> str:
+        """Why, by algebra, this run's credit teaches nothing beyond the shared reward; "" where it may."""
+        return str(credit.load(self.credit.name).degenerate(self.advantage.name, **self.credit.params))
+
     @property
     def id(self) -> str:
         """The run's folder name."""
@@ -356,6 +360,7 @@ class Experiment(Strict):
         conditions = {
             label: {
                 "config": next(iter(runs.values())).model_dump(mode="json", exclude={"seed"}),
+                "degenerate": next(iter(runs.values())).degenerate(),
                 "runs": {str(seed): run.id for seed, run in runs.items()},
             }
             for label, runs in self.runs.items()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ccpo import credit
-from ccpo.credit import c3, ccpo, ccpo_vote, magrpo, shapley, shared
-from ccpo.learn.advantage import group_mean, group_z, role_information
+from ccpo.credit import GROUPED, c3, ccpo, ccpo_vote, magrpo, shapley, shared
+from ccpo.learn.advantage import ADVANTAGES, group_mean, group_z, role_information
 from ccpo.team import load, vote_outcome
 from ccpo.tree import Tree, make_tree
 
@@ -99,6 +99,7 @@ def test_every_method_keeps_the_contract(name: str) -> None:
         if team == "think_solve" and fanout == (2, 4) and module.removals(load(team).team(), 8):
             continue  # `nested` draws no counterfactual
         keeps_the_contract(module, tree)
+        tells_when_it_is_degenerate(module, tree)
     assert fits
 
 
@@ -113,6 +114,30 @@ def keeps_the_contract(module: ModuleType, tree: Tree) -> None:
     assert np.array_equal(group, again[1])
     for g in np.unique(group[group >= 0]):  # a group holds one task and one agent
         assert len(np.unique(tree.task[group == g])) == len(np.unique(tree.agent[group == g])) == 1
+
+
+def tells_when_it_is_degenerate(module: ModuleType, tree: Tree) -> None:
+    """Where it says that algebra leaves nothing beyond the shared reward, role information is 0, and more than 0 elsewhere."""
+    defaults = {n: p.default for n, p in list(inspect.signature(module.credit).parameters.items())[1:]}
+    value, group = module.credit(tree)
+    for name in GROUPED:
+        normalise = ADVANTAGES[name]
+        share = np.where(tree.factual, 2 * tree.reward - 1, 0.0)
+        information = role_information(normalise(value, group), normalise(share, group), group)
+        if module.degenerate(name, **defaults) or module is shared:
+            assert information < 1e-12
+        else:
+            assert information > 0.01
+
+
+def test_a_paired_baseline_is_noise_that_the_shared_reward_does_not_explain() -> None:
+    assert "1.1 times" in ccpo.degenerate("group_mean", lam=0.2, baseline="group", bonus="event")
+    assert ccpo.degenerate("group_mean", lam=0.2, baseline="paired", bonus="event") == ""
+    assert ccpo.degenerate("batch_whiten", lam=0.2, baseline="group", bonus="event") == ""
+    tree = dyads(np.random.default_rng(7), 200, 8, 8)
+    value, group = ccpo.credit(tree, baseline="paired")
+    same = group_mean(shared.credit(tree)[0], group)
+    assert role_information(group_mean(value, group), same, group) > 1e-3
 
 
 def test_shared_is_the_sign_of_the_outcome() -> None:

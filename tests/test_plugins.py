@@ -36,6 +36,10 @@ def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
     return ()
 
 
+def degenerate(advantage: str, **_: object) -> str:
+    return "it is the shared one, scaled"
+
+
 def credit(tree: Tree, *, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     return np.where(tree.factual, share * tree.reward, 0.0), sibling_groups(tree)
 '''

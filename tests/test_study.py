@@ -87,7 +87,7 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
             "benchmark": {"name": "arithmetic"},
             "train": {"fanout": [2, 1]},
         }
-        conditions[label] = {"config": config, "runs": ids}
+        conditions[label] = {"config": config, "degenerate": "it is made up" if label == "other" else "", "runs": ids}
     manifest = {
         "experiment": "made_up",
         "question": "Is <other> better?",
@@ -198,6 +198,7 @@ def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     assert numbers["conditions"]["other"]["ledger"]["generated_tokens"] == 400
     assert numbers["comparisons"][0]["matched"]
     text = made["page"].read_text()
+    assert text.count("is degenerate by algebra: it is made up. Measured: the shared reward left at most") == 1
     assert "Is &lt;other&gt; better?" in text
     assert "<script>" not in text
     assert "is degenerate" in text  # role information is 0 throughout

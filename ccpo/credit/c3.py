@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from ccpo.credit import GROUPED
 from ccpo.team import Team
 from ccpo.tree import Removal, Tree
 
@@ -41,6 +42,14 @@ def check(team: Team, fanout: tuple[int, ...]) -> None:
 def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
     """None: siblings share their context, which replays it."""
     return ()
+
+
+def degenerate(advantage: str, **_: object) -> str:
+    """Under any baseline of the group, as far as the credit goes: the tree is what differs."""
+    if advantage not in GROUPED:
+        return ""
+    same = "leave-one-out and full mean are the same under a z-score; " if advantage == "group_z" else ""
+    return f"{same}among siblings its advantage is the shared reward's, n / (n - 1) times centred: what differs is the tree, not the credit"
 
 
 def credit(tree: Tree, *, baseline: Literal["loo", "full_mean"] = "loo") -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from ccpo.credit import sibling_groups
+from ccpo.credit import GROUPED, sibling_groups
 from ccpo.team import Team
 from ccpo.tree import Removal, Tree
 
@@ -33,6 +33,16 @@ def check(team: Team, fanout: tuple[int, ...]) -> None:
 def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
     """As many solo samples of the Solver as joint episodes."""
     return (Removal(agent=0, n=episodes),)
+
+
+def degenerate(advantage: str, *, lam: float, baseline: str, bonus: str) -> str:
+    """With the group's solo baseline, or the difference bonus of it, under any baseline of the group."""
+    if advantage not in GROUPED or baseline == "paired":
+        return ""
+    return (
+        "the solo baseline is one number for a task, so the bonus is affine in the outcome: the Thinker's advantage is "
+        f"{1 + lam / 2:g} times the shared one (1 times where the solo samples tie, event form), the same under a z-score"
+    )
 
 
 def credit(

@@ -30,6 +30,11 @@ def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
     return ()
 
 
+def degenerate(advantage: str, **_: object) -> str:
+    """Never: what the others would vote varies inside a group."""
+    return ""
+
+
 def credit(
     tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform", lam: float = 1.0, joint: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ Cost: no message and no evaluator call beyond the episodes.
 
 import numpy as np
 
-from ccpo.credit import sibling_groups
+from ccpo.credit import GROUPED, sibling_groups
 from ccpo.team import Team
 from ccpo.tree import Removal, Tree
 
@@ -26,6 +26,16 @@ def check(team: Team, fanout: tuple[int, ...]) -> None:
 def removals(team: Team, episodes: int) -> tuple[Removal, ...]:
     """None."""
     return ()
+
+
+def degenerate(advantage: str, **_: object) -> str:
+    """Under any baseline of the group: its credit is half the shared one plus 1/2."""
+    return (
+        "the outcome in [0, 1] is half the shared reward plus 1/2, so that inside a group its advantage is the shared one "
+        "(half of it without a z-score)"
+        if advantage in GROUPED
+        else ""
+    )
 
 
 def credit(tree: Tree) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,11 @@ def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
     return ()
 
 
+def degenerate(advantage: str, **_: object) -> str:
+    """Never: what coalitions vote varies inside a group."""
+    return ""
+
+
 def credit(tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform") -> tuple[np.ndarray, np.ndarray]:
     """Exact Shapley values; groups are the messages of one task and agent. Needs flat episodes."""
     paths = tree.episodes()

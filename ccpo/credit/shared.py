@@ -25,6 +25,11 @@ def removals(team: Team, episodes: int) -> tuple[Removal, ...]:
     return ()
 
 
+def degenerate(advantage: str, **_: object) -> str:
+    """Never: it is what others are compared with."""
+    return ""
+
+
 def credit(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
     """The outcome's sign; groups are the messages of one task and turn."""
     return np.where(tree.factual, 2 * tree.reward - 1, 0.0), sibling_groups(tree)

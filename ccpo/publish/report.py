@@ -44,7 +44,7 @@ def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, ru
     if numbers["note"]:
         parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
     parts += [
-        "<h2>What the numbers allow to say</h2>" + sentences(numbers),
+        "<h2>What the numbers allow to say</h2>" + sentences(numbers, manifest),
         f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
         "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
         "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
@@ -59,7 +59,7 @@ def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, ru
     )
 
 
-def sentences(numbers: dict[str, Any]) -> str:
+def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
     """Claims of the declared comparisons, gains over the untrained teams, and degenerate credit, from the numbers."""
     said = [row["sentence"] for row in numbers["comparisons"]]
     for row in numbers["comparisons"]:
@@ -73,9 +73,20 @@ def sentences(numbers: dict[str, Any]) -> str:
             said.append(
                 f"{label} gained {100 * gain['mean']:+.1f} points over its own untrained team (95 % interval {100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}); {gain['seeds_counted']} of {len(c['seeds'])} seeds gained at least {100 * numbers['gain_counted']:.0f}."
             )
-        if c["credit"] != "shared" and c["role_information"] and max(r["max"] for r in c["role_information"]) < 1e-9:
+        measured = max((r["max"] for r in c["role_information"] or ()), default=None)
+        zero = measured is not None and measured < 1e-9
+        if why := manifest["conditions"][label]["degenerate"]:
             said.append(
-                f"Credit {c['credit']} in condition {label} is degenerate: inside every group its advantage was an affine image of the shared reward (role information 0 in every update), so it taught no agent anything that the shared reward does not teach."
+                f"Credit {c['credit']} in condition {label} is degenerate by algebra: {why}. Measured: "
+                + (
+                    "nothing yet."
+                    if measured is None
+                    else f"the shared reward left at most {measured:.1g} of its advantage's variance unexplained."
+                )
+            )
+        elif c["credit"] != "shared" and zero:
+            said.append(
+                f"Credit {c['credit']} in condition {label} taught nothing that the shared reward does not teach: role information was 0 in every update."
             )
     return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in said) + "</ul>"
 
