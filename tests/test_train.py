@@ -65,17 +65,26 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
 
 @pytest.mark.usefixtures("lively")
 def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kill -9 at 20 random moments, some in the midst of saving (every update saves here); the run is then finished."""
+    """kill -9 at 20 random moments, every second one in the midst of a save (every update saves here); the run is then finished."""
     files = make_files(tmp_path, tiny, train={"steps": 60, "period": 3})
     monkeypatch.setattr(training, "EVERY", 1)
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     scratch, killed = tmp_path / "s2", tmp_path / "killed"
 
-    def start(out: Path, folder: Path) -> int:
-        """A child process that trains; it exits with 0 when it is done."""
+    def start(out: Path, folder: Path, flushes: int = 0) -> int:
+        """A child process that trains; it exits with 0 when it is done, or kills itself when it flushes a file for the n-th time."""
         if child := os.fork():
             return child
         try:
+            flush, done = os.fsync, []
+
+            def dying(handle: int) -> None:
+                done.append(handle)
+                if len(done) == flushes:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                flush(handle)
+
+            os.fsync = dying
             training.train(**plain, scratch=folder, out=out)
             os._exit(0)
         except BaseException:
@@ -85,15 +94,17 @@ def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Pat
     rng, kills, torn = random.Random(0), 0, 0
     while kills < 20:
         before = sorted(p.name for p in scratch.glob("*"))
-        child = start(killed, scratch)
-        while sorted(p.name for p in scratch.glob("*")) == before:  # until it has begun to save
+        torn_save = kills % 2 == 1
+        child = start(killed, scratch, flushes=rng.randint(1, 5) if torn_save else 0)
+        while not torn_save and sorted(p.name for p in scratch.glob("*")) == before:  # until it has begun to save
             time.sleep(0.001)
-        time.sleep(rng.random() * 0.06)
-        os.kill(child, signal.SIGKILL)
+        if not torn_save:
+            time.sleep(rng.random() * 0.06)
+            os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
         kills += 1
         torn += any(p.name.endswith(".tmp") for p in scratch.iterdir())
-    assert torn > 0  # at least one kill came in the midst of a save
+    assert torn >= 5  # kills that left half a checkpoint behind
     assert os.waitpid(start(killed, scratch), 0)[1] == 0
     same(tmp_path / "whole", killed, files["model"])
 
