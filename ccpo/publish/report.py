@@ -164,9 +164,14 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         last = rows[rows.step == (rows.step.max() if pd.isna(learnt) else learnt)]
         mixed = last.groupby("task_id").reward.std()
         task = mixed.idxmax()
-        shown = last[last.task_id == task].sort_values(["removed", "message"]).groupby(["removed", "turn"], sort=False).head(3)
+        shown = (
+            last[last.task_id == task]
+            .sort_values(["removed", "turn", "reward", "message"], ascending=[True, True, False, True])
+            .groupby(["removed", "turn"], sort=False)
+            .head(3)
+        )
         parts.append(
-            f"<p>Training, update {int(last.step.iloc[0])}, question <code>{html.escape(str(task))}</code>; the first three messages of each turn (agent left out: −1 means nobody).</p>"
+            f"<p>Training, update {int(last.step.iloc[0])}, question <code>{html.escape(str(task))}</code>; the three best paid messages of each turn (agent left out: −1 means nobody).</p>"
         )
         lines = [
             f"<tr><td>{r.turn}</td><td>{r.agent}</td><td>{r.removed}</td><td><pre>{html.escape(r.text)}</pre></td><td>{html.escape(r.answer) or '–'}</td><td>{r.reward:.2f}</td><td>{r.credit:+.2f}</td><td>{r.advantage:+.3f}</td></tr>"
