@@ -68,7 +68,7 @@ def main() -> None:
         method = credit.load(name)
         for kind, (small, large) in trees.items():
             try:
-                method.check(team.load(kind).team(), TEAMS[kind])
+                method.plan(team.load(kind).team(), TEAMS[kind])
             except ValueError:
                 continue
 

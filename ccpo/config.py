@@ -310,8 +310,8 @@ class RunConfig(Strict):
                 f"train.fanout {list(self.train.fanout)} has {len(self.train.fanout)} numbers, team {self.team.name} has "
                 f"{len(the_team.turns)} turns. Give one number for each turn."
             )
-        credit.load(self.credit.name).check(the_team, self.train.fanout)
-        if self.train.steps and self.advantage.name not in ("none", "batch_whiten") and self.plan().episodes < 2:
+        plan = self.plan()
+        if self.train.steps and self.advantage.name not in ("none", "batch_whiten") and plan.episodes < 2:
             raise ValueError(
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
@@ -328,9 +328,7 @@ class RunConfig(Strict):
 
     def plan(self) -> Plan:
         """What each task of an update generates."""
-        fanout = self.train.fanout
-        episodes = Plan(fanout).episodes
-        return Plan(fanout, credit.load(self.credit.name).removals(self.build_team(), episodes, **self.credit.params))
+        return typing.cast(Plan, credit.load(self.credit.name).plan(self.build_team(), self.train.fanout, **self.credit.params))
 
     def degenerate(self) -> str:
         """Why, by algebra, this run's credit teaches nothing beyond the shared reward; "" where it may."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,10 +21,14 @@ class Plan:
     """What a method needs generated for each task, known before anything runs.
 
     `fanout[t]`: how many messages turn t draws below each message of turn t-1 ([8, 1]: flat episodes, [2, 4]: a tree).
+    `ratings`: whether the author of each factual message rates its episode, once the verdict is known (flat episodes only).
+    `critic`: what a critic estimates the outcome from: a message's `context`, the `message` with its context, or "": there is none.
     """
 
     fanout: tuple[int, ...]
     removals: tuple[Removal, ...] = ()
+    ratings: bool = False
+    critic: Literal["", "context", "message"] = ""
 
     def __post_init__(self) -> None:
         if not self.fanout or any(n < 1 for n in self.fanout):
@@ -49,7 +54,9 @@ class Tree:
     answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1, 2, ... = distinct other
                         answers, -1 = no answer
     value     float [M] critic's estimate, NaN where there is none
-    rating    float [M, A] shares given by raters, NaN where there are none
+    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by the message's author; NaN where
+                        there is none, or it was invalid
+    truncated bool  [M] the message was cut at its largest length (nowhere, if not given)
     """
 
     task: np.ndarray
@@ -62,9 +69,12 @@ class Tree:
     answer: np.ndarray
     value: np.ndarray
     rating: np.ndarray
+    truncated: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         size = len(self.task)
+        if self.truncated is None:
+            object.__setattr__(self, "truncated", np.zeros(size, bool))
         for name in self.__dataclass_fields__:
             if len(getattr(self, name)) != size:
                 raise ValueError(f"tree: {name} has {len(getattr(self, name))} entries, task has {size}")
@@ -109,8 +119,9 @@ def make_tree(
     removed: np.ndarray,
     leaf_reward: np.ndarray,
     answer: np.ndarray,
+    truncated: np.ndarray | None = None,
 ) -> Tree:
-    """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves only)."""
+    """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves only); values and ratings are NaN."""
     size = len(task)
     total, leaves = np.zeros(size), np.zeros(size, int)
     inner = np.zeros(size, bool)
@@ -131,4 +142,5 @@ def make_tree(
         answer=answer,
         value=np.full(size, np.nan),
         rating=np.full((size, int(agent.max(initial=-1)) + 1), np.nan),
+        truncated=np.zeros(size, bool) if truncated is None else truncated,
     )

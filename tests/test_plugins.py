@@ -23,17 +23,13 @@ import numpy as np
 
 from ccpo.credit import sibling_groups
 from ccpo.team import Team
-from ccpo.tree import Removal, Tree
+from ccpo.tree import Plan, Tree
 
 VERSION = 1
 
 
-def check(team: Team, fanout: tuple[int, ...]) -> None:
-    pass
-
-
-def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
-    return ()
+def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
+    return Plan(fanout)
 
 
 def degenerate(advantage: str, **_: object) -> str:

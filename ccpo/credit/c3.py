@@ -21,27 +21,23 @@ import numpy as np
 
 from ccpo.credit import GROUPED
 from ccpo.team import Team
-from ccpo.tree import Removal, Tree
+from ccpo.tree import Plan, Tree
 
 VERSION = 1
 
 
-def check(team: Team, fanout: tuple[int, ...]) -> None:
+def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     """Needs turns that follow each other, and siblings in each."""
     if team.answer != "last":
         raise ValueError(
-            "credit c3 compares continuations of one transcript; this team's answer is a {team.answer}. Use ccpo_vote or shapley"
+            f"credit c3 compares continuations of one transcript; this team's answer is a {team.answer}. Use ccpo_vote or shapley"
         )
     if alone := [turn for turn, n in enumerate(fanout) if n < 2]:
         raise ValueError(
             f"credit c3 compares siblings, but fan-out {list(fanout)} gives the messages of turn {alone[0]} none, so it would never learn. "
             "Use at least 2 everywhere, as [2, 4]"
         )
-
-
-def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
-    """None: siblings share their context, which replays it."""
-    return ()
+    return Plan(fanout)
 
 
 def degenerate(advantage: str, **_: object) -> str:

@@ -19,20 +19,16 @@ import numpy as np
 
 from ccpo.credit import GROUPED, sibling_groups
 from ccpo.team import Team
-from ccpo.tree import Removal, Tree
+from ccpo.tree import Plan, Removal, Tree
 
 VERSION = 1
 
 
-def check(team: Team, fanout: tuple[int, ...]) -> None:
-    """Needs a team whose last message answers and still does without agent 0."""
+def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
+    """As many solo samples of the Solver as joint episodes; needs two agents of whom the second answers and still does alone."""
     if team.answer != "last" or team.agents != 2 or not team.without(0):
         raise ValueError("credit ccpo removes the first of two agents and asks the second alone; use it with team think_solve")
-
-
-def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
-    """As many solo samples of the Solver as joint episodes."""
-    return (Removal(agent=0, n=episodes),)
+    return Plan(fanout, removals=(Removal(agent=0, n=Plan(fanout).episodes),))
 
 
 def degenerate(advantage: str, *, lam: float, baseline: str, bonus: str) -> str:

@@ -15,19 +15,15 @@ import numpy as np
 
 from ccpo.credit import flat_vote, sibling_groups
 from ccpo.team import Team, vote_outcome
-from ccpo.tree import Removal, Tree
+from ccpo.tree import Plan, Tree
 
 VERSION = 1
 
 
-def check(team: Team, fanout: tuple[int, ...]) -> None:
-    """Needs a vote."""
+def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
+    """Needs a vote; the votes of an episode are known, so nothing more is drawn."""
     flat_vote("ccpo_vote", team, fanout)
-
-
-def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
-    """None: the votes of an episode are known."""
-    return ()
+    return Plan(fanout)
 
 
 def degenerate(advantage: str, **_: object) -> str:

@@ -16,19 +16,15 @@ import numpy as np
 
 from ccpo.credit import flat_vote, sibling_groups
 from ccpo.team import Team, vote_outcome
-from ccpo.tree import Removal, Tree
+from ccpo.tree import Plan, Tree
 
 VERSION = 1
 
 
-def check(team: Team, fanout: tuple[int, ...]) -> None:
+def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     """Needs a vote, since only there the outcome of every coalition is known."""
     flat_vote("shapley", team, fanout)
-
-
-def removals(team: Team, episodes: int, **_: object) -> tuple[Removal, ...]:
-    """None: the votes of an episode are known."""
-    return ()
+    return Plan(fanout)
 
 
 def degenerate(advantage: str, **_: object) -> str:

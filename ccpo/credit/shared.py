@@ -11,18 +11,14 @@ import numpy as np
 
 from ccpo.credit import sibling_groups
 from ccpo.team import Team
-from ccpo.tree import Removal, Tree
+from ccpo.tree import Plan, Tree
 
 VERSION = 1
 
 
-def check(team: Team, fanout: tuple[int, ...]) -> None:
-    """Every team has a shared reward."""
-
-
-def removals(team: Team, episodes: int) -> tuple[Removal, ...]:
-    """None."""
-    return ()
+def plan(team: Team, fanout: tuple[int, ...]) -> Plan:
+    """Every team has a joint outcome; nothing beyond the episodes is needed."""
+    return Plan(fanout)
 
 
 def degenerate(advantage: str, **_: object) -> str:

@@ -215,7 +215,8 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
             while parent[path[-1]] >= 0:
                 path.append(int(parent[path[-1]]))
             reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
-    tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer)
+    cut = np.array([message.completion.finish_reason == "length" for message in grown.messages])
+    tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer, truncated=cut)
     ledger.timed("verify", start)
     return Played(tree, grown.messages, texts)
 
