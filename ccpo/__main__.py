@@ -104,6 +104,8 @@ def _check(a: argparse.Namespace) -> None:
         plan = first.plan()
         removed = sum(removal.n for removal in plan.removals)
         print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal episodes a task, {first.id}")
+        if label in experiment.presets:
+            print(f"  as published: {experiment.presets[label]}")
         if why := first.degenerate():
             print(f"  degenerate: {why}")
 

@@ -84,28 +84,50 @@ def _near(word: str, known: list[str]) -> str:
     return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(sorted(known)) or 'none'}."
 
 
-class Advantage(Strict):
-    """Baseline and normalisation of credit (ccpo/learn/advantage.py). The last three belong to group_z."""
+class Baseline(Strict):
+    """Baseline and normalisation of credit (ccpo/learn/advantage.py). `per_token` divides a message's advantage by its tokens."""
 
-    name: Literal["none", "group_mean", "group_z", "leave_one_out", "batch_whiten"] = "group_mean"
+    name: Literal["none", "group_mean", "leave_one_out", "gae"] = "group_mean"
+    per_token: bool = False
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the function."""
+        return self.model_dump(exclude={"name", "per_token"})
+
+
+class GroupZ(Baseline):
+    """z-score of a group, in the forms of the papers."""
+
+    name: Literal["group_z"]  # type: ignore[assignment]
     ddof: Literal[0, 1] = Field(0, description="0: population form, 1: sample form of the standard deviation")
     eps: float = Field(1e-8, gt=0)
     eps_inside: bool = Field(False, description="eps under the root, added to the variance")
 
-    @model_validator(mode="after")
-    def _only_z(self) -> Advantage:
-        given = {k: v for k, v in self.params.items() if v != type(self).model_fields[k].default}
-        if given and self.name != "group_z":
-            raise ValueError(f"{given} belong to group_z, the advantage is {self.name}")
-        return self
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters of group_z."""
-        return self.model_dump(exclude={"name"})
+class BatchWhiten(Baseline):
+    """z-score over the batch."""
+
+    name: Literal["batch_whiten"]  # type: ignore[assignment]
+    unit: Literal["token", "message"] = "token"
 
 
-class Grpo(Strict):
+class History(Baseline):
+    """z-score against the moving statistics of earlier updates."""
+
+    name: Literal["history"]  # type: ignore[assignment]
+    decay: float = Field(0.99, ge=0, lt=1)
+    eps: float = Field(1e-6, gt=0)
+
+
+class Objective(Strict):
+    """Terms that any objective may have beside its policy loss, both a mean over the mini-batch's tokens."""
+
+    kl: float = Field(0.0, ge=0, description="weight of the KL divergence from the policy that training starts with")
+    entropy: float = Field(0.0, ge=0, description="weight of the entropy bonus")
+
+
+class Grpo(Objective):
     """Token-level importance ratio, clipped; token mean over the mini-batch (arXiv 2402.03300)."""
 
     name: Literal["grpo"] = "grpo"
@@ -113,7 +135,7 @@ class Grpo(Strict):
     clip_high: float = Field(0.2, gt=0)
 
 
-class Gspo(Strict):
+class Gspo(Objective):
     """Sequence-level ratio (geometric mean), clipped; mean over sequences (arXiv 2507.18071)."""
 
     name: Literal["gspo"] = "gspo"
@@ -121,7 +143,7 @@ class Gspo(Strict):
     clip_high: float = Field(4e-4, gt=0)
 
 
-class Dapo(Strict):
+class Dapo(Objective):
     """As grpo, with the wider upper clip of DAPO (arXiv 2503.14476); its dynamic sampling and length penalty are not part of a loss."""
 
     name: Literal["dapo"] = "dapo"
@@ -129,7 +151,7 @@ class Dapo(Strict):
     clip_high: float = Field(0.28, gt=0)
 
 
-class DrGrpo(Strict):
+class DrGrpo(Objective):
     """Token ratio, clipped; sum over tokens, divided by a constant instead of the length (Dr. GRPO, arXiv 2503.20783)."""
 
     name: Literal["dr_grpo"] = "dr_grpo"
@@ -137,12 +159,29 @@ class DrGrpo(Strict):
     clip_high: float = Field(0.2, gt=0)
 
 
-class RemaTurn(Strict):
+class RemaTurn(Objective):
     """Ratio of a whole turn, doubly clipped; mean over messages (ReMA, arXiv 2503.09501, as CCPO v1 configures it)."""
 
     name: Literal["rema_turn"] = "rema_turn"
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.2, gt=0)
+
+
+class ReinforcePP(Objective):
+    """As grpo, but the KL divergence is part of the reward, token by token (REINFORCE++, arXiv 2501.03262); goes with `batch_whiten`."""
+
+    name: Literal["reinforce_pp"] = "reinforce_pp"
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
+
+
+class Critic(Strict):
+    """A critic: the starting model's body with a value head, trained in the loop (ccpo/learn/critic.py)."""
+
+    lr: float = Field(gt=0)
+    steps: int = Field(1, ge=1, description="optimiser steps of an update")
+    warmup: int = Field(0, ge=0, description="first updates in which only the critic learns")
+    clip: float = Field(0.5, gt=0, description="largest change of a value in one update")
 
 
 class Sampling(Strict):
@@ -279,8 +318,9 @@ class RunConfig(Strict):
     benchmark: Choice
     team: Choice
     credit: Choice
-    advantage: Advantage = Advantage.model_validate({})
-    objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn, Field(discriminator="name")] = Grpo(clip_low=0.2, clip_high=0.2)
+    advantage: Annotated[Baseline | GroupZ | BatchWhiten | History, Field(discriminator="name")] = Baseline()
+    objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn | ReinforcePP, Field(discriminator="name")] = Grpo.model_validate({})
+    critic: Critic | None = None
     model: Model
     policy: Literal["shared", "separate"] = "shared"
     shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
@@ -311,7 +351,10 @@ class RunConfig(Strict):
                 f"{len(the_team.turns)} turns. Give one number for each turn."
             )
         plan = self.plan()
-        if self.train.steps and self.advantage.name not in ("none", "batch_whiten") and plan.episodes < 2:
+        self._critic(plan)
+        if self.credit.name == "none" and self.train.steps:
+            raise ValueError(f"credit none teaches nothing, train.steps is {self.train.steps}. Set train.steps to 0, or name a method.")
+        if self.train.steps and self.advantage.name in credit.GROUPED and plan.episodes < 2:
             raise ValueError(
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
@@ -321,6 +364,19 @@ class RunConfig(Strict):
         if self.policy == "separate" and self.train.start >= the_team.agents:
             raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
         return self
+
+    def _critic(self, plan: Plan) -> None:
+        """A critic where there is need of one, for one purpose, and nowhere else."""
+        if self.advantage.name == "gae" and plan.critic:
+            raise ValueError(
+                f"advantage gae takes a critic's value out of the credit, and credit {self.credit.name} has its own use for the critic. "
+                "Use advantage batch_whiten, group_z or none."
+            )
+        who = f"credit {self.credit.name}" if plan.critic else "advantage gae" if self.advantage.name == "gae" else ""
+        if who and self.critic is None:
+            raise ValueError(f"{who} needs a critic, the run has none. Add one, as `critic: {{lr: 5.0e-5}}`")
+        if self.critic is not None and not who:
+            raise ValueError(f"the run has a critic, but neither credit {self.credit.name} nor advantage {self.advantage.name} asks it")
 
     def build_team(self) -> Team:
         """The team of this run."""
@@ -351,6 +407,7 @@ class Experiment(Strict):
     compare: tuple[tuple[str, str], ...] = ()
     token_tolerance: float = Field(0.1, ge=0, description="largest relative difference of tokens in a matched comparison")
     runs: dict[str, dict[int, RunConfig]]
+    presets: dict[str, str] = {}
 
     def manifest(self) -> dict[str, Any]:
         """What the analysis needs to know: the question, the comparisons, and each condition's config and run ids."""
@@ -359,6 +416,7 @@ class Experiment(Strict):
             label: {
                 "config": next(iter(runs.values())).model_dump(mode="json", exclude={"seed"}),
                 "degenerate": next(iter(runs.values())).degenerate(),
+                "preset": self.presets.get(label, ""),
                 "runs": {str(seed): run.id for seed, run in runs.items()},
             }
             for label, runs in self.runs.items()
@@ -429,7 +487,15 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _cells(where: str, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _with_preset(where: str, base: Mapping[str, Any], block: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
+    """A condition's block on top of its preset on top of the base; the key `preset` stays in it."""
+    name = block.get("preset", base.get("preset"))
+    if name is not None and name not in presets:
+        raise ValueError(f"{where}: preset '{name}' is not in presets.yaml. {_near(str(name), list(presets))}")
+    return _merge(_merge(base, presets[name] if name else {}), block)
+
+
+def _cells(where: str, raw: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Grid cells by label: `condition` (label -> block) times every other axis (key -> list of values) but the seeds."""
     grid = raw.get("grid")
     if not isinstance(grid, Mapping) or "seed" not in grid:
@@ -442,10 +508,11 @@ def _cells(where: str, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{where}: grid.{key} is no key of a run. {_near(key, list(RunConfig.model_fields))}")
     cells: dict[str, dict[str, Any]] = {}
     for label, block in (grid.get("condition") or {"": {}}).items():
+        condition = _with_preset(f"{where}, condition {label}", raw.get("base", {}), block, presets)
         for values in itertools.product(*axes.values()):
             over = dict(zip(axes, values, strict=True))
             names = [label] + [v if isinstance(v, str) else v.get("name", "") if isinstance(v, dict) else str(v) for v in values]
-            cells["/".join(n for n in names if n) or "all"] = _merge(_merge(raw.get("base", {}), block), over)
+            cells["/".join(n for n in names if n) or "all"] = _merge(condition, over)
     return cells
 
 
@@ -461,10 +528,10 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment:
     for key in raw:
         if key not in known:
             raise ValueError(f"{path}: unknown key '{key}'. {_near(str(key), list(known))}")
-    models = read_models(folder)
+    models, named = read_models(folder), {}
     runs: dict[str, dict[int, RunConfig]] = {}
-    for label, cell in _cells(str(path), raw).items():
-        model = cell.get("model")
+    for label, cell in _cells(str(path), raw, _read_yaml(folder / "presets.yaml")).items():
+        model, named[label] = cell.get("model"), cell.pop("preset", None)
         if model not in models:
             raise ValueError(
                 f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {_near(str(model), list(models))}"
@@ -479,7 +546,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment:
             if label not in runs:
                 raise ValueError(f"{path}: compare names condition '{label}'. {_near(str(label), list(runs))}")
     head = {k: v for k, v in raw.items() if k not in ("base", "grid")}
-    return _said(str(path), lambda: Experiment(name=name, runs=runs, **head))
+    return _said(str(path), lambda: Experiment(name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head))
 
 
 def read_run(path: str | Path) -> RunConfig:

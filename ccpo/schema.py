@@ -26,7 +26,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     "tasks": (1, {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR}),
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to and including the update.
     "train": (
-        1,
+        2,
         {
             "step": _I32,
             "agent": _I32,
@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "credit": _F64,
             "advantage_sd": _F64,
             "role_information": _F64,
+            "critic_error": _F64,  # root mean squared error of the critic before it learnt from the update; 0 without one
             "loss": _F64,
             "grad_norm": _F64,
             "clip_fraction": _F64,

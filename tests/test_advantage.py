@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccpo.learn.advantage import ADVANTAGES, EPS, batch_whiten, group_mean, group_z, leave_one_out, role_information
+from ccpo.learn.advantage import ADVANTAGES, EPS, batch_whiten, gae, group_mean, group_z, history, leave_one_out, remember, role_information
 
 
 def slow(name: str, c: np.ndarray, g: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -25,6 +25,8 @@ def slow(name: str, c: np.ndarray, g: np.ndarray, t: np.ndarray) -> np.ndarray:
             "group_z": (c[i] - mine.mean()) / (mine.std() + EPS),
             "leave_one_out": c[i] - others.mean() if len(others) else 0.0,
             "batch_whiten": (c[i] - every.mean()) / np.sqrt(every.var(ddof=1) + 1e-8),
+            "history": (c[i] - 0.3) / (0.5 + 1e-6),
+            "gae": c[i] - 0.1 * i,
         }[name]
     return out
 
@@ -35,7 +37,8 @@ def slow(name: str, c: np.ndarray, g: np.ndarray, t: np.ndarray) -> np.ndarray:
 def test_equals_the_loop(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     c, g, t = rng.normal(size=25), rng.integers(-1, 5, 25), rng.integers(1, 9, 25)
-    assert ADVANTAGES[name](c, g, t) == pytest.approx(slow(name, c, g, t), abs=1e-9)
+    more = {"history": {"memory": {"mean": 0.3, "variance": 0.25}}, "gae": {"value": 0.1 * np.arange(25)}}
+    assert ADVANTAGES[name](c, g, t, **more.get(name, {})) == pytest.approx(slow(name, c, g, t), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["group_mean", "group_z", "leave_one_out"])
@@ -81,3 +84,35 @@ def test_batch_whitening_has_mean_0_and_variance_1_over_tokens_and_keeps_difficu
     assert every.var(ddof=1) == pytest.approx(1, abs=1e-6)
     assert np.abs(batch_whiten(c + g, g, t) - batch_whiten(c, g, t)).max() > 0.5
     assert (batch_whiten(np.ones(1), np.zeros(1, int), np.ones(1, int)) == 0).all()
+
+
+def test_history_is_the_moving_statistics_of_earlier_batches() -> None:
+    """Worked by hand: batches of mean 1 and 3, population variance 1 and 4, decay 0.9."""
+    g = np.zeros(2, int)
+    first = remember(np.array([0.0, 2.0]), g, {}, decay=0.9)
+    assert first == {"mean": 1.0, "variance": 1.0}
+    second = remember(np.array([1.0, 5.0]), g, first, decay=0.9)
+    assert second == pytest.approx({"mean": 1.2, "variance": 1.3}, abs=1e-12)
+    c = np.array([1.0, 5.0])
+    assert np.array_equal(history(c, g, memory={}), c)  # nothing is known yet
+    assert history(c, g, memory=first) == pytest.approx((c - 1) / (1 + 1e-6), abs=1e-12)
+    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(c - 1, abs=1e-5)  # no spread: sigma is 1
+    assert remember(np.ones(2), np.full(2, -1), first) == first  # nothing trained, nothing learnt
+
+
+def test_history_cancels_under_a_z_score_of_the_group() -> None:
+    rng = np.random.default_rng(8)
+    c, g = rng.normal(size=60), np.repeat(np.arange(10), 6)
+    calibrated = history(c, g, memory={"mean": 0.4, "variance": 2.0})
+    assert group_z(calibrated, g) == pytest.approx(group_z(c, g), abs=1e-6)
+
+
+def test_gae_refuses_messages_without_a_value() -> None:
+    with pytest.raises(ValueError, match="message 1 has no value"):
+        gae(np.ones(3), np.array([0, 0, -1]), value=np.array([0.5, np.nan, np.nan]))
+
+
+def test_unit_message_counts_every_message_once() -> None:
+    c, g, t = np.array([1.0, 3.0]), np.zeros(2, int), np.array([1, 99])
+    assert batch_whiten(c, g, t, unit="message") == pytest.approx([-(0.5**0.5), 0.5**0.5], abs=1e-6)
+    assert batch_whiten(c, g, t)[1] == pytest.approx(0.1, abs=1e-2)

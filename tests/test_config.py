@@ -52,7 +52,18 @@ BAD = {
         "needs flat episodes",
     ),
     "impossible combination: no siblings": ({"grid__condition__ccpo__credit": "c3"}, "gives the messages of turn 1 none"),
-    "a z-score's parameter without one": ({"base__advantage": {"name": "group_mean", "ddof": 1}}, "belong to group_z"),
+    "a z-score's parameter without one": (
+        {"base__advantage": {"name": "group_mean", "ddof": 1}},
+        "unknown key 'advantage.group_mean.ddof'",
+    ),
+    "a critic that nobody asks": ({"base__critic": {"lr": 0.001}}, "neither credit"),
+    "a method without its critic": ({"grid__condition__ccpo__credit": "mappo"}, "needs a critic"),
+    "two uses of one critic": (
+        {"grid__condition__ccpo": {"team": "think_solve", "credit": "mappo", "advantage": "gae", "train": {"fanout": [4, 1]}}},
+        "has its own use for the critic",
+    ),
+    "training without credit": ({"grid__condition__single__credit": "none"}, "Set train.steps to 0"),
+    "misspelt preset": ({"grid__condition__ccpo__preset": "ccpo@v6"}, "Did you mean 'ccpo@v"),
     "impossible combination: ccpo of one agent": ({"grid__condition__single__credit": "ccpo"}, "two agents"),
     "separate policies of one agent": ({"grid__condition__single__policy": "separate"}, "Use policy shared"),
     "fan-out of another team": ({"grid__condition__single__train": {"fanout": [4, 1]}}, "has 1 turns"),
@@ -149,3 +160,34 @@ def test_importing_the_config_loads_nothing_heavy() -> None:
         cwd=ROOT,
     )
     assert "torch" in heavy.stdout  # the check can fail
+
+
+PRESETS = sorted(yaml.safe_load((ROOT / "config" / "presets.yaml").read_text()))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_valid_condition(name: str, tmp_path: Path) -> None:
+    """Each alone gives a run; a key of the condition wins over the preset, and the preset over the base."""
+    folder = experiment(
+        tmp_path / "config",
+        grid={"condition": {"published": {"preset": name}, "mine": {"preset": name, "objective": "dapo"}}, "seed": [0]},
+        compare=[],
+    )
+    found = read_experiment("smoke", folder)
+    run, mine = (found.runs[label][0] for label in ("published", "mine"))
+    raw = yaml.safe_load((ROOT / "config" / "presets.yaml").read_text())[name]
+    assert run.objective.name == raw["objective"]
+    assert list(run.train.fanout) == raw["train"]["fanout"]
+    assert run.credit.name == (raw["credit"] if isinstance(raw["credit"], str) else raw["credit"]["name"])
+    assert mine.objective.name == "dapo"
+    assert run.train.lr == 1e-4  # of the base
+    assert found.manifest()["conditions"]["published"]["preset"] == name
+
+
+def test_a_preset_is_its_content(tmp_path: Path) -> None:
+    """The same settings typed by hand are the same run; the two presets that a z-score makes equal are still two."""
+    typed = {"team": "reasoner_actor", "credit": "magrpo", "advantage": {"name": "group_z", "eps_inside": True}}
+    typed |= {"objective": "grpo", "sampling": {"temperature": 0.7}, "train": {"fanout": [8, 1]}}
+    grid = {"condition": {"a": {"preset": "magrpo@c3"}, "b": typed}, "seed": [0]}
+    runs = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=[])).runs
+    assert runs["a"][0].id == runs["b"][0].id

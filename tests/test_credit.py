@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 from types import ModuleType
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from ccpo import credit
-from ccpo.credit import GROUPED, c3, ccpo, ccpo_vote, magrpo, shapley, shared
+from ccpo.credit import GROUPED, c3, ccpo, ccpo_v1, ccpo_vote, magrpo, mappo, shapley, shared
 from ccpo.learn.advantage import ADVANTAGES, group_mean, group_z, role_information
 from ccpo.team import load, vote_outcome
 from ccpo.tree import Tree, make_tree
@@ -99,6 +100,7 @@ def test_every_method_keeps_the_contract(name: str) -> None:
         fits.append(team)
         if team == "think_solve" and fanout == (2, 4) and wanted.removals:
             continue  # `nested` draws no counterfactual
+        tree = dataclasses.replace(tree, value=rng.random(len(tree)))  # as if a critic had spoken
         keeps_the_contract(module, tree)
         tells_when_it_is_degenerate(module, tree)
     assert fits
@@ -314,3 +316,155 @@ def test_shapley_of_three_voters_by_hand() -> None:
     """Two correct votes against one wrong, ties worth nothing: v(c) = 1, v(cc) = 1, v(cw) = 0, v(ccw) = 1."""
     value, _ = shapley.credit(votes(np.array([[[0, 0, 1]]])), tie="wrong")
     assert value == pytest.approx([2 / 3, 2 / 3, -1 / 3], abs=1e-12)
+
+
+def valued(tree: Tree, value: np.ndarray) -> Tree:
+    return dataclasses.replace(tree, value=np.asarray(value, float))
+
+
+def test_step_gae_of_the_official_code() -> None:
+    """Reference vector of research c3.md 10: r = 0, 1, 0, 0; V = .4, .7, .4, .2; two episodes of two messages."""
+    tree = valued(nested(np.array([[[1], [0]]])), [0.4, 0.7, 0.4, 0.2])
+    value, _ = mappo.credit(tree)
+    assert value == pytest.approx([0.6, 0.3, -0.4, -0.2], abs=1e-12)
+    assert value + tree.value == pytest.approx([1, 1, 0, 0], abs=1e-12)  # returns
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (0.9, 0.8), (1.0, 0.0)])
+def test_step_gae_by_the_sum_of_its_definition(gamma: float, lam: float) -> None:
+    rng = np.random.default_rng(9)
+    rows, reward = [], []
+    for task in range(20):
+        for turn in range(3):
+            rows.append((task, len(rows) - 1 if turn else -1, turn, turn, -1))
+            reward.append(float(rng.integers(0, 2)))
+    task, parent, turn, agent, removed = np.array(rows).T
+    tree = make_tree(
+        task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=np.array(reward), answer=np.zeros(60, int)
+    )
+    tree = valued(tree, rng.random(60))
+    value, _ = mappo.credit(tree, gamma=gamma, lam=lam)
+    for e in range(20):
+        v, r = [*tree.value[3 * e : 3 * e + 3], 0.0], [0, 0, reward[3 * e + 2]]
+        delta = [r[k] + gamma * v[k + 1] - v[k] for k in range(3)]
+        want = [sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, 3)) for t in range(3)]
+        assert value[3 * e : 3 * e + 3] == pytest.approx(want, abs=1e-12)
+
+
+def test_mappo_in_a_tree_follows_the_mean_of_its_branches_and_needs_a_critic() -> None:
+    rng = np.random.default_rng(10)
+    tree = valued(nested(rng.integers(0, 2, (5, 2, 4))), rng.random(50))
+    value, _ = mappo.credit(tree)
+    assert value == pytest.approx(tree.reward - tree.value, abs=1e-12)  # gamma = lam = 1
+    with pytest.raises(ValueError, match="message 0 has no value"):
+        mappo.credit(nested(np.ones((1, 2, 2))))
+
+
+def test_c3_value_variants() -> None:
+    """The worked tree with a critic's estimates: value_assisted under a z-score is that of r + q / (n - 1) (research c3.md 1.4)."""
+    tree = nested(np.array([[[1, 0, 0, 1], [1, 1, 1, 0]]]))
+    q = np.array([0.3, 0.9, 0.2, 0.1, 0.6, 0.8, 0.7, 0.5, 0.4, 0.05])
+    tree = valued(tree, q)
+    only, group = c3.credit(tree, variant="value_only")
+    assert only[tree.turn == 0] == pytest.approx([0.3 - 0.8, 0.8 - 0.3], abs=1e-12)
+    assisted, _ = c3.credit(tree, variant="value_assisted")
+    n = np.bincount(group)[group]
+    optimistic = tree.reward + q / (n - 1)
+    assert group_z(assisted, group) == pytest.approx(group_z(optimistic, group), abs=1e-6)
+    half, _ = c3.credit(tree, variant="value_assisted", alpha=0.5)
+    assert half == pytest.approx((assisted + c3.credit(tree)[0]) / 2, abs=1e-12)
+    plain, _ = c3.credit(tree, variant="value_assisted", baseline="full_mean")
+    assert group_z(plain, group) == pytest.approx(group_z(c3.credit(tree)[0], group), abs=1e-6)  # "no loo" takes the bonus away
+    with pytest.raises(ValueError, match="no value of a critic"):
+        c3.credit(nested(np.ones((1, 2, 2))), variant="value_only")
+    assert c3.plan(load("reasoner_actor").team(), (2, 4), variant="value_only").critic == "message"
+
+
+def one_dyad_task(joint: list[int], solo: list[int]) -> Tree:
+    """One task: thoughts and answers with these joint outcomes, then solo answers with these."""
+    rows = [row for k in range(len(joint)) for row in ((0, -1, 0, 0, -1), (0, 2 * k, 1, 1, -1))] + [(0, -1, 1, 1, 0)] * len(solo)
+    reward = np.array([x for r in joint for x in (0, r)] + solo, float)
+    task, parent, turn, agent, removed = np.array(rows).T
+    return make_tree(
+        task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=np.where(reward > 0, 0, 1)
+    )
+
+
+def test_ccpo_v1_normaliser_by_hand() -> None:
+    """Statistics: difference mu 0.1, V 0.49; joint mu 0.5, V 0.25; solo mu 0.4, V 0.16. Rollouts R = 1, 0 against S = 0, 1."""
+    tree = one_dyad_task([1, 0], [0, 1])
+    memory = {"samples": 256.0, "difference_mean": 0.1, "difference_variance": 0.49}
+    memory |= {"joint_mean": 0.5, "joint_variance": 0.25, "solo_mean": 0.4, "solo_variance": 0.16}
+    value, _ = ccpo_v1.credit(tree, memory, eps=1e-12)
+    gate = 1 / (1 + np.exp(-0.1 / 0.7))
+    assert value[0] == pytest.approx(np.tanh(0.9 / 0.7), abs=1e-9)
+    assert value[2] == pytest.approx(np.tanh(-1.1 / 0.7), abs=1e-9)
+    assert value[1] == pytest.approx(gate * 1.0 + (1 - gate) * -1.0, abs=1e-9)
+    assert value[3] == pytest.approx(gate * -1.0 + (1 - gate) * 1.5, abs=1e-9)
+    assert (value[4:] == 0).all()
+    start, _ = ccpo_v1.credit(tree)  # nothing seen: the raw difference and the raw outcome
+    assert start == pytest.approx([1, 1, -1, 0, 0, 0], abs=0)
+
+
+def test_ccpo_v1_shapley_split_and_truncation() -> None:
+    tree = one_dyad_task([1, 1, 0, 0], [1, 0, 1, 0])
+    value, _ = ccpo_v1.credit(tree, history=False)
+    thinker, solver = value[[0, 2, 4, 6]], value[[1, 3, 5, 7]]
+    assert thinker == pytest.approx([0, 0.5, -0.5, 0], abs=0)
+    assert solver == pytest.approx([1, 0.5, 0.5, 0], abs=0)
+    assert thinker + solver == pytest.approx([1, 1, 0, 0], abs=0)  # efficiency
+    cut = dataclasses.replace(tree, truncated=np.arange(len(tree)) == 3)
+    assert ccpo_v1.credit(cut, history=False)[0][3] == 0
+    assert ccpo_v1.credit(cut, history=False, mask_unfinished=False)[0][3] == 0.5
+
+
+def test_ccpo_v1_remembers_moving_statistics() -> None:
+    params = {n: p.default for n, p in inspect.signature(ccpo_v1.credit).parameters.items() if p.kind is p.KEYWORD_ONLY} | {"decay": 0.9}
+    first = ccpo_v1.remember(one_dyad_task([1, 1, 0, 0], [0, 0, 0, 0]), {}, **params)
+    assert first["joint_mean"] == first["difference_mean"] == 0.5
+    assert first["joint_variance"] == 0.25
+    assert first["solo_variance"] == 0
+    second = ccpo_v1.remember(one_dyad_task([1, 1, 1, 1], [1, 1, 0, 0]), first, **params)
+    assert second["samples"] == 8
+    assert second["joint_mean"] == pytest.approx(0.9 * 0.5 + 0.1, abs=1e-12)
+    assert second["joint_variance"] == pytest.approx(0.9 * 0.25, abs=1e-12)
+    assert second["solo_mean"] == pytest.approx(0.05, abs=1e-12)
+
+
+def test_history_nearly_cancels_under_the_z_score_that_follows() -> None:
+    """G = 4 as in v1, fair coins: identical where a group has two values of the difference, below 0.04 where it has three (research ccpo.md
+    1c; what is left grows with the mean difference)."""
+    rng = np.random.default_rng(11)
+    tree = dyads(rng, 5000, 4, 4)
+    memory = {"samples": 256.0, "difference_mean": 0.02, "difference_variance": 0.5}
+    memory |= {"joint_mean": 0.5, "joint_variance": 0.25, "solo_mean": 0.45, "solo_variance": 0.2}
+    with_history, group = ccpo_v1.credit(tree, memory)
+    raw, _ = ccpo_v1.credit(tree)
+    first = tree.factual & (tree.agent == 0)
+    gap = np.abs(group_z(with_history, group, ddof=1, eps=1e-6) - group_z(raw, group, ddof=1, eps=1e-6))[first].reshape(-1, 4).max(1)
+    values = np.array([len(set(four)) for four in raw[first].reshape(-1, 4)])
+    assert gap[values == 2].max() < 1e-4
+    assert 1e-3 < gap[values == 3].max() < 0.04
+
+
+ALONE = ["shared", "magrpo", "c3", "mappo"]
+
+
+@pytest.mark.parametrize("name", credit.names())
+def test_one_agent_reduces_every_method_to_single_agent_grpo(name: str) -> None:
+    """(r - mean) / std of the outcomes for each method that a team of one has a meaning for; the others say that it has none."""
+    module, rng = credit.load(name), np.random.default_rng(12)
+    if name not in [*ALONE, "none"]:
+        with pytest.raises(ValueError, match=name):
+            module.plan(load("single").team(), (8,))
+        return
+    if name == "none":
+        return
+    r = rng.integers(0, 2, (30, 8)).astype(float)
+    zero, one = np.zeros(240, int), np.repeat(np.arange(30), 8)
+    tree = make_tree(task=one, parent=zero - 1, turn=zero, agent=zero, removed=zero - 1, leaf_reward=r.reshape(-1), answer=zero)
+    tree = valued(tree, rng.random(30)[one])  # a critic that reads the question
+    assert module.plan(load("single").team(), (8,), **defaults(module)).episodes == 8
+    want = (r - r.mean(1, keepdims=True)) / (r.std(1, keepdims=True) + 1e-8)
+    found = group_z(*module.credit(tree))
+    assert found == pytest.approx(want.reshape(-1), abs=1e-6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ccpo.learn.objective import OBJECTIVES, rema_turn, terms
+from ccpo.learn.objective import OBJECTIVES, grpo, kl_k3, kl_to_go, rema_turn, terms
 
-TOKENWISE = ("grpo", "dapo", "dr_grpo")
+TOKENWISE = ("grpo", "dapo", "dr_grpo", "reinforce_pp")
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 
 
@@ -54,7 +54,7 @@ def test_masked_tokens_do_not_matter_and_parts_add_up(name: str) -> None:
     parts = [OBJECTIVES[name](new[s], old[s], a[s], mask[s], **CLIP)[0] for s in (slice(0, 2), slice(2, 6))]
     assert sum(parts).item() == pytest.approx(loss.item(), rel=1e-12)
     lengths = mask.sum(1).tolist()
-    assert terms(name, lengths, 5) == {"grpo": sum(lengths), "dapo": sum(lengths), "dr_grpo": 30, "gspo": 6, "rema_turn": 6}[name]
+    assert terms(name, lengths, 5) == {"dr_grpo": 30, "gspo": 6, "rema_turn": 6}.get(name, sum(lengths))
 
 
 def test_all_masked_is_zero_with_a_finite_gradient() -> None:
@@ -75,3 +75,30 @@ def test_the_dual_clip_bounds_what_a_bad_message_can_cost() -> None:
         assert loss.item() == pytest.approx(cost, rel=1e-12)
         assert new.grad.sum().item() == pytest.approx(pulled, rel=1e-9)
         assert int(clipped) == (pulled == 0)
+
+
+def test_the_divergence_to_go_is_what_the_later_tokens_cost() -> None:
+    new, old, _, mask = batch(4)
+    found = kl_to_go(new.detach(), old, mask)
+    for i in range(6):
+        n = int(mask[i].sum())
+        gap = (new.detach() - old)[i, :n].numpy()
+        assert found[i, :n].numpy() == pytest.approx([gap[t:].sum() for t in range(n)], abs=1e-12)
+
+
+def test_k3_is_the_divergence_on_average_and_its_gradient_starts_at_zero() -> None:
+    """Under tokens drawn from the policy the mean of k3 is KL(policy, reference), here summed exactly over three tokens."""
+    p, q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    mean = sum(p[i] * kl_k3(p[i].log().reshape(1, 1), q[i].log().reshape(1, 1), one) for i in range(3))
+    assert float(mean) == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-12)
+    new, _, _, mask = batch(5)
+    kl_k3(new, new.detach(), mask).backward()
+    assert new.grad.abs().max() == 0
+    assert float(kl_k3(new.detach() + 50 * ~mask, new.detach(), mask)) == 0
+
+
+def test_an_advantage_for_each_token_is_the_one_for_the_message_when_constant() -> None:
+    new, old, a, mask = batch(6)
+    by_token = a[:, None].expand_as(new)
+    assert grpo(new, old, a, mask, **CLIP)[0].item() == grpo(new, old, by_token, mask, **CLIP)[0].item()

@@ -103,7 +103,16 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
 
 
 def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
-    zero = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "entropy": 0.0, "logprob_gap": 0.0, "truncated": 0.0, "leakage": 0.0}
+    zero = {
+        "loss": 0.0,
+        "grad_norm": 0.0,
+        "clip_fraction": 0.0,
+        "entropy": 0.0,
+        "logprob_gap": 0.0,
+        "critic_error": 0.0,
+        "truncated": 0.0,
+        "leakage": 0.0,
+    }
     train = [
         {
             "step": s,

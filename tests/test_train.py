@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from conftest import ROOT, make_files, run_data
 
 from ccpo import schema
 from ccpo.config import RunConfig, canonical
-from ccpo.learn import policy
+from ccpo.learn import improve, policy
 from ccpo.learn import train as training
 
 COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
@@ -38,17 +39,22 @@ def same(a: Path, b: Path, start: Path) -> None:
     assert schema.sha256(a / "model") == schema.sha256(b / "model")
 
 
+def stopped_after_an_update(update: Callable[..., object]) -> Callable[..., object]:
+    """`update`, after which the process gets SIGTERM."""
+
+    def stopping(*args: object) -> object:
+        done = update(*args)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    return stopping
+
+
 @pytest.mark.usefixtures("lively")
 def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**plain, scratch=files["scratch"], out=files["out"])
-    original, again = training.update, files["out"].with_name("again")
-
-    def stopping(*args: object) -> object:
-        done = original(*args)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return done
-
+    again, stopping = files["out"].with_name("again"), stopped_after_an_update(training.update)
     with monkeypatch.context() as patch:
         patch.setattr(training, "update", stopping)
         for step in range(1, 4):
@@ -207,7 +213,7 @@ def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], mo
         def parts(played: object, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
             return [part[i : i + budget] for i in range(0, len(part), budget)]
 
-        monkeypatch.setattr(training, "micro_batches", parts)
+        monkeypatch.setattr(improve, "micro_batches", parts)
         state = training.State(run, files["model"])
         for optimiser in state.optimisers:  # plain gradient descent, so that weights show the gradient
             optimiser.step = lambda o=optimiser: [p.data.sub_(p.grad) for p in o.param_groups[0]["params"]]
@@ -235,10 +241,10 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(files: di
     advantage[chosen[::2]] = 1.0
     grads = []
     for keep in (lambda p, part, v: [part] if len(part) else [], lambda p, part, v: [chosen]):  # without them, and with them
-        monkeypatch.setattr(training, "micro_batches", keep)
+        monkeypatch.setattr(improve, "micro_batches", keep)
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda: None
-        training.improve(run, fresh, 0, played, advantage, chosen, 0)
+        improve.improve(run, 0, fresh.models[0], fresh.optimisers[0], None, played, advantage, chosen, 0)
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -268,14 +274,21 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
         ("ccpo", "reasoner_actor", [4, 1], "batch_whiten", "gspo"),
         ("shapley", "vote", [4, 1, 1], "batch_whiten", "grpo"),
         ("shared", "single", [1], "batch_whiten", "grpo"),
+        ("mappo", "reasoner_actor", [4, 1], {"name": "batch_whiten", "unit": "message", "per_token": True}, "grpo"),
+        ("ccpo", "think_solve", [4, 1], "gae", {"name": "reinforce_pp", "kl": 0.1}),
+        ("ccpo_v1", "think_reason", [4, 1], {"name": "group_z", "ddof": 1, "eps": 1e-6}, {"name": "rema_turn", "entropy": 0.01}),
+        ("ccpo_vote", "vote", [4, 1, 1], "history", {"name": "gspo", "kl": 0.1, "entropy": 0.01}),
+        ({"name": "c3", "variant": "value_assisted"}, "reasoner_actor", [2, 2], "none", {"name": "grpo", "kl": 0.1}),
     ],
 )
 @pytest.mark.usefixtures("lively")
 def test_methods_teams_normalisers_and_objectives_train_together(
-    credit: str, team: str, fanout: list[int], advantage: object, objective: str, tmp_path: Path, tiny: Path
+    credit: object, team: str, fanout: list[int], advantage: object, objective: object, tmp_path: Path, tiny: Path
 ) -> None:
     """An update of each: weights move, and all messages of the plan are recorded with finite advantages."""
     over = {"credit": credit, "team": team, "advantage": advantage, "objective": objective, "policy": "shared"}
+    if credit == "mappo" or advantage == "gae" or isinstance(credit, dict):
+        over["critic"] = {"lr": 1e-2, "steps": 2}
     files = make_files(tmp_path, tiny, **over, train={"steps": 1, "fanout": fanout})
     training.train(**files)
     rows = schema.read_table(files["out"] / "credit.parquet", "credit").to_pylist()
@@ -285,3 +298,58 @@ def test_methods_teams_normalisers_and_objectives_train_together(
     assert any(r["advantage"] for r in factual)
     before, after = policy.load(tiny)[0].state_dict(), policy.load(files["out"] / "model/policy0")[0].state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.usefixtures("lively")
+@pytest.mark.parametrize("credit", ["mappo", "ccpo_v1"])
+def test_critic_and_memory_survive_an_interruption(credit: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a method remembers, and what a critic has learnt, is in the checkpoint: stopped after every update equals uninterrupted."""
+    over = {"credit": credit, "policy": "shared", "advantage": "batch_whiten"}
+    if credit == "mappo":
+        over["critic"] = {"lr": 1e-2, "warmup": 1}
+    files = make_files(tmp_path, tiny, **over, train={"steps": 3})
+    training.train(**files)
+    again, stopping = files["out"].with_name("again"), stopped_after_an_update(training.update)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", stopping)
+        for _ in range(2):
+            with pytest.raises(SystemExit):
+                training.train(**{**files, "out": again})
+    training.train(**{**files, "out": again})
+    for name in COMPARED:
+        assert (files["out"] / name).read_bytes() == (again / name).read_bytes(), name
+    assert schema.sha256(files["out"] / "model") == schema.sha256(again / "model")
+    table = schema.read_table(again / "train.parquet", "train").to_pandas()
+    if credit == "mappo":
+        assert table.active.tolist() == [False] * 2 + [True] * 4  # the critic's warm-up
+        assert (table.critic_error > 0).all()
+
+
+def test_a_critic_learns_what_a_text_is_worth(tiny: Path) -> None:
+    """Texts that end in one of two tokens are worth 0 or 1: both kinds of critic get there; equal texts get equal values."""
+    from ccpo.config import Critic as Settings
+    from ccpo.learn.critic import Critic
+
+    model, rng = policy.load(tiny)[0], np.random.default_rng(0)
+    texts = [[*rng.integers(5, 60, rng.integers(1, 6)).tolist(), 10 + k % 2] for k in range(64)]
+    worth = np.array([k % 2 for k in range(64)], float)
+    for kind, start in (("context", 0.0), ("message", 0.5)):
+        critic = Critic(model, kind, Settings(lr=1e-2, steps=2))
+        before = critic.values(texts)
+        assert before == pytest.approx(start, abs=1e-6)
+        for _ in range(40):
+            error = critic.fit(texts, critic.values(texts), worth)
+        assert error < 0.15, kind
+        assert np.abs(critic.values([texts[0], texts[1], texts[0]])[[0, 2]] - critic.values(texts[:1])).max() < 1e-5
+
+
+def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> None:
+    from ccpo.config import Critic as Settings
+    from ccpo.learn.critic import Critic
+
+    critic = Critic(policy.load(tiny)[0], "context", Settings(lr=1e-2, clip=0.5))
+    scores = torch.tensor([0.2, 0.9, 0.9], requires_grad=True)  # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    loss = critic._loss(scores, torch.zeros(3), torch.tensor([1.0, 1.0, 0.3]))
+    loss.backward()
+    assert loss.item() == pytest.approx((0.8**2 + 0.5**2 + 0.6**2) / 2, abs=1e-6)
+    assert scores.grad == pytest.approx([-0.8, 0.0, 0.6], abs=1e-6)

@@ -35,6 +35,23 @@ def sibling_groups(tree: Tree) -> np.ndarray:
     return np.where(tree.factual, (tree.task * turns + tree.turn) * agents + tree.agent, -1).astype(np.int64)
 
 
+def paired(name: str, task: np.ndarray, solo_task: np.ndarray, solo: np.ndarray) -> np.ndarray:
+    """For each message of `task` [F] a solo outcome [F]: the k-th message of a task is paired with its k-th solo sample, in cycles.
+
+    Raises:
+        ValueError: a task has no solo sample; `name` is the method that asks.
+    """
+    order, solo_order = np.argsort(task, kind="stable"), np.argsort(solo_task, kind="stable")
+    mine, theirs = task[order], solo_task[solo_order]
+    first, last = np.searchsorted(theirs, mine), np.searchsorted(theirs, mine, "right")
+    if (first == last).any():
+        raise ValueError(f"credit {name}: task {int(mine[first == last][0])} has no solo sample")
+    rank = np.arange(len(mine)) - np.searchsorted(mine, mine)
+    out = np.empty(len(task))
+    out[order] = solo[solo_order][first + rank % (last - first)]
+    return out
+
+
 def flat_vote(name: str, team: Team, fanout: tuple[int, ...]) -> None:
     """Raises ValueError unless the team votes and each episode has its own messages."""
     if team.answer != "vote":

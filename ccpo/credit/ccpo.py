@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from ccpo.credit import GROUPED, sibling_groups
+from ccpo.credit import GROUPED, paired, sibling_groups
 from ccpo.team import Team
 from ccpo.tree import Plan, Removal, Tree
 
@@ -62,18 +62,8 @@ def credit(
     if baseline == "group":
         b = (np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1))[tree.task[thinker]]
     else:
-        b = _paired(tree.task[thinker], tree.task[solo], outcome[solo])
+        b = paired("ccpo", tree.task[thinker], tree.task[solo], outcome[solo])
     r = outcome[thinker]
     event = ((r > 0) & (b < 0)).astype(float) - ((r < 0) & (b > 0))
     value[thinker] = r + lam * (event if bonus == "event" else (r - b) / 2)
     return value, sibling_groups(tree)
-
-
-def _paired(task: np.ndarray, solo_task: np.ndarray, solo: np.ndarray) -> np.ndarray:
-    """The k-th thought of a task is paired with the task's k-th solo sample."""
-    order, solo_order = np.argsort(task, kind="stable"), np.argsort(solo_task, kind="stable")
-    mine, theirs = task[order], solo_task[solo_order]
-    rank = np.arange(len(mine)) - np.searchsorted(mine, mine)
-    out = np.empty(len(task))
-    out[order] = solo[solo_order][np.searchsorted(theirs, mine) + rank]
-    return out

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ def _sums(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return group, np.bincount(group, values, n), np.bincount(group, minlength=n)
 
 
-def none(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def none(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
     """The credit itself. Shapes [M], [M], [M] (generated tokens of each message) -> [M], as for every function here."""
     return np.where(group >= 0, credit, 0.0)
 
@@ -64,13 +64,15 @@ def leave_one_out(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray | No
     return out
 
 
-def batch_whiten(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def batch_whiten(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray, *, unit: Literal["token", "message"] = "token") -> np.ndarray:
     """A_i = (c_i - mean) / sqrt(var + 1e-8) over all tokens of the batch, each with its message's credit (REINFORCE++, arXiv 2501.03262).
 
-    The variance is the unbiased one over tokens, as verl's. No group is compared: what a task's difficulty does to the credit stays.
+    The variance is the unbiased one over tokens, as verl's. unit "message" counts each message once (MAPPO as C3's baseline, arXiv
+    2603.06859, "global normalisation"). No group is compared: what a task's difficulty does to the credit stays.
     """
     out, used = np.zeros(len(credit)), group >= 0
-    c, weight = credit[used], tokens[used].astype(float)
+    c = credit[used]
+    weight = tokens[used].astype(float) if unit == "token" else np.ones(len(c))
     n = weight.sum()
     if n < 2:
         return out
@@ -80,7 +82,51 @@ def batch_whiten(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray) -> n
     return out
 
 
-ADVANTAGES: dict[str, Callable[..., np.ndarray]] = {f.__name__: f for f in (none, group_mean, group_z, leave_one_out, batch_whiten)}
+def history(
+    credit: np.ndarray,
+    group: np.ndarray,
+    tokens: np.ndarray | None = None,
+    *,
+    memory: Mapping[str, float],
+    decay: float = 0.99,
+    eps: float = 1e-6,
+) -> np.ndarray:
+    """A_i = (c_i - mu) / (sigma + eps) with the moving mean and variance of earlier batches, sigma = sqrt(V) if V > eps else 1.
+
+    `memory` is what `remember` gave so far; empty: the credit itself, as in the first update of CCPO v1 (arXiv 2603.21563v1, equations 2
+    to 4), which calibrates rewards so *before* a group z-score. Here it stands alone, where it is not cancelled by one.
+    """
+    if not memory:
+        return none(credit, group, tokens)
+    sigma = memory["variance"] ** 0.5 if memory["variance"] > eps else 1.0
+    return np.where(group >= 0, (credit - memory["mean"]) / (sigma + eps), 0.0)
+
+
+def remember(credit: np.ndarray, group: np.ndarray, memory: Mapping[str, float], *, decay: float = 0.99) -> dict[str, float]:
+    """Moving statistics for `history` once this batch is seen: mu <- d mu + (1 - d) m, V <- d V + (1 - d) v; at first m and v."""
+    seen, keep = credit[group >= 0], decay if memory else 0.0
+    now = {"mean": float(seen.mean()), "variance": float(seen.var())} if len(seen) else dict(memory)
+    return {name: keep * memory.get(name, 0.0) + (1 - keep) * value for name, value in now.items()}
+
+
+def gae(credit: np.ndarray, group: np.ndarray, tokens: np.ndarray | None = None, *, value: np.ndarray) -> np.ndarray:
+    """A_i = c_i - V_i: generalised advantage estimation (arXiv 1506.02438, equation 16) where each message ends its author's own episode.
+
+    `value` [M] is a critic's estimate of the credit from the message's context. With one macro-step a message neither gamma nor lambda
+    is left; over several messages of one shared episode the sum is the credit `mappo`. So CCPO's PPO script, with one critic for all roles.
+
+    Raises:
+        ValueError: a message that is trained has no value.
+    """
+    used = group >= 0
+    if np.isnan(value[used]).any():
+        raise ValueError(f"advantage gae: message {int(np.flatnonzero(used & np.isnan(value))[0])} has no value of a critic")
+    return np.where(used, credit - np.where(used, value, 0.0), 0.0)
+
+
+ADVANTAGES: dict[str, Callable[..., np.ndarray]] = {
+    f.__name__: f for f in (none, group_mean, group_z, leave_one_out, batch_whiten, history, gae)
+}
 
 
 def role_information(advantage: np.ndarray, shared: np.ndarray, group: np.ndarray) -> float:

@@ -58,9 +58,9 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 
 def completion_logprobs(
-    model: Any, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
+    model: Any, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float, entropy_gradient: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the entropy [S, T] (no gradient).
+    """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the entropy [S, T] (its gradient if asked for).
 
     Rows are padded on the right, so causal attention needs no mask; logits are computed at the completions' positions only.
     """
@@ -77,7 +77,7 @@ def completion_logprobs(
     logps = torch.log_softmax(model.get_output_embeddings()(hidden).float() / temperature, -1)
     out = logps.new_zeros(mask.shape)
     out[row, offset] = logps.gather(1, ids[row, where][:, None]).squeeze(1)
-    with torch.no_grad():
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = logps.new_zeros(mask.shape)
         entropy[row, offset] = -(logps.exp() * logps).sum(-1)
     return out, mask, entropy

@@ -6,7 +6,6 @@ a checkpoint holds weights, optimisers, tables and counts. SIGTERM and SIGUSR1 f
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import shutil
@@ -14,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from ccpo import benchmark, credit, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.learn import policy
-from ccpo.learn.advantage import ADVANTAGES, role_information
-from ccpo.learn.objective import OBJECTIVES, terms
+from ccpo.learn.advantage import ADVANTAGES, remember, role_information
+from ccpo.learn.critic import Critic
+from ccpo.learn.improve import improve
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import COUNTS, Ledger, Played, Speaker, leaks, play, stream
+from ccpo.play.rollout import COUNTS, Ledger, Message, Played, Speaker, leaks, play, stream
 from ccpo.publish import lineage
 from ccpo.team import Team
 
@@ -35,10 +36,6 @@ log = logging.getLogger("ccpo")
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
 EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet (and the last)
-GAP = {
-    "float32": 2e-3,
-    "bfloat16": 0.5,
-}  # largest difference of the engine's and the trainer's log-probs of the same weights
 TABLES = ("train", "credit", "ledger", "seconds")
 
 
@@ -56,7 +53,10 @@ def read_tasks(path: Path, split: str) -> list[Task]:
 
 
 class State:
-    """What a checkpoint holds: policies, their optimisers, the tables so far, and the counts."""
+    """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
+
+    `reference` is the policy that training started with, where the objective has a KL term.
+    """
 
     def __init__(self, run: RunConfig, folder: Path) -> None:
         team = run.build_team()
@@ -66,6 +66,10 @@ class State:
         self.optimisers = [
             torch.optim.AdamW(m.parameters(), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True) for m in self.models
         ]
+        kind = run.plan().critic or ("context" if run.critic else "")
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
+        self.reference = policy.load(folder, run.train.dtype)[0].eval() if run.objective.kl else None
+        self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         demos = tuple(benchmark.load(run.benchmark.name).demos(run.shots, **run.benchmark.params)) if run.shots else ()
@@ -85,6 +89,8 @@ class State:
             {
                 "weights.pt": [m.state_dict() for m in self.models],
                 "optimisers.pt": [o.state_dict() for o in self.optimisers],
+                "critic.pt": self.critic and self.critic.state_dict(),
+                "memory.pt": self.memory,
                 "tables.pt": self.rows,
                 "counts.pt": counts,
             },
@@ -98,7 +104,9 @@ class State:
         for model, optimiser, w, o in zip(self.models, self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
             model.load_state_dict(w)
             optimiser.load_state_dict(o)
-        self.rows = saved["tables.pt"]
+        if self.critic:
+            self.critic.load_state_dict(saved["critic.pt"])
+        self.rows, self.memory = saved["tables.pt"], saved["memory.pt"]
         self.step, self.generated, self.evaluated = (saved["counts.pt"][k] for k in ("step", "generated", "evaluated"))
         return True
 
@@ -158,34 +166,89 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger
         ledger=ledger,
     )
     start = time.perf_counter()
-    tree, normalise = played.tree, ADVANTAGES[run.advantage.name]
-    if run.advantage.name == "group_z":
-        normalise = functools.partial(normalise, **run.advantage.params)
-    value, group = credit.load(run.credit.name).credit(tree, **run.credit.params)
-    if not np.isfinite(value).all():
-        raise ValueError(f"update {step}: credit {run.credit.name} is not finite for message {int(np.flatnonzero(~np.isfinite(value))[0])}")
-    advantage, shared = np.zeros(len(tree)), np.zeros(len(tree))
-    tokens = np.array([len(m.completion.ids) for m in played.messages])
-    learner = np.array([state.policy_of(int(a)) for a in tree.agent])
-    for rows in (learner == index for index in range(len(state.models))):  # a batch is what one policy learns from
-        for out, given in ((advantage, value), (shared, np.where(tree.factual, 2 * tree.reward - 1, 0.0))):
-            out[rows] = normalise(given[rows], group[rows], tokens[rows])
+    learner = np.array([state.policy_of(int(a)) for a in played.tree.agent])
+    given = assign(run, state, played, learner)
+    if not np.isfinite(given.credit).all():
+        bad = int(np.flatnonzero(~np.isfinite(given.credit))[0])
+        raise ValueError(f"update {step}: credit {run.credit.name} is not finite for message {bad}")
     ledger.timed("credit", start)
-    active = [(step // run.train.period + run.train.start) % team.agents] if len(state.models) > 1 else list(range(team.agents))
     start = time.perf_counter()
+    if state.critic:
+        _teach(state.critic, played, given, ledger)
+    active = [(step // run.train.period + run.train.start) % team.agents] if len(state.models) > 1 else list(range(team.agents))
+    if run.critic and step < run.critic.warmup:
+        active = []
     learnt = {}
     for index in sorted({state.policy_of(a) for a in active}):
-        chosen = np.flatnonzero((group >= 0) & (learner == index))
-        learnt[index] = improve(run, state, index, played, advantage, chosen, step)
-        for agent in np.unique(tree.agent[chosen]):
-            mine = chosen[(tree.agent[chosen] == agent) & (advantage[chosen] != 0)]
+        chosen = np.flatnonzero((given.group >= 0) & (learner == index))
+        learnt[index] = improve(
+            run, index, state.models[index], state.optimisers[index], state.reference, played, given.advantage, chosen, step
+        )
+        for agent in np.unique(played.tree.agent[chosen]):
+            mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
             ledger.add(int(agent), "update", trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine))
     ledger.timed("update", start)
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")
-    _record(run, team, state, batch, played, value, group, advantage, shared, active, learnt, ledger)
+    _record(run, team, state, batch, played, given, active, learnt, ledger)
     return ledger
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What the messages [M] of an update get: credit, group and advantage; and a critic's estimate and target, NaN where there is none."""
+
+    credit: np.ndarray
+    group: np.ndarray
+    advantage: np.ndarray
+    estimate: np.ndarray
+    target: np.ndarray
+
+
+def assign(run: RunConfig, state: State, played: Played, learner: np.ndarray) -> Assigned:
+    """Credit, then advantage within what one policy learns from (`learner` [M]); moves the memories of methods that have one."""
+    tree, method, name = played.tree, credit.load(run.credit.name), run.advantage.name
+    estimate = np.full(len(tree), np.nan)
+    if state.critic:
+        used = np.flatnonzero(tree.factual)
+        estimate[used] = state.critic.values([_read(state.critic, played.messages[i]) for i in used])
+    before = (state.memory.get("credit", {}),) if hasattr(method, "remember") else ()
+    seen = replace(tree, value=estimate)
+    value, group = method.credit(seen, *before, **run.credit.params)
+    if before:
+        state.memory["credit"] = method.remember(seen, *before, **run.credit.params)
+    advantage = np.zeros(len(tree))
+    tokens = np.array([len(m.completion.ids) for m in played.messages])
+    for index in range(len(state.models)):
+        rows = learner == index
+        params = dict(run.advantage.params)
+        if name == "gae":
+            params["value"] = estimate[rows]
+        if name == "history":
+            params["memory"] = state.memory.get(f"advantage-{index}", {})
+            state.memory[f"advantage-{index}"] = remember(value[rows], group[rows], params["memory"], decay=params["decay"])
+        advantage[rows] = ADVANTAGES[name](value[rows], group[rows], tokens[rows], **params)
+    if run.advantage.per_token:
+        advantage = advantage / np.maximum(tokens, 1)
+    outcome = run.plan().critic == "message"
+    target = tree.reward if outcome else value if name == "gae" else value + estimate
+    return Assigned(value, group, advantage, estimate, np.where(np.isnan(estimate), np.nan, target))
+
+
+def _read(critic: Critic, message: Message) -> list[int]:
+    """What a critic reads of a message: its context, or the message too."""
+    return message.prompt + message.completion.ids if critic.kind == "message" else message.prompt
+
+
+def _teach(critic: Critic, played: Played, given: Assigned, ledger: Ledger) -> None:
+    """Moves the critic towards its targets, and counts what it read."""
+    rows = np.flatnonzero(~np.isnan(given.target))
+    texts = [_read(critic, played.messages[i]) for i in rows]
+    critic.fit(texts, given.estimate[rows], given.target[rows])
+    for i, text in zip(rows, texts, strict=True):
+        agent = int(played.tree.agent[i])
+        ledger.add(agent, "critic", prompt_tokens=len(text), trained_tokens=len(text) * critic.settings.steps)
 
 
 def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
@@ -196,104 +259,20 @@ def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
     return [pool[i] for i in order[first : first + run.train.tasks]]
 
 
-def improve(
-    run: RunConfig,
-    state: State,
-    index: int,
-    played: Played,
-    advantage: np.ndarray,
-    chosen: np.ndarray,
-    step: int,
-) -> dict[str, float]:
-    """Optimiser steps of one policy on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
-
-    Messages whose advantage is exactly 0 have neither loss nor gradient: they count in the mean but are not computed, and entropy and gap
-    are those of the others.
-
-    Raises:
-        ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
-    """
-    model, optimiser = state.models[index], state.optimisers[index]
-    for group in optimiser.param_groups:
-        group["lr"] = run.train.lr * min(1.0, (step + 1) / (run.train.warmup + 1))
-    order = np.random.default_rng(stream("minibatch", run.seed, step, index)).permutation(chosen)
-    objective = OBJECTIVES[run.objective.name]
-    clip = {"clip_low": run.objective.clip_low, "clip_high": run.objective.clip_high}
-    totals = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
-    tokens = sum(len(played.messages[i].completion.ids) for i in order if advantage[i] != 0)
-    parts = [p for p in np.array_split(order, run.train.minibatches) if len(p)]
-    for number, part in enumerate(parts):
-        optimiser.zero_grad(set_to_none=True)
-        some = part[advantage[part] != 0]
-        count = terms(run.objective.name, [len(played.messages[i].completion.ids) for i in part], max(run.sampling.max_tokens))
-        for rows in micro_batches(played, some, model.config.vocab_size):
-            messages = [played.messages[i] for i in rows]
-            logps, mask, entropy = policy.completion_logprobs(
-                model,
-                [m.prompt for m in messages],
-                [m.completion.ids for m in messages],
-                run.sampling.temperature,
-            )
-            behaviour = torch.zeros_like(logps)
-            for r, m in enumerate(messages):
-                behaviour[r, : len(m.completion.logprobs)] = torch.tensor(m.completion.logprobs)
-            if number == 0:
-                gap = float((logps.detach() - behaviour)[mask].abs().max())
-                totals["logprob_gap"] = max(totals["logprob_gap"], gap)
-            loss, clipped = objective(
-                logps,
-                behaviour,
-                torch.tensor(advantage[rows], dtype=logps.dtype, device=logps.device),
-                mask,
-                **clip,
-            )
-            (loss / count).backward()
-            totals["loss"] += float(loss.detach()) / count / len(parts)
-            totals["clip_fraction"] += float(clipped) / count / len(parts)
-            totals["entropy"] += float(entropy.sum()) / max(1, tokens)
-        if totals["logprob_gap"] > GAP[run.train.dtype]:
-            raise ValueError(
-                f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
-                f"{GAP[run.train.dtype]}), so the engine does not speak with the trainer's weights. Nothing was updated."
-            )
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), run.train.grad_clip)
-        if not torch.isfinite(norm):
-            raise ValueError(
-                f"update {step}, policy {index}: gradient norm is {float(norm)}. The last checkpoint is untouched; lower train.lr."
-            )
-        totals["grad_norm"] += float(norm) / len(parts)
-        optimiser.step()
-    return totals
-
-
-def micro_batches(played: Played, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
-    """Messages of a mini-batch in batches of similar length, bounded in padded tokens (and so in memory, logits included)."""
-    budget = min(1 << 14, (1 << 26) // vocabulary)
-    size = {int(i): len(played.messages[i].prompt) + len(played.messages[i].completion.ids) for i in part}
-    out: list[list[int]] = [[]]
-    for i in sorted(size, key=lambda i: (size[i], i)):
-        if out[-1] and (len(out[-1]) + 1) * size[i] > budget:
-            out.append([])
-        out[-1].append(i)
-    return [np.array(rows) for rows in out if rows]
-
-
 def _record(
     run: RunConfig,
     team: Team,
     state: State,
     batch: Sequence[Task],
     played: Played,
-    value: np.ndarray,
-    group: np.ndarray,
-    advantage: np.ndarray,
-    shared: np.ndarray,
+    given: Assigned,
     active: list[int],
     learnt: dict[int, dict[str, float]],
     ledger: Ledger,
 ) -> None:
     """Appends this update's rows to the tables."""
-    tree, messages = played.tree, played.messages
+    tree, messages, group = played.tree, played.messages, given.group
+    shared = np.where(tree.factual, 2 * tree.reward - 1, 0.0)  # role_information takes every group's mean and scale out by itself
     nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
     for agent in range(team.agents):
         mine = np.flatnonzero((tree.agent == agent) & (group >= 0))
@@ -304,9 +283,10 @@ def _record(
                 "agent": agent,
                 "active": agent in active,
                 "reward": float(tree.reward[mine].mean()),
-                "credit": float(value[mine].mean()),
-                "advantage_sd": float(advantage[mine].std()),
-                "role_information": role_information(advantage[mine], shared[mine], np.unique(group[mine], return_inverse=True)[1]),
+                "credit": float(given.credit[mine].mean()),
+                "advantage_sd": float(given.advantage[mine].std()),
+                "role_information": role_information(given.advantage[mine], shared[mine], np.unique(group[mine], return_inverse=True)[1]),
+                "critic_error": float(np.sqrt(np.mean((given.estimate[mine] - given.target[mine]) ** 2))) if state.critic else 0.0,
                 **(learnt[state.policy_of(agent)] if agent in active else nothing),
                 "message_tokens": float(np.mean([len(messages[i].completion.ids) for i in mine])),
                 "truncated": float(np.mean([messages[i].completion.finish_reason == "length" for i in mine])),
@@ -326,8 +306,8 @@ def _record(
                 "message": i,
                 **{c: int(getattr(tree, c)[i]) for c in ("parent", "turn", "agent", "removed")},
                 "reward": float(tree.reward[i]),
-                "credit": float(value[i]),
-                "advantage": float(advantage[i]),
+                "credit": float(given.credit[i]),
+                "advantage": float(given.advantage[i]),
                 "answer": played.answers[i],
                 "text": messages[i].text,
             }
