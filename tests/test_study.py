@@ -103,16 +103,7 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
 
 
 def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
-    zero = {
-        "loss": 0.0,
-        "grad_norm": 0.0,
-        "clip_fraction": 0.0,
-        "entropy": 0.0,
-        "logprob_gap": 0.0,
-        "critic_error": 0.0,
-        "truncated": 0.0,
-        "leakage": 0.0,
-    }
+    zero = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap", "critic_error", "truncated", "leakage"), 0.0)
     train = [
         {
             "step": s,
