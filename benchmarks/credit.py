@@ -7,6 +7,8 @@ tasks: a ratio near `--times` means that the cost grows linearly. Outcomes are r
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ccpo import credit, team
-from ccpo.learn.advantage import group_mean
+from ccpo.learn.advantage import ADVANTAGES, group_mean
 from ccpo.tree import Tree, make_tree
 
 TEAMS = {"think_solve": (16, 1), "reasoner_actor": (4, 4), "vote": (16, 1, 1)}
@@ -42,7 +44,11 @@ def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
     task, turn, agent, removed = np.concatenate(columns, 1)
     answer = rng.integers(-1, 3, len(task))
     reward = (answer == 0).astype(float)
-    return make_tree(task=task, parent=np.concatenate(parents), turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer)
+    tree = make_tree(task=task, parent=np.concatenate(parents), turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer)
+    shares = rng.integers(1, 10, len(task)) / 10  # as rated, a tenth of them invalid
+    shares[rng.random(len(task)) < 0.1] = np.nan
+    rating = np.stack([shares, 1 - shares] + [np.full(len(task), np.nan)] * (name == "vote"), 1)
+    return dataclasses.replace(tree, value=rng.random(len(task)), rating=rating)
 
 
 def milliseconds(work: Callable[[], object], repetitions: int) -> float:
@@ -66,17 +72,26 @@ def main() -> None:
     print(f"{'credit':>10} {'team':>15} {'messages':>9} {'ms':>8} {f'ratio at x{chosen.times}':>14}")
     for name in credit.names():
         method = credit.load(name)
+        params = {k: p.default for k, p in inspect.signature(method.credit).parameters.items() if p.kind is p.KEYWORD_ONLY}
         for kind, (small, large) in trees.items():
             try:
-                method.plan(team.load(kind).team(), TEAMS[kind])
+                method.plan(team.load(kind).team(), TEAMS[kind], **params)
             except ValueError:
                 continue
 
             def work(tree: Tree) -> np.ndarray:
-                return group_mean(*method.credit(tree))  # noqa: B023
+                past = (method.remember(tree, {}, **params),) if hasattr(method, "remember") else ()  # noqa: B023
+                return group_mean(*method.credit(tree, *past, **params))  # noqa: B023
 
             one, many = milliseconds(lambda: work(small), 21), milliseconds(lambda: work(large), 3)  # noqa: B023
             print(f"{name:>10} {kind:>15} {len(small):9,d} {one:8.2f} {many / one:14.1f}")
+    tree = trees["think_solve"][0]
+    value, group = credit.load("shared").credit(tree)
+    tokens = rng.integers(1, 40, len(tree))
+    more = {"gae": {"value": tree.value}, "history": {"memory": {"mean": 0.0, "variance": 1.0}}}
+    for name, normalise in ADVANTAGES.items():
+        took = milliseconds(lambda: normalise(value, group, tokens, **more.get(name, {})), 21)  # noqa: B023
+        print(f"advantage {name:>20} {len(tree):5,d} {took:8.2f}")
 
 
 if __name__ == "__main__":

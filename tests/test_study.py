@@ -87,7 +87,7 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
             "benchmark": {"name": "arithmetic"},
             "train": {"fanout": [2, 1]},
         }
-        conditions[label] = {"config": config, "degenerate": "it is made up" if label == "other" else "", "runs": ids}
+        conditions[label] = {"config": config, "preset": "", "degenerate": "it is made up" if label == "other" else "", "runs": ids}
     manifest = {
         "experiment": "made_up",
         "question": "Is <other> better?",

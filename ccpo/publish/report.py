@@ -68,6 +68,8 @@ def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
                 f"The comparison of {row['a']} with {row['b']} is not matched in tokens, so it says nothing at equal cost: {row['tokens']}."
             )
     for label, c in numbers["conditions"].items():
+        if preset := manifest["conditions"][label]["preset"]:
+            said.append(f"Condition {label} follows {preset} of config/presets.yaml, except for what the experiment sets otherwise.")
         gain = c.get("gain")
         if gain and len(c["seeds"]) > 1:
             said.append(
