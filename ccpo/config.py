@@ -191,6 +191,7 @@ class Sampling(Strict):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
     max_tokens: tuple[int, ...] = Field(description="largest number of tokens of a message, by turn (the last one repeats)")
+    rating_tokens: int = Field(512, ge=1, description="largest number of tokens of a rating, where the credit asks for ratings")
 
     @model_validator(mode="after")
     def _full(self) -> Sampling:
@@ -264,6 +265,7 @@ class WarmStart(Strict):
     lr: float = Field(gt=0)
     steps: int = Field(ge=1)
     slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated step is one too high")
+    ratings: bool = Field(False, description="it is taught to rate episodes, too (credit sepo)")
     least_accuracy: float = Field(0.01, ge=0, lt=1, description="below this (solo, sampled, fresh train tasks) preparing it fails")
     seed: int = 0
 

@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "credit": _F64,
             "advantage_sd": _F64,
             "role_information": _F64,
+            "rating_valid": _F64,  # share of its ratings that could be read; 0 where none are asked for
             "critic_error": _F64,  # root mean squared error of the critic before it learnt from the update; 0 without one
             "loss": _F64,
             "grad_norm": _F64,

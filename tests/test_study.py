@@ -103,7 +103,8 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
 
 
 def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
-    zero = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap", "critic_error", "truncated", "leakage"), 0.0)
+    nothing = ("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap", "critic_error", "rating_valid", "truncated", "leakage")
+    zero = dict.fromkeys(nothing, 0.0)
     train = [
         {
             "step": s,

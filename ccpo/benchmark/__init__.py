@@ -29,12 +29,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Demo:
-    """One solved question: `plan` stops before the answer, `conclusion` answers given the plan, `solution` answers alone."""
+    """One solved question: `plan` stops before the answer, `conclusion` answers given the plan, `solution` answers alone.
+
+    `correct` says whether the conclusion is right, `shares` (tenths that sum to one) how far that is the plan's and the conclusion's doing.
+    """
 
     question: str
     plan: str
     conclusion: str
     solution: str
+    correct: bool = True
+    shares: tuple[float, float] = (0.5, 0.5)
 
 
 @dataclass(frozen=True)

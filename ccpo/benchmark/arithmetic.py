@@ -77,9 +77,13 @@ def tasks(
 
 
 def demo(work: list[str], expression: str) -> Demo:
-    """The plan gives all steps but the last; the conclusion writes the last one; the solution writes every step."""
+    """The plan gives all steps but the last; the conclusion writes the last one; the solution writes every step. The fault is that of who
+    slipped."""
     box = f"\\boxed{{{work[-1].split('=')[1]}}}"
-    return Demo(expression, ";".join(work[:-1]), f"{work[-1]};{box}", ";".join([*work, box]))
+    sound = [steps(line.split("=")[0])[0] == line for line in work]  # each step by itself
+    blame = {(True, True): (0.5, 0.5), (False, True): (0.9, 0.1), (True, False): (0.1, 0.9), (False, False): (0.5, 0.5)}
+    shares = blame[all(sound[:-1]), sound[-1]]
+    return Demo(expression, ";".join(work[:-1]), f"{work[-1]};{box}", ";".join([*work, box]), all(sound), shares)
 
 
 def demos(

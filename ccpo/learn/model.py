@@ -18,7 +18,7 @@ from ccpo import benchmark, team
 from ccpo.benchmark import Demo
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.learn import policy
-from ccpo.play import verifier
+from ccpo.play import rating, verifier
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
@@ -134,7 +134,7 @@ def roles_of(teams: tuple[str, ...]) -> list[Role]:
     return list(dict.fromkeys(role for name in teams for role in team.load(name).team().roles.values()))
 
 
-def tiny_tokenizer(roles: list[Role]) -> Any:
+def tiny_tokenizer(roles: list[Role], ratings: bool = False) -> Any:
     """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens, which keeps prompts short."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -147,6 +147,8 @@ def tiny_tokenizer(roles: list[Role]) -> Any:
     phrases = dict.fromkeys(
         text for role in roles for text in [role.system, *role.user.replace("{read}", "{question}").split("{question}")] if len(text) > 1
     )
+    if ratings:
+        phrases |= dict.fromkeys([rating.SYSTEM, *rating.USER, *rating.REPLY, "correct", "wrong"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|pad|>", eos_token="<|end|>")
     tokenizer.add_tokens([AddedToken("<|answer|>", special=True, normalized=False)], special_tokens=True)
     tokenizer.add_tokens([AddedToken(p, normalized=False) for p in [*phrases, "\\boxed{"]])
@@ -182,7 +184,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     """
     torch.manual_seed(spec.seed)
     roles = roles_of(spec.teams)
-    tokenizer = tiny_tokenizer(roles)
+    tokenizer = tiny_tokenizer(roles, spec.ratings)
     model = tiny_model(spec, tokenizer)
     log.info("warm start: %d parameters, %d roles", sum(p.numel() for p in model.parameters()), len(roles))
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0, foreach=True)
@@ -195,7 +197,8 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for step in range(1, spec.steps + 1):
         demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), slip=spec.slip, **spec.benchmark.params)
-        pairs = [_lesson(speaker, roles[i % len(roles)], demo) for i, demo in enumerate(demos)]
+        asked = [*roles, None, None] if spec.ratings else roles  # both agents rate
+        pairs = [_lesson(speaker, asked[i % len(asked)], demo, rater=i % 2) for i, demo in enumerate(demos)]
         logps, mask, _ = policy.completion_logprobs(model, [p for p, _ in pairs], [c for _, c in pairs], 1.0)
         loss = -logps.sum() / mask.sum()
         optimiser.zero_grad(set_to_none=True)
@@ -215,10 +218,15 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     policy.save(model.eval(), tokenizer, folder)
 
 
-def _lesson(speaker: Speaker, role: Role, demo: Demo) -> tuple[list[int], list[int]]:
-    """Prompt and completion ids that show how a role answers."""
-    prompt = speaker.prompt(role, demo.question, [demo.plan] if "{read}" in role.user else [])
-    said = speaker.tokenizer.encode(getattr(demo, role.demo), add_special_tokens=False)
+def _lesson(speaker: Speaker, role: Role | None, demo: Demo, rater: int) -> tuple[list[int], list[int]]:
+    """Prompt and completion ids that show how a role answers, or (None) how agent `rater` rates."""
+    if role is None:
+        prompt = speaker.encode(rating.ask(rater, demo.question, demo.plan, demo.conclusion, demo.correct))
+        text = rating.reply(demo.shares, demo.correct, "")
+    else:
+        prompt = speaker.prompt(role, demo.question, [demo.plan] if "{read}" in role.user else [])
+        text = getattr(demo, role.demo)
+    said = speaker.tokenizer.encode(text, add_special_tokens=False)
     return prompt, [*said, speaker.tokenizer.eos_token_id]
 
 

@@ -162,6 +162,7 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger
         state.speakers,
         temperature=run.sampling.temperature,
         max_tokens=run.sampling.max_tokens,
+        rating_tokens=run.sampling.rating_tokens,
         seed=stream("rollout", run.seed, step),
         ledger=ledger,
     )
@@ -286,6 +287,7 @@ def _record(
                 "credit": float(given.credit[mine].mean()),
                 "advantage_sd": float(given.advantage[mine].std()),
                 "role_information": role_information(given.advantage[mine], shared[mine], np.unique(group[mine], return_inverse=True)[1]),
+                "rating_valid": float(np.mean(~np.isnan(tree.rating[mine, 0]))),
                 "critic_error": float(np.sqrt(np.mean((given.estimate[mine] - given.target[mine]) ** 2))) if state.critic else 0.0,
                 **(learnt[state.policy_of(agent)] if agent in active else nothing),
                 "message_tokens": float(np.mean([len(messages[i].completion.ids) for i in mine])),

@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ccpo.benchmark import Demo, Task
-from ccpo.play import verifier
+from ccpo.play import rating, verifier
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.team import Role, Team, chat, guard, vote_outcome
 from ccpo.tree import Plan, Tree, make_tree
@@ -63,10 +64,11 @@ class Speaker:
                 chat(role, demo.question, plan)[1],
                 {"role": "assistant", "content": getattr(demo, role.demo)},
             ]
-        ids = self.tokenizer.apply_chat_template(
-            [messages[0], *shown, messages[1]], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        return list(ids)
+        return self.encode([messages[0], *shown, messages[1]])
+
+    def encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Token ids of chat messages, with what makes the model answer."""
+        return list(self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False))
 
     def text(self, completion: Completion) -> str:
         """What a completion says, without special tokens."""
@@ -85,11 +87,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Played:
-    """A scored tree, its messages (same order), and the text of each message's answer ("" where there is none)."""
+    """A scored tree, its messages (same order), the text of each message's answer ("" where there is none), and how often each reason made
+    a rating invalid."""
 
     tree: Tree
     messages: list[Message]
     answers: list[str]
+    rejections: Counter[str] = field(default_factory=Counter)
 
 
 def stream(name: str, *numbers: int) -> list[int]:
@@ -135,10 +139,11 @@ def play(
     *,
     temperature: float,
     max_tokens: Sequence[int],
+    rating_tokens: int = 512,
     seed: list[int],
     ledger: Ledger,
 ) -> Played:
-    """Plays the plan's factual tree and its removals on every task, and scores the leaves."""
+    """Plays the plan's factual tree and its removals on every task, scores the leaves, and asks for ratings if the plan does."""
     grown = _Growing()
     branches = [(-1, plan.fanout, "rollout"), *((r.agent, None, f"removal-{r.agent}") for r in plan.removals)]
     for branch, (removed, fanout, purpose) in enumerate(branches):
@@ -172,7 +177,10 @@ def play(
                 for (task, parent, path), row in zip(front, said, strict=True)
                 for message in row
             ]
-    return _score(grown, team, tasks, ledger)
+    played = _score(grown, team, tasks, ledger)
+    if not plan.ratings:
+        return played
+    return _rate(played, team, tasks, speakers, Draw(temperature, rating_tokens), [*seed, len(branches)], ledger)
 
 
 @dataclass
@@ -219,6 +227,37 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
     tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer, truncated=cut)
     ledger.timed("verify", start)
     return Played(tree, grown.messages, texts)
+
+
+def _rate(
+    played: Played, team: Team, tasks: Sequence[Task], speakers: Sequence[Speaker], draw: Draw, seed: list[int], ledger: Ledger
+) -> Played:
+    """The ratings of every factual episode by the author of each of its two messages."""
+    tree, paths = played.tree, played.tree.episodes()
+    shares = tree.rating.copy()
+    rejections: Counter[str] = Counter()
+    for turn in range(paths.shape[1]):
+        agent = team.turns[turn].agent
+        prompts = []
+        for thought, answer in paths:
+            correct = bool(tree.reward[answer] > 0.5)
+            texts = tasks[tree.task[answer]].question, played.messages[thought].text, played.messages[answer].text
+            prompts.append(speakers[agent].encode(rating.ask(agent, *texts, correct)))
+        limit = speakers[agent].engine.limit
+        fits = [i for i, prompt in enumerate(prompts) if limit is None or len(prompt) + draw.max_tokens <= limit]
+        rejections["the prompt leaves no room"] += len(prompts) - len(fits)
+        start = time.perf_counter()
+        said = [row[0] for row in speakers[agent].engine.generate([prompts[i] for i in fits], 1, draw, [*seed, turn])]
+        ledger.timed("rollout", start)
+        numbers = {"prompt_tokens": sum(len(prompts[i]) for i in fits), "generated_tokens": sum(len(c.ids) for c in said)}
+        ledger.add(agent, "rating", **numbers)
+        for i, completion in zip(fits, said, strict=True):
+            found = rating.parse(speakers[agent].text(completion), bool(tree.reward[paths[i, -1]] > 0.5))
+            if found.shares:
+                shares[paths[i, turn]] = found.shares
+            else:
+                rejections[found.reason] += 1
+    return replace(played, tree=replace(tree, rating=shares), rejections=+rejections)
 
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

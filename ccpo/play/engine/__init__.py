@@ -26,7 +26,9 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Generates completions of prompts."""
+    """Generates completions of prompts. `limit`: largest number of tokens of a prompt with its completion (None: there is none)."""
+
+    limit: int | None
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
         """`n` completions of each prompt; the same `seed` (a list of whole numbers) draws the same."""

@@ -23,7 +23,8 @@ class HF:
 
     def __init__(self, model: Any, end_ids: Sequence[int], budget: int = 1 << 15) -> None:
         self.model, self.end_ids, self.budget = model, list(end_ids), budget
-        self.limit = int(model.config.max_position_embeddings)
+        self.context = int(model.config.max_position_embeddings)
+        self.limit: int | None = self.context
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
         """See Engine.
@@ -32,10 +33,10 @@ class HF:
             ValueError: a prompt with its message does not fit into the model's context, or is empty.
         """
         for index, prompt in enumerate(prompts):
-            if not prompt or len(prompt) + draw.max_tokens > self.limit:
+            if not prompt or len(prompt) + draw.max_tokens > self.context:
                 raise ValueError(
                     f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it must have 1 to "
-                    f"{self.limit - draw.max_tokens} (the model's context is {self.limit}). Remedy: shorten max_tokens or the prompt."
+                    f"{self.context - draw.max_tokens} (the model's context is {self.context}). Remedy: shorten max_tokens or the prompt."
                 )
         uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))
         out: list[list[Completion]] = []

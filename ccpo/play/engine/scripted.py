@@ -12,6 +12,8 @@ from ccpo.play.engine import Completion, Draw
 class Scripted:
     """Calls `script(prompt ids, sample number, uniform number) -> token ids` for every completion."""
 
+    limit: int | None = None
+
     def __init__(self, script: Callable[[list[int], int, float], list[int]]) -> None:
         self.script = script
 

@@ -1,0 +1,141 @@
+"""Ratings: what an author of an episode says about the shares in its outcome, once the verdict is known (SEPO), read strictly.
+
+A reply counts only if it is one JSON object with exactly the three fields asked for, the verdict repeated, and one of nine splits. Anything
+else is rejected with a reason. The official parser takes any bracketed pair of the grid out of free text, so that a reply which first
+repeats the list of allowed pairs is read as (0.9, 0.1), and counts what it cannot read as a vote for (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ccpo.team import guard
+
+GRID = tuple((k / 10, (10 - k) / 10) for k in range(9, 0, -1))
+LONGEST = 4000  # characters of a reply
+QUOTED = 4  # bracketed pairs that a reply may hold, its reason included; more is the list of pairs said back
+FIELDS = ("outcome", "pair", "brief_reason")
+PAIR = re.compile(r"[\[(]\s*0?\.\d+\s*[,/]\s*0?\.\d+\s*[\])]")
+
+# No example object and no list of pairs: the official prompt ends on an example of 0.7 / 0.3, which invites copying.
+SYSTEM = (
+    "You judge how two agents shared in an outcome: agent 1 wrote the thought, agent 2 the answer. Reply with one JSON object and nothing "
+    'else. Its fields are "outcome", "pair" and "brief_reason". The outcome repeats the verdict. The pair holds two numbers, the shares '
+    "of agent 1 and of agent 2, each a whole number of tenths, at least one tenth, together one. For a correct outcome the shares are "
+    "credit, for a wrong one responsibility. The reason is one short sentence."
+)
+USER = ("You are agent ", ".\nVerdict: ", "\nProblem: ", "\nThought: ", "\nAnswer: ")
+REPLY = ('{"outcome":"', '","pair":[', '],"brief_reason":"', '"}')
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Shares of the two agents (None: rejected), and why they were rejected ("" if they were not)."""
+
+    shares: tuple[float, float] | None
+    reason: str = ""
+
+
+def ask(rater: int, question: str, thought: str, answer: str, correct: bool) -> list[dict[str, str]]:
+    """The chat messages that ask agent `rater` (0 or 1) for its rating; it sees the thought as its reader did."""
+    said = (str(rater + 1), verdict(correct), question, guard(thought), answer)
+    return [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": "".join(label + text for label, text in zip(USER, said, strict=True))},
+    ]
+
+
+def verdict(correct: bool) -> str:
+    """The word for an outcome, in prompts and replies."""
+    return "correct" if correct else "wrong"
+
+
+def reply(shares: tuple[float, float], correct: bool, reason: str) -> str:
+    """A reply that is read as these shares: what a demonstration shows."""
+    said = (verdict(correct), f"{shares[0]:g},{shares[1]:g}", reason)
+    return "".join(label + text for label, text in zip(REPLY, (*said, ""), strict=True))
+
+
+class _Duplicate(ValueError):
+    """A field stands twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise _Duplicate
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)  # NaN and infinities, which Python's JSON would take
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)
+
+
+def parse(text: str, correct: bool) -> Rating:
+    """The rating in a reply, given the verdict. One ```json fence around the object is allowed, since it says nothing."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return Rating(None, "too long")
+    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
+    text = fenced[1] if fenced else text
+    start = text.find("{")
+    if len(PAIR.findall(text)) > QUOTED:
+        return Rating(None, "echoes the list of pairs")
+    if start < 0:
+        return Rating(None, "no JSON object" if text else "empty")
+    if start > 0:
+        return Rating(None, "text before the object")
+    try:
+        found, end = _DECODER.raw_decode(text)
+    except _Duplicate:
+        return Rating(None, "a field stands twice")
+    except json.JSONDecodeError:
+        return Rating(None, "truncated JSON" if _open(text) else "not JSON")
+    except (ValueError, RecursionError):
+        return Rating(None, "not JSON")
+    if text[end:].strip():
+        return Rating(None, "several objects" if "{" in text[end:] else "text after the object")
+    return _checked(found, correct)
+
+
+def _open(text: str) -> bool:
+    """Whether the text ends inside an object or a string."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    return bare.count("{") > bare.count("}") or '"' in bare
+
+
+def _checked(found: dict[str, Any], correct: bool) -> Rating:
+    """The rating of a well-formed object."""
+    for field in FIELDS:
+        if field not in found:
+            return Rating(None, f"no field {field}")
+    if unknown := sorted(set(found) - set(FIELDS)):
+        return Rating(None, f"unknown field {unknown[0][:40]}")
+    if found["outcome"] not in ("correct", "wrong"):
+        return Rating(None, "outcome is neither correct nor wrong")
+    if found["outcome"] != verdict(correct):
+        return Rating(None, "outcome contradicts the verdict")
+    if not isinstance(found["brief_reason"], str):
+        return Rating(None, "reason is no text")
+    pair = found["pair"]
+    if not isinstance(pair, list):
+        return Rating(None, "pair is no list")
+    if any(isinstance(share, list) for share in pair):
+        return Rating(None, "echoes the list of pairs")
+    if len(pair) != 2:
+        return Rating(None, "pair has not two numbers")
+    if any(isinstance(share, str) and "%" in share for share in pair):
+        return Rating(None, "percentages")
+    if any(isinstance(share, bool) or not isinstance(share, int | float) for share in pair):
+        return Rating(None, "a share is no number")
+    if all(share >= 1 for share in pair) and abs(sum(pair) - 100) < 1e-9:
+        return Rating(None, "percentages")
+    if abs(sum(pair) - 1) > 1e-9:
+        return Rating(None, "shares do not sum to one")
+    split = next((g for g in GRID if abs(g[0] - pair[0]) < 1e-9), None)
+    return Rating(split) if split else Rating(None, "off the grid")
