@@ -46,6 +46,36 @@ def _score(a: argparse.Namespace) -> None:
     score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out)
 
 
+def _diagnose(a: argparse.Namespace) -> None:
+    from ccpo import schema
+    from ccpo.publish import lineage
+    from ccpo.study import diagnose
+
+    audit = schema.read_json(a.experiment)
+    rows, skipped = diagnose.diagnose(
+        a.family,
+        a.shape,
+        [
+            diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"])
+            for k, m in audit["methods"].items()
+        ],
+        audit["advantages"],
+        instances=audit["instances"],
+        seed=audit["seed"],
+        tokens=audit["tokens"],
+    )
+    for made in (diagnose.write(rows, skipped, a.out), a.out):
+        lineage.passport(made, [a.experiment], " ".join(sys.argv[1:]))
+
+
+def _compare(a: argparse.Namespace) -> None:
+    from ccpo.publish import lineage
+    from ccpo.study import audit
+
+    audit.compare(experiment=a.experiment, diagnostics=a.diagnostics, stats=a.out)
+    lineage.passport(a.out, [a.experiment, *a.diagnostics], " ".join(sys.argv[1:]))
+
+
 def _analyse(a: argparse.Namespace) -> None:
     from ccpo.publish import lineage
     from ccpo.study.analyse import analyse, inputs
@@ -96,14 +126,19 @@ def _verify(a: argparse.Namespace) -> None:
 
 
 def _check(a: argparse.Namespace) -> None:
-    from ccpo.config import read_experiment
+    from ccpo.config import Audit, read_experiment
 
     experiment = read_experiment(a.experiment)
+    if isinstance(experiment, Audit):
+        worlds = len(experiment.families) * len(experiment.shapes)
+        print(f"audit: {len(experiment.methods)} methods, {len(experiment.advantages)} advantages, {worlds} kinds of world")
+        return
     for label, runs in experiment.runs.items():
         first = next(iter(runs.values()))
         plan = first.plan()
         removed = sum(removal.n for removal in plan.removals)
-        print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal episodes a task, {first.id}")
+        extra = ", each rated by its authors" if plan.ratings else f", a critic that reads the {plan.critic}" if plan.critic else ""
+        print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal episodes a task{extra}, {first.id}")
         if label in experiment.presets:
             print(f"  as published: {experiment.presets[label]}")
         if why := first.degenerate():
@@ -198,6 +233,23 @@ def parser() -> argparse.ArgumentParser:
         out=path("stats.json"),
     )
     verb(
+        "diagnose",
+        _diagnose,
+        "measure an audit's credit methods against truth in one kind of oracle world",
+        experiment=path("experiment.json of an audit"),
+        family={"help": "necessity, redundancy, free_riding or sabotage"},
+        shape={"help": "dyad, chain or vote"},
+        out=path("table to write"),
+    )
+    verb(
+        "compare",
+        _compare,
+        "statistics of an audit",
+        experiment=path("experiment.json of an audit"),
+        diagnostics=path("tables of diagnose", **many),
+        out=path("stats.json"),
+    )
+    verb(
         "figure",
         _figure,
         "draw one figure",
@@ -221,7 +273,7 @@ def parser() -> argparse.ArgumentParser:
         experiment=path("experiment.json"),
         figures=path("figures (SVG)", **many),
         table=path("main table (CSV)"),
-        runs=path("folder of runs"),
+        runs=path("folder of runs; not of an audit", default=None),
         out=path("page to write"),
     )
     verb(

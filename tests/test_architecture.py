@@ -20,7 +20,7 @@ OWNERS = {
     "mlflow": {"publish/lineage.py"},
     "dvc": {"publish/lineage.py"},
     "deepspeed": {"learn/train.py"},
-    "yaml": {"config.py"},
+    "yaml": {"config/experiment.py"},
     "pyarrow": {"schema.py"},
     "snakemake": set(),
 }
@@ -70,7 +70,7 @@ def test_the_check_can_fail() -> None:
     assert broken({"play/rollout.py": ["ccpo.learn.train"]})
     assert broken({"credit/shared.py": ["ccpo.play.rollout"]})
     assert broken({"publish/report.py": ["ccpo.play.verifier"]})
-    assert broken({"config.py": ["mlflow.tracking"]})
+    assert broken({"config/run.py": ["mlflow.tracking"]})
     assert not broken({"learn/train.py": ["ccpo.play.rollout", "ccpo.config.RunConfig"]})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
+from ccpo.publish import audits
 
 # Okabe and Ito's palette: told apart by colour-blind readers
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -41,15 +42,16 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     Raises:
         ValueError: an unknown figure, or stats that hold nothing to draw it from.
     """
-    if name not in FIGURES:
-        raise ValueError(f"figure '{name}' is not known. Known: {', '.join(FIGURES)}.")
+    known = FIGURES | audits.FIGURES
+    if name not in known:
+        raise ValueError(f"figure '{name}' is not known. Known: {', '.join(known)}.")
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     numbers = schema.read_json(stats)
-    collect, paint = FIGURES[name]
+    collect, paint = known[name]
     frame = collect(numbers)
     if frame.empty:
         raise ValueError(f"figure {name}: {stats} holds nothing to draw")
@@ -57,7 +59,7 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     svg.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots()
-        paint(frame, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(numbers["conditions"])})
+        paint(frame, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(numbers.get("conditions", ()))})
         temporary = svg.with_name("." + svg.name)
         figure.savefig(temporary, format="svg", metadata={"Date": None})
         plt.close(figure)

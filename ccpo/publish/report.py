@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
-from ccpo.publish import tables
+from ccpo.publish import audits, tables
 from ccpo.publish.lineage import source
 
 CSS = """
@@ -34,29 +34,38 @@ CAPTIONS = {
 }
 
 
-def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path, out: Path) -> None:
-    """Writes the page. ValueError if anything it shows is missing."""
+def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path | None, out: Path) -> None:
+    """Writes the page of an experiment, or of an audit (which has no runs). ValueError if anything it shows is missing."""
     numbers, manifest = schema.read_json(stats), schema.read_json(experiment)
     title = html.escape(numbers["question"])
-    parts = [
-        f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>. Primary metric: {numbers['primary_metric']}.</p>"
-    ]
+    parts = [f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>.</p>"]
     if numbers["note"]:
         parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
-    parts += [
-        "<h2>What the numbers allow to say</h2>" + sentences(numbers, manifest),
-        f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
-        "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
-        "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
-        "<h2>Figures</h2>" + "".join(_figure(path) for path in figures),
-        "<h2>One task, in full</h2>" + example(manifest, runs),
-        "<h2>Where it comes from</h2>" + origin(manifest),
-    ]
+    drawn = "".join(_figure(path) for path in figures)
+    if "cells" in numbers:
+        parts += audits.parts(numbers, drawn)
+    else:
+        if runs is None:
+            raise ValueError("report: an experiment's page shows messages of its runs; --runs says where they are")
+        parts += _of_runs(numbers, manifest, table, drawn, runs)
+    parts.append("<h2>Where it comes from</h2>" + origin(manifest))
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
     schema.write_text(
         out,
         f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n",
     )
+
+
+def _of_runs(numbers: dict[str, Any], manifest: dict[str, Any], table: Path, drawn: str, runs: Path) -> list[str]:
+    return [
+        f"<p>Primary metric: {numbers['primary_metric']}.</p>",
+        "<h2>What the numbers allow to say</h2>" + sentences(numbers, manifest),
+        f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
+        "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
+        "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
+        "<h2>Figures</h2>" + drawn,
+        "<h2>One task, in full</h2>" + example(manifest, runs),
+    ]
 
 
 def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
@@ -145,7 +154,7 @@ def _figure(path: Path) -> str:
         re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1),
         count=1,
     )
-    return f"<figure>{svg}<figcaption>{CAPTIONS[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{(CAPTIONS | audits.CAPTIONS)[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
 
 
 def example(manifest: dict[str, Any], runs: Path) -> str:
@@ -206,10 +215,13 @@ def origin(manifest: dict[str, Any]) -> str:
     """Code, versions, runs, and how to audit."""
     here = source()
     versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items() if v)
-    runs = "".join(f"<li><code>{html.escape(run)}</code></li>" for c in manifest["conditions"].values() for run in c["runs"].values())
+    runs = "".join(
+        f"<li><code>{html.escape(run)}</code></li>" for c in manifest.get("conditions", {}).values() for run in c["runs"].values()
+    )
     dirty = " with uncommitted changes" if here["dirty"] else ""
     return (
         f"<p>Commit <code>{here['commit']}</code>{dirty}. Python {here['python']}; {html.escape(versions)}.</p>"
         "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
-        f"{html.escape(manifest['experiment'])}/report.html</code></p><details><summary>Runs</summary><ul>{runs}</ul></details>"
+        f"{html.escape(manifest['experiment'])}/report.html</code></p>"
+        + (f"<details><summary>Runs</summary><ul>{runs}</ul></details>" if runs else "")
     )

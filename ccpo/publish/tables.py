@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
+from ccpo.publish import audits
 
 
 def frame(numbers: dict[str, Any]) -> pd.DataFrame:
@@ -40,13 +41,19 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
 
 def write(stats: Path, csv: Path) -> Path:
     """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics` reads); returns the path of the JSON."""
-    table = frame(schema.read_json(stats))
+    found = schema.read_json(stats)
+    table = audits.frame(found).assign(condition=_cell_names) if "cells" in found else frame(found)
     schema.write_text(csv, table.to_csv(index=False))
     beside = csv.with_suffix(".json")
     numbers = table.set_index("condition").select_dtypes("number")
     rows = {label: {k: v for k, v in row.items() if not pd.isna(v)} for label, row in numbers.to_dict("index").items()}
     schema.write_json(beside, rows)
     return beside
+
+
+def _cell_names(cells: pd.DataFrame) -> pd.Series:
+    """A name for each row of an audit's table."""
+    return cells["shape"] + "/" + cells["method"] + "/" + cells["advantage"]
 
 
 def percent(value: Any, signed: bool = False) -> str:

@@ -238,8 +238,8 @@ def enumerate_trees(world: World, plan: Plan) -> Grove:
     number = int(np.prod(sizes, dtype=float))
     if number * len(drawn) > LARGEST:
         raise ValueError(
-            f"world {world.family}: fan-out {list(plan.fanout)} has {number:,} realisations of {len(drawn)} messages, more than {LARGEST:,} "
-            "messages to enumerate. Remedy: a smaller fan-out, or sampled trees."
+            f"world {world.family}: fan-out {list(plan.fanout)} has {number:,} realisations of {len(drawn)} messages; at most "
+            f"{LARGEST:,} messages are enumerated. Remedy: a smaller fan-out, or sampled trees."
         )
     grid = np.indices(sizes).reshape(len(sizes), -1)
     return _grow(world, plan, drawn, grid[0], grid[1:].T, exact=True)
@@ -298,7 +298,7 @@ def _grow(world: World, plan: Plan, drawn: list[Slot], question: np.ndarray, sai
 
 
 def with_estimates(world: World, grove: Grove, kind: str, critic_error: float) -> Grove:
-    """The trees with a critic's values (`kind` "context" or "message"): the truth, moved by the share `critic_error` of the way to its mean."""
+    """The trees with a critic's values (`kind` "context" or "message"): the truth, moved by `critic_error` of the way to its mean."""
     known = np.full(len(grove.tree), np.nan)
     for turn in range(world.turns):
         here = np.flatnonzero(grove.tree.factual & (grove.tree.turn == turn))
@@ -309,7 +309,7 @@ def with_estimates(world: World, grove: Grove, kind: str, critic_error: float) -
 
 
 def with_ratings(world: World, grove: Grove) -> Grove:
-    """The trees of a dyad as informed raters would rate them: the split of the grid nearest to |A*_0| : |A*_1| of the episode's messages."""
+    """The trees of a dyad as informed raters would rate them: the split of the grid nearest to |A*_0| : |A*_1| of the two messages."""
     paths = grove.tree.episodes()
     size = np.stack(
         [np.abs(advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]]) for t in range(2)],

@@ -1,16 +1,16 @@
 rule analyse:
     input:
-        experiment="results/experiments/{experiment}/experiment.json",
+        experiment="results/experiments/{study}/experiment.json",
         runs=files_of_runs(
             "train.parquet", "credit.parquet", "ledger.parquet", "scores.parquet"
         ),
     output:
-        stats="results/experiments/{experiment}/stats.json",
-        passport="results/experiments/{experiment}/stats.json.passport.json",
+        stats="results/experiments/{study}/stats.json",
+        passport="results/experiments/{study}/stats.json.passport.json",
     log:
-        "logs/analyse/{experiment}.log",
+        "logs/analyse/{study}.log",
     benchmark:
-        "logs/benchmarks/analyse/{experiment}.tsv"
+        "logs/benchmarks/analyse/{study}.tsv"
     conda:
         "../../envs/main.yaml"
     params:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ccpo import STAGE_VERSIONS
-from ccpo.config import canonical, read_experiment, tasks_slug
+from ccpo.config import Audit, canonical, read_experiment, tasks_slug
 
 KNOWN = {"experiments", "mlflow_uri"}
 if unknown := set(config) - KNOWN:
@@ -19,9 +19,11 @@ EXPERIMENTS = (
     else [config["experiments"]]
 )
 try:
-    STUDIES = {name: read_experiment(name) for name in EXPERIMENTS}
+    FOUND = {name: read_experiment(name) for name in EXPERIMENTS}
 except ValueError as error:
     raise WorkflowError(str(error))
+AUDITS = {name: found for name, found in FOUND.items() if isinstance(found, Audit)}
+STUDIES = {name: found for name, found in FOUND.items() if name not in AUDITS}
 RUNS = {
     run.id: run
     for study in STUDIES.values()
@@ -42,14 +44,25 @@ FIGURES = [
     "tokens",
     "role_information",
 ]
+AUDIT_FIGURES = ["audit_gradient", "audit_error", "audit_bias", "audit_riders"]
+
+
+def any_of(names):
+    return (
+        "|".join(map(re.escape, names)) or "(?!)"
+    )  # of nothing: a pattern that matches nothing
 
 
 wildcard_constraints:
-    run="|".join(map(re.escape, RUNS)),
-    model="|".join(map(re.escape, MODELS)),
-    tasks="|".join(map(re.escape, TASKS)),
-    experiment="|".join(map(re.escape, EXPERIMENTS)),
-    figure="|".join(FIGURES),
+    run=any_of(RUNS),
+    model=any_of(MODELS),
+    tasks=any_of(TASKS),
+    experiment=any_of(EXPERIMENTS),
+    study=any_of(STUDIES),
+    audit=any_of(AUDITS),
+    figure=any_of([*FIGURES, *AUDIT_FIGURES]),
+    family="[a-z_]+",
+    shape="[a-z_]+",
 
 
 def tasks_of_run(wildcards):
@@ -76,7 +89,7 @@ def memory_of_run(wildcards):
 def run_ids(wildcards):
     return [
         run.id
-        for runs in STUDIES[wildcards.experiment].runs.values()
+        for runs in STUDIES[wildcards.study].runs.values()
         for run in runs.values()
     ]
 

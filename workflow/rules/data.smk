@@ -54,6 +54,6 @@ rule experiment_config:
     conda:
         "../../envs/main.yaml"
     params:
-        manifest=lambda wildcards: canonical(STUDIES[wildcards.experiment].manifest()),
+        manifest=lambda wildcards: canonical(FOUND[wildcards.experiment].manifest()),
     shell:
         "printf '%s\\n' {params.manifest:q} > {output} 2> {log}"

@@ -45,20 +45,20 @@ rule table:
 
 rule report:
     input:
-        stats="results/experiments/{experiment}/stats.json",
-        experiment="results/experiments/{experiment}/experiment.json",
+        stats="results/experiments/{study}/stats.json",
+        experiment="results/experiments/{study}/experiment.json",
         figures=expand(
-            "results/experiments/{{experiment}}/figures/{figure}.svg", figure=FIGURES
+            "results/experiments/{{study}}/figures/{figure}.svg", figure=FIGURES
         ),
-        table="results/experiments/{experiment}/tables/main.csv",
+        table="results/experiments/{study}/tables/main.csv",
         runs=files_of_runs("rollouts.parquet", "scores.parquet", "credit.parquet"),
     output:
-        html="results/experiments/{experiment}/report.html",
-        passport="results/experiments/{experiment}/report.html.passport.json",
+        html="results/experiments/{study}/report.html",
+        passport="results/experiments/{study}/report.html.passport.json",
     log:
-        "logs/report/{experiment}.log",
+        "logs/report/{study}.log",
     benchmark:
-        "logs/benchmarks/report/{experiment}.tsv"
+        "logs/benchmarks/report/{study}.tsv"
     conda:
         "../../envs/main.yaml"
     params:
@@ -70,14 +70,14 @@ rule report:
 
 rule track:
     input:
-        stats="results/experiments/{experiment}/stats.json",
-        experiment="results/experiments/{experiment}/experiment.json",
+        stats="results/experiments/{study}/stats.json",
+        experiment="results/experiments/{study}/experiment.json",
     output:
-        "results/experiments/{experiment}/mlflow.json",
+        "results/experiments/{study}/mlflow.json",
     log:
-        "logs/track/{experiment}.log",
+        "logs/track/{study}.log",
     benchmark:
-        "logs/benchmarks/track/{experiment}.tsv"
+        "logs/benchmarks/track/{study}.tsv"
     conda:
         "../../envs/main.yaml"
     resources:

@@ -1,24 +1,18 @@
-"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}. The only reader of YAML.
+"""One run, fully resolved: what can change a number, checked and named by its content.
 
-A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{model}.s{seed}-{8 hex of the canonical JSON}, so that
-experiments which share a condition share its runs. Parameters of benchmarks, teams and credit methods are the keyword-only arguments
-of the file's function: the function is the schema.
+Parameters of benchmarks, teams and credit methods are the keyword-only arguments of the file's function: the function is the schema.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
 import hashlib
 import inspect
-import itertools
 import json
 import typing
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ccpo import STAGE_VERSIONS, benchmark, credit, team
@@ -61,13 +55,13 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     name = str(given.pop("name", None))
     known = FOLDERS[kind].names()
     if name not in known:
-        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {_near(name, known)}")
+        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
     schema = parameters(kind, name)
     module = FOLDERS[kind].load(name)
     hints = typing.get_type_hints(getattr(module, FUNCTIONS[kind]))
     for key in given:
         if key not in schema:
-            raise ValueError(f"{kind} {name} has no parameter '{key}'. {_near(key, list(schema))}")
+            raise ValueError(f"{kind} {name} has no parameter '{key}'. {near(key, list(schema))}")
     params = {}
     for key, parameter in schema.items():
         if key not in given and parameter.default is inspect.Parameter.empty:
@@ -79,7 +73,7 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     return {"name": name, "params": params, "version": module.VERSION}
 
 
-def _near(word: str, known: list[str]) -> str:
+def near(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, 1)
     return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(sorted(known)) or 'none'}."
 
@@ -399,39 +393,6 @@ class RunConfig(Strict):
         return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{self.model.name}.s{self.seed}-{short}"
 
 
-class Experiment(Strict):
-    """One question: its conditions, their seeds, and the comparisons declared before the runs."""
-
-    name: str
-    question: str = Field(min_length=10)
-    note: str = ""
-    primary_metric: Literal["accuracy"]
-    compare: tuple[tuple[str, str], ...] = ()
-    token_tolerance: float = Field(0.1, ge=0, description="largest relative difference of tokens in a matched comparison")
-    runs: dict[str, dict[int, RunConfig]]
-    presets: dict[str, str] = {}
-
-    def manifest(self) -> dict[str, Any]:
-        """What the analysis needs to know: the question, the comparisons, and each condition's config and run ids."""
-        head = {k: getattr(self, k) for k in ("question", "note", "primary_metric", "token_tolerance")}
-        conditions = {
-            label: {
-                "config": next(iter(runs.values())).model_dump(mode="json", exclude={"seed"}),
-                "degenerate": next(iter(runs.values())).degenerate(),
-                "preset": self.presets.get(label, ""),
-                "runs": {str(seed): run.id for seed, run in runs.items()},
-            }
-            for label, runs in self.runs.items()
-        }
-        return {
-            "experiment": self.name,
-            **head,
-            "compare": [list(c) for c in self.compare],
-            "order": list(conditions),
-            "conditions": conditions,
-        }
-
-
 def canonical(value: object) -> str:
     """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError, infinities ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
@@ -440,131 +401,6 @@ def canonical(value: object) -> str:
 def fingerprint(value: object) -> str:
     """First 8 hex digits of the sha256 of the canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        near = _near(path.stem, [p.stem for p in path.parent.glob("*.yaml")])
-        raise ValueError(f"{path} does not exist. {near}")
-    try:
-        value = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a mapping, it holds {type(value).__name__}")
-    return value
-
-
-def _said(where: str, build: Callable[[], Any]) -> Any:
-    """Runs a validation and says every complaint in one message, each with its place."""
-    try:
-        return build()
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            place = ".".join(str(p) for p in item["loc"])
-            if item["type"] == "extra_forbidden":
-                lines.append(f"unknown key '{place}'. Remedy: correct or remove it; config/README.md lists every key")
-            else:
-                value = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
-                lines.append(f"{place + ': ' if place else ''}{item['msg'].removeprefix('Value error, ')}{value}")
-        raise ValueError(f"{where}: " + "; ".join(lines)) from None
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def read_models(folder: Path = Path("config")) -> dict[str, Model]:
-    """Models of config/models.yaml by name."""
-    path = folder / "models.yaml"
-    return {n: _said(f"{path}, {n}", functools.partial(Model.model_validate, {"name": n, "spec": s})) for n, s in _read_yaml(path).items()}
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`. Blocks merge key by key, except a choice (it has a name), which is replaced whole."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
-        out[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    return out
-
-
-def _with_preset(where: str, base: Mapping[str, Any], block: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, Any]:
-    """A condition's block on top of its preset on top of the base; the key `preset` stays in it."""
-    name = block.get("preset", base.get("preset"))
-    if name is not None and name not in presets:
-        raise ValueError(f"{where}: preset '{name}' is not in presets.yaml. {_near(str(name), list(presets))}")
-    return _merge(_merge(base, presets[name] if name else {}), block)
-
-
-def _cells(where: str, raw: Mapping[str, Any], presets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Grid cells by label: `condition` (label -> block) times every other axis (key -> list of values) but the seeds."""
-    grid = raw.get("grid")
-    if not isinstance(grid, Mapping) or "seed" not in grid:
-        raise ValueError(f"{where}: grid must be a mapping with the axis 'seed'")
-    axes = {k: v for k, v in grid.items() if k not in ("condition", "seed")}
-    for key, values in [*axes.items(), ("seed", grid["seed"])]:
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"{where}: grid.{key} must be a list that is not empty")
-        if key != "seed" and key not in RunConfig.model_fields:
-            raise ValueError(f"{where}: grid.{key} is no key of a run. {_near(key, list(RunConfig.model_fields))}")
-    cells: dict[str, dict[str, Any]] = {}
-    for label, block in (grid.get("condition") or {"": {}}).items():
-        condition = _with_preset(f"{where}, condition {label}", raw.get("base", {}), block, presets)
-        for values in itertools.product(*axes.values()):
-            over = dict(zip(axes, values, strict=True))
-            names = [label] + [v if isinstance(v, str) else v.get("name", "") if isinstance(v, dict) else str(v) for v in values]
-            cells["/".join(n for n in names if n) or "all"] = _merge(condition, over)
-    return cells
-
-
-def read_experiment(name: str, folder: Path = Path("config")) -> Experiment:
-    """The experiment of config/experiments/{name}.yaml, every run validated.
-
-    Raises:
-        ValueError: names the file, the place, the value, the reason and, where there is one, the remedy.
-    """
-    path = folder / "experiments" / f"{name}.yaml"
-    raw = _read_yaml(path)
-    known = {"question", "note", "primary_metric", "compare", "token_tolerance", "base", "grid"}
-    for key in raw:
-        if key not in known:
-            raise ValueError(f"{path}: unknown key '{key}'. {_near(str(key), list(known))}")
-    models, named = read_models(folder), {}
-    runs: dict[str, dict[int, RunConfig]] = {}
-    for label, cell in _cells(str(path), raw, _read_yaml(folder / "presets.yaml")).items():
-        model, named[label] = cell.get("model"), cell.pop("preset", None)
-        if model not in models:
-            raise ValueError(
-                f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {_near(str(model), list(models))}"
-            )
-        for seed in raw["grid"]["seed"]:
-            data = {**cell, "model": models[str(model)].model_dump(), "seed": seed}
-            run = _said(f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data))
-            if runs.setdefault(label, {}).setdefault(seed, run) is not run:
-                raise ValueError(f"{path}: grid.seed names {seed} twice")
-    for pair in raw.get("compare", []):
-        for label in pair:
-            if label not in runs:
-                raise ValueError(f"{path}: compare names condition '{label}'. {_near(str(label), list(runs))}")
-    head = {k: v for k, v in raw.items() if k not in ("base", "grid")}
-    return _said(str(path), lambda: Experiment(name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head))
-
-
-def read_run(path: str | Path) -> RunConfig:
-    """The run of a config.json.
-
-    Raises:
-        ValueError: the file is missing, is not JSON, or is not a valid run.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path}).")
-    try:
-        data = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again.") from None
-    return _said(str(path), lambda: RunConfig.model_validate(data))
 
 
 def tasks_slug(choice: Choice) -> str:

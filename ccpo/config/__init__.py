@@ -1,0 +1,40 @@
+"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}, or an audit.
+
+A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{model}.s{seed}-{8 hex of the canonical JSON}, so that
+experiments which share a condition share its runs.
+"""
+
+from ccpo.config.experiment import Audit, Experiment, Measured, read_experiment, read_models, read_run
+from ccpo.config.run import (
+    Choice,
+    Critic,
+    Folder,
+    Hub,
+    Model,
+    RunConfig,
+    WarmStart,
+    Wheel,
+    canonical,
+    fingerprint,
+    tasks_slug,
+)
+
+__all__ = [
+    "Audit",
+    "Choice",
+    "Critic",
+    "Experiment",
+    "Folder",
+    "Hub",
+    "Measured",
+    "Model",
+    "RunConfig",
+    "WarmStart",
+    "Wheel",
+    "canonical",
+    "fingerprint",
+    "read_experiment",
+    "read_models",
+    "read_run",
+    "tasks_slug",
+]
