@@ -20,6 +20,7 @@ from scipy import stats
 from ccpo import credit, schema
 from ccpo import team as teams
 from ccpo.learn.advantage import ADVANTAGES, role_information
+from ccpo.study import language
 from ccpo.study import world as oracle
 from ccpo.study.world import Grove, World
 from ccpo.tree import Plan
@@ -28,11 +29,12 @@ log = logging.getLogger("ccpo")
 
 TEAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "dyad": ("think_solve", {}),
+    "language": ("think_solve", {}),  # a dyad that a language model speaks
     "chain": ("chain", {}),
     "vote": ("vote", {"tie": oracle.TIE}),
 }
-FLAT = {"dyad": (4, 1), "chain": (4, 1, 1), "vote": (3, 1, 1)}
-NESTED = {"dyad": (2, 4), "chain": (2, 2, 2)}  # C3's, as far as they can be enumerated
+FLAT = {"dyad": (4, 1), "language": (4, 1), "chain": (4, 1, 1), "vote": (3, 1, 1)}
+NESTED = {"dyad": (2, 4), "language": (2, 4), "chain": (2, 2, 2)}  # C3's, as far as they can be enumerated
 BATCHES = 400  # single batches, for the cosine of one
 MEMORY = 4000  # trees from which a method's memory is made
 TINY = 1e-9  # an advantage below this is none
@@ -125,15 +127,16 @@ def expectation(world: World, grove: Grove, advantage: np.ndarray, turn: int) ->
     return mean.reshape(shape), variance.reshape(shape), (mass / mass.sum()).reshape(shape)
 
 
-def score_sum(weighted: np.ndarray, policy: np.ndarray) -> np.ndarray:
-    """Sum over messages of weight * dlog pi / dlogits [..., C, m], from the weights [..., C, m] summed by context and message."""
-    return np.asarray(weighted - policy * weighted.sum(-1, keepdims=True))
+def inner(a: np.ndarray, b: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Inner products [...] of gradients, each given as weights [..., C, m] of the scores whose inner products are `gram`."""
+    flat = a.reshape(*a.shape[:-2], -1)
+    return np.asarray(((flat @ gram) * b.reshape(*b.shape[:-2], -1)).sum(-1))
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two arrays; 0 where one of them is 0."""
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) / size if size > 1e-24 else 0.0
+def cosine(a: np.ndarray, b: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Cosines [...] of gradients [..., C, m] with one [C, m]; 0 where one of them is 0."""
+    size = np.sqrt(np.maximum(inner(a, a, gram) * inner(b, b, gram), 0.0))
+    return np.asarray(np.where(size > 1e-24, inner(a, b, gram) / np.maximum(size, 1e-300), 0.0))
 
 
 def measure(
@@ -148,18 +151,17 @@ def measure(
     noise_calls: squared error of one task's gradient, relative to the exact gradient's square, times its tokens and calls. Where A* is 0
     throughout there is no scale: it is 1, and what is relative to A* is 0.
     """
-    star, policy = oracle.advantage(world, turn), world.policy(turn)
+    star = oracle.advantage(world, turn)
     mean, variance, mass = expectation(world, exact, advantage, turn)
     size = float((mass * star**2).sum())
     scale = float((mass * mean * star).sum()) / size if size > TINY else 1.0
     usable = scale if abs(scale) > TINY else 1.0
-    true = oracle.gradient(world, turn)
-    expected = score_sum(mass * mean, policy)
+    true, gram, expected = oracle.gradient(world, turn), world.gram(turn), mass * mean
     tokens, calls = cost(world, plan)
     var, bias = float((mass * variance).sum()) / usable**2, float((mass * (mean / usable - star) ** 2).sum())
     batches, single = batch_gradients(world, drawn, sampled, turn, tasks)
-    norm = float(np.linalg.norm(true))
-    error = float(((single / usable - true) ** 2).sum((1, 2)).mean()) / norm**2 if norm > TINY else 0.0
+    norm, off = float(inner(true, true, gram)) ** 0.5, single / usable - true
+    error = float(inner(off, off, gram).mean()) / norm**2 if norm > TINY else 0.0
     here = drawn.tree.factual & (drawn.tree.turn == turn)
     truth_there, said_there = star[drawn.context[here], drawn.said[here]], sampled[here]
     ranked = np.ptp(truth_there) > TINY and np.ptp(said_there) > TINY
@@ -173,9 +175,9 @@ def measure(
         "mse_calls": (var + bias) * calls,
         "advantage_sd": float((mass * (variance + mean**2)).sum()) ** 0.5,
         "spearman": float(stats.spearmanr(truth_there, said_there).statistic) if ranked else 0.0,
-        "cosine": cosine(expected, true),
-        "norm_ratio": float(np.linalg.norm(expected)) / norm if norm > TINY else 0.0,
-        "batch_cosine": float(np.mean([cosine(g, true) for g in batches])),
+        "cosine": float(cosine(expected, true, gram)),
+        "norm_ratio": float(inner(expected, expected, gram)) ** 0.5 / norm if norm > TINY else 0.0,
+        "batch_cosine": float(cosine(batches, true, gram).mean()),
         "noise_tokens": error * tokens,
         "noise_calls": error * calls,
         "tokens": tokens,
@@ -192,24 +194,38 @@ def cost(world: World, plan: Plan) -> tuple[float, float]:
 
 
 def batch_gradients(world: World, drawn: Grove, advantage: np.ndarray, turn: int, tasks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient estimates [B, C, m] of whole batches, and [N, C, m] of single tasks: means over the messages of the turn."""
+    """Gradient estimates of whole batches [B, C, m] and of single tasks [N, C, m], as weights of scores: means over the turn's messages."""
     c, m = world.logits[turn].shape
     here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn))
     n = len(drawn.chance)
     cell = (drawn.tree.task[here] * c + drawn.context[here]) * m + drawn.said[here]
-    weighted = np.bincount(cell, advantage[here], n * c * m).reshape(n, c, m) * (n / len(here))
-    single = score_sum(weighted, world.policy(turn))
+    single = np.bincount(cell, advantage[here], n * c * m).reshape(n, c, m) * (n / len(here))
     whole = n // tasks
     return single[: whole * tasks].reshape(whole, tasks, c, m).mean(1), single
 
 
 def diagnose(
-    family: str, shape: str, methods: Sequence[Method], advantages: Sequence[str], *, instances: int, seed: int, tokens: int
+    family: str,
+    shape: str,
+    methods: Sequence[Method],
+    advantages: Sequence[str],
+    *,
+    instances: int,
+    seed: int,
+    tokens: int,
+    model: Path | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of the table `diagnostics` for a family and shape of world, and the combinations that have no meaning, each with the reason.
 
     `tokens`: what each method's single batch may generate. Every instance is a replicate: policies differ, the outcome's rule does not.
+    `model`: the language model's folder, for the shape "language".
     """
+    if shape == "language":
+        if model is None:
+            raise ValueError("the shape language needs a model's folder (--model)")
+        worlds = [language.build(model, family, seed + k) for k in range(instances)]
+    else:
+        worlds = [oracle.build(family, shape, seed + k) for k in range(instances)]
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     for method in methods:
@@ -218,8 +234,7 @@ def diagnose(
         except ValueError as error:
             skipped.append({"method": method.label, "shape": shape, "family": family, "reason": str(error)})
             continue
-        for instance in range(instances):
-            world = oracle.build(family, shape, seed + instance)
+        for instance, world in enumerate(worlds):
             rows += _instance(method, world, plan, shape, advantages, instance, seed, tokens)
         log.info("%s/%s: %s", family, shape, method.label)
     return rows, skipped

@@ -31,6 +31,7 @@ class World:
     context   by turn [X, m_0 .. m_{t-1}]: which row of logits is used
     outcome   [X, m_0 .. m_{T-1}] in [0, 1]
     alone     logits [X, m_{T-1}] of the last agent when all others are left out, and `alone_outcome` [X, m_{T-1}]; None in a vote
+    grams     by turn [C_t m_t, C_t m_t]: inner products of the scores d log pi / dparameters, where the parameters are not the logits
     """
 
     family: str
@@ -41,6 +42,7 @@ class World:
     outcome: np.ndarray
     alone: np.ndarray | None = None
     alone_outcome: np.ndarray | None = None
+    grams: tuple[np.ndarray, ...] | None = None
 
     @property
     def turns(self) -> int:
@@ -50,6 +52,17 @@ class World:
     def policy(self, turn: int) -> np.ndarray:
         """Probabilities [C_t, m_t]."""
         return softmax(self.logits[turn])
+
+    def gram(self, turn: int) -> np.ndarray:
+        """Inner products [C m, C m] of the scores of (context, message) pairs: in logits, (e_a - pi)(e_b - pi) inside a context, else 0."""
+        if self.grams is not None:
+            return self.grams[turn]
+        policy = self.policy(turn)
+        c, m = policy.shape
+        score = np.eye(m)[None] - policy[:, None]  # [C, a, logit]
+        out = np.zeros((c, m, c, m))
+        out[np.arange(c), :, np.arange(c)] = score @ score.transpose(0, 2, 1)
+        return out.reshape(c * m, c * m)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -97,16 +110,18 @@ def _sequence(family: str, weight: np.ndarray, turns: int, rng: np.random.Genera
             rows = np.repeat(rows[:QUESTIONS], len(rows) // QUESTIONS, axis=0)
         logits.append(rows)
         context.append(np.arange(len(rows)).reshape(shape))
+    rule, alone = outcomes(family, turns)
+    outcome = np.broadcast_to(rule, (QUESTIONS, *rule.shape)).astype(float)
+    alone_logits = rng.normal(0.0, 0.7, (QUESTIONS, 2))
+    return World(family, "last", weight, tuple(logits), tuple(context), outcome, alone_logits, np.array([alone] * QUESTIONS))
+
+
+def outcomes(family: str, turns: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """Whether a sequence is right [m_0 .. m_{T-1}] (bool), message 0 being the good one, and what the last agent's two messages are
+    worth when it is alone."""
     good = np.indices((2,) * turns) == 0  # [turn, m_0 .. m_{T-1}]
-    rule = {
-        "necessity": good.all(0),
-        "redundancy": good.any(0),
-        "free_riding": good[-1],
-        "sabotage": good[-1] & good[0],
-    }[family]
-    alone_outcome = np.array([[0.0, 0.0] if family == "necessity" else [1.0, 0.0]] * QUESTIONS)
-    outcome = np.broadcast_to(rule.astype(float), (QUESTIONS, *rule.shape)).copy()
-    return World(family, "last", weight, tuple(logits), tuple(context), outcome, rng.normal(0.0, 0.7, (QUESTIONS, 2)), alone_outcome)
+    rule = {"necessity": good.all(0), "redundancy": good.any(0), "free_riding": good[-1], "sabotage": good[-1] & good[0]}[family]
+    return rule, (0.0, 0.0) if family == "necessity" else (1.0, 0.0)
 
 
 def _vote(family: str, weight: np.ndarray, turns: int, rng: np.random.Generator) -> World:
@@ -157,7 +172,10 @@ def advantage(world: World, turn: int) -> np.ndarray:
 
 
 def gradient(world: World, turn: int) -> np.ndarray:
-    """dJ / dlogits of a turn [C_t, m_t]: P(h) pi(a | h) A*(h, a)."""
+    """What a turn adds to the gradient of J, as weights [C_t, m_t] of the scores d log pi(a | h): P(h) pi(a | h) A*(h, a).
+
+    In logits that is dJ / dlogits itself, since the weights of a context sum to 0.
+    """
     return truth(world, turn)[2][:, None] * world.policy(turn) * advantage(world, turn)
 
 
