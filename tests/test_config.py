@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, run_data
 
-from ccpo.config import RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
+from ccpo.config import Audit, RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
 
 
 def experiment(folder: Path, **over: Any) -> Path:
@@ -94,6 +95,8 @@ def test_bad_experiments_say_what_is_wrong(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_experiment_is_valid(path: Path) -> None:
     study = read_experiment(path.stem, ROOT / "config")
+    if isinstance(study, Audit):
+        return
     ids = [run.id for runs in study.runs.values() for run in runs.values()]
     assert len(set(ids)) == len(ids) > 0
     for runs in study.runs.values():
@@ -191,3 +194,26 @@ def test_a_preset_is_its_content(tmp_path: Path) -> None:
     grid = {"condition": {"a": {"preset": "magrpo@c3"}, "b": typed}, "seed": [0]}
     runs = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=[])).runs
     assert runs["a"][0].id == runs["b"][0].id
+
+
+BAD_AUDITS = {
+    "unknown key": ({"audit": {"method": {}}}, "unknown key 'method'"),
+    "runs beside an audit": ({"base": {}}, "An audit has question, note and audit only"),
+    "unknown family": ({"audit": {"families": ["anarchy"]}}, "families.0"),
+    "misspelt credit": ({"audit": {"methods": {"shared": {"credit": "shraed"}}}}, "Did you mean 'shared'"),
+    "nothing to compare with": ({"audit": {"methods": {"c3": {"credit": "c3"}}}}, "needs the method 'shared'"),
+    "a model without a language": ({"audit": {"shapes": ["dyad"]}}, "if, and only if"),
+    "a model that is not there": ({"audit": {"model": "tinny"}}, "Did you mean 'tiny'"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_AUDITS))
+def test_bad_audits_say_what_is_wrong(case: str, tmp_path: Path) -> None:
+    over, message = BAD_AUDITS[case]
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config" / "experiments" / "credit_audit.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw |= {k: raw[k] | v if k == "audit" else v for k, v in over.items()}
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_experiment("credit_audit", tmp_path / "config")
