@@ -31,6 +31,8 @@ class World:
     context   by turn [X, m_0 .. m_{t-1}]: which row of logits is used
     outcome   [X, m_0 .. m_{T-1}] in [0, 1]
     alone     logits [X, m_{T-1}] of the last agent when all others are left out, and `alone_outcome` [X, m_{T-1}]; None in a vote
+    scores    by turn [C_t, m_t, D]: d log pi(m | c) / d parameters, where those are not the logits but shared by all turns (a language
+              model, ccpo/study/language.py); None: the logits
     """
 
     family: str
@@ -41,6 +43,7 @@ class World:
     outcome: np.ndarray
     alone: np.ndarray | None = None
     alone_outcome: np.ndarray | None = None
+    scores: tuple[np.ndarray, ...] | None = None
 
     @property
     def turns(self) -> int:
@@ -50,6 +53,13 @@ class World:
     def policy(self, turn: int) -> np.ndarray:
         """Probabilities [C_t, m_t]."""
         return softmax(self.logits[turn])
+
+    def climb(self, turn: int, weights: np.ndarray) -> np.ndarray:
+        """Sum over messages of weight * d log pi / d parameters: [..., C_t, m_t] -> [..., D] (D = C_t m_t where they are the logits)."""
+        if self.scores is not None:
+            flat = self.scores[turn].reshape(-1, self.scores[turn].shape[-1])
+            return np.asarray(weights.reshape(*weights.shape[:-2], -1) @ flat)
+        return np.asarray((weights - self.policy(turn) * weights.sum(-1, keepdims=True)).reshape(*weights.shape[:-2], -1))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -86,6 +96,20 @@ def build(family: str, shape: str, seed: int) -> World:
     return _vote(family, weight, turns, rng) if shape == "vote" else _sequence(family, weight, turns, rng)
 
 
+def rule(family: str, good: np.ndarray) -> np.ndarray:
+    """Whether the team is right [...], by which of its messages were good [T, ...], first to last."""
+    if family == "necessity":
+        return np.asarray(good.all(0))
+    if family == "redundancy":
+        return np.asarray(good.any(0))
+    return np.asarray(good[-1] & good[0] if family == "sabotage" else good[-1])
+
+
+def alone_right(family: str) -> tuple[float, float]:
+    """What a good and a bad message of the last agent are worth when it is alone."""
+    return (0.0, 0.0) if family == "necessity" else (1.0, 0.0)
+
+
 def _sequence(family: str, weight: np.ndarray, turns: int, rng: np.random.Generator) -> World:
     logits, context = [], []
     for turn in range(turns):
@@ -95,15 +119,8 @@ def _sequence(family: str, weight: np.ndarray, turns: int, rng: np.random.Genera
             rows[:, 0] += 1.7  # the poison is rare
         logits.append(rows)
         context.append(np.arange(len(rows)).reshape(shape))
-    good = np.indices((2,) * turns) == 0  # [turn, m_0 .. m_{T-1}]
-    rule = {
-        "necessity": good.all(0),
-        "redundancy": good.any(0),
-        "free_riding": good[-1],
-        "sabotage": good[-1] & good[0],
-    }[family]
-    alone_outcome = np.array([[0.0, 0.0] if family == "necessity" else [1.0, 0.0]] * QUESTIONS)
-    outcome = np.broadcast_to(rule.astype(float), (QUESTIONS, *rule.shape)).copy()
+    outcome = np.broadcast_to(rule(family, np.indices((2,) * turns) == 0), (QUESTIONS,) + (2,) * turns).astype(float)
+    alone_outcome = np.array([alone_right(family)] * QUESTIONS)
     return World(family, "last", weight, tuple(logits), tuple(context), outcome, rng.normal(0.0, 0.7, (QUESTIONS, 2)), alone_outcome)
 
 
@@ -155,8 +172,8 @@ def advantage(world: World, turn: int) -> np.ndarray:
 
 
 def gradient(world: World, turn: int) -> np.ndarray:
-    """dJ / dlogits of a turn [C_t, m_t]: P(h) pi(a | h) A*(h, a)."""
-    return truth(world, turn)[2][:, None] * world.policy(turn) * advantage(world, turn)
+    """What a turn adds to dJ / dparameters [D]: the sum of P(h) pi(a | h) A*(h, a) d log pi(a | h)."""
+    return world.climb(turn, truth(world, turn)[2][:, None] * world.policy(turn) * advantage(world, turn))
 
 
 def without(world: World, agent: int) -> float:
@@ -308,17 +325,51 @@ def with_estimates(world: World, grove: Grove, kind: str, critic_error: float) -
     return replace(grove, tree=replace(grove.tree, value=known))
 
 
-def with_ratings(world: World, grove: Grove) -> Grove:
-    """The trees of a dyad as informed raters would rate them: the split of the grid nearest to |A*_0| : |A*_1| of the two messages."""
+# What the raters of an episode do, with which chance: say the split nearest to the truth, one of the two extreme splits, or nothing valid.
+RATERS: dict[str, dict[str, float]] = {
+    "informed": {"near": 1.0},
+    "careless": {"near": 0.7, "nothing": 0.3},
+    "coin": {"first": 0.5, "last": 0.5},
+}
+
+
+def with_ratings(world: World, grove: Grove, raters: str, rng: np.random.Generator | None) -> Grove:
+    """The trees of a dyad as both agents rate them, drawn with `rng`, or (None) with every combination of what raters do as a task of its own.
+
+    "near" is the split of the grid nearest to |A*_0| : |A*_1| of the episode's messages, which no real rater knows: the best case.
+    """
+    kinds, chances = list(RATERS[raters]), np.array(list(RATERS[raters].values()))
+    per_task = len(grove.tree.episodes()) // len(grove.chance)
+    if rng is None:
+        combos = np.indices((len(kinds),) * per_task).reshape(per_task, -1).T
+        grove, n = _repeat(grove, len(combos)), len(grove.chance)
+        does = np.tile(combos, (n, 1)).reshape(-1)
+        grove = replace(grove, chance=grove.chance * np.tile(chances[combos].prod(1), n))
+    else:
+        does = rng.choice(len(kinds), per_task * len(grove.chance), p=chances)
     paths = grove.tree.episodes()
-    size = np.stack(
-        [np.abs(advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]]) for t in range(2)],
-        1,
-    )
+    size = np.stack([np.abs(advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]]) for t in range(2)], 1)
     share = np.where(size.sum(1) > 0, size[:, 0] / np.maximum(size.sum(1), 1e-300), 0.5)
-    splits = np.array(GRID)[::-1]
+    splits = np.array(GRID)
     near = splits[np.abs(splits[None, :, 0] - share[:, None]).argmin(1)]
+    every = {"near": near, "first": splits[:1].repeat(len(paths), 0), "last": splits[-1:].repeat(len(paths), 0)}
+    said = np.stack([every.get(kind, np.full((len(paths), 2), np.nan)) for kind in kinds])[does, np.arange(len(paths))]
     rating = grove.tree.rating.copy()
     for turn in range(2):
-        rating[paths[:, turn]] = near
+        rating[paths[:, turn]] = said
     return replace(grove, tree=replace(grove.tree, rating=rating))
+
+
+def _repeat(grove: Grove, times: int) -> Grove:
+    """Every task `times` times, one after the other."""
+    n = len(grove.chance)
+    size = len(grove.tree) // n
+    if len(grove.tree) * times > LARGEST:
+        raise ValueError(f"{len(grove.tree) * times:,} messages; at most {LARGEST:,} are enumerated. Remedy: a smaller fan-out")
+    source = np.arange(n * size).reshape(n, size).repeat(times, 0)
+    shift = (np.arange(n * times)[:, None] * size - source[:, :1]).repeat(size, 1).reshape(-1)
+    flat = source.reshape(-1)
+    columns = {name: getattr(grove.tree, name)[flat] for name in Tree.__dataclass_fields__}
+    columns["parent"] = np.where(columns["parent"] >= 0, columns["parent"] + shift, -1)
+    columns["task"] = np.arange(n * times).repeat(size)
+    return Grove(Tree(**columns), grove.chance.repeat(times), grove.context[flat], grove.said[flat])
