@@ -12,7 +12,7 @@ import pytest
 
 from ccpo import credit
 from ccpo.credit import GROUPED, c3, ccpo, ccpo_v1, ccpo_vote, magrpo, mappo, shapley, shared
-from ccpo.learn.advantage import ADVANTAGES, group_mean, group_z, role_information
+from ccpo.learn.advantage import ADVANTAGES, group_mean, group_z, leave_one_out, role_information
 from ccpo.team import load, vote_outcome
 from ccpo.tree import Tree, make_tree
 
@@ -219,6 +219,25 @@ def test_vote_table_of_the_paper(tie: str, t: float, t3: float) -> None:
         assert value == pytest.approx(delta, abs=1e-12), pattern
 
 
+def test_vote_table_when_the_first_of_the_tied_decides() -> None:
+    """By hand, voter by voter: who is left decides a 1-1 tie by who speaks first."""
+    table = {
+        (0, 0, 0): (0, 0, 0),
+        (0, 0, 1): (0, 0, 0),  # whoever goes, a correct one speaks first
+        (1, 0, 0): (0, 1, 1),
+        (0, 1, 0): (1, 0, 0),
+        (0, 1, 1): (0, -1, -1),
+        (1, 1, 0): (0, 0, 0),
+        (1, 0, 1): (-1, 0, 0),
+        (0, 1, 2): (1, 0, 0),  # three-way: the first is right
+        (1, 0, 2): (-1, 0, 0),
+        (1, 1, 2): (0, 0, 0),
+    }
+    for pattern, delta in table.items():
+        value, _ = ccpo_vote.credit(votes(np.array([[pattern]]), "first"), tie="first")
+        assert value == pytest.approx(delta, abs=1e-12), pattern
+
+
 def test_vote_outcome_by_brute_force() -> None:
     for pattern in itertools.product([-1, 0, 1, 2], repeat=4):
         counts = {a: pattern.count(a) for a in dict.fromkeys(pattern) if a >= 0}
@@ -285,6 +304,19 @@ def test_c3_on_ragged_trees_by_brute_force() -> None:
 def test_c3_refuses_messages_without_siblings() -> None:
     with pytest.raises(ValueError, match=r"turn 1 none"):
         c3.plan(load("think_solve").team(), (8, 1))
+
+
+def test_magrpo_of_the_official_code() -> None:
+    """r = 1, 0, 0, 1 in one group (research c3.md 10): mean and norm +-1, mean +-1/2, rloo +-2/3."""
+    tree = nested(np.array([[[1], [0], [0], [1]]]))
+    signs = np.array([1, 1, -1, -1, -1, -1, 1, 1])
+    value, group = magrpo.credit(tree)
+    for found, size in (
+        (group_z(value, group, eps_inside=True), 1),
+        (group_mean(value, group), 1 / 2),
+        (leave_one_out(value, group), 2 / 3),
+    ):
+        assert found == pytest.approx(size * signs, abs=1e-6)
 
 
 def test_magrpo_is_the_shared_reward_under_a_z_score() -> None:

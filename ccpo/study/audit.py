@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ccpo import schema
+from ccpo.study import diagnose
 from ccpo.study import stats as st
+from ccpo.study import world as oracle
 
 FIGURES = (
     "bias",
@@ -34,6 +36,7 @@ FIGURES = (
 RATIOS = ("mse_tokens", "mse_calls", "noise_tokens", "noise_calls")  # to the reference, in the same world
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
+SHAPES = list(oracle.SHAPES)
 WORLD = ["family", "instance"]
 
 
@@ -68,12 +71,12 @@ def _cells(worlds: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
         cell |= {name: asdict(st.interval(rows[name])) for name in FIGURES}
         cell |= {f"{name}_ratio": ratio(worlds, str(shape), (str(method), str(advantage)), REFERENCE, name) for name in RATIOS}
         out.append(cell)
-    return sorted(out, key=lambda c: (c["shape"], order[c["method"]]))
+    return sorted(out, key=lambda c: (SHAPES.index(c["shape"]), order[c["method"]]))
 
 
 def ratio(worlds: pd.DataFrame, shape: str, a: tuple[str, str], b: tuple[str, str], name: str) -> dict[str, Any] | None:
     """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was not measured, or is 0 somewhere."""
-    here = worlds[worlds["shape"] == shape].set_index(["method", "advantage", *WORLD])[name]
+    here = worlds[worlds["shape"] == shape].set_index(["method", "advantage", *WORLD])[name].sort_index()
     if not all((m, adv) in {(i[0], i[1]) for i in here.index} for m, adv in (a, b)):
         return None
     pair = pd.concat([here.loc[a], here.loc[b]], axis=1, keys=["a", "b"]).dropna()
@@ -98,7 +101,7 @@ def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
         share = (paid / due.where(due > ZERO)).dropna()
         if len(share):
             out.append({"shape": shape, "method": method, "advantage": advantage, **asdict(st.interval(share))})
-    return sorted(out, key=lambda c: (c["shape"], order[c["method"]]))
+    return sorted(out, key=lambda c: (SHAPES.index(c["shape"]), order[c["method"]]))
 
 
 # -- published claims ---------------------------------------------------------------------------------------------------------------
@@ -109,10 +112,10 @@ def claims(table: pd.DataFrame, worlds: pd.DataFrame) -> list[dict[str, str]]:
     found = [
         _unbiased(table),
         _points_at_truth(table),
-        _cheaper("CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)", worlds, "dyad", ("ccpo", "group_mean"), "dyads"),
-        _cheaper("the paired difference of CCPO v1 lowers variance", worlds, "dyad", ("ccpo_v1", "group_mean"), "dyads"),
-        _cheaper("leaving a voter out lowers variance (CCPO, votes)", worlds, "vote", ("ccpo_vote", "group_mean"), "votes"),
-        _cheaper("C3 lowers variance at a matched budget (arXiv 2603.06859)", worlds, "dyad", ("c3", "none"), "dyads"),
+        _cheaper("CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)", worlds, "dyad", ("ccpo", "group_mean")),
+        _cheaper("the paired difference of CCPO v1 lowers variance", worlds, "dyad", ("ccpo_v1", "group_mean")),
+        _cheaper("leaving a voter out lowers variance (CCPO, votes)", worlds, "vote", ("ccpo_vote", "group_mean")),
+        _cheaper("C3 lowers variance at a matched budget (arXiv 2603.06859)", worlds, "dyad", ("c3", "none")),
         _role_specific(table),
         _free_riding(table),
     ]
@@ -149,7 +152,7 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _cheaper(claim: str, worlds: pd.DataFrame, shape: str, a: tuple[str, str], where: str) -> dict[str, str] | None:
+def _cheaper(claim: str, worlds: pd.DataFrame, shape: str, a: tuple[str, str]) -> dict[str, str] | None:
     """Squared error of a task's gradient at equal generated tokens and at equal evaluator calls, against the shared reward."""
     parts, below = [], []
     for name, budget in (("noise_tokens", "generated tokens"), ("noise_calls", "evaluator calls")):
@@ -158,12 +161,13 @@ def _cheaper(claim: str, worlds: pd.DataFrame, shape: str, a: tuple[str, str], w
             return None
         parts.append(f"{row['mean']:.2f} times ({row['ci_low']:.2f} to {row['ci_high']:.2f}) at equal {budget}")
         below.append(row["ci_high"] < 1)
-    n = row["n"] if row else 0
-    method = f"{a[0]} under {a[1]}"
+    flat, tree = (list(kind.get(shape, ())) for kind in (diagnose.FLAT, diagnose.NESTED))
+    drawn = f"fan-out {tree} against {flat}" if a[0].startswith("c3") else f"fan-out {flat}"
     return _claim(
         claim,
         all(below),
-        f"Against the shared reward under group_mean the squared error of {method} is {' and '.join(parts)} ({n} worlds, {where}).",
+        f"Against the shared reward under group_mean the squared error of a task's gradient under {a[0]}, {a[1]} is {' and '.join(parts)} "
+        f"({row['n'] if row else 0} worlds of shape {shape}, {drawn}).",
     )
 
 
@@ -197,11 +201,13 @@ def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
         lower[m] = row.ci_high is not None and row.ci_high < -ZERO
         parts.append(f"{m} {values.mean():.2f}")
     better = [m for m, ok in lower.items() if ok]
+    trees = [m for m in ("c3", "shared_tree") if m in share]
+    tree = f" The shared reward on c3's tree has {share['shared_tree'].mean():.2f}." if len(trees) == 2 else ""
     return _claim(
         "counterfactual credit mitigates free-riding (CCPO)",
         lower["ccpo"],
         f"An agent whose message changes nothing should get no advantage. Its spread over the last agent's, dyads under group_mean: shared "
-        f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond chance: {', '.join(better) or 'none'}.",
+        f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond chance: {', '.join(better) or 'none'}.{tree}",
     )
 
 

@@ -32,7 +32,7 @@ TEAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "vote": ("vote", {"tie": oracle.TIE}),
 }
 FLAT = {"dyad": (4, 1), "chain": (4, 1, 1), "vote": (3, 1, 1)}
-NESTED = {"dyad": (2, 2), "chain": (2, 2, 2)}
+NESTED = {"dyad": (2, 4), "chain": (2, 2, 2)}  # C3's, as far as they can be enumerated
 BATCHES = 400  # single batches, for the cosine of one
 MEMORY = 4000  # trees from which a method's memory is made
 TINY = 1e-9  # an advantage below this is none
@@ -252,7 +252,7 @@ def _instance(
                 "advantage": name,
             }
             figures = measure(world, plan, exact, drawn, advantage, sampled, turn, tasks)
-            rows.append(place | figures | {"turn": turn, "role_information": told, "batch_tasks": tasks})
+            rows.append(place | figures | {"instance": instance, "turn": turn, "role_information": told, "batch_tasks": tasks})
     return rows
 
 

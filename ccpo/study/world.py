@@ -80,7 +80,7 @@ def build(family: str, shape: str, seed: int) -> World:
     Message 0 is the good one. In sequences (dyad, chain):
       necessity     right only if every message is good                     (alone: never right)
       redundancy    right if any message is good
-      free_riding   right if the last message is good, whatever was said before
+      free_riding   right if the last message is good, and its author does not listen
       sabotage      right if the last message is good and the first is not the poison, which is rare
     In votes a message is an answer, 0 correct, 1 and 2 wrong:
       necessity     every voter is weak, so each is often decisive          redundancy  every voter is strong
@@ -116,7 +116,9 @@ def _sequence(family: str, weight: np.ndarray, turns: int, rng: np.random.Genera
         shape = (QUESTIONS,) + (2,) * turn
         rows = rng.normal(0.0, 0.7, (int(np.prod(shape)), 2))
         if family == "sabotage" and turn == 0:
-            rows[:, 0] += 1.7  # the poison is rare
+            rows[:, 0] += 2.5  # the poison is rare
+        if family == "free_riding" and turn == turns - 1:  # it hears nothing: one row of logits for each question
+            rows = np.repeat(rows[:QUESTIONS], len(rows) // QUESTIONS, axis=0)
         logits.append(rows)
         context.append(np.arange(len(rows)).reshape(shape))
     outcome = np.broadcast_to(rule(family, np.indices((2,) * turns) == 0), (QUESTIONS,) + (2,) * turns).astype(float)
