@@ -56,7 +56,7 @@ def _diagnose(a: argparse.Namespace) -> None:
         a.family,
         a.shape,
         [
-            diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"])
+            diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"], m["raters"])
             for k, m in audit["methods"].items()
         ],
         audit["advantages"],
@@ -238,7 +238,7 @@ def parser() -> argparse.ArgumentParser:
         "measure an audit's credit methods against truth in one kind of oracle world",
         experiment=path("experiment.json of an audit"),
         family={"help": "necessity, redundancy, free_riding or sabotage"},
-        shape={"help": "dyad, chain or vote"},
+        shape={"help": "dyad, chain, vote or language"},
         out=path("table to write"),
     )
     verb(

@@ -50,11 +50,12 @@ class Experiment(Strict):
 
 class Measured(Strict):
     """A credit method in an audit: `nested` draws a tree instead of flat episodes, `critic_error` moves its critic's values from the truth
-    towards their mean by that share."""
+    towards their mean by that share, `raters` says how its episodes are rated."""
 
     credit: Choice
     nested: bool = False
     critic_error: float = Field(0.0, ge=0, le=1)
+    raters: Literal["informed", "careless", "coin"] = "informed"
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +70,7 @@ class Audit(Strict):
     question: str = Field(min_length=10)
     note: str = ""
     families: tuple[Literal["necessity", "redundancy", "free_riding", "sabotage"], ...] = Field(min_length=1)
-    shapes: tuple[Literal["dyad", "chain", "vote"], ...] = Field(min_length=1)
+    shapes: tuple[Literal["dyad", "chain", "vote", "language"], ...] = Field(min_length=1)
     advantages: tuple[Literal["none", "group_mean", "group_z", "leave_one_out", "batch_whiten", "history", "gae"], ...] = Field(
         min_length=1
     )

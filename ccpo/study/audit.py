@@ -16,7 +16,6 @@ import pandas as pd
 from ccpo import schema
 from ccpo.study import diagnose
 from ccpo.study import stats as st
-from ccpo.study import world as oracle
 
 FIGURES = (
     "bias",
@@ -36,7 +35,7 @@ FIGURES = (
 RATIOS = ("mse_tokens", "mse_calls", "noise_tokens", "noise_calls")  # to the reference, in the same world
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
-SHAPES = list(oracle.SHAPES)
+SHAPES = list(diagnose.TEAMS)
 WORLD = ["family", "instance"]
 
 

@@ -55,11 +55,11 @@ class World:
         return softmax(self.logits[turn])
 
     def climb(self, turn: int, weights: np.ndarray) -> np.ndarray:
-        """Sum over messages of weight * d log pi / d parameters: [..., C_t, m_t] -> [..., D] (D = C_t m_t where they are the logits)."""
+        """Sum over messages of weight * d log pi / d parameters, from weights [..., C_t, m_t]: [..., C_t, m_t] (logits) or [..., D]."""
         if self.scores is not None:
-            flat = self.scores[turn].reshape(-1, self.scores[turn].shape[-1])
-            return np.asarray(weights.reshape(*weights.shape[:-2], -1) @ flat)
-        return np.asarray((weights - self.policy(turn) * weights.sum(-1, keepdims=True)).reshape(*weights.shape[:-2], -1))
+            rows = self.scores[turn].reshape(-1, self.scores[turn].shape[-1])
+            return np.asarray(weights.reshape(*weights.shape[:-2], len(rows)) @ rows)
+        return np.asarray(weights - self.policy(turn) * weights.sum(-1, keepdims=True))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def advantage(world: World, turn: int) -> np.ndarray:
 
 
 def gradient(world: World, turn: int) -> np.ndarray:
-    """What a turn adds to dJ / dparameters [D]: the sum of P(h) pi(a | h) A*(h, a) d log pi(a | h)."""
+    """What a turn adds to dJ / dparameters, [C_t, m_t] or [D]: the sum of P(h) pi(a | h) A*(h, a) d log pi(a | h)."""
     return world.climb(turn, truth(world, turn)[2][:, None] * world.policy(turn) * advantage(world, turn))
 
 
