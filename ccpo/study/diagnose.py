@@ -152,7 +152,7 @@ def measure(
     message's episodes. sampled_worst: largest distance, in standard errors, of a sum over drawn trees from its expectation, over
     `sampled_cells` contexts and messages.
     """
-    star, policy = oracle.advantage(world, turn), world.policy(turn)
+    star = oracle.advantage(world, turn)
     mean, variance, mass = expectation(world, exact, advantage, turn)
     size = float((mass * star**2).sum())
     scale = float((mass * mean * star).sum()) / size if size > TINY else 1.0
@@ -239,7 +239,7 @@ def outcome_correlation(exact: Grove, advantage: np.ndarray, turn: int) -> float
 
 
 def team_cosine(world: World, exact: Grove, advantage: np.ndarray) -> float:
-    """Cosine of the expected gradient of all turns together with the exact one: lower than the turns' own where roles are weighed unlike."""
+    """Cosine of the expected gradient of all turns together with the exact one: below the turns' own where roles are weighed unlike."""
     found, true = [], []
     for turn in range(world.turns):
         mean, _, mass = expectation(world, exact, advantage, turn)
@@ -305,9 +305,7 @@ def _instance(
             here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn) & (drawn.tree.task < SINGLE))
             told = role_information(sampled[here], 2 * drawn.tree.reward[here] - 1, np.unique(there_group[here], return_inverse=True)[1])
             rows.append(
-                whole
-                | {"turn": turn, "role_information": told}
-                | measure(world, plan, exact, drawn, advantage, sampled, turn, tasks)
+                whole | {"turn": turn, "role_information": told} | measure(world, plan, exact, drawn, advantage, sampled, turn, tasks)
             )
     return rows
 

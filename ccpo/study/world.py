@@ -336,7 +336,7 @@ RATERS: dict[str, dict[str, float]] = {
 
 
 def with_ratings(world: World, grove: Grove, raters: str, rng: np.random.Generator | None) -> Grove:
-    """The trees of a dyad as both agents rate them, drawn with `rng`, or (None) with every combination of what raters do as a task of its own.
+    """The trees of a dyad as both agents rate them, drawn with `rng`, or (None) with every case of what raters do as a task of its own.
 
     "near" is the split of the grid nearest to |A*_0| : |A*_1| of the episode's messages, which no real rater knows: the best case.
     """
