@@ -63,9 +63,10 @@ def _diagnose(a: argparse.Namespace) -> None:
         instances=audit["instances"],
         seed=audit["seed"],
         tokens=audit["tokens"],
+        model=a.model,
     )
     for made in (diagnose.write(rows, skipped, a.out), a.out):
-        lineage.passport(made, [a.experiment], " ".join(sys.argv[1:]))
+        lineage.passport(made, [a.experiment, *([a.model] if a.model else [])], " ".join(sys.argv[1:]))
 
 
 def _compare(a: argparse.Namespace) -> None:
@@ -239,6 +240,7 @@ def parser() -> argparse.ArgumentParser:
         experiment=path("experiment.json of an audit"),
         family={"help": "necessity, redundancy, free_riding or sabotage"},
         shape={"help": "dyad, chain, vote or language"},
+        model=path("model folder, for the shape language", default=None),
         out=path("table to write"),
     )
     verb(

@@ -64,6 +64,15 @@ def test_gradient_by_finite_differences(family: str, shape: str) -> None:
             assert exact[cell] == pytest.approx((values[0] - values[1]) / (2 * step), abs=1e-8)
 
 
+def test_the_gram_matrix_of_logits_by_hand() -> None:
+    """Two contexts with pi = (1/2, 1/2) and (1/4, 3/4): scores (1/2, -1/2), (-1/2, 1/2) and (3/4, -3/4), (-1/4, 1/4)."""
+    world = replace(build("necessity", "dyad", 0), logits=(np.log([[0.5, 0.5], [0.25, 0.75]]),))
+    score = np.array([[0.5, -0.5], [-0.5, 0.5], [0.75, -0.75], [-0.25, 0.25]])
+    want = score @ score.T
+    want[:2, 2:] = want[2:, :2] = 0
+    assert world.gram(0) == pytest.approx(want, abs=1e-12)
+
+
 def test_families_show_what_they_are_named_for() -> None:
     for seed in range(5):
         rider = build("free_riding", "chain", seed)
@@ -172,4 +181,4 @@ def test_what_cannot_be_enumerated_says_so() -> None:
 def test_the_config_names_the_same_worlds() -> None:
     fields = Audit.model_fields
     assert set(fields["families"].annotation.__args__[0].__args__) == set(FAMILIES)  # type: ignore[union-attr]
-    assert set(fields["shapes"].annotation.__args__[0].__args__) == set(SHAPES)  # type: ignore[union-attr]
+    assert set(fields["shapes"].annotation.__args__[0].__args__) == {*SHAPES, "language"}  # type: ignore[union-attr]

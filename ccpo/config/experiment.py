@@ -78,6 +78,13 @@ class Audit(Strict):
     instances: int = Field(ge=2, description="worlds of each family and shape: the replicates of the intervals")
     tokens: int = Field(ge=64, description="generated tokens of a single batch")
     seed: int = Field(0, ge=0)
+    model: Model | None = Field(None, description="of the shape language, by its name in models.yaml")
+
+    @model_validator(mode="after")
+    def _spoken(self) -> Audit:
+        if (self.model is None) == ("language" in self.shapes):
+            raise ValueError("an audit names a model if, and only if, `language` is among its shapes")
+        return self
 
     @model_validator(mode="after")
     def _reference(self) -> Audit:
@@ -174,7 +181,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
     path = folder / "experiments" / f"{name}.yaml"
     raw = _read_yaml(path)
     if "audit" in raw:
-        return _audit(path, raw)
+        return _audit(path, raw, read_models(folder))
     known = {"question", "note", "primary_metric", "compare", "token_tolerance", "base", "grid"}
     for key in raw:
         if key not in known:
@@ -198,14 +205,18 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
     return _said(str(path), lambda: Experiment(name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head))
 
 
-def _audit(path: Path, raw: Mapping[str, Any]) -> Audit:
+def _audit(path: Path, raw: Mapping[str, Any], models: Mapping[str, Model]) -> Audit:
     for key in raw:
         if key not in ("question", "note", "audit"):
             raise ValueError(f"{path}: unknown key '{key}'. An audit has question, note and audit only")
     if not isinstance(raw["audit"], Mapping):
         raise ValueError(f"{path}: audit must be a mapping")
-    head = {k: v for k, v in raw.items() if k != "audit"}
-    audit: Audit = _said(str(path), lambda: Audit.model_validate({"name": path.stem, **head, **raw["audit"]}))
+    head, block = {k: v for k, v in raw.items() if k != "audit"}, dict(raw["audit"])
+    if (named := block.pop("model", None)) is not None:
+        if named not in models:
+            raise ValueError(f"{path}: model '{named}' is not in models.yaml. {near(str(named), list(models))}")
+        block["model"] = models[named].model_dump()
+    audit: Audit = _said(str(path), lambda: Audit.model_validate({"name": path.stem, **head, **block}))
     return audit
 
 

@@ -134,15 +134,13 @@ def roles_of(teams: tuple[str, ...]) -> list[Role]:
     return list(dict.fromkeys(role for name in teams for role in team.load(name).team().roles.values()))
 
 
-PRINTABLE = "".join(["\n", *map(chr, range(32, 127))])
-
-
-def tiny_tokenizer(roles: list[Role], ratings: bool = False, characters: str = PRINTABLE) -> Any:
+def tiny_tokenizer(roles: list[Role], ratings: bool = False) -> Any:
     """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens, which keeps prompts short."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     specials = ["<|pad|>", "<|end|>", "<|answer|>", "<|unknown|>"]
+    characters = ["\n", *map(chr, range(32, 127))]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*specials, *characters])}, unk_token="<|unknown|>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()

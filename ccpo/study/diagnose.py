@@ -29,13 +29,12 @@ log = logging.getLogger("ccpo")
 
 TEAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "dyad": ("think_solve", {}),
+    "language": ("think_solve", {}),  # a dyad that a language model speaks
     "chain": ("chain", {}),
     "vote": ("vote", {"tie": oracle.TIE}),
-    "language": ("think_solve", {}),
 }
-# C3's [8, 1] and [2, 4], as far as they can be enumerated
-FLAT = {"dyad": (4, 1), "chain": (4, 1, 1), "vote": (3, 1, 1), "language": (2, 1)}
-NESTED = {"dyad": (2, 4), "chain": (2, 2, 2), "language": (2, 2)}
+FLAT = {"dyad": (4, 1), "language": (4, 1), "chain": (4, 1, 1), "vote": (3, 1, 1)}
+NESTED = {"dyad": (2, 4), "language": (2, 4), "chain": (2, 2, 2)}  # C3's, as far as they can be enumerated
 TREES = 20_000  # that are drawn, to check what was summed
 SINGLE = 6_000  # of them, for what a single task or batch does
 MEMORY = 4000  # trees from which a method's memory is made
@@ -132,10 +131,16 @@ def expectation(world: World, grove: Grove, advantage: np.ndarray, turn: int) ->
     return mean.reshape(shape), variance.reshape(shape), (mass / mass.sum()).reshape(shape)
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two arrays; 0 where one of them is 0."""
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) / size if size > 1e-24 else 0.0
+def inner(a: np.ndarray, b: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Inner products [...] of gradients, each given as weights [..., C, m] of the scores whose inner products are `gram`."""
+    flat = a.reshape(*a.shape[:-2], -1)
+    return np.asarray(((flat @ gram) * b.reshape(*b.shape[:-2], -1)).sum(-1))
+
+
+def cosine(a: np.ndarray, b: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Cosines [...] of gradients [..., C, m] with one [C, m]; 0 where one of them is 0."""
+    size = np.sqrt(np.maximum(inner(a, a, gram) * inner(b, b, gram), 0.0))
+    return np.asarray(np.where(size > 1e-24, inner(a, b, gram) / np.maximum(size, 1e-300), 0.0))
 
 
 def measure(
@@ -157,15 +162,15 @@ def measure(
     size = float((mass * star**2).sum())
     scale = float((mass * mean * star).sum()) / size if size > TINY else 1.0
     usable = scale if abs(scale) > TINY else 1.0
-    true, expected = oracle.gradient(world, turn), world.climb(turn, mass * mean)
+    true, gram, expected = oracle.gradient(world, turn), world.gram(turn), mass * mean
     tokens, calls = cost(world, plan)
     var, bias = float((mass * variance).sum()) / usable**2, float((mass * (mean / usable - star) ** 2).sum())
     sums = by_task(world, drawn, sampled, turn)
-    single = world.climb(turn, sums[:SINGLE])
+    single = sums[:SINGLE]
     whole = len(single) // tasks
     batches = single[: whole * tasks].reshape(whole, tasks, *single.shape[1:]).mean(1)
-    norm = float(np.linalg.norm(true))
-    error = float(((single / usable - true) ** 2).reshape(len(single), -1).sum(1).mean()) / norm**2 if norm > TINY else 0.0
+    norm, off = float(inner(true, true, gram)) ** 0.5, single / usable - true
+    error = float(inner(off, off, gram).mean()) / norm**2 if norm > TINY else 0.0
     here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn) & (drawn.tree.task < SINGLE))
     worst, cells = against_sample(by_task(world, exact, advantage, turn), exact.chance, sums)
     return {
@@ -178,9 +183,9 @@ def measure(
         "mse_calls": (var + bias) * calls,
         "advantage_sd": float((mass * (variance + mean**2)).sum()) ** 0.5,
         "spearman": spearman(star[drawn.context[here], drawn.said[here]], sampled[here]),
-        "cosine": cosine(expected, true),
-        "norm_ratio": float(np.linalg.norm(expected)) / norm if norm > TINY else 0.0,
-        "batch_cosine": float(np.mean([cosine(g, true) for g in batches])),
+        "cosine": float(cosine(expected, true, gram)),
+        "norm_ratio": float(inner(expected, expected, gram)) ** 0.5 / norm if norm > TINY else 0.0,
+        "batch_cosine": float(cosine(batches, true, gram).mean()),
         "noise_tokens": error * tokens,
         "noise_calls": error * calls,
         "outcome_correlation": outcome_correlation(exact, advantage, turn),
@@ -200,7 +205,8 @@ def cost(world: World, plan: Plan) -> tuple[float, float]:
 
 
 def by_task(world: World, grove: Grove, advantage: np.ndarray, turn: int) -> np.ndarray:
-    """Sums [N, C, m] of each task's advantages by context and message, over its number of messages of the turn."""
+    """Sums [N, C, m] of each task's advantages by context and message, over its number of messages of the turn: its gradient estimate, as
+    weights of scores."""
     c, m = world.logits[turn].shape
     here = np.flatnonzero(grove.tree.factual & (grove.tree.turn == turn))
     n = len(grove.chance)
@@ -239,29 +245,34 @@ def outcome_correlation(exact: Grove, advantage: np.ndarray, turn: int) -> float
 
 
 def team_cosine(world: World, exact: Grove, advantage: np.ndarray) -> float:
-    """Cosine of the expected gradient of all turns together with the exact one: below the turns' own where roles are weighed unlike."""
-    found, true = [], []
+    """Cosine of the expected gradients of all turns, side by side, with the exact ones: below the turns' own where roles weigh unlike."""
+    products = np.zeros(3)
     for turn in range(world.turns):
         mean, _, mass = expectation(world, exact, advantage, turn)
-        found.append(world.climb(turn, mass * mean).reshape(-1))
-        true.append(oracle.gradient(world, turn).reshape(-1))
-    if world.scores is not None:  # the turns share their parameters
-        return cosine(np.sum(found, 0), np.sum(true, 0))
-    return cosine(np.concatenate(found), np.concatenate(true))
-
-
-def build(family: str, shape: str, seed: int) -> World:
-    """An instance of a family and shape, tabular or spelt out by a language model."""
-    return language.build(family, seed) if shape == "language" else oracle.build(family, shape, seed)
+        found, true, gram = mass * mean, oracle.gradient(world, turn), world.gram(turn)
+        products += [inner(found, true, gram), inner(found, found, gram), inner(true, true, gram)]
+    size = float(products[1] * products[2]) ** 0.5
+    return float(products[0]) / size if size > TINY**2 else 0.0
 
 
 def diagnose(
-    family: str, shape: str, methods: Sequence[Method], advantages: Sequence[str], *, instances: int, seed: int, tokens: int
+    family: str,
+    shape: str,
+    methods: Sequence[Method],
+    advantages: Sequence[str],
+    *,
+    instances: int,
+    seed: int,
+    tokens: int,
+    model: Path | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of the table `diagnostics` for a family and shape of world, and the combinations that have no meaning, each with the reason.
 
     `tokens`: what each method's single batch may generate. Every instance is a replicate: policies differ, the outcome's rule does not.
+    `model`: the language model's folder, for the shape "language".
     """
+    if shape == "language" and model is None:
+        raise ValueError("the shape language needs a model's folder (--model)")
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
     plans: dict[str, Plan] = {}
@@ -271,7 +282,7 @@ def diagnose(
         except ValueError as error:
             skipped.append({"method": method.label, "shape": shape, "family": family, "reason": str(error)})
     for instance in range(instances):
-        world = build(family, shape, seed + instance)
+        world = language.build(model, family, seed + instance) if model else oracle.build(family, shape, seed + instance)
         groves: dict[Plan, tuple[Grove, Grove]] = {}  # methods with the same draws share them
         for method in methods:
             if plan := plans.get(method.label):

@@ -31,8 +31,7 @@ class World:
     context   by turn [X, m_0 .. m_{t-1}]: which row of logits is used
     outcome   [X, m_0 .. m_{T-1}] in [0, 1]
     alone     logits [X, m_{T-1}] of the last agent when all others are left out, and `alone_outcome` [X, m_{T-1}]; None in a vote
-    scores    by turn [C_t, m_t, D]: d log pi(m | c) / d parameters, where those are not the logits but shared by all turns (a language
-              model, ccpo/study/language.py); None: the logits
+    grams     by turn [C_t m_t, C_t m_t]: inner products of the scores d log pi / dparameters, where the parameters are not the logits
     """
 
     family: str
@@ -43,7 +42,7 @@ class World:
     outcome: np.ndarray
     alone: np.ndarray | None = None
     alone_outcome: np.ndarray | None = None
-    scores: tuple[np.ndarray, ...] | None = None
+    grams: tuple[np.ndarray, ...] | None = None
 
     @property
     def turns(self) -> int:
@@ -54,12 +53,16 @@ class World:
         """Probabilities [C_t, m_t]."""
         return softmax(self.logits[turn])
 
-    def climb(self, turn: int, weights: np.ndarray) -> np.ndarray:
-        """Sum over messages of weight * d log pi / d parameters, from weights [..., C_t, m_t]: [..., C_t, m_t] (logits) or [..., D]."""
-        if self.scores is not None:
-            rows = self.scores[turn].reshape(-1, self.scores[turn].shape[-1])
-            return np.asarray(weights.reshape(*weights.shape[:-2], len(rows)) @ rows)
-        return np.asarray(weights - self.policy(turn) * weights.sum(-1, keepdims=True))
+    def gram(self, turn: int) -> np.ndarray:
+        """Inner products [C m, C m] of the scores of (context, message) pairs: in logits, (e_a - pi)(e_b - pi) inside a context, else 0."""
+        if self.grams is not None:
+            return self.grams[turn]
+        policy = self.policy(turn)
+        c, m = policy.shape
+        score = np.eye(m)[None] - policy[:, None]  # [C, a, logit]
+        out = np.zeros((c, m, c, m))
+        out[np.arange(c), :, np.arange(c)] = score @ score.transpose(0, 2, 1)
+        return out.reshape(c * m, c * m)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -96,20 +99,6 @@ def build(family: str, shape: str, seed: int) -> World:
     return _vote(family, weight, turns, rng) if shape == "vote" else _sequence(family, weight, turns, rng)
 
 
-def rule(family: str, good: np.ndarray) -> np.ndarray:
-    """Whether the team is right [...], by which of its messages were good [T, ...], first to last."""
-    if family == "necessity":
-        return np.asarray(good.all(0))
-    if family == "redundancy":
-        return np.asarray(good.any(0))
-    return np.asarray(good[-1] & good[0] if family == "sabotage" else good[-1])
-
-
-def alone_right(family: str) -> tuple[float, float]:
-    """What a good and a bad message of the last agent are worth when it is alone."""
-    return (0.0, 0.0) if family == "necessity" else (1.0, 0.0)
-
-
 def _sequence(family: str, weight: np.ndarray, turns: int, rng: np.random.Generator) -> World:
     logits, context = [], []
     for turn in range(turns):
@@ -121,9 +110,18 @@ def _sequence(family: str, weight: np.ndarray, turns: int, rng: np.random.Genera
             rows = np.repeat(rows[:QUESTIONS], len(rows) // QUESTIONS, axis=0)
         logits.append(rows)
         context.append(np.arange(len(rows)).reshape(shape))
-    outcome = np.broadcast_to(rule(family, np.indices((2,) * turns) == 0), (QUESTIONS,) + (2,) * turns).astype(float)
-    alone_outcome = np.array([alone_right(family)] * QUESTIONS)
-    return World(family, "last", weight, tuple(logits), tuple(context), outcome, rng.normal(0.0, 0.7, (QUESTIONS, 2)), alone_outcome)
+    rule, alone = outcomes(family, turns)
+    outcome = np.broadcast_to(rule, (QUESTIONS, *rule.shape)).astype(float)
+    alone_logits = rng.normal(0.0, 0.7, (QUESTIONS, 2))
+    return World(family, "last", weight, tuple(logits), tuple(context), outcome, alone_logits, np.array([alone] * QUESTIONS))
+
+
+def outcomes(family: str, turns: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """Whether a sequence is right [m_0 .. m_{T-1}] (bool), message 0 being the good one, and what the last agent's two messages are
+    worth when it is alone."""
+    good = np.indices((2,) * turns) == 0  # [turn, m_0 .. m_{T-1}]
+    rule = {"necessity": good.all(0), "redundancy": good.any(0), "free_riding": good[-1], "sabotage": good[-1] & good[0]}[family]
+    return rule, (0.0, 0.0) if family == "necessity" else (1.0, 0.0)
 
 
 def _vote(family: str, weight: np.ndarray, turns: int, rng: np.random.Generator) -> World:
@@ -174,8 +172,11 @@ def advantage(world: World, turn: int) -> np.ndarray:
 
 
 def gradient(world: World, turn: int) -> np.ndarray:
-    """What a turn adds to dJ / dparameters, [C_t, m_t] or [D]: the sum of P(h) pi(a | h) A*(h, a) d log pi(a | h)."""
-    return world.climb(turn, truth(world, turn)[2][:, None] * world.policy(turn) * advantage(world, turn))
+    """What a turn adds to the gradient of J, as weights [C_t, m_t] of the scores d log pi(a | h): P(h) pi(a | h) A*(h, a).
+
+    In logits that is dJ / dlogits itself, since the weights of a context sum to 0.
+    """
+    return truth(world, turn)[2][:, None] * world.policy(turn) * advantage(world, turn)
 
 
 def without(world: World, agent: int) -> float:
@@ -335,7 +336,7 @@ RATERS: dict[str, dict[str, float]] = {
 }
 
 
-def with_ratings(world: World, grove: Grove, raters: str, rng: np.random.Generator | None) -> Grove:
+def with_ratings(world: World, grove: Grove, raters: str = "informed", rng: np.random.Generator | None = None) -> Grove:
     """The trees of a dyad as both agents rate them, drawn with `rng`, or (None) with every case of what raters do as a task of its own.
 
     "near" is the split of the grid nearest to |A*_0| : |A*_1| of the episode's messages, which no real rater knows: the best case.

@@ -10,9 +10,15 @@ def worlds_of_audit(wildcards):
     ]
 
 
+def model_of_worlds(wildcards):
+    spoken = wildcards.shape == "language"
+    return [f"results/models/{AUDITS[wildcards.audit].model.slug}"] if spoken else []
+
+
 rule diagnose:
     input:
-        "results/experiments/{audit}/experiment.json",
+        experiment="results/experiments/{audit}/experiment.json",
+        model=model_of_worlds,
     output:
         table="results/experiments/{audit}/diagnostics/{family}.{shape}.parquet",
         skipped="results/experiments/{audit}/diagnostics/{family}.{shape}.skipped.json",
@@ -31,9 +37,10 @@ rule diagnose:
         runtime=60,
     params:
         stage=STAGE_VERSIONS["diagnose"],
+        model=lambda wildcards, input: f"--model {input.model}" if input.model else "",
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo diagnose --experiment {input} --family {wildcards.family}"
-        " --shape {wildcards.shape} --out {output.table} &> {log}"
+        "OMP_NUM_THREADS={threads} python -m ccpo diagnose --experiment {input.experiment} --family {wildcards.family}"
+        " --shape {wildcards.shape} {params.model} --out {output.table} &> {log}"
 
 
 rule compare:

@@ -30,7 +30,8 @@ RUNS = {
     for runs in study.runs.values()
     for run in runs.values()
 }
-MODELS = {run.model.slug: run.model for run in RUNS.values()}
+SPOKEN = [audit.model for audit in AUDITS.values() if audit.model]
+MODELS = {m.slug: m for m in [*SPOKEN, *(run.model for run in RUNS.values())]}
 TASKS = {
     tasks_slug(choice): choice
     for run in RUNS.values()
