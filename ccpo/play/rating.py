@@ -73,7 +73,8 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)  # NaN and infinities, which Python's JSON would take
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)
+# Whole numbers are read as floats: one of 400 digits is then infinite, while Python's int would not compare or add to a float.
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_int=float)
 
 
 def parse(text: str, correct: bool) -> Rating:
@@ -81,8 +82,8 @@ def parse(text: str, correct: bool) -> Rating:
     text = text.strip()
     if len(text) > LONGEST:
         return Rating(None, "too long")
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
-    text = fenced[1] if fenced else text
+    fenced = re.fullmatch(r"```(?:json)?(.*)```", text, re.DOTALL)  # no \s* beside .*: cubic in a reply of white space
+    text = fenced[1].strip() if fenced else text
     start = text.find("{")
     if len(PAIR.findall(text)) > QUOTED:
         return Rating(None, "echoes the list of pairs")
@@ -131,11 +132,11 @@ def _checked(found: dict[str, Any], correct: bool) -> Rating:
         return Rating(None, "pair has not two numbers")
     if any(isinstance(share, str) and "%" in share for share in pair):
         return Rating(None, "percentages")
-    if any(isinstance(share, bool) or not isinstance(share, int | float) for share in pair):
+    if any(not isinstance(share, float) for share in pair):
         return Rating(None, "a share is no number")
     if all(share >= 1 for share in pair) and abs(sum(pair) - 100) < 1e-9:
         return Rating(None, "percentages")
     if abs(sum(pair) - 1) > 1e-9:
         return Rating(None, "shares do not sum to one")
-    split = next((g for g in GRID if abs(g[0] - pair[0]) < 1e-9), None)
-    return Rating(split) if split else Rating(None, "off the grid")
+    split = (pair[0], pair[1])
+    return Rating(split) if split in GRID else Rating(None, "off the grid")
