@@ -101,7 +101,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     ),
     # One row per (family, shape, instance of a world, method, advantage, turn): error against truth, see ccpo/study/diagnose.py.
     "diagnostics": (
-        1,
+        2,
         {
             "family": _STR,
             "shape": _STR,
