@@ -16,10 +16,10 @@ from conftest import ROOT, run_data
 from ccpo.config import RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
 
 
-def experiment(folder: Path, **over: Any) -> Path:
-    """A config folder with the smoke experiment, its blocks replaced by `over` (keys with dots go down)."""
+def experiment(folder: Path, file: str = "smoke", **over: Any) -> Path:
+    """A config folder with the experiment `file`, its blocks replaced by `over` (keys with dots go down)."""
     shutil.copytree(ROOT / "config", folder, dirs_exist_ok=True)
-    path = folder / "experiments" / "smoke.yaml"
+    path = folder / "experiments" / f"{file}.yaml"
     raw = yaml.safe_load(path.read_text())
     for key, value in over.items():
         at = raw
@@ -191,3 +191,30 @@ def test_a_preset_is_its_content(tmp_path: Path) -> None:
     grid = {"condition": {"a": {"preset": "magrpo@c3"}, "b": typed}, "seed": [0]}
     runs = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=[])).runs
     assert runs["a"][0].id == runs["b"][0].id
+
+
+BAD_AUDITS = {
+    "unknown key of the experiment": ({"grid": {}}, "An audit has question, note and audit only"),
+    "unknown key of the audit": ({"audit__famlies": ["necessity"]}, "unknown key 'famlies'"),
+    "unknown family": ({"audit__families": ["anarchy"]}, "anarchy"),
+    "unknown shape": ({"audit__shapes": ["ring"]}, "ring"),
+    "a family twice": ({"audit__families": ["necessity", "necessity"]}, "names one twice"),
+    "misspelt credit": ({"audit__methods__c3__credit": "c4"}, "credit 'c4' is not a file in ccpo/credit/"),
+    "unknown parameter": ({"audit__methods__ccpo__credit": {"name": "ccpo", "lambda": 1.0}}, "no parameter 'lambda'"),
+    "unknown key of a method": ({"audit__methods__c3__nestd": True}, "unknown key 'methods.c3.nestd'"),
+    "unknown raters": ({"audit__methods__sepo__raters": "kind"}, "kind"),
+    "a critic beyond the mean": ({"audit__methods__mappo__critic_error": 1.5}, "methods.mappo.critic_error"),
+    "no reference": ({"audit__advantages": ["none"]}, "needs the method 'shared' and that advantage"),
+    "a model nobody hears": ({"audit__shapes": ["dyad"]}, "if, and only if, `language`"),
+    "missing model": ({"audit__model": "tinny"}, "Did you mean 'tiny'"),
+    "one world": ({"audit__instances": 1}, "instances"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_AUDITS))
+def test_bad_audits_say_what_is_wrong(case: str, tmp_path: Path) -> None:
+    over, message = BAD_AUDITS[case]
+    folder = experiment(tmp_path / "config", file="credit_audit", **over)
+    with pytest.raises(ValueError, match=r"credit_audit\.yaml") as error:
+        read_experiment("credit_audit", folder)
+    assert message in str(error.value)

@@ -87,6 +87,14 @@ class Audit(Strict):
         return self
 
     @model_validator(mode="after")
+    def _once(self) -> Audit:
+        for key in ("families", "shapes", "advantages"):
+            given = getattr(self, key)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{key} {list(given)} names one twice")
+        return self
+
+    @model_validator(mode="after")
     def _reference(self) -> Audit:
         if "shared" not in self.methods or "group_mean" not in self.advantages:
             raise ValueError("an audit compares with the shared reward under group_mean: it needs the method 'shared' and that advantage")
