@@ -253,8 +253,8 @@ def test_draws_would_show_a_bias() -> None:
     worst, cells = diagnose.against_sample(every, chance, drawn)
     assert worst < 4
     assert cells == 2
-    assert diagnose.against_sample(every, chance, drawn + [0.05, 0.0])[0] > 4
-    assert diagnose.against_sample(every, chance, drawn + [0.0, 0.001])[0] > 1e6
+    assert diagnose.against_sample(every, chance, drawn + np.array([0.05, 0.0]))[0] > 4
+    assert diagnose.against_sample(every, chance, drawn + np.array([0.0, 0.001]))[0] > 1e6
 
 
 def test_the_teams_gradient_and_the_outcomes_correlation() -> None:
