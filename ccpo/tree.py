@@ -33,6 +33,11 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.fanout or any(n < 1 for n in self.fanout):
             raise ValueError(f"plan: fan-out {list(self.fanout)} needs one number >= 1 for each turn")
+        if self.ratings and any(n != 1 for n in self.fanout[1:]):
+            raise ValueError(
+                f"plan: ratings need flat episodes (fan-out [n, 1]), not {list(self.fanout)}: a message would stand in several episodes "
+                "and have several ratings"
+            )
 
     @property
     def episodes(self) -> int:

@@ -225,10 +225,17 @@ def test_ratings_repeat_with_the_seed_and_a_prompt_without_room_is_an_invalid_ra
     one, two = (rated_play({0: drawn, 1: drawn})[0].tree.rating for _ in range(2))
     assert np.array_equal(one, two)
     assert len(np.unique(one)) > 3
-    played, ledger = rated_play({0: drawn, 1: drawn}, limit=300)
+    empty = len("".join(m["content"] for m in ask(0, "", "", "", True)))
+    played, ledger = rated_play({0: drawn, 1: drawn}, limit=empty + 200)
     assert np.isnan(played.tree.rating).all()
     assert played.rejections == {"the prompt leaves no room": 12}
     assert ledger.counts[0, "rating"]["generated_tokens"] == 0
+
+
+def test_ratings_that_no_episode_could_ever_get_are_refused_before_anything_is_played() -> None:
+    """Otherwise a run with the default rating_tokens on a small model would be the shared reward at twice its price, without a word."""
+    with pytest.raises(ValueError, match=r"rating_tokens=200.*context of 300"):
+        rated_play({}, limit=300)
 
 
 def test_a_plan_without_ratings_asks_for_none() -> None:
@@ -317,6 +324,30 @@ def test_what_the_algebra_says(seed: int) -> None:
         assert mean == pytest.approx(0.2 * np.mean(sign[here] * (share[here] - share[here].mean())), abs=1e-12)
 
 
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_the_centrings_differ_by_a_function_of_the_outcome(seed: int) -> None:
+    """Inside a task, credit under two centrings differs by one number for right and one for wrong episodes, if all episodes count."""
+    rng = np.random.default_rng(seed)
+    tree = rated(dyads(rng, 10, 8, 0), rng)
+    group, apart, half = (sepo.credit(tree, lam_b=0.1, centre=c)[0] for c in ("group", "apart", "half"))
+    cell = (tree.task * 2 + tree.agent) * 2 + (tree.reward > 0.5)
+    for other in (apart, half):
+        for one in np.unique(cell):
+            assert np.ptp((group - other)[cell == one]) < 1e-12
+    assert np.abs(group - apart).max() > 1e-3
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_apart_moves_the_mean_of_neither_right_nor_wrong_episodes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tree = rated(dyads(rng, 10, 8, 0), rng)
+    value, plain = sepo.credit(tree, centre="apart", invalid="exclude")[0], shared.credit(tree)[0]
+    cell = (tree.task * 2 + tree.agent) * 2 + (tree.reward > 0.5)
+    assert np.abs(np.bincount(cell, value - plain)).max() < 1e-12
+
+
 def test_without_a_valid_rating_it_is_the_shared_reward() -> None:
     tree = dyads(np.random.default_rng(2), 20, 6, 0)
     for invalid in ("half", "exclude"):
@@ -343,4 +374,7 @@ def test_teams_without_two_authors_are_refused() -> None:
             sepo.plan(load(name).team(), fanout)
     with pytest.raises(ValueError, match="several ratings"):
         sepo.plan(load("think_solve").team(), (2, 4))
+    with pytest.raises(ValueError, match="makes one: nothing would be left"):
+        sepo.plan(load("think_solve").team(), (1, 1), centre="apart")
+    assert sepo.plan(load("think_solve").team(), (1, 1), centre="half").ratings
     assert sepo.plan(load("reasoner_actor").team(), (4, 1)).ratings

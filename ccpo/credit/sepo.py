@@ -10,7 +10,9 @@ With (T1, T2) the Thinker's and (S1, S2) the Solver's split of an episode, each 
     invalid "exclude": it does not count; w is that of the other rater, and without any the episode has beta = 0 and no part in the mean
 
 What it amounts to: beta_2 = -beta_1, so the shaping is a zero-sum split and |shaping| <= 0.8 lam: it never turns right and wrong around.
-"group" centres shares of credit and shares of blame together. In a group of equal outcomes all that is learnt is the agents' opinion.
+"group" centres shares of credit and shares of blame together; yet inside a task the three centrings differ by a function of the outcome
+alone (if every episode counts), so that what ratings teach beyond the shared reward is the same, and only its weight against it is not.
+In a group of equal outcomes all that is learnt is the agents' opinion.
 Source: SEPO, arXiv 2603.21563v3 to v5; official `SEPO/examples/gspo_trainer/two_model/`. Published: eta 0.3, lam = lam_b = 0.2, "group",
 "half". The mended form is ours: "apart", "exclude".
 What the official code does differently: it reads ratings out of free text (ccpo/play/rating.py says how, and what we ask instead) and
@@ -30,12 +32,15 @@ from ccpo.tree import Plan, Tree
 VERSION = 1
 
 
-def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
+def plan(team: Team, fanout: tuple[int, ...], *, centre: str = "group", **_: object) -> Plan:
     """Ratings of flat episodes of two agents, one message each."""
     if team.answer != "last" or [turn.agent for turn in team.turns] != [0, 1]:
         raise ValueError("credit sepo asks two agents who wrote one message each for their shares; use it with team think_solve")
-    if fanout[1] != 1:
-        raise ValueError(f"credit sepo needs flat episodes (fan-out [n, 1]), not {list(fanout)}: a thought would have several ratings")
+    if fanout[0] == 1 and centre != "half":
+        raise ValueError(
+            f"credit sepo centres shares over a task's episodes (centre {centre}), and fan-out {list(fanout)} makes one: nothing would be "
+            'left. Use more, or centre "half"'
+        )
     return Plan(fanout, ratings=True)
 
 

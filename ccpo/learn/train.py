@@ -166,6 +166,8 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger
         seed=stream("rollout", run.seed, step),
         ledger=ledger,
     )
+    if played.rejections:
+        log.info("ratings rejected: %s", ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()))
     start = time.perf_counter()
     learner = np.array([state.policy_of(int(a)) for a in played.tree.agent])
     given = assign(run, state, played, learner)

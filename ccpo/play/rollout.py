@@ -143,7 +143,14 @@ def play(
     seed: list[int],
     ledger: Ledger,
 ) -> Played:
-    """Plays the plan's factual tree and its removals on every task, scores the leaves, and asks for ratings if the plan does."""
+    """Plays the plan's factual tree and its removals on every task, scores the leaves, and asks for ratings if the plan does.
+
+    Raises:
+        ValueError: a removal leaves nobody; or `rating_tokens` leave an agent's context no room even for an empty episode, so that every
+            rating would be invalid without a word.
+    """
+    if plan.ratings:
+        _room(team, speakers, rating_tokens)
     grown = _Growing()
     branches = [(-1, plan.fanout, "rollout"), *((r.agent, None, f"removal-{r.agent}") for r in plan.removals)]
     for branch, (removed, fanout, purpose) in enumerate(branches):
@@ -227,6 +234,17 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
     tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer, truncated=cut)
     ledger.timed("verify", start)
     return Played(tree, grown.messages, texts)
+
+
+def _room(team: Team, speakers: Sequence[Speaker], rating_tokens: int) -> None:
+    """Refuses ratings that no episode could ever get; a single prompt that is too long is an invalid rating instead."""
+    for agent in sorted({turn.agent for turn in team.turns}):
+        limit, least = speakers[agent].engine.limit, len(speakers[agent].encode(rating.ask(agent, "", "", "", correct=True)))
+        if limit is not None and least + rating_tokens > limit:
+            raise ValueError(
+                f"sampling.rating_tokens={rating_tokens}: with the {least} tokens in which agent {agent} is asked for a rating, an episode "
+                f"left out, that is more than the model's context of {limit}. Remedy: at most {limit - least}, less what episodes take."
+            )
 
 
 def _rate(
