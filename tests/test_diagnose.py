@@ -316,7 +316,7 @@ def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_pa
     assert ["ccpo_vote", "dyad"] in [s[:2] for s in numbers["skipped"]]
     assert numbers["sampled"]["worst"] < 4
     assert numbers["sampled"]["comparisons"] > 200
-    assert numbers["summary"].startswith(f"Of {len(verdicts)} published claims, ")
+    assert numbers["summary"].startswith(f"Of {len(verdicts)} claims, ")
     assert {c["family"] for c in numbers["cells"]} == {"all", "free_riding"}
     rider = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
     assert "so nothing is taught on average" in rider

@@ -133,7 +133,7 @@ def summary(said: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
             least = min(here, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
             best.append(f"{shape}: {least['method']} under {least['advantage']}, {band(least['noise_tokens_ratio'])}")
     return (
-        f"Of {len(said)} published claims, {', '.join(parts)}. Least squared error of the gradient at equal generated tokens, as a "
+        f"Of {len(said)} claims, {', '.join(parts)}. Least squared error of the gradient at equal generated tokens, as a "
         f"multiple of the shared reward's under group_mean, with 95 % intervals over worlds: {'; '.join(best)}."
     )
 
@@ -206,7 +206,7 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
     right, wrong = [m for m in least.index if least[m] > 1 - 1e-9], [m for m in least.index if least[m] <= 1 - 1e-9]
     worst = "; ".join(f"{m} {least[m]:.4f}" for m in wrong)
     return _claim(
-        "the expected gradient points where the exact one does",
+        "every method's expected gradient points where the exact one does",
         not wrong,
         f"Under group_mean the cosine is 1 in every world for {', '.join(right) or 'no method'}"
         + (f"; the least is for {worst}." if wrong else "."),
