@@ -56,7 +56,7 @@ def _diagnose(a: argparse.Namespace) -> None:
         a.family,
         a.shape,
         [
-            diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"])
+            diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"], m["raters"])
             for k, m in audit["methods"].items()
         ],
         audit["advantages"],

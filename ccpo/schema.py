@@ -101,7 +101,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     ),
     # One row per (family, shape, instance of a world, method, advantage, turn): error against truth, see ccpo/study/diagnose.py.
     "diagnostics": (
-        1,
+        2,
         {
             "family": _STR,
             "shape": _STR,
@@ -122,8 +122,12 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "cosine": _F64,
             "norm_ratio": _F64,
             "batch_cosine": _F64,
+            "team_cosine": _F64,
             "noise_tokens": _F64,
             "noise_calls": _F64,
+            "outcome_correlation": _F64,
+            "sampled_worst": _F64,
+            "sampled_cells": _I32,
             "tokens": _F64,
             "evaluator_calls": _F64,
             "role_information": _F64,

@@ -204,6 +204,9 @@ BAD_AUDITS = {
     "nothing to compare with": ({"audit": {"methods": {"c3": {"credit": "c3"}}}}, "needs the method 'shared'"),
     "a model without a language": ({"audit": {"shapes": ["dyad"]}}, "if, and only if"),
     "a model that is not there": ({"audit": {"model": "tinny"}}, "Did you mean 'tiny'"),
+    "a family twice": ({"audit": {"families": ["necessity", "necessity"]}}, "names one twice"),
+    "unknown raters": ({"audit": {"methods": {"shared": {"credit": "shared", "raters": "kind"}}}}, "methods.shared.raters"),
+    "one world": ({"audit": {"instances": 1}}, "instances"),
 }
 
 

@@ -21,11 +21,13 @@ from ccpo.study.world import FAMILIES, Grove, World
 from ccpo.tree import Plan
 
 
-def method(label: str, name: str | None = None, *, nested: bool = False, critic_error: float = 0.0, **params: Any) -> Method:
+def method(
+    label: str, name: str | None = None, *, nested: bool = False, critic_error: float = 0.0, raters: str = "informed", **params: Any
+) -> Method:
     name = name or label
     known = inspect.signature(credit.load(name).credit).parameters
     defaults = {k: p.default for k, p in known.items() if p.kind is p.KEYWORD_ONLY}
-    return Method(label, name, defaults | params, nested, critic_error)
+    return Method(label, name, defaults | params, nested, critic_error, raters)
 
 
 METHODS = [
@@ -39,6 +41,8 @@ METHODS = [
     method("ccpo_v1_split", "ccpo_v1", history=False),
     method("sepo"),
     method("sepo_mended", "sepo", centre="apart", invalid="exclude"),
+    method("sepo_careless", "sepo", raters="careless"),
+    method("sepo_coin", "sepo", raters="coin"),
     method("c3", nested=True),
     method("c3_assisted", "c3", nested=True, variant="value_assisted"),
     method("c3_value_only", "c3", nested=True, variant="value_only"),
@@ -64,7 +68,8 @@ def assigned(m: Method, family: str, shape: str, name: str) -> tuple[World, Plan
     """Advantages of all trees and of drawn ones."""
     world, plan = world_of(family, shape), m.plan(shape)
     past, run = diagnose.memory_of(m, world, plan), credit.load(m.credit).credit
-    exact, drawn = (diagnose.prepare(m, world, plan, g) for g in groves(family, shape, Plan(plan.fanout, plan.removals)))
+    every, some = groves(family, shape, Plan(plan.fanout, plan.removals))
+    exact, drawn = diagnose.prepare(m, world, plan, every), diagnose.prepare(m, world, plan, some, np.random.default_rng(8))
     given, group = run(exact.tree, *past, **m.params)
     limit = diagnose.limits(world, exact, given, group)
     there = run(drawn.tree, *past, **m.params)
@@ -89,7 +94,7 @@ def drawn_means(world: World, grove: Grove, advantage: np.ndarray, turn: int) ->
 def test_twenty_thousand_trees_agree_with_the_enumeration(family: str, shape: str) -> None:
     """Every method, as credited and under a normaliser that biases it: each mean within 4 standard errors of the summed expectation.
 
-    About 1,300 comparisons over all worlds, of which chance alone would put 0.08 beyond 4; the seed is fixed. Cells of fewer than 300
+    About 1,500 comparisons over all worlds, of which chance alone would put 0.08 beyond 4; the seed is fixed. Cells of fewer than 300
     messages are left out: their errors are not normal.
     """
     compared = 0
@@ -208,6 +213,65 @@ def test_batch_normalisers_are_taken_in_their_limit() -> None:
         assert np.abs((mass * mean).sum(1)).max() < 1e-12
 
 
+def test_raters_do_what_is_declared() -> None:
+    """Every case of what raters do is a task once, with its chance; drawn raters follow the same chances."""
+    world, plan = world_of("sabotage", "dyad"), Plan((2, 1))
+    every, some = groves("sabotage", "dyad", plan)
+    coin = oracle.with_ratings(world, every, "coin")
+    assert coin.chance.sum() == pytest.approx(1, abs=1e-12)
+    assert len(coin.chance) == 4 * len(every.chance)
+    last = coin.tree.episodes()[:, 1]
+    assert coin.weight[last] @ (coin.tree.rating[last, 0] > 0.5) / 2 == pytest.approx(0.5, abs=1e-12)
+    assert coin.weight[last] @ coin.tree.reward[last] / 2 == pytest.approx(oracle.value(world), abs=1e-12)
+    careless = oracle.with_ratings(world, some, "careless", np.random.default_rng(0)).tree
+    silent = np.isnan(careless.rating[careless.episodes()[:, 0]]).all(1).mean()
+    assert abs(silent - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (2 * TREES))
+    with pytest.raises(ValueError, match="smaller fan-out"):
+        oracle.with_ratings(world, oracle.enumerate_trees(world, Plan((7, 1))), "coin")
+
+
+def test_a_solo_sample_adds_its_variance() -> None:
+    """Variance of (R - S) / 2 with its scale of 1/2 taken out, first agent: q (1 - q) + s (1 - s), never less than the outcome's own."""
+    for family in FAMILIES:
+        m = next(m for m in METHODS if m.label == "ccpo_v1_split")
+        world, plan, exact, drawn = assigned(m, family, "dyad", "none")
+        q, _, mass = oracle.truth(world, 0)
+        assert world.alone is not None and world.alone_outcome is not None  # noqa: PT018
+        s = (oracle.softmax(world.alone) * world.alone_outcome).sum(1)[:, None]
+        want = (mass[:, None] * world.policy(0) * (q * (1 - q) + s * (1 - s))).sum()
+        row = diagnose.measure(world, plan, exact[0], drawn[0], exact[1], drawn[1], 0, 50)
+        if row["scale"] != 1:  # where A* is 0 there is none to take out
+            assert row["scale"] == pytest.approx(0.5, abs=1e-12)
+            assert row["variance"] == pytest.approx(want, abs=1e-12)
+
+
+def test_draws_would_show_a_bias() -> None:
+    """A mean that is off by a twentieth, and one that ought not to vary, are both far out."""
+    rng, chance = np.random.default_rng(0), np.full(4, 0.25)
+    every = np.array([[[1.0, 2.0]], [[-1.0, 2.0]], [[1.0, 2.0]], [[-1.0, 2.0]]])
+    drawn = every[rng.integers(0, 4, TREES)]
+    worst, cells = diagnose.against_sample(every, chance, drawn)
+    assert worst < 4
+    assert cells == 2
+    assert diagnose.against_sample(every, chance, drawn + np.array([0.05, 0.0]))[0] > 4
+    assert diagnose.against_sample(every, chance, drawn + np.array([0.0, 0.001]))[0] > 1e6
+
+
+def test_the_teams_gradient_and_the_outcomes_correlation() -> None:
+    """c3 as given is A* in each turn, so its gradient is the team's; a full mean over 2 and 4 siblings weighs the turns 1/2 to 3/4."""
+    c3 = next(m for m in METHODS if m.label == "c3")
+    world, _, (exact, given), _ = assigned(c3, "necessity", "dyad", "none")
+    assert diagnose.team_cosine(world, exact, given) == pytest.approx(1, abs=1e-12)
+    world, _, (exact, given), _ = assigned(method("c3_full", "c3", nested=True, baseline="full_mean"), "necessity", "dyad", "none")
+    size = [diagnose.inner(g, g, world.gram(t)) for t in (0, 1) for g in [oracle.gradient(world, t)]]
+    want = (size[0] / 2 + size[1] * 3 / 4) / np.sqrt((size[0] / 4 + size[1] * 9 / 16) * (size[0] + size[1]))
+    assert diagnose.team_cosine(world, exact, given) == pytest.approx(want, abs=1e-12)
+    assert want < 0.999
+    world, _, (exact, given), _ = assigned(METHODS[0], "necessity", "dyad", "none")
+    assert diagnose.outcome_correlation(exact, given, 1) == pytest.approx(1, abs=1e-12)
+    assert diagnose.outcome_correlation(exact, np.zeros_like(given), 1) == 0
+
+
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """A small audit's experiment.json and diagnostics."""
@@ -250,6 +314,12 @@ def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_pa
     assert riders["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
     assert riders["c3", "none"] < 0.9
     assert ["ccpo_vote", "dyad"] in [s[:2] for s in numbers["skipped"]]
+    assert numbers["sampled"]["worst"] < 4
+    assert numbers["sampled"]["comparisons"] > 200
+    assert numbers["summary"].startswith(f"Of {len(verdicts)} claims, ")
+    assert {c["family"] for c in numbers["cells"]} == {"all", "free_riding"}
+    rider = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
+    assert "so nothing is taught on average" in rider
 
 
 def test_an_audit_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
@@ -268,7 +338,7 @@ def test_an_audit_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], t
     report.write(stats=stats, experiment=experiment, figures=drawn, table=tmp_path / "main.csv", runs=None, out=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "does not hold" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == len(audits.FIGURES)
     assert "needs a team that votes" in page
 
 

@@ -85,3 +85,15 @@ def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) ->
     assert planned["train"] == planned["rollout"] == planned["score"] == 1
     assert "model" not in planned
     assert "tasks" not in planned
+
+
+def test_an_audit_is_planned_beside_trainings(checkout: Path) -> None:
+    """One job for each kind of world, one report, no import into MLflow; the trainings' jobs are those they have alone."""
+    done = snakemake(checkout, "-n", "--quiet", "rules", "--config", "experiments=[credit_audit,smoke]")
+    assert done.returncode == 0, done.stderr
+    planned = jobs(done.stdout + done.stderr)
+    assert planned["diagnose"] == 16
+    assert planned["compare"] == planned["audit_report"] == planned["report"] == planned["analyse"] == planned["track"] == 1
+    assert planned["train"] == 8
+    assert planned["figure"] == 6 + 5
+    assert planned["table"] == planned["experiment_config"] == planned["model"] == 2

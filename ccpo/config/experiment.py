@@ -50,11 +50,12 @@ class Experiment(Strict):
 
 class Measured(Strict):
     """A credit method in an audit: `nested` draws a tree instead of flat episodes, `critic_error` moves its critic's values from the truth
-    towards their mean by that share."""
+    towards their mean by that share, `raters` says how its episodes are rated."""
 
     credit: Choice
     nested: bool = False
     critic_error: float = Field(0.0, ge=0, le=1)
+    raters: Literal["informed", "careless", "coin"] = "informed"
 
     @model_validator(mode="before")
     @classmethod
@@ -83,6 +84,14 @@ class Audit(Strict):
     def _spoken(self) -> Audit:
         if (self.model is None) == ("language" in self.shapes):
             raise ValueError("an audit names a model if, and only if, `language` is among its shapes")
+        return self
+
+    @model_validator(mode="after")
+    def _once(self) -> Audit:
+        for key in ("families", "shapes", "advantages"):
+            given = getattr(self, key)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{key} {list(given)} names one twice")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,8 @@ COLOURS = {
     "leave_one_out": "#E69F00",
     "history": "#56B4E9",
 }  # Okabe and Ito
+FAMILIES = {"necessity": "#0072B2", "redundancy": "#009E73", "free_riding": "#E69F00", "sabotage": "#D55E00"}
+TABLED = ("none", "group_mean", "group_z", "batch_whiten")  # in the report's first table; the others follow folded up
 # What is drawn: leave_one_out is group_mean up to a factor, history is batch_whiten with older statistics; both are in the table.
 DRAWN = ("none", "group_mean", "group_z", "batch_whiten", "gae")
 CAPTIONS = {
@@ -33,6 +35,9 @@ CAPTIONS = {
         "Root mean square over contexts and messages of E[advantage] / scale - A*, summed over all trees: mean and interval over "
         "worlds. 0 is an unbiased estimate of A*; more may still give an unbiased gradient."
     ),
+    "audit_worlds": (
+        "As the first figure, by family of worlds; each method under group_mean, those with a baseline of their own (c3, mappo) under none."
+    ),
     "audit_riders": (
         "Worlds in which only the last message matters: spread of the advantage of agents before it, over that of the last agent. "
         "Nothing of it can teach anything."
@@ -40,14 +45,27 @@ CAPTIONS = {
 }
 
 
+MEANS = (
+    "tokens",
+    "evaluator_calls",
+    "bias_raw",
+    "bias",
+    "spearman",
+    "cosine",
+    "team_cosine",
+    "batch_cosine",
+    "outcome_correlation",
+    "role_information",
+)
+
+
 def frame(numbers: dict[str, Any]) -> pd.DataFrame:
-    """One row for each shape of world, method and advantage: means over worlds, and the ratios to the reference with their intervals."""
+    """One row for each family (or all), shape of world, method and advantage: means over worlds, ratios to the reference with intervals."""
     rows = []
     for cell in numbers["cells"]:
-        row = {k: cell[k] for k in ("shape", "method", "advantage", "worlds")}
-        row |= {k: cell[k]["mean"] for k in ("tokens", "evaluator_calls", "bias", "variance", "spearman", "cosine", "batch_cosine")}
-        row |= {"role_information": cell["role_information"]["mean"]}
-        for name in ("mse_tokens", "mse_calls", "noise_tokens", "noise_calls"):
+        row = {k: cell[k] for k in ("family", "shape", "method", "advantage", "worlds")}
+        row |= {k: cell[k]["mean"] for k in MEANS}
+        for name in ("variance", "mse_tokens", "mse_calls", "noise_tokens", "noise_calls"):
             found = cell[f"{name}_ratio"] or {}
             row |= {f"{name}_ratio{end}": found.get(k) for k, end in (("mean", ""), ("ci_low", "_low"), ("ci_high", "_high"))}
         rows.append(row)
@@ -60,7 +78,7 @@ def _ratios(name: str) -> Callable[[dict[str, Any]], pd.DataFrame]:
             [
                 {**{k: c[k] for k in ("shape", "method", "advantage")}, **c[f"{name}_ratio"]}
                 for c in numbers["cells"]
-                if c[f"{name}_ratio"] and c["advantage"] in DRAWN
+                if c["family"] == "all" and c[f"{name}_ratio"] and c["advantage"] in DRAWN
             ]
         )
 
@@ -69,7 +87,23 @@ def _ratios(name: str) -> Callable[[dict[str, Any]], pd.DataFrame]:
 
 def _bias(numbers: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
-        [{**{k: c[k] for k in ("shape", "method", "advantage")}, **c["bias"]} for c in numbers["cells"] if c["advantage"] in DRAWN]
+        [
+            {**{k: c[k] for k in ("shape", "method", "advantage")}, **c["bias"]}
+            for c in numbers["cells"]
+            if c["family"] == "all" and c["advantage"] in DRAWN
+        ]
+    )
+
+
+def _worlds(numbers: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {**{k: c[k] for k in ("family", "shape", "method", "advantage")}, **c["noise_tokens_ratio"]}
+            for c in numbers["cells"]
+            if c["family"] != "all"
+            and c["noise_tokens_ratio"]
+            and c["advantage"] == ("none" if c["method"].startswith(("c3", "mappo")) else "group_mean")
+        ]
     )
 
 
@@ -77,18 +111,21 @@ def _riders(numbers: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([row for row in numbers["riders"] if row["advantage"] in DRAWN])
 
 
-def _paint(title: str, x: str, log: bool, middle: float | None) -> Callable[[pd.DataFrame, Any, dict[str, str]], None]:
-    """A dot with its interval for each method (rows, by shape of world) and advantage (colours)."""
+def _paint(
+    title: str, x: str, log: bool, middle: float | None, by: str = "advantage"
+) -> Callable[[pd.DataFrame, Any, dict[str, str]], None]:
+    """A dot with its interval for each method (rows, by shape of world) and advantage, or family (colours)."""
+    colours: dict[str, str] = COLOURS if by == "advantage" else FAMILIES
 
     def paint(frame: pd.DataFrame, axes: Any, _: dict[str, str]) -> None:
         rows = list(dict.fromkeys(zip(frame["shape"], frame["method"], strict=True)))
         axes.figure.set_size_inches(6.6, 1.5 + 0.3 * len(rows))
-        drawn = [a for a in DRAWN if a in set(frame.advantage)]
-        for k, advantage in enumerate(drawn):
-            here = frame[frame.advantage == advantage]
+        drawn = [name for name in (DRAWN if by == "advantage" else FAMILIES) if name in set(frame[by])]
+        for k, name in enumerate(drawn):
+            here = frame[frame[by] == name]
             y = [rows.index(pair) + 0.13 * (k - (len(drawn) - 1) / 2) for pair in zip(here["shape"], here["method"], strict=True)]
             low, high = (here["mean"] - here.ci_low).clip(lower=0), (here.ci_high - here["mean"]).clip(lower=0)
-            axes.errorbar(here["mean"], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=COLOURS[advantage], label=advantage)
+            axes.errorbar(here["mean"], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=colours[name], label=name)
         axes.set_yticks(range(len(rows)), [f"{shape}  {method}" for shape, method in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         for i in range(1, len(rows)):
@@ -110,6 +147,10 @@ FIGURES: dict[str, tuple[Callable[[dict[str, Any]], pd.DataFrame], Callable[[pd.
     "audit_gradient": (_ratios("noise_tokens"), _paint("Gradient error at equal tokens", "times that of shared, group_mean", True, 1.0)),
     "audit_error": (_ratios("mse_tokens"), _paint("Advantage error at equal tokens", "times that of shared, group_mean", True, 1.0)),
     "audit_bias": (_bias, _paint("Bias as an estimate of A*", "root mean square, in units of the outcome", False, 0.0)),
+    "audit_worlds": (
+        _worlds,
+        _paint("Gradient error at equal tokens, by family", "times that of shared, group_mean", True, 1.0, "family"),
+    ),
     "audit_riders": (_riders, _paint("Advantage paid to agents who change nothing", "spread over the last agent's", False, 0.0)),
 }
 
@@ -123,14 +164,38 @@ def parts(numbers: dict[str, Any], figures: str) -> list[str]:
     reference = " under ".join(numbers["reference"])
     worlds = f"{len(numbers['families'])} families of {numbers['instances']} worlds for each shape"
     skipped = "".join(f"<li>{html.escape(m)} in {html.escape(s)} worlds: {html.escape(why)}</li>" for m, s, why in numbers["skipped"])
+    cells = frame(numbers)
+    first = cells.family == "all"
+    folded = {"All families, the other advantages": cells[first & ~cells.advantage.isin(TABLED)]}
+    folded |= {f"Family {name}": cells[cells.family == name] for name in numbers["families"]}
+    more = "".join(
+        f"<details><summary>{html.escape(name)}</summary><div class='wide'>{_table(rows)}</div></details>"
+        for name, rows in folded.items()
+        if len(rows)
+    )
     return [
-        f"<h2>Which published claims hold here</h2><ul>{said}</ul>",
+        f"<h2>Which published claims hold here</h2><p>{html.escape(numbers['summary'])}</p><ul>{said}</ul>",
+        f"<h2>Sums against draws</h2><p>{html.escape(_sampled(numbers['sampled']))}</p>",
         f"<h2>Methods against truth</h2><p>{worlds}. Ratios are to {html.escape(reference)} in the same world, at equal "
         "generated tokens and at equal evaluator calls; below 1 is better. Batches of "
-        f"{numbers['tokens']:,} tokens.</p><div class='wide'>{_table(frame(numbers))}</div>",
+        f"{numbers['tokens']:,} tokens. Two kinds of bias: of the advantage as an estimate of A* (as given, and after the best constant "
+        "scale), and of the gradient (cosine below 1), which a baseline that the own message does not move leaves alone. The team's cosine "
+        f"is that of all turns side by side: it is lower where a method weighs roles unlike the truth.</p><div class='wide'>"
+        f"{_table(cells[first & cells.advantage.isin(TABLED)])}</div>{more}",
         f"<h2>Figures</h2>{figures}",
         f"<h2>Not measured, since it means nothing</h2><ul>{skipped}</ul>" if skipped else "",
     ]
+
+
+def _sampled(found: dict[str, Any]) -> str:
+    """What the draws say of the sums."""
+    return (
+        f"Every expectation is summed over all trees, and drawn again: {found['trees']:,} trees of each method in each world, "
+        f"{found['comparisons']:,} means by context and message under {found['groups']:,} combinations of method, advantage, world and "
+        f"turn. The farthest is {found['worst']:.2f} standard errors off; {found['beyond']} combinations hold one beyond 4, where chance "
+        f"alone would put {found['by_chance']:.1f} of as many independent means. In the {found['biased']:,} combinations whose advantage "
+        f"is no unbiased estimate of A*, the draws show the same bias, to {found['biased_worst']:.2f} standard errors."
+    )
 
 
 def _table(cells: pd.DataFrame) -> str:
@@ -146,11 +211,15 @@ def _table(cells: pd.DataFrame) -> str:
         "advantage",
         "tokens a task",
         "evaluator calls",
-        "bias",
+        "bias as given",
+        "bias after scale",
         "Spearman with A*",
         "cosine, expected",
+        "cosine, team",
         "cosine, one batch",
+        "correlation with outcome",
         "role information",
+        "variance",
         "advantage error / tokens",
         "gradient error / tokens",
         "gradient error / calls",
@@ -161,12 +230,15 @@ def _table(cells: pd.DataFrame) -> str:
             *(html.escape(str(r[k])) for k in ("shape", "method", "advantage")),
             f"{r.tokens:g}",
             f"{r.evaluator_calls:g}",
+            f"{r.bias_raw:.3f}",
             f"{r.bias:.3f}",
             f"{r.spearman:.2f}",
             f"{r.cosine:.3f}",
+            f"{r.team_cosine:.3f}",
             f"{r.batch_cosine:.3f}",
+            f"{r.outcome_correlation:.2f}",
             f"{r.role_information:.2f}",
-            *(band(r, name) for name in ("mse_tokens", "noise_tokens", "noise_calls")),
+            *(band(r, name) for name in ("variance", "mse_tokens", "noise_tokens", "noise_calls")),
         ]
         lines.append("<tr>" + "".join(f"<td>{v}</td>" for v in values) + "</tr>")
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table>"

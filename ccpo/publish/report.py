@@ -19,7 +19,7 @@ body { font: 16px/1.55 system-ui, sans-serif; color: #1c1c1c; background: #fff; 
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 .note { background: #fff4d6; border-left: 4px solid #e69f00; padding: .6rem .9rem; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; } th { text-align: left; font-weight: 600; vertical-align: bottom; }
-th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e6e6e6; } small { color: #555; }
+th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e6e6e6; } small { color: #555; white-space: nowrap; }
 figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; } figcaption { font-size: .9rem; color: #444; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .6rem; font-size: .85rem; margin: .3rem 0; }
 code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere; }

@@ -53,7 +53,7 @@ def write(stats: Path, csv: Path) -> Path:
 
 def _cell_names(cells: pd.DataFrame) -> pd.Series:
     """A name for each row of an audit's table."""
-    return cells["shape"] + "/" + cells["method"] + "/" + cells["advantage"]
+    return cells["family"] + "/" + cells["shape"] + "/" + cells["method"] + "/" + cells["advantage"]
 
 
 def percent(value: Any, signed: bool = False) -> str:

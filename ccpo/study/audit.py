@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from ccpo import schema
 from ccpo.study import diagnose
@@ -26,17 +27,22 @@ FIGURES = (
     "spearman",
     "cosine",
     "batch_cosine",
+    "team_cosine",
+    "outcome_correlation",
     "noise_tokens",
     "noise_calls",
     "role_information",
     "tokens",
     "evaluator_calls",
 )
-RATIOS = ("mse_tokens", "mse_calls", "noise_tokens", "noise_calls")  # to the reference, in the same world
+RATIOS = ("variance", "mse_tokens", "mse_calls", "noise_tokens", "noise_calls")  # to the reference, in the same world
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
 SHAPES = list(diagnose.TEAMS)
 WORLD = ["family", "instance"]
+ALL = "all"  # families together
+LIMIT = 4.0  # standard errors
+Pair = tuple[str, str]  # method, advantage
 
 
 def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
@@ -50,40 +56,93 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     skipped = [row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))]
     order = {name: i for i, name in enumerate(manifest["methods"])}
     worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[list(FIGURES)].mean()  # over turns
-    cells = _cells(worlds, order)
+    pivots = {name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name) for name in RATIOS}
+    said = claims(table, pivots)
+    cells = _cells(worlds, pivots, order)
     numbers = {
         **{k: manifest[k] for k in ("experiment", "question", "note", "shapes", "families", "instances", "tokens")},
         "reference": list(REFERENCE),
+        "summary": summary(said, cells),
+        "sampled": sampled(table),
         "cells": cells,
         "riders": _riders(table, order),
-        "claims": claims(table, worlds),
+        "claims": said,
         "skipped": sorted({(s["method"], s["shape"], s["reason"]) for s in skipped}),
     }
     schema.write_json(stats, numbers)
 
 
-def _cells(worlds: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
-    """Each figure's mean and t-interval over worlds by shape, method and advantage, and the ratios to the reference."""
+def _cells(worlds: pd.DataFrame, pivots: dict[str, pd.DataFrame], order: dict[str, int]) -> list[dict[str, Any]]:
+    """Each figure's mean and t-interval over worlds by family, shape, method and advantage, and the ratios to the reference; all families
+    together first."""
     out = []
-    for (shape, method, advantage), rows in worlds.groupby(["shape", "method", "advantage"], sort=False):
-        cell: dict[str, Any] = {"shape": shape, "method": method, "advantage": advantage, "worlds": len(rows)}
+    both = pd.concat([worlds.assign(within=ALL), worlds.assign(within=worlds.family)])
+    for (family, shape, method, advantage), rows in both.groupby(["within", "shape", "method", "advantage"], sort=False):
+        where = (str(shape), str(family))
+        cell: dict[str, Any] = {"family": family, "shape": shape, "method": method, "advantage": advantage, "worlds": len(rows)}
         cell |= {name: asdict(st.interval(rows[name])) for name in FIGURES}
-        cell |= {f"{name}_ratio": ratio(worlds, str(shape), (str(method), str(advantage)), REFERENCE, name) for name in RATIOS}
+        cell |= {f"{name}_ratio": ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE) for name in RATIOS}
         out.append(cell)
-    return sorted(out, key=lambda c: (SHAPES.index(c["shape"]), order[c["method"]]))
+    return sorted(out, key=lambda c: (c["family"] != ALL, c["family"], SHAPES.index(c["shape"]), order[c["method"]]))
 
 
-def ratio(worlds: pd.DataFrame, shape: str, a: tuple[str, str], b: tuple[str, str], name: str) -> dict[str, Any] | None:
-    """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was not measured, or is 0 somewhere."""
-    here = worlds[worlds["shape"] == shape].set_index(["method", "advantage", *WORLD])[name].sort_index()
-    if not all((m, adv) in {(i[0], i[1]) for i in here.index} for m, adv in (a, b)):
+def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> dict[str, Any] | None:
+    """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was not measured, or is 0 somewhere.
+
+    `pivot`: the figure by world (rows: shape, family, instance) and by method and advantage (columns); `where`: shape, and family or ALL.
+    """
+    if a not in pivot or b not in pivot or where[0] not in pivot.index.get_level_values("shape"):
         return None
-    pair = pd.concat([here.loc[a], here.loc[b]], axis=1, keys=["a", "b"]).dropna()
-    if not len(pair) or (pair <= ZERO).to_numpy().any():
+    here = pivot.xs(where[0], level="shape")
+    here = here if where[1] == ALL else here.xs(where[1], level="family")
+    pair = np.stack([here[a], here[b]])
+    pair = pair[:, np.isfinite(pair).all(0)]
+    if not pair.size or (pair <= ZERO).any():
         return None
-    found = st.interval(np.log(pair["a"] / pair["b"]).to_numpy())
+    found = st.interval(np.log(pair[0] / pair[1]))
     bounds = {k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"}
     return {**bounds, "n": found.n}
+
+
+def sampled(table: pd.DataFrame) -> dict[str, Any]:
+    """How far means over drawn trees were from their summed expectations, in standard errors, for all and for what is biased."""
+    biased = table[table.bias_raw > 0.01]
+    comparisons = int(table.sampled_cells.sum())
+    return {
+        "trees": diagnose.TREES,
+        "comparisons": comparisons,
+        "groups": len(table),
+        "worst": float(table.sampled_worst.max()),
+        "beyond": int((table.sampled_worst > LIMIT).sum()),
+        "by_chance": float(comparisons * 2 * scipy.stats.norm.sf(LIMIT)),
+        "biased": len(biased),
+        "biased_worst": float(biased.sampled_worst.max()) if len(biased) else 0.0,
+    }
+
+
+def summary(said: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
+    """One paragraph: which claims hold, and what points best at equal tokens."""
+    parts = []
+    for verdict, word in (("holds", "hold"), ("holds in part", "hold in part"), ("does not hold", "do not hold")):
+        these = [c["claim"] for c in said if c["verdict"] == verdict]
+        parts.append(f"{len(these)} {word}" + (f" ({'; '.join(these)})" if these else ""))
+    best = []
+    for shape in dict.fromkeys(c["shape"] for c in cells):
+        here = [c for c in cells if c["shape"] == shape and c["family"] == ALL and c["noise_tokens_ratio"]]
+        if here:
+            least = min(here, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
+            best.append(f"{shape}: {least['method']} under {least['advantage']}, {band(least['noise_tokens_ratio'])}")
+    return (
+        f"Of {len(said)} claims, {', '.join(parts)}. Least squared error of the gradient at equal generated tokens, as a "
+        f"multiple of the shared reward's under group_mean, with 95 % intervals over worlds: {'; '.join(best)}."
+    )
+
+
+def band(row: dict[str, Any] | st.Interval) -> str:
+    """A mean and its interval."""
+    found = row if isinstance(row, dict) else asdict(row)
+    mean, low, high = (found[k] for k in ("mean", "ci_low", "ci_high"))
+    return f"{mean:.2f}" if low is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
@@ -106,15 +165,18 @@ def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
 # -- published claims ---------------------------------------------------------------------------------------------------------------
 
 
-def claims(table: pd.DataFrame, worlds: pd.DataFrame) -> list[dict[str, str]]:
+def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
     """What the papers claim, whether it holds here, and the numbers that say so. Claims whose methods were not measured are left out."""
+    dyads = ("dyad", "language")
     found = [
         _unbiased(table),
         _points_at_truth(table),
-        _cheaper("CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)", worlds, "dyad", ("ccpo", "group_mean")),
-        _cheaper("the paired difference of CCPO v1 lowers variance", worlds, "dyad", ("ccpo_v1", "group_mean")),
-        _cheaper("leaving a voter out lowers variance (CCPO, votes)", worlds, "vote", ("ccpo_vote", "group_mean")),
-        _cheaper("C3 lowers variance at a matched budget (arXiv 2603.06859)", worlds, "dyad", ("c3", "none")),
+        _difference(table),
+        _cheaper("CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)", pivots, dyads, ("ccpo", "group_mean")),
+        _cheaper("the paired difference of CCPO v1 lowers variance", pivots, dyads, ("ccpo_v1", "group_mean")),
+        _cheaper("leaving a voter out lowers variance (CCPO, votes)", pivots, ("vote",), ("ccpo_vote", "group_mean")),
+        _cheaper("C3 lowers variance at a matched budget (arXiv 2603.06859)", pivots, (*dyads, "chain"), ("c3", "none")),
+        _cheaper("raters' shares lower variance (SEPO, arXiv 2603.21563v5)", pivots, dyads, ("sepo", "group_mean")),
         _role_specific(table),
         _free_riding(table),
     ]
@@ -144,29 +206,54 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
     right, wrong = [m for m in least.index if least[m] > 1 - 1e-9], [m for m in least.index if least[m] <= 1 - 1e-9]
     worst = "; ".join(f"{m} {least[m]:.4f}" for m in wrong)
     return _claim(
-        "the expected gradient points where the exact one does",
+        "every method's expected gradient points where the exact one does",
         not wrong,
         f"Under group_mean the cosine is 1 in every world for {', '.join(right) or 'no method'}"
         + (f"; the least is for {worst}." if wrong else "."),
     )
 
 
-def _cheaper(claim: str, worlds: pd.DataFrame, shape: str, a: tuple[str, str]) -> dict[str, str] | None:
-    """Squared error of a task's gradient at equal generated tokens and at equal evaluator calls, against the shared reward."""
+def _difference(table: pd.DataFrame) -> dict[str, str] | None:
+    """The raw credit of the first agent, before any baseline: half the difference to a solo sample against the outcome's sign."""
+    here = table[table["shape"].isin(("dyad", "language")) & (table.turn == 0) & (table.advantage == "none")]
+    by_world = here.pivot_table(index=["shape", *WORLD], columns="method", values="variance")
+    if not {"shared", "ccpo_v1_split"} <= set(by_world):
+        return None
+    known = by_world[["shared", "ccpo_v1_split"]].dropna()
+    known = known[(known > ZERO).all(axis=1)]
+    found = st.interval(np.log(known["ccpo_v1_split"] / known["shared"]).to_numpy())
+    row = {k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"}
+    return _claim(
+        "subtracting the outcome without the agent lowers the variance of its credit (theorem of CCPO v1)",
+        row["ci_high"] is not None and row["ci_high"] < 1,
+        f"Its variance around its own mean in each context, scale taken out, is {band(row)} times that of the plain outcome "
+        f"({found.n} worlds): the solo sample does not depend on the thought, so that its variance is added.",
+    )
+
+
+def _cheaper(claim: str, pivots: dict[str, pd.DataFrame], shapes: tuple[str, ...], a: Pair) -> dict[str, str] | None:
+    """Variance of the advantage, and squared error of a task's gradient at equal generated tokens and evaluator calls, against the shared
+    reward. The claim holds where all three are below 1 with their intervals, in every shape."""
     parts, below = [], []
-    for name, budget in (("noise_tokens", "generated tokens"), ("noise_calls", "evaluator calls")):
-        row = ratio(worlds, shape, a, REFERENCE, name)
-        if row is None or row["ci_high"] is None:
-            return None
-        parts.append(f"{row['mean']:.2f} times ({row['ci_low']:.2f} to {row['ci_high']:.2f}) at equal {budget}")
-        below.append(row["ci_high"] < 1)
-    flat, tree = (list(kind.get(shape, ())) for kind in (diagnose.FLAT, diagnose.NESTED))
-    drawn = f"fan-out {tree} against {flat}" if a[0].startswith("c3") else f"fan-out {flat}"
+    for shape in shapes:
+        rows = {name: ratio(pivots[name], (shape, ALL), a, REFERENCE) for name in ("variance", "noise_tokens", "noise_calls")}
+        flat, tree = (list(kind.get(shape, ())) for kind in (diagnose.FLAT, diagnose.NESTED))
+        drawn = f"fan-out {tree} against {flat}" if a[0].startswith("c3") else f"fan-out {flat}"
+        known = {name: row for name, row in rows.items() if row is not None and row["ci_high"] is not None}
+        if len(known) < len(rows):
+            continue
+        below += [bool(row["ci_high"] < 1) for row in known.values()]
+        parts.append(
+            f"{shape} ({known['variance']['n']} worlds, {drawn}): {band(known['variance'])}, {band(known['noise_tokens'])} and "
+            f"{band(known['noise_calls'])}"
+        )
+    if not parts:
+        return None
     return _claim(
         claim,
-        all(below),
-        f"Against the shared reward under group_mean the squared error of a task's gradient under {a[0]}, {a[1]} is {' and '.join(parts)} "
-        f"({row['n'] if row else 0} worlds of shape {shape}, {drawn}).",
+        all(below) if all(below) or not any(below) else None,
+        f"{a[0]} under {a[1]} as a multiple of the shared reward under group_mean, with 95 % intervals: variance of an advantage, squared "
+        f"error of the gradient at equal generated tokens, and at equal evaluator calls. {'; '.join(parts)}.",
     )
 
 
@@ -206,7 +293,23 @@ def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
         "counterfactual credit mitigates free-riding (CCPO)",
         lower["ccpo"],
         f"An agent whose message changes nothing should get no advantage. Its spread over the last agent's, dyads under group_mean: shared "
-        f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond chance: {', '.join(better) or 'none'}.{tree}",
+        f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond chance: {', '.join(better) or 'none'}.{tree}"
+        f"{_told_by_luck(here)}",
+    )
+
+
+def _told_by_luck(riders: pd.DataFrame) -> str:
+    """What is left of a useless message's advantage: nothing on average, and how it goes with the outcome."""
+    first = riders[riders.turn == 0]
+    mean = float(first.bias_raw.max())  # A* is 0 there
+    by = [
+        f"{m} {band(st.interval(rows.outcome_correlation))}"
+        for m, rows in first.groupby("method", sort=False)
+        if m in ("shared", "ccpo", "ccpo_v1", "c3")
+    ]
+    return (
+        f" The largest mean advantage of a useless message is {mean:.1g}, so nothing is taught on average; but its correlation with "
+        f"the outcome that others earned is {'; '.join(by)}."
     )
 
 
@@ -214,5 +317,7 @@ def _count(rows: pd.DataFrame) -> int:
     return len(rows[["shape", *WORLD]].drop_duplicates())
 
 
-def _claim(text: str, holds: bool, numbers: str) -> dict[str, str]:
-    return {"claim": text, "verdict": "holds" if holds else "does not hold", "numbers": numbers}
+def _claim(text: str, holds: bool | None, numbers: str) -> dict[str, str]:
+    """`holds` None: some of its numbers are for it, others are not."""
+    verdict = "holds in part" if holds is None else "holds" if holds else "does not hold"
+    return {"claim": text, "verdict": verdict, "numbers": numbers}

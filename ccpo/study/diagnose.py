@@ -35,20 +35,23 @@ TEAMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 FLAT = {"dyad": (4, 1), "language": (4, 1), "chain": (4, 1, 1), "vote": (3, 1, 1)}
 NESTED = {"dyad": (2, 4), "language": (2, 4), "chain": (2, 2, 2)}  # C3's, as far as they can be enumerated
-BATCHES = 400  # single batches, for the cosine of one
+TREES = 20_000  # that are drawn, to check what was summed
+SINGLE = 6_000  # of them, for what a single task or batch does
 MEMORY = 4000  # trees from which a method's memory is made
 TINY = 1e-9  # an advantage below this is none
 
 
 @dataclass(frozen=True)
 class Method:
-    """A credit method as it is measured: its parameters, whether its tree is nested, and how far its critic is off (0: exact)."""
+    """A credit method as it is measured: its parameters, whether its tree is nested, how far its critic is off (0: exact), and what its
+    raters are like (RATERS of ccpo/study/world.py)."""
 
     label: str
     credit: str
     params: Mapping[str, Any]
     nested: bool = False
     critic_error: float = 0.0
+    raters: str = "informed"
 
     def plan(self, shape: str) -> Plan:
         """Its plan for a shape of world; ValueError where it has no meaning there, with the method's own words."""
@@ -60,11 +63,11 @@ class Method:
         return plan
 
 
-def prepare(method: Method, world: World, plan: Plan, grove: Grove) -> Grove:
-    """The trees with the values and ratings that the plan asks for."""
+def prepare(method: Method, world: World, plan: Plan, grove: Grove, rng: np.random.Generator | None = None) -> Grove:
+    """The trees with the values and ratings that the plan asks for; raters are drawn with `rng`, or (None) every case of them is summed."""
     if plan.critic:
         grove = oracle.with_estimates(world, grove, plan.critic, method.critic_error)
-    return oracle.with_ratings(world, grove) if plan.ratings else grove
+    return oracle.with_ratings(world, grove, method.raters, rng) if plan.ratings else grove
 
 
 def memory_of(method: Method, world: World, plan: Plan) -> tuple[dict[str, float], ...]:
@@ -72,8 +75,9 @@ def memory_of(method: Method, world: World, plan: Plan) -> tuple[dict[str, float
     module = credit.load(method.credit)
     if not hasattr(module, "remember"):
         return ()
-    many = oracle.sample_trees(world, plan, MEMORY, np.random.default_rng(0))
-    return (module.remember(prepare(method, world, plan, many).tree, {}, **method.params),)
+    rng = np.random.default_rng(0)
+    many = prepare(method, world, plan, oracle.sample_trees(world, plan, MEMORY, rng), rng)
+    return (module.remember(many.tree, {}, **method.params),)
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,9 @@ def measure(
     the tokens and evaluator calls of a task, so the error at a budget. spearman: of drawn advantages with A*. cosine, norm_ratio: of
     the expected gradient with the exact one; batch_cosine: of single batches that generate the same number of tokens; noise_tokens,
     noise_calls: squared error of one task's gradient, relative to the exact gradient's square, times its tokens and calls. Where A* is 0
-    throughout there is no scale: it is 1, and what is relative to A* is 0.
+    throughout there is no scale: it is 1, and what is relative to A* is 0. outcome_correlation: of the advantage with the outcome of the
+    message's episodes. sampled_worst: largest distance, in standard errors, of a sum over drawn trees from its expectation, over
+    `sampled_cells` contexts and messages.
     """
     star = oracle.advantage(world, turn)
     mean, variance, mass = expectation(world, exact, advantage, turn)
@@ -159,12 +165,14 @@ def measure(
     true, gram, expected = oracle.gradient(world, turn), world.gram(turn), mass * mean
     tokens, calls = cost(world, plan)
     var, bias = float((mass * variance).sum()) / usable**2, float((mass * (mean / usable - star) ** 2).sum())
-    batches, single = batch_gradients(world, drawn, sampled, turn, tasks)
+    sums = by_task(world, drawn, sampled, turn)
+    single = sums[:SINGLE]
+    whole = len(single) // tasks
+    batches = single[: whole * tasks].reshape(whole, tasks, *single.shape[1:]).mean(1)
     norm, off = float(inner(true, true, gram)) ** 0.5, single / usable - true
     error = float(inner(off, off, gram).mean()) / norm**2 if norm > TINY else 0.0
-    here = drawn.tree.factual & (drawn.tree.turn == turn)
-    truth_there, said_there = star[drawn.context[here], drawn.said[here]], sampled[here]
-    ranked = np.ptp(truth_there) > TINY and np.ptp(said_there) > TINY
+    here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn) & (drawn.tree.task < SINGLE))
+    worst, cells = against_sample(by_task(world, exact, advantage, turn), exact.chance, sums)
     return {
         "scale": scale,
         "bias": bias**0.5,
@@ -174,12 +182,15 @@ def measure(
         "mse_tokens": (var + bias) * tokens,
         "mse_calls": (var + bias) * calls,
         "advantage_sd": float((mass * (variance + mean**2)).sum()) ** 0.5,
-        "spearman": float(stats.spearmanr(truth_there, said_there).statistic) if ranked else 0.0,
+        "spearman": spearman(star[drawn.context[here], drawn.said[here]], sampled[here]),
         "cosine": float(cosine(expected, true, gram)),
         "norm_ratio": float(inner(expected, expected, gram)) ** 0.5 / norm if norm > TINY else 0.0,
         "batch_cosine": float(cosine(batches, true, gram).mean()),
         "noise_tokens": error * tokens,
         "noise_calls": error * calls,
+        "outcome_correlation": outcome_correlation(exact, advantage, turn),
+        "sampled_worst": worst,
+        "sampled_cells": cells,
         "tokens": tokens,
         "evaluator_calls": calls,
     }
@@ -193,15 +204,55 @@ def cost(world: World, plan: Plan) -> tuple[float, float]:
     return float(len(drawn) + ratings), float(len(answers))
 
 
-def batch_gradients(world: World, drawn: Grove, advantage: np.ndarray, turn: int, tasks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient estimates of whole batches [B, C, m] and of single tasks [N, C, m], as weights of scores: means over the turn's messages."""
+def by_task(world: World, grove: Grove, advantage: np.ndarray, turn: int) -> np.ndarray:
+    """Sums [N, C, m] of each task's advantages by context and message, over its number of messages of the turn: its gradient estimate, as
+    weights of scores."""
     c, m = world.logits[turn].shape
-    here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn))
-    n = len(drawn.chance)
-    cell = (drawn.tree.task[here] * c + drawn.context[here]) * m + drawn.said[here]
-    single = np.bincount(cell, advantage[here], n * c * m).reshape(n, c, m) * (n / len(here))
-    whole = n // tasks
-    return single[: whole * tasks].reshape(whole, tasks, c, m).mean(1), single
+    here = np.flatnonzero(grove.tree.factual & (grove.tree.turn == turn))
+    n = len(grove.chance)
+    cell = (grove.tree.task[here] * c + grove.context[here]) * m + grove.said[here]
+    return np.bincount(cell, advantage[here], n * c * m).reshape(n, c, m) * (n / len(here))
+
+
+def against_sample(every: np.ndarray, chance: np.ndarray, drawn: np.ndarray) -> tuple[float, int]:
+    """Largest distance of the mean [C, m] over drawn tasks from its expectation in standard errors, and how many could be compared.
+
+    Tasks are independent and the errors are the exact ones, from all trees [N, C, m] and their chances [N]. Left out: what fewer than 100
+    drawn tasks are expected to hold, since it is not normal. What does not vary must be equal.
+    """
+    mean = np.tensordot(chance, every, 1)
+    error = np.sqrt(np.maximum(np.tensordot(chance, every**2, 1) - mean**2, 0) / len(drawn))
+    often = np.tensordot(chance, np.abs(every) > TINY, 1) * len(drawn) >= 100
+    off = np.abs(drawn.mean(0) - mean)
+    varies = often & (error > 1e-9)
+    worst = float((off[varies] / error[varies]).max(initial=0.0))
+    still = off[often & ~varies]
+    return (worst if (still < 1e-9).all() else 1e9), int(often.sum())
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation; 0 where one of the two does not vary."""
+    return float(stats.spearmanr(a, b).statistic) if np.ptp(a) > TINY and np.ptp(b) > TINY else 0.0
+
+
+def outcome_correlation(exact: Grove, advantage: np.ndarray, turn: int) -> float:
+    """Correlation of a turn's advantages with the outcome of their messages' episodes, over all trees; 0 where one does not vary."""
+    here = np.flatnonzero(exact.tree.factual & (exact.tree.turn == turn))
+    w = exact.weight[here] / exact.weight[here].sum()
+    a, r = (x[here] - w @ x[here] for x in (advantage, exact.tree.reward))
+    size = float((w @ a**2) * (w @ r**2))
+    return float(w @ (a * r)) / size**0.5 if size > TINY**2 else 0.0
+
+
+def team_cosine(world: World, exact: Grove, advantage: np.ndarray) -> float:
+    """Cosine of the expected gradients of all turns, side by side, with the exact ones: below the turns' own where roles weigh unlike."""
+    products = np.zeros(3)
+    for turn in range(world.turns):
+        mean, _, mass = expectation(world, exact, advantage, turn)
+        found, true, gram = mass * mean, oracle.gradient(world, turn), world.gram(turn)
+        products += [inner(found, true, gram), inner(found, found, gram), inner(true, true, gram)]
+    size = float(products[1] * products[2]) ** 0.5
+    return float(products[0]) / size if size > TINY**2 else 0.0
 
 
 def diagnose(
@@ -220,34 +271,38 @@ def diagnose(
     `tokens`: what each method's single batch may generate. Every instance is a replicate: policies differ, the outcome's rule does not.
     `model`: the language model's folder, for the shape "language".
     """
-    if shape == "language":
-        if model is None:
-            raise ValueError("the shape language needs a model's folder (--model)")
-        worlds = [language.build(model, family, seed + k) for k in range(instances)]
-    else:
-        worlds = [oracle.build(family, shape, seed + k) for k in range(instances)]
+    if shape == "language" and model is None:
+        raise ValueError("the shape language needs a model's folder (--model)")
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
+    plans: dict[str, Plan] = {}
     for method in methods:
         try:
-            plan = method.plan(shape)
+            plans[method.label] = method.plan(shape)
         except ValueError as error:
             skipped.append({"method": method.label, "shape": shape, "family": family, "reason": str(error)})
-            continue
-        for instance, world in enumerate(worlds):
-            rows += _instance(method, world, plan, shape, advantages, instance, seed, tokens)
-        log.info("%s/%s: %s", family, shape, method.label)
+    for instance in range(instances):
+        world = language.build(model, family, seed + instance) if model else oracle.build(family, shape, seed + instance)
+        groves: dict[Plan, tuple[Grove, Grove]] = {}  # methods with the same draws share them
+        for method in methods:
+            if plan := plans.get(method.label):
+                place = {"family": family, "shape": shape, "instance": instance, "method": method.label}
+                draws = Plan(plan.fanout, plan.removals)
+                if draws not in groves:
+                    rng = np.random.default_rng([seed, instance, zlib.crc32(repr(draws).encode())])
+                    groves[draws] = oracle.enumerate_trees(world, draws), oracle.sample_trees(world, draws, TREES, rng)
+                rows += [place | row for row in _instance(method, world, plan, advantages, *groves[draws], tokens)]
+        log.info("%s/%s: world %d of %d", family, shape, instance + 1, instances)
     return rows, skipped
 
 
 def _instance(
-    method: Method, world: World, plan: Plan, shape: str, advantages: Sequence[str], instance: int, seed: int, tokens: int
+    method: Method, world: World, plan: Plan, advantages: Sequence[str], every: Grove, some: Grove, tokens: int
 ) -> list[dict[str, Any]]:
     """Rows of one method in one world."""
     tasks = max(1, int(tokens // cost(world, plan)[0]))
-    rng = np.random.default_rng([seed, instance, zlib.crc32(method.label.encode())])
-    exact = prepare(method, world, plan, oracle.enumerate_trees(world, plan))
-    drawn = prepare(method, world, plan, oracle.sample_trees(world, plan, tasks * max(1, BATCHES * 16 // tasks), rng))
+    rng = np.random.default_rng(zlib.crc32(method.label.encode()))
+    exact, drawn = prepare(method, world, plan, every), prepare(method, world, plan, some, rng)
     past, run = memory_of(method, world, plan), credit.load(method.credit).credit
     given, group = run(exact.tree, *past, **method.params)
     there, there_group = run(drawn.tree, *past, **method.params)
@@ -256,18 +311,13 @@ def _instance(
         if name == "gae" and plan.critic:
             continue  # its critic is spoken for
         advantage, sampled = limit.apply(name, given, group, exact), limit.apply(name, there, there_group, drawn)
+        whole = {"advantage": name, "team_cosine": team_cosine(world, exact, advantage), "batch_tasks": tasks}
         for turn in range(world.turns):
-            here = drawn.tree.factual & (drawn.tree.turn == turn)
+            here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn) & (drawn.tree.task < SINGLE))
             told = role_information(sampled[here], 2 * drawn.tree.reward[here] - 1, np.unique(there_group[here], return_inverse=True)[1])
-            place: dict[str, Any] = {
-                "family": world.family,
-                "shape": shape,
-                "instance": instance,
-                "method": method.label,
-                "advantage": name,
-            }
-            figures = measure(world, plan, exact, drawn, advantage, sampled, turn, tasks)
-            rows.append(place | figures | {"instance": instance, "turn": turn, "role_information": told, "batch_tasks": tasks})
+            rows.append(
+                whole | {"turn": turn, "role_information": told} | measure(world, plan, exact, drawn, advantage, sampled, turn, tasks)
+            )
     return rows
 
 

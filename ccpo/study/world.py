@@ -328,17 +328,51 @@ def with_estimates(world: World, grove: Grove, kind: str, critic_error: float) -
     return replace(grove, tree=replace(grove.tree, value=known))
 
 
-def with_ratings(world: World, grove: Grove) -> Grove:
-    """The trees of a dyad as informed raters would rate them: the split of the grid nearest to |A*_0| : |A*_1| of the two messages."""
+# What the raters of an episode do, with which chance: say the split nearest to the truth, one of the two extreme splits, or nothing valid.
+RATERS: dict[str, dict[str, float]] = {
+    "informed": {"near": 1.0},
+    "careless": {"near": 0.7, "nothing": 0.3},
+    "coin": {"first": 0.5, "last": 0.5},
+}
+
+
+def with_ratings(world: World, grove: Grove, raters: str = "informed", rng: np.random.Generator | None = None) -> Grove:
+    """The trees of a dyad as both agents rate them, drawn with `rng`, or (None) with every case of what raters do as a task of its own.
+
+    "near" is the split of the grid nearest to |A*_0| : |A*_1| of the episode's messages, which no real rater knows: the best case.
+    """
+    kinds, chances = list(RATERS[raters]), np.array(list(RATERS[raters].values()))
+    per_task = len(grove.tree.episodes()) // len(grove.chance)
+    if rng is None:
+        combos = np.indices((len(kinds),) * per_task).reshape(per_task, -1).T
+        grove, n = _repeat(grove, len(combos)), len(grove.chance)
+        does = np.tile(combos, (n, 1)).reshape(-1)
+        grove = replace(grove, chance=grove.chance * np.tile(chances[combos].prod(1), n))
+    else:
+        does = rng.choice(len(kinds), per_task * len(grove.chance), p=chances)
     paths = grove.tree.episodes()
-    size = np.stack(
-        [np.abs(advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]]) for t in range(2)],
-        1,
-    )
+    size = np.stack([np.abs(advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]]) for t in range(2)], 1)
     share = np.where(size.sum(1) > 0, size[:, 0] / np.maximum(size.sum(1), 1e-300), 0.5)
-    splits = np.array(GRID)[::-1]
+    splits = np.array(GRID)
     near = splits[np.abs(splits[None, :, 0] - share[:, None]).argmin(1)]
+    every = {"near": near, "first": splits[:1].repeat(len(paths), 0), "last": splits[-1:].repeat(len(paths), 0)}
+    said = np.stack([every.get(kind, np.full((len(paths), 2), np.nan)) for kind in kinds])[does, np.arange(len(paths))]
     rating = grove.tree.rating.copy()
     for turn in range(2):
-        rating[paths[:, turn]] = near
+        rating[paths[:, turn]] = said
     return replace(grove, tree=replace(grove.tree, rating=rating))
+
+
+def _repeat(grove: Grove, times: int) -> Grove:
+    """Every task `times` times, one after the other."""
+    n = len(grove.chance)
+    size = len(grove.tree) // n
+    if len(grove.tree) * times > LARGEST:
+        raise ValueError(f"{len(grove.tree) * times:,} messages; at most {LARGEST:,} are enumerated. Remedy: a smaller fan-out")
+    source = np.arange(n * size).reshape(n, size).repeat(times, 0)
+    shift = (np.arange(n * times)[:, None] * size - source[:, :1]).repeat(size, 1).reshape(-1)
+    flat = source.reshape(-1)
+    columns = {name: getattr(grove.tree, name)[flat] for name in Tree.__dataclass_fields__}
+    columns["parent"] = np.where(columns["parent"] >= 0, columns["parent"] + shift, -1)
+    columns["task"] = np.arange(n * times).repeat(size)
+    return Grove(Tree(**columns), grove.chance.repeat(times), grove.context[flat], grove.said[flat])

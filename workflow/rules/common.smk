@@ -45,7 +45,13 @@ FIGURES = [
     "tokens",
     "role_information",
 ]
-AUDIT_FIGURES = ["audit_gradient", "audit_error", "audit_bias", "audit_riders"]
+AUDIT_FIGURES = [
+    "audit_gradient",
+    "audit_worlds",
+    "audit_error",
+    "audit_bias",
+    "audit_riders",
+]
 
 
 def any_of(names):
