@@ -285,7 +285,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
         "families": ["free_riding"],
         "instances": 3,
         "tokens": 512,
-        "methods": {label: {} for label in chosen},
+        "order": list(chosen),
     }
     schema.write_json(folder / "experiment.json", manifest)
     paths = []

@@ -102,7 +102,7 @@ class Audit(Strict):
 
     def manifest(self) -> dict[str, Any]:
         """What its rules need to know."""
-        return {"experiment": self.name, **self.model_dump(mode="json", exclude={"name"})}
+        return {"experiment": self.name, "order": list(self.methods), **self.model_dump(mode="json", exclude={"name"})}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

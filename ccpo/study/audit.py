@@ -54,7 +54,7 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     manifest = schema.read_json(experiment)
     table = pd.concat([schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics], ignore_index=True)
     skipped = [row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))]
-    order = {name: i for i, name in enumerate(manifest["methods"])}
+    order = {name: i for i, name in enumerate(manifest["order"])}  # as the experiment names them: canonical JSON sorts its keys
     worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[list(FIGURES)].mean()  # over turns
     pivots = {name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name) for name in RATIOS}
     said = claims(table, pivots)

@@ -282,7 +282,8 @@ def diagnose(
         except ValueError as error:
             skipped.append({"method": method.label, "shape": shape, "family": family, "reason": str(error)})
     for instance in range(instances):
-        world = language.build(model, family, seed + instance) if model else oracle.build(family, shape, seed + instance)
+        spoken = model if shape == "language" else None
+        world = language.build(spoken, family, seed + instance) if spoken else oracle.build(family, shape, seed + instance)
         groves: dict[Plan, tuple[Grove, Grove]] = {}  # methods with the same draws share them
         for method in methods:
             if plan := plans.get(method.label):
