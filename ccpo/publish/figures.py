@@ -14,8 +14,8 @@ import pandas as pd
 from ccpo import schema
 from ccpo.publish import audits
 
-# Okabe and Ito's palette: told apart by colour-blind readers
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+# Okabe and Ito's palette, told apart by colour-blind readers, and a brown
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B"]
 STYLE: Any = {
     "figure.figsize": (6.4, 3.9),
     "figure.constrained_layout.use": True,
@@ -58,23 +58,51 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     schema.write_text(csv, frame.to_csv(index=False))
     svg.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots()
-        paint(frame, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(numbers.get("conditions", ()))})
+        parts = panels(numbers, frame)
+        heights = [_height(part) for part in parts.values()]
+        size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
+        figure, grid = plt.subplots(len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights)
+        for (title, part), axes in zip(parts.items(), grid[:, 0], strict=True):
+            names = list(dict.fromkeys(part.condition)) if "condition" in part else []
+            paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
+            axes.set_title(title, fontsize=10)
         temporary = svg.with_name("." + svg.name)
         figure.savefig(temporary, format="svg", metadata={"Date": None})
         plt.close(figure)
     temporary.replace(svg)
 
 
+def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What each panel shows, by its title: all, or one panel for each team where there are more conditions than colours."""
+    conditions = numbers.get("conditions", {})
+    if len(conditions) <= len(COLOURS) or "condition" not in frame:
+        return {"": frame}
+    team = frame.condition.map({c: v["team"] for c, v in conditions.items()})
+    return {str(name): rows for name, rows in frame.groupby(team, sort=False)}
+
+
+def _height(part: pd.DataFrame) -> float:
+    """Inches for a panel: for a line over updates or tokens always the same, else enough for a line of text for each condition or agent."""
+    if "condition" not in part or "step" in part or "tokens" in part:
+        return 2.8
+    return max(1.4, 1.0 + 0.27 * len(part[[c for c in ("condition", "agent") if c in part]].drop_duplicates()))
+
+
 def _labels(axes: Any, title: str, x: str, y: str) -> None:
     axes.figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)  # at the figure's edge, so that long labels cannot push it out
-    axes.set_xlabel(x)
+    if axes is axes.figure.axes[-1]:
+        axes.set_xlabel(x)
     axes.set_ylabel(y)
 
 
 def _legend(axes: Any) -> None:
-    """Below the axes, where it can cover no data."""
+    """Below the axes, where it can cover no data; beside them where there are several, once for what is the same in all."""
     handles, labels = axes.get_legend_handles_labels()
+    if len(axes.figure.axes) > 1:
+        shown = [[text.get_text() for text in other.get_legend().get_texts()] for other in axes.figure.axes if other.get_legend()]
+        if labels not in shown:
+            axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+        return
     axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(3 if max(map(len, labels)) < 16 else 2, len(labels)))
 
 
@@ -138,7 +166,7 @@ def _paint_final(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> Non
             capsize=3,
         )
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     _labels(axes, "Accuracy after training (grey squares: before). Dots: seeds", "accuracy on test tasks, %", "")
 
 
@@ -185,7 +213,7 @@ def _paint_solo(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None
             label=label,
         )
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     _labels(axes, "The trained team, and the team with a message taken away", "accuracy on test tasks, %", "")
     _legend(axes)
 
@@ -208,7 +236,7 @@ def _paint_agents(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> No
         y = [rows.index((c, a)) + 0.12 * (2 * i - 1) for c, a in zip(some.condition, some.agent, strict=True)]
         axes.errorbar(some["mean"], y, xerr=_half(some), fmt=marker, ms=6, color=COLOURS[i], capsize=3, label=quantity)
     axes.set_yticks(range(len(rows)), [f"{c}, agent {a}" for c, a in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     _labels(axes, "Reward and credit of an agent's messages, last fifth of training", "mean over messages", "")
     _legend(axes)
 

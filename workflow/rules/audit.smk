@@ -1,20 +1,6 @@
 # Audits: credit methods in oracle worlds. One job for each kind of world; then statistics, figures, table and report as for any experiment.
 
 
-def worlds_of_audit(wildcards):
-    audit = AUDITS[wildcards.audit]
-    return [
-        f"results/experiments/{wildcards.audit}/diagnostics/{family}.{shape}.parquet"
-        for family in audit.families
-        for shape in audit.shapes
-    ]
-
-
-def model_of_worlds(wildcards):
-    spoken = wildcards.shape == "language"
-    return [f"results/models/{AUDITS[wildcards.audit].model.slug}"] if spoken else []
-
-
 rule diagnose:
     input:
         experiment="results/experiments/{audit}/experiment.json",

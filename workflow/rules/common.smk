@@ -107,6 +107,20 @@ def files_of_runs(*names):
     ]
 
 
+def worlds_of_audit(wildcards):
+    audit = AUDITS[wildcards.audit]
+    return [
+        f"results/experiments/{wildcards.audit}/diagnostics/{family}.{shape}.parquet"
+        for family in audit.families
+        for shape in audit.shapes
+    ]
+
+
+def model_of_worlds(wildcards):
+    spoken = wildcards.shape == "language"
+    return [f"results/models/{AUDITS[wildcards.audit].model.slug}"] if spoken else []
+
+
 STARTED = time.time()
 
 
