@@ -83,7 +83,7 @@ def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> dict[str, pd.DataFra
 
 def _height(part: pd.DataFrame) -> float:
     """Inches for a panel: for a line over updates or tokens always the same, else enough for a line of text for each condition or agent."""
-    if "condition" not in part or "step" in part or "tokens" in part:
+    if "condition" not in part or {"step", "tokens", "generated_tokens"} & set(part):
         return 2.8
     return max(1.4, 1.0 + 0.27 * len(part[[c for c in ("condition", "agent") if c in part]].drop_duplicates()))
 
