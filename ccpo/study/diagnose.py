@@ -137,6 +137,11 @@ def inner(a: np.ndarray, b: np.ndarray, gram: np.ndarray) -> np.ndarray:
     return np.asarray(((flat @ gram) * b.reshape(*b.shape[:-2], -1)).sum(-1))
 
 
+def length(a: np.ndarray, gram: np.ndarray) -> float:
+    """Length of a gradient [C, m]. The inner product with itself may come out a rounding error below 0."""
+    return max(0.0, float(inner(a, a, gram))) ** 0.5
+
+
 def cosine(a: np.ndarray, b: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """Cosines [...] of gradients [..., C, m] with one [C, m]; 0 where one of them is 0."""
     size = np.sqrt(np.maximum(inner(a, a, gram) * inner(b, b, gram), 0.0))
@@ -169,7 +174,7 @@ def measure(
     single = sums[:SINGLE]
     whole = len(single) // tasks
     batches = single[: whole * tasks].reshape(whole, tasks, *single.shape[1:]).mean(1)
-    norm, off = float(inner(true, true, gram)) ** 0.5, single / usable - true
+    norm, off = length(true, gram), single / usable - true
     error = float(inner(off, off, gram).mean()) / norm**2 if norm > TINY else 0.0
     here = np.flatnonzero(drawn.tree.factual & (drawn.tree.turn == turn) & (drawn.tree.task < SINGLE))
     worst, cells = against_sample(by_task(world, exact, advantage, turn), exact.chance, sums)
@@ -184,7 +189,7 @@ def measure(
         "advantage_sd": float((mass * (variance + mean**2)).sum()) ** 0.5,
         "spearman": spearman(star[drawn.context[here], drawn.said[here]], sampled[here]),
         "cosine": float(cosine(expected, true, gram)),
-        "norm_ratio": float(inner(expected, expected, gram)) ** 0.5 / norm if norm > TINY else 0.0,
+        "norm_ratio": length(expected, gram) / norm if norm > TINY else 0.0,
         "batch_cosine": float(cosine(batches, true, gram).mean()),
         "noise_tokens": error * tokens,
         "noise_calls": error * calls,
@@ -251,7 +256,7 @@ def team_cosine(world: World, exact: Grove, advantage: np.ndarray) -> float:
         mean, _, mass = expectation(world, exact, advantage, turn)
         found, true, gram = mass * mean, oracle.gradient(world, turn), world.gram(turn)
         products += [inner(found, true, gram), inner(found, found, gram), inner(true, true, gram)]
-    size = float(products[1] * products[2]) ** 0.5
+    size = max(0.0, float(products[1] * products[2])) ** 0.5
     return float(products[0]) / size if size > TINY**2 else 0.0
 
 
