@@ -349,7 +349,7 @@ def test_the_shipped_audit_covers_every_method() -> None:
 
 
 def test_a_gradient_of_length_zero_is_no_error() -> None:
-    """Rounding may put the square of a length below 0; of an agent whose message changes nothing it is 0, and so is what is relative to it."""
+    """Rounding may put a squared length below 0; where a message changes nothing it is 0, and so is what is relative to it."""
     assert diagnose.length(np.ones((1, 2)), np.array([[0.0, -1e-18], [-1e-18, 0.0]])) == 0
     rows, _ = diagnose.diagnose("free_riding", "chain", METHODS[:1], ["none"], instances=2, seed=0, tokens=512)
     first = [row for row in rows if row["turn"] == 0]
