@@ -145,8 +145,9 @@ def test_every_benchmark_keeps_the_contract(name: str) -> None:
     assert isinstance(module.VERSION, int)
     assert module.DEFECTS
     assert len(module.EXAMPLES) >= 3
-    for text, truth, correct in module.EXAMPLES:
-        assert verifier.verify(text, truth, "number").correct is correct
+    assert module.FORM in (benchmark.BOXED, benchmark.CODE)
+    for text, truth, kind, correct in module.EXAMPLES:
+        assert verifier.verify(text, truth, kind).correct is correct
     for demo in module.demos(2):
         truth = verifier.extract(demo.solution)
         assert truth is not None

@@ -57,12 +57,14 @@ BENCHMARK = '''
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccpo.benchmark import Demo, Source, Task
+from ccpo.benchmark import BOXED, Demo, Source, Task
 
 VERSION = 1
+FORM = BOXED
 SOURCES: dict[str, Source] = {}
+SPLITS = {"train": 0, "test": 0}
 DEFECTS = "None known."
-EXAMPLES = [("\\\\boxed{3}", "3", True), ("\\\\boxed{4}", "3", False), ("three", "3", False)]
+EXAMPLES = [("\\\\boxed{3}", "3", "number", True), ("\\\\boxed{4}", "3", "number", False), ("three", "3", "number", False)]
 
 
 def tasks(split: str, raw: Mapping[str, Path], *, n_train: int = 16, n_test: int = 8) -> list[Task]:

@@ -2,10 +2,14 @@
 
 A benchmark file has
   VERSION                      bumped when its tasks or prompts change on purpose
-  SOURCES                      split -> Source (pinned bytes); empty for a procedural benchmark
-  tasks(split, raw, **params)  -> list of Task; `raw` maps a split to its verified file; params are keyword-only and are the config schema
+  SOURCES                      name -> Source (pinned bytes); empty for a procedural benchmark
+  SPLITS                       split -> number of its items before any is dropped (0: as many as the parameters ask for). `train` is
+                               learnt from, `test` is evaluated on; others are for whoever names them
+  tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to its verified file; params are
+                               keyword-only and are the config schema
   demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for chat examples
-  EXAMPLES                     at least three (completion, truth, accepted) triples, checked by the conformance test
+  FORM                         how an answer is to be given, the words after "the final answer": BOXED, or CODE for a program
+  EXAMPLES                     at least three (completion, truth, kind, accepted), checked by the conformance test
   DEFECTS                      known defects of the source, in words
 """
 
@@ -16,15 +20,28 @@ import pkgutil
 from dataclasses import dataclass
 from types import ModuleType
 
+BOXED = "in \\boxed{}"
+CODE = "as one Python program in a ```python block"
+
 
 @dataclass(frozen=True)
 class Task:
-    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see play/verifier.py)."""
+    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see play/verifier.py).
+
+    tolerance: relative error that the set declares acceptable where the truth is an inexact number (0: none).
+    origin: the item this one is a copy of where its text may have been edited ("mbpp/601"); equal origins are the same item.
+    gold: kind code: a program that should pass the tests in `truth`. Not shown to anyone.
+    flaw: why this item cannot be used ("": it can). The data door drops it and says so.
+    """
 
     task_id: str
     question: str
     truth: str
     kind: str
+    tolerance: float = 0.0
+    origin: str = ""
+    gold: str = ""
+    flaw: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,13 +61,18 @@ class Demo:
 
 @dataclass(frozen=True)
 class Source:
-    """Pinned bytes: where they come from, their hash, and their name below the raw data folder (or a mirror of it)."""
+    """Pinned bytes: where they come from, their hash, their name below the raw data folder (or a mirror of it), rows in the file."""
 
     url: str
     sha256: str
     path: str
     rows: int
     licence: str
+
+
+def github(repository: str, commit: str, path: str) -> str:
+    """Where a file of a public repository lies at a commit."""
+    return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 
 
 def names() -> list[str]:

@@ -72,8 +72,9 @@ class State:
         self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        demos = tuple(benchmark.load(run.benchmark.name).demos(run.shots, **run.benchmark.params)) if run.shots else ()
-        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos) for m, t in zip(self.models, self.tokenizers, strict=True)]
+        asked = benchmark.load(run.benchmark.name)
+        demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
+        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos, asked.FORM) for m, t in zip(self.models, self.tokenizers, strict=True)]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:

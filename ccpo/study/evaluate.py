@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,14 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, ou
         items = read_test(path)[: run.evaluate.tasks]
         if len(items) < run.evaluate.tasks:
             raise ValueError(f"{path} has {len(items)} test tasks, evaluate.tasks asks for {run.evaluate.tasks}")
-        demos = tuple(benchmark.load(choice.name).demos(run.shots, **choice.params)) if run.shots else ()
+        asked = benchmark.load(choice.name)
+        demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
         found = _one(
             run,
             team,
             items,
-            [_shown(s, demos) for s in trained],
-            started and [_shown(s, demos) for s in started],
+            [replace(s, demos=demos, form=asked.FORM) for s in trained],
+            started and [replace(s, demos=demos, form=asked.FORM) for s in started],
         )
         rows += [{"benchmark": choice.name, **row} for row in found]
         log.info("%s: %d messages", choice.name, len(found))
@@ -70,10 +72,6 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
         model, tokenizer = policy.load(folder, run.train.dtype)
         voices.append(playing.Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer))
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
-
-
-def _shown(speaker: playing.Speaker, demos: tuple[benchmark.Demo, ...]) -> playing.Speaker:
-    return playing.Speaker(speaker.engine, speaker.tokenizer, demos)
 
 
 def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
