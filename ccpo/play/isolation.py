@@ -96,16 +96,19 @@ def _run(isolation: _Isolation, program: str, setup: str, calls: list[str]) -> R
     with tempfile.TemporaryFile() as stdin, _folder(isolation) as folder, _filter_fd(isolation.outer) as (fds, option):
         stdin.write(job)
         stdin.seek(0)
-        process = subprocess.Popen(
-            [*isolation.command, *option, *_python(), "-s", "-P", "-S", "-B", "-c", _START],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=fds,
-            cwd=folder,
-            env=_ENVIRONMENT,
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                [*isolation.command, *option, *_python(), "-s", "-P", "-S", "-B", "-c", _START],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=fds,
+                cwd=folder,
+                env=_ENVIRONMENT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _broken(isolation, str(error)) from None
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -116,13 +119,14 @@ def _run(isolation: _Isolation, program: str, setup: str, calls: list[str]) -> R
         process.stderr.close()
     lines = text.split("\n")[:-1]  # what follows the last newline was cut off
     if not lines or lines[0] != "R":
-        why = complaint or ending or "it ended without a word"
-        raise RuntimeError(f"sandbox: no program can be run under {isolation.name.split(':')[0]}: {why}. {_REMEDY}")
+        raise _broken(isolation, complaint or ending or "it ended without a word")
     if len(lines) > 1 and lines[1].startswith("X"):
         return Replies([], f"the program fails: {said(lines[1])}")
-    if len(lines) > len(calls) + 1:
-        return Replies([], "it replied more often than it was asked")
-    return Replies(lines[1:], "" if len(lines) > len(calls) else ending or "the program's process died")
+    return Replies(lines[1 : len(calls) + 1], "" if len(lines) > len(calls) else ending or "the program's process died")
+
+
+def _broken(isolation: _Isolation, why: str) -> RuntimeError:
+    return RuntimeError(f"sandbox: no program can be run under {isolation.name.split(':')[0]}: {why}. {_REMEDY}")
 
 
 def said(line: str) -> str:

@@ -16,6 +16,7 @@ def _install(filter_bytes):
 
     program = Program(len(filter_bytes) // 8, ctypes.cast(code, ctypes.c_void_p))
     one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    libc.prctl(1, ctypes.c_ulong(9), none, none, none)  # PR_SET_PDEATHSIG: killed when the parent is
     # PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP to SECCOMP_MODE_FILTER
     if libc.prctl(38, one, none, none, none) or libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(program), none, none):
         raise OSError(ctypes.get_errno(), "the system call filter was refused")
