@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -163,14 +163,14 @@ def _read(stream: IO[bytes], calls: int) -> tuple[str, str]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills the group and waits. Bubblewrap's death is its namespace's; the pipe is at its end when all who held it are gone."""
-    if process.returncode is None:
+    with suppress(ProcessLookupError, PermissionError):  # it is over: one of these on Linux, the other on macOS
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert process.stdout is not None
     poll = select.poll()
     poll.register(process.stdout, select.POLLIN)
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and poll.poll(1000) and os.read(process.stdout.fileno(), 1 << 16):
+    while time.monotonic() < deadline and poll.poll(5000) and os.read(process.stdout.fileno(), 1 << 16):
         pass
     process.stdout.close()
 
