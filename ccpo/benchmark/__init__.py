@@ -16,9 +16,13 @@ A benchmark file has
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+
+from ccpo import plain
 
 BOXED = "in \\boxed{}"
 CODE = "as one Python program in a ```python block"
@@ -73,6 +77,36 @@ class Source:
 def github(repository: str, commit: str, path: str) -> str:
     """Where a file of a public repository lies at a commit."""
     return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
+
+
+def checks(
+    calls: Sequence[str],
+    expected: Sequence[object] | None = None,
+    *,
+    setup: str = "",
+    also: Mapping[int, Sequence[object]] | None = None,
+    compare: str = "equal",
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    float_atol: float = 0.0,
+) -> str:
+    """The truth of a task of kind "code" (see play/sandbox.py): what to call, and what should come back.
+
+    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring what it gives into the form that is
+    compared, as in `set(f(1))`. None of them may hold the expected value: the program can read them.
+    expected: plain data for each call (see ccpo/plain.py); None: what the gold program gives, filled in by `sandbox.complete`.
+    also: call -> further values that are right.
+    compare: "equal"; or "root": `expected` are coefficients, lowest first, of polynomials of which the call should give a root, up to atol.
+    rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol * |expected| if atol is not 0;
+    float_atol takes the place of an atol of 0 where a float, or a list or tuple of floats, is expected.
+    """
+    truth: dict[str, object] = {"setup": setup, "calls": list(calls), "compare": compare}
+    truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
+    if also:
+        truth["also"] = {str(call): [plain.write(value) for value in values] for call, values in also.items()}
+    if expected is not None:
+        truth["expected"] = [plain.write(value) for value in expected]
+    return json.dumps(truth)
 
 
 def names() -> list[str]:
