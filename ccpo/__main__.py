@@ -122,8 +122,7 @@ def _audit(a: argparse.Namespace) -> None:
 def _verify(a: argparse.Namespace) -> None:
     from ccpo.play import verifier
 
-    verdict = verifier.verify(a.text, a.truth, a.kind)
-    print(f"answer found: {verdict.answer!r}\ntruth: {a.truth!r} ({a.kind})\nverdict: {'correct' if verdict.correct else 'wrong'}")
+    print("\n".join(verifier.explain(a.text, a.truth, a.kind, a.tolerance)))
 
 
 def _check(a: argparse.Namespace) -> None:
@@ -297,10 +296,11 @@ def parser() -> argparse.ArgumentParser:
     verb(
         "verify",
         _verify,
-        "say what a message answers and whether it is right",
+        "say what a message answers and whether it is right, step by step",
         text={"positional": True},
         truth={"positional": True},
-        kind={"default": "number"},
+        kind={"default": "number", "help": "number, expression, set, tuple, interval, equation, choice, text or code"},
+        tolerance={"default": 0.0, "type": float, "help": "relative error, where the truth is a decimal"},
     )
     verb(
         "hash",

@@ -1,12 +1,13 @@
 """A process of its own for verdicts that may take long or never end: asked line by line, killed when an item exceeds its time.
 
-An alarm signal would do in a main thread, and only between bytecodes; this works in threads and worker processes, and against a power that is
-written out in C.
+An alarm signal would do in a main thread, and only between bytecodes; this works in threads and worker processes, and against a power that
+is written out in C.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -30,7 +31,11 @@ class Judge:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.heard = b""
+        self.owner = os.getpid()
         _living.add(self)
+
+    def __del__(self) -> None:
+        self.stop()
 
     def ask(self, requests: Sequence[dict[str, Any]], seconds: Sequence[float]) -> list[dict[str, Any] | None]:
         """Replies to requests, None for one that took longer than its seconds or brought the worker down.
@@ -71,7 +76,8 @@ class Judge:
 
     def _line(self, seconds: float) -> bytes:
         """The next line, or nothing when the time is up or the worker is gone."""
-        assert self.process and self.process.stdout
+        assert self.process
+        assert self.process.stdout
         fd = self.process.stdout.fileno()
         while b"\n" not in self.heard:
             if not select.select([fd], [], [], seconds)[0]:
@@ -84,17 +90,16 @@ class Judge:
         return line
 
     def stop(self) -> None:
-        """Ends the worker."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            for pipe in (self.process.stdin, self.process.stdout):
-                if pipe:
-                    try:
-                        pipe.close()
-                    except BrokenPipeError:
-                        pass
-            self.process = None
+        """Ends the worker; a fork of its owner leaves it alone."""
+        process, self.process = self.process, None
+        if process is None or self.owner != os.getpid():
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def mine() -> Judge:
@@ -107,8 +112,7 @@ def mine() -> Judge:
 @atexit.register
 def _end() -> None:
     for judge in list(_living):
-        if judge.process is not None and _mine.__dict__.get("pid", os.getpid()) == os.getpid():
-            judge.stop()
+        judge.stop()
 
 
 def serve() -> None:

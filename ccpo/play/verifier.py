@@ -24,7 +24,7 @@ CODE_SECONDS = 60.0  # a program has its own, shorter limit in the sandbox; this
 CHUNK = 256  # messages sent to a worker at once
 
 Equal = Callable[[str, str, str, float], bool]
-_BOX = re.compile(r"\\f?boxed\s*(?:(\{)|([^\s{}$\\]+))")
+_BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:(\{)|([^\s{}$\\]+))")
 _SAID = re.compile(
     r"(?:\*\*)?(?:####|(?:answers?|option|choice)(?:\*\*)?\s*(?:(?:is|are)(?:\*\*)?\s*:?|[:：=](?:\*\*)?)|答案(?:是|为|：|:)+|故?选(?=\s*[A-Za-z]\b))(?:\*\*)?\s*([^\n]+)",
     re.IGNORECASE,
@@ -122,7 +122,10 @@ def verify(text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal
 
 
 def verify_many(items: Iterable[tuple[str, str, str, float]], workers: int | None = None) -> Iterator[Verdict]:
-    """Verdicts on many (text, truth, kind, tolerance), in order, as they come: bounded memory, `workers` processes (None: one for each core)."""
+    """Verdicts on many (text, truth, kind, tolerance), in order, as they come.
+
+    Memory is bounded, whatever their number; `workers` processes do the work (None: one for each core).
+    """
     workers = workers or os.cpu_count() or 1
     stream = iter(items)
     waiting: deque[Future[list[Verdict]]] = deque()
@@ -163,7 +166,15 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
 def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[str]:
     """How the verdict on a message comes about, step by step."""
     found, said = boxes(text), _SAID.findall(text)
-    where = "the last fenced block" if kind == "code" else "the last box" if found else "the words after 'answer'" if said else "the whole message"
+    where = (
+        "the last fenced block"
+        if kind == "code"
+        else "the last box"
+        if found
+        else "the words after 'answer'"
+        if said
+        else "the whole message"
+    )
     answer = extract(text, kind)
     lines = [f"answer: {answer!r}, from {where}" if answer is not None else f"answer: none ({where} holds none)"]
     if answer is None:
@@ -171,9 +182,16 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
     if kind == "code":
         graded = sandbox.grade(answer, truth)
         lines.append(f"sandbox: {sandbox.describe()}")
-        return [*lines, f"tests passed: {graded.fraction:.0%} {graded.reason}".rstrip(), f"verdict: {'correct' if graded.passed else 'wrong'}"]
+        return [
+            *lines,
+            f"tests passed: {graded.fraction:.0%} {graded.reason}".rstrip(),
+            f"verdict: {'correct' if graded.passed else 'wrong'}",
+        ]
     a, t = answers.tidy(answer), answers.tidy(truth)
-    lines += [f"read as: {a!r}{_read(a)}", f"truth:   {t!r}{_read(t)} ({kind}{f', relative error up to {tolerance:g}' if tolerance else ''})"]
+    lines += [
+        f"read as: {a!r}{_read(a)}",
+        f"truth:   {t!r}{_read(t)} ({kind}{f', relative error up to {tolerance:g}' if tolerance else ''})",
+    ]
     try:
         decided, how = answers.same(answer, truth, kind, tolerance, leaf=answers.undecided), "by rule"
     except answers.Undecided:
