@@ -263,3 +263,8 @@ def read_table(path: str | Path, name: str, columns: list[str] | None = None) ->
     if have != want:
         raise ValueError(f"{path} holds {have}, this code reads {want}. Remedy: delete it and let snakemake make it anew.")
     return pq.read_table(path, columns=columns)
+
+
+def foreign_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a Parquet file that somebody else wrote, its schema unchecked."""
+    return pq.read_table(path).to_pylist()

@@ -110,8 +110,8 @@ def checks(
 
 
 def names() -> list[str]:
-    """Names of all benchmarks: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    """Names of all benchmarks: the files of this folder, less those that begin with an underscore."""
+    return sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
 
 
 def load(name: str) -> ModuleType:

@@ -84,6 +84,7 @@ _FUNCTIONS = re.compile(
 
 def prose(text: str) -> bool:
     """Whether an answer has words in it, so that no algebra may be read out of it."""
+    text = re.sub(r"\\(?:begin|end)\s*\{[a-z]+\}", " ", text)
     bare = re.sub(r"\\[A-Za-z]+", " ", re.sub(r"\\text\s*\{\s*(?:red|max|min|eff|tot)\s*\}", "", text))
     return bool(_PROSE.search(_FUNCTIONS.sub(" ", bare))) or "\\text" in text
 

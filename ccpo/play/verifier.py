@@ -29,7 +29,7 @@ _SAID = re.compile(
     r"(?:\*\*)?(?:####|(?:answers?|option|choice)(?:\*\*)?\s*(?:(?:is|are)(?:\*\*)?\s*:?|[:：=](?:\*\*)?)|答案(?:是|为|：|:)+|故?选(?=\s*[A-Za-z]\b))(?:\*\*)?\s*([^\n]+)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"[.!?。！？](?:\s|$).*", re.DOTALL)
+_SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)[.!?](?:\s|$)|[。！？]).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def bare(text: str, kind: str) -> bool:
     if not text or "\n" in text or len(text) > LONGEST:
         return False
     if kind == "choice":
-        return re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", text) is not None
+        return re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) is not None
     if kind == "text":
         return len(text.split()) <= 8
     return not answers.prose(re.sub(r"\\text\s*\{[^{}]*\}|\b(?:and|or)\b", " ", answers.tidy(text)))
