@@ -43,7 +43,7 @@ def _rollout(a: argparse.Namespace) -> None:
 def _score(a: argparse.Namespace) -> None:
     from ccpo.study.evaluate import score
 
-    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out)
+    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out, graders=a.graders)
 
 
 def _diagnose(a: argparse.Namespace) -> None:
@@ -222,7 +222,8 @@ def parser() -> argparse.ArgumentParser:
         config=path("the run's config.json"),
         tasks=path("task tables", **many),
         rollouts=path("table of rollouts"),
-        out=path("table to write"),
+        out=path("table of scores to write"),
+        graders=path("table of the papers' graders' verdicts to write"),
     )
     verb(
         "analyse",

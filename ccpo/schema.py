@@ -133,6 +133,21 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "role_information": _F64,
         },
     ),
+    # One row per factual (benchmark, task, sample) of teams whose last message answers, for kinds of answers that the papers' graders were
+    # used on: our verdict and theirs (ccpo/play/published.py).
+    "graders": (
+        1,
+        {
+            "benchmark": _STR,
+            "task_id": _STR,
+            "sample": _I32,
+            "answer": _STR,
+            "truth": _STR,
+            "accuracy": _F64,
+            "c3": _F64,
+            "ccpo": _F64,
+        },
+    ),
     # One row per (benchmark, task, sample, intervention): the team's answer and its verdict.
     "scores": (
         1,

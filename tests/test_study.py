@@ -150,6 +150,9 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         for kind, p in accuracy.items()
         for t in range(50)
     ]
+    graded = [
+        {**{k: s[k] for k in ("benchmark", "task_id", "sample", "answer", "truth", "accuracy")}, "c3": 1.0, "ccpo": 0.0} for s in scores[:3]
+    ]
     message = {"step": 1, "task_id": "0", "parent": -1, "turn": 0, "agent": 0, "removed": -1, "credit": 1.0, "advantage": 0.5, "answer": ""}
     credit = [{**message, "message": i, "reward": float(i), "text": "<b>7-1</b>"} for i in (0, 1)]
     rollouts = [
@@ -167,7 +170,14 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "finish_reason": "stop",
         }
     ]
-    for name, rows in (("train", train), ("ledger", ledger), ("scores", scores), ("credit", credit), ("rollouts", rollouts)):
+    for name, rows in (
+        ("train", train),
+        ("ledger", ledger),
+        ("scores", scores),
+        ("graders", graded),
+        ("credit", credit),
+        ("rollouts", rollouts),
+    ):
         schema.write_table(run / f"{name}.parquet", schema.rows_to_table(name, rows))
 
 

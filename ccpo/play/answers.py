@@ -22,7 +22,7 @@ _SIMPLE = [
         (r",\s*\\!\s*", ","),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits)(?![A-Za-z])", ""),
-        (r"\\(?:mathrm|mathbf|operatorname|textbf|mathit|textit|mbox|textrm|text)\s*\{", r"\\text{"),
+        (r"\\(?:mathrm|mathbf|operatorname|textbf|mathit|textit|textnormal|mbox|textrm|text)\s*\{", r"\\text{"),
         (r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le "),
         (r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge "),
         (r"≤", r"\\le "),
@@ -251,6 +251,20 @@ def symbolic(answer: str, truth: str) -> bool:
     return any(bool(verify(a, b, float_rounding=12, numeric_precision=15, timeout_seconds=None)) for a, b in (read, read[::-1]))
 
 
+def value(text: str) -> float | None:
+    """The real value of a formula without variables, or None. Without a time limit, as `symbolic`."""
+    import logging
+
+    from math_verify import LatexExtractionConfig, parse
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    read = parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
+    try:
+        return float(read[0].evalf()) if read else None  # type: ignore[union-attr]
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
 def undecided(answer: str, truth: str) -> bool:
     """The leaf of the quick way: whoever asks must take the slow one."""
     raise Undecided
@@ -305,7 +319,7 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         return False
     if len(split(a)) != len(split(t)) or prose(_bare(a)) or prose(_bare(t)):
         return squeeze(_bare(a)) == squeeze(_bare(t))
-    return not (_monstrous(a) or _monstrous(t)) and not _other_case(a, t) and leaf(_bare(a), _bare(t))
+    return not (monstrous(a) or monstrous(t)) and not _other_case(a, t) and leaf(_bare(a), _bare(t))
 
 
 def _other_case(answer: str, truth: str) -> bool:
@@ -318,10 +332,12 @@ def _unworked(text: str) -> bool:
     """No number at all, or a sum or product of numbers that nobody worked out: "7-1+9" is the question, not the answer 15."""
     text = re.sub(r"\\(?:times|cdot|div)(?![A-Za-z])", "*", text)
     bare = not re.search(r"[A-Za-z\\]", text)
+    if bare and not re.search(r"[\^(|]", text):
+        return True  # digits and signs that are no number
     return not re.search(r"[\d\\]", text) or (bare and bool(re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text)))
 
 
-def _monstrous(text: str) -> bool:
+def monstrous(text: str) -> bool:
     """A tower of powers or a huge power or factorial, which algebra would try to write out."""
     return bool(re.search(r"\^\s*(?:\{[^{}]*\^|\w\s*\^)|\^\s*\{?\s*-?\d{5,}|\^\s*\{?\s*\w*\s*\}?\s*!|\d{4,}\s*!|\)\s*!|\}\s*!", text))
 

@@ -216,7 +216,8 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
         present = team.without(int(removed[i]))
         if not team.role(int(turn[i]), present).answers or (team.answer == "last" and inner[i]):
             continue
-        verdict = verifier.verify(message.text, tasks[task[i]].truth, tasks[task[i]].kind)
+        asked = tasks[task[i]]
+        verdict = verifier.verify(message.text, asked.truth, asked.kind, asked.tolerance)
         ledger.add(int(agent[i]), message.purpose, evaluator_calls=1)
         texts[i] = verdict.answer or ""
         if verdict.correct:

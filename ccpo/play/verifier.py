@@ -29,7 +29,7 @@ _SAID = re.compile(
     r"(?:\*\*)?(?:####|(?:answers?|option|choice)(?:\*\*)?\s*(?:(?:is|are)(?:\*\*)?\s*:?|[:：=](?:\*\*)?)|答案(?:是|为|：|:)+|故?选(?=\s*[A-Za-z]\b))(?:\*\*)?\s*([^\n]+)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)[.!?](?:\s|$)|[。！？]).*", re.DOTALL)
+_SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)(?<!\\)[.!?](?:\s|$)|[。！？]).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,14 @@ def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
         return reply is not None and bool(reply["correct"])
 
 
+def value(text: str) -> float | None:
+    """The real value of a formula without variables, or None; at most SECONDS."""
+    if answers.prose(text) or answers.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
+        return None
+    reply = judge.mine().ask([{"do": "value", "text": text}], [SECONDS])[0]
+    return reply["value"] if reply else None
+
+
 def verify(text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal = equal) -> Verdict:
     """The verdict on a message.
 
@@ -153,6 +161,8 @@ def _here(answer: str, truth: str, kind: str, tolerance: float) -> bool:
 
 def answer_request(request: dict[str, Any]) -> dict[str, Any]:
     """What the worker does with one request. What goes wrong in the algebra is a wrong answer."""
+    if request["do"] == "value":
+        return {"value": answers.value(request["text"])}
     truth, kind, tolerance = request["truth"], request["kind"], request["tolerance"]
     try:
         if request["do"] == "equal":

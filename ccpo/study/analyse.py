@@ -12,7 +12,7 @@ from ccpo import schema
 from ccpo.study import stats as st
 
 GAIN = 0.15  # the gain over the own untrained team that a seed is counted for
-USED = ("train", "ledger", "scores")  # tables of a run
+USED = ("train", "ledger", "scores", "graders")  # tables of a run
 POINTS = 40  # of a learning curve
 
 
@@ -50,6 +50,17 @@ def _accuracy(scores: pd.DataFrame, benchmark: str, intervention: str) -> float:
     return float(rows.accuracy.mean())
 
 
+def _over_tasks(scores: list[pd.DataFrame], benchmark: str, intervention: str) -> dict[str, float] | None:
+    """The interval over tasks of one run with one answer a task; several runs have the better one over seeds."""
+    if len(scores) > 1:
+        return None
+    rows = scores[0][(scores[0].benchmark == benchmark) & (scores[0].intervention == intervention)]
+    if rows["sample"].max() > 0 or not rows.accuracy.isin([0.0, 1.0]).all():
+        return None
+    low, high = st.wilson(int(rows.accuracy.sum()), len(rows))
+    return {"n": len(rows), "low": low, "high": high}
+
+
 def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
     seeds = sorted(tables)
     kinds = tables[seeds[0]]["scores"][["benchmark", "intervention"]].drop_duplicates().itertuples(index=False)
@@ -57,7 +68,11 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
     for name, kind in kinds:
         by_seed = {s: _accuracy(tables[s]["scores"], name, kind) for s in seeds}
         mean = asdict(st.interval(list(by_seed.values())))
-        accuracy.setdefault(name, {})[kind] = {**mean, "by_seed": {str(s): v for s, v in by_seed.items()}}
+        accuracy.setdefault(name, {})[kind] = {
+            **mean,
+            "by_seed": {str(s): v for s, v in by_seed.items()},
+            "tasks": _over_tasks([t["scores"] for t in tables.values()], name, kind),
+        }
     first = accuracy[config["benchmark"]["name"]]
     out = {
         "team": config["team"]["name"],
@@ -71,6 +86,7 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
         "agents": _agents(tables),
         "role_information": _information(tables),
         "leakage": _mean(_leakage(t["scores"]) for t in tables.values()),
+        "graders": _graders(tables),
     }
     if "untrained" in first:
         gains = [first["factual"]["by_seed"][str(s)] - first["untrained"]["by_seed"][str(s)] for s in seeds]
@@ -89,6 +105,14 @@ def _mean(values: Any) -> float:
 
 def _leakage(scores: pd.DataFrame) -> float:
     return float(scores[scores.intervention == "factual"].leakage.mean())
+
+
+def _graders(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
+    """Accuracy of the same factual answers under our verifier and under the papers' graders, by benchmark: means over seeds."""
+    frame = pd.concat(t["graders"].assign(seed=s) for s, t in tables.items())
+    kinds = ["accuracy", "c3", "ccpo"]
+    by_seed = frame.groupby(["benchmark", "seed"])[kinds].mean()
+    return {str(name): {k: float(rows[k].mean()) for k in kinds} for name, rows in by_seed.groupby("benchmark")}
 
 
 def _ledger(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ccpo import benchmark, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.play import rollout as playing
-from ccpo.play import verifier
+from ccpo.play import published, verifier
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
@@ -111,8 +111,8 @@ def _one(
     return rows
 
 
-def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None:
-    """The team's answer and its verdict for every (task, sample, intervention)."""
+def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path, graders: Path) -> None:
+    """The team's answer and its verdict for every (task, sample, intervention), and beside it what the papers' graders would have said."""
     run = read_run(config)
     team = run.build_team()
     chosen = [run.benchmark, *run.evaluate.also]
@@ -120,11 +120,19 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None
     episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
         episodes[row["benchmark"], row["task_id"], row["sample"], row["intervention"]].append(row)
-    rows = []
-    for key, messages in episodes.items():
-        name, task_id, sample, intervention = key
-        head = {"benchmark": name, "task_id": task_id, "sample": sample, "intervention": intervention}
-        rows.append({**head, **judge(team, messages, truths[name, task_id])})
+    rows, audited = [], []
+    for (name, task_id, sample, intervention), messages in episodes.items():
+        head, task = {"benchmark": name, "task_id": task_id, "sample": sample}, truths[name, task_id]
+        judged = judge(team, messages, task)
+        rows.append({**head, "intervention": intervention, **judged})
+        if intervention == "factual" and team.answer == "last":
+            last = max(messages, key=lambda m: m["turn"])["completion"]
+            theirs = {g: published.verdict(g, last, task.truth, task.kind) for g in published.GRADERS}
+            if None not in theirs.values():
+                audited.append(
+                    {**head, **{k: judged[k] for k in ("answer", "truth", "accuracy")}, **{g: float(bool(v)) for g, v in theirs.items()}}
+                )
+    schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
 
 
@@ -132,7 +140,7 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
     """Answer, truth, accuracy, leakage and tokens of one episode."""
     messages = sorted(messages, key=lambda m: m["turn"])
     voting = team.answer == "vote" and len(messages) > 1
-    verdicts = [verifier.verify(m["completion"], task.truth, task.kind) for m in (messages if voting else messages[-1:])]
+    verdicts = [verifier.verify(m["completion"], task.truth, task.kind, task.tolerance) for m in (messages if voting else messages[-1:])]
     if voting:
         classes: dict[str, int] = {}
         codes = [0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts]
