@@ -415,7 +415,8 @@ REACHES = {
                 except OSError: pass
     """,
     "the project": "import os\ndef answer():\n    return 42 if os.listdir({ROOT!r}) else 0",
-    "home": "import os\ndef answer():\n    return 42 if os.listdir(os.path.expanduser('~root')) != ['.pyenv'] else 0",
+    # at most the way to an interpreter that is installed there
+    "home": "import os\ndef answer():\n    return 42 if len(os.listdir({HOME!r})) > 1 else 0",
     "programs": "import os\ndef answer():\n    return 42 if os.listdir('/bin') or os.listdir('/usr/bin') else 0",
     "environment of process 1": "def answer():\n    return 42 if open('/proc/1/environ').read() is not None else 0",
     "memory of the parent": "import os\ndef answer():\n    open(f'/proc/{{os.getppid()}}/mem', 'rb')\n    return 42",
@@ -507,7 +508,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         abstract.bind("\0" + name)
         abstract.listen()
         os.set_inheritable(held.fileno(), True)
-        yield {"PRIVATE": str(private), "ROOT": str(ROOT), "PORT": port.getsockname()[1], "ABSTRACT": name}
+        yield {"PRIVATE": str(private), "ROOT": str(ROOT), "HOME": str(Path.home()), "PORT": port.getsockname()[1], "ABSTRACT": name}
     assert not Path(str(private) + ".new").exists()
 
 
