@@ -181,7 +181,7 @@ def test_mutants_get_the_verdict_of_the_published_asserts(name: str, n: int, mon
         if graded.passed != passes_as_published(mutant, published):
             differ.append((task.task_id, mutant, graded))
     assert differ == []
-    assert 0.5 * n < verdicts.count(False) < n  # most mutants are wrong, and some are the same function
+    assert 0.5 * n < verdicts.count(False) <= n  # few mutants are the same function
 
 
 @needs_files
