@@ -229,10 +229,14 @@ def number(node: ast.expr) -> Any:
 
 
 @needs_files
-def test_mbpp_plus_reads_every_input() -> None:
+def test_mbpp_plus_reads_every_input_but_the_costly() -> None:
+    left_out = {}
     for row, task in zip(rows("mbpp_plus"), tasks("mbpp_plus", "test"), strict=True):
-        assert len(json.loads(task.truth)["calls"]) == len(row["base_input"]) + len(row["plus_input"])
         assert "expected" not in json.loads(task.truth)
+        fewer = len(row["base_input"]) + len(row["plus_input"]) - len(json.loads(task.truth)["calls"])
+        if fewer:
+            left_out[int(task.task_id.removeprefix("mbpp/"))] = fewer
+    assert left_out == {255: 1, 392: 15, 599: 16, 630: 10}
 
 
 # Answers other than the gold program's that EvalPlus' oracles accept, and some that they do not.
