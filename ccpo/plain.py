@@ -34,7 +34,8 @@ def write(value: object, longest: int = LONGEST) -> str:
         nonlocal left
         if depth > DEEPEST:
             raise ValueError(f"data nested deeper than {DEEPEST} levels")
-        base = next((t for t in type(value).__mro__ if t in _PLAIN), None)
+        own = type(value)
+        base = own if own in _PLAIN else next((t for t in own.__mro__ if t in _PLAIN), None)
         items: list[object] | None = None
         if value is None:
             text = "null"
@@ -120,7 +121,7 @@ def _build(node: object, depth: int) -> object:
         return complex(float(rest[0]), float(rest[1]))
     if tag not in _TAGS.values():
         raise ValueError(f"not plain data: the tag {str(tag)[:20]!r}")
-    items = [_build(x, depth + 1) for x in rest]
+    items = [_build(x, depth + 1) if isinstance(x, list | dict) else x for x in rest]
     if tag == "l":
         return items
     if tag == "t":

@@ -362,6 +362,12 @@ def test_no_forgery_passes(name: str) -> None:
     assert SECRET not in graded.reason
 
 
+def test_the_search_finds_what_is_there() -> None:
+    """So that it finds nothing above means that there is nothing: here a call names the secret."""
+    program = textwrap.dedent(FORGERIES["searches frames and objects"])
+    assert sandbox.grade(program, checks([f"answer({SECRET!r})"], [SECRET])).passed
+
+
 # Each gives REACHED if, and only if, it got through. Braces in capitals are filled in by the test.
 REACHES = {
     "fork": "import os\ndef answer():\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\n    return 42",
@@ -386,7 +392,7 @@ REACHES = {
     "subprocess": "import subprocess, sys\ndef answer():\n    subprocess.run([sys.executable, '-c', ''], check=True)\n    return 42",
     "shell": "import os\ndef answer():\n    return 42 if os.system('true') == 0 else 0",
     "random._os": "import random\ndef answer():\n    return 42 if random._os.popen('echo 42').read() == '42\\n' else 0",
-    "__import__": "def answer():\n    return __import__('os').waitpid(__import__('os').spawnlp(0, 'true', 'true'), 0) and 42",
+    "__import__": "def answer():\n    return 42 if __import__('os').spawnlp(0, 'true', 'true') == 0 else 0",
     "posix_spawn": "import os, sys\ndef answer():\n    os.posix_spawn(sys.executable, [sys.executable, '-c', ''], {})\n    return 42",
     "shell instead": "import os\ndef answer():\n    os.execv('/bin/sh', ['sh', '-c', 'sleep 1000'])",
     "multiprocessing": """
@@ -415,9 +421,15 @@ REACHES = {
                 except OSError: pass
     """,
     "the project": "import os\ndef answer():\n    return 42 if os.listdir({ROOT!r}) else 0",
-    "home": "import os\ndef answer():\n    return 42 if os.listdir(os.path.expanduser('~root')) != ['.pyenv'] else 0",
+    # at most the way to an interpreter that is installed there
+    "home": "import os\ndef answer():\n    return 42 if len(os.listdir({HOME!r})) > 1 else 0",
     "programs": "import os\ndef answer():\n    return 42 if os.listdir('/bin') or os.listdir('/usr/bin') else 0",
-    "environment of process 1": "def answer():\n    return 42 if open('/proc/1/environ').read() is not None else 0",
+    "environment of the parent": """
+        import os
+        def answer():
+            return 42 if open("/proc/" + str(os.getppid()) + "/environ", "rb").read() else 0
+    """,
+    "environment of process 1": "def answer():\n    return 42 if open('/proc/1/environ', 'rb').read() is not None else 0",
     "memory of the parent": "import os\ndef answer():\n    open(f'/proc/{{os.getppid()}}/mem', 'rb')\n    return 42",
     "kernel settings": "import os\ndef answer():\n    return 42 if os.listdir('/sys') else 0",
     "environment": "import os\ndef answer():\n    return 42 if 'CCPO_TEST_TOKEN' in os.environ else 0",
@@ -507,7 +519,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         abstract.bind("\0" + name)
         abstract.listen()
         os.set_inheritable(held.fileno(), True)
-        yield {"PRIVATE": str(private), "ROOT": str(ROOT), "PORT": port.getsockname()[1], "ABSTRACT": name}
+        yield {"PRIVATE": str(private), "ROOT": str(ROOT), "HOME": str(Path.home()), "PORT": port.getsockname()[1], "ABSTRACT": name}
     assert not Path(str(private) + ".new").exists()
 
 
@@ -543,14 +555,12 @@ def test_nothing_outside_is_reached(name: str, outside: dict[str, object]) -> No
             "the project",
             "programs",
         ),
-        *("environment of process 1", "kernel settings", "environment", "socket here", "abstract socket", "much memory", "many files"),
+        *("environment of the parent", "kernel settings", "environment", "socket here", "abstract socket", "much memory", "many files"),
         *("other processes", "ptrace of itself"),
     ],
 )
 def test_what_is_refused_works_outside(name: str, outside: dict[str, object]) -> None:
     """So the refusals above are the sandbox's doing."""
-    if name == "environment of process 1" and os.getuid() != 0:
-        pytest.skip("only root may read it anywhere")
     program = f"{reach(name, outside)}\nassert answer() == {REACHED}\n"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
@@ -919,7 +929,7 @@ def test_a_program_dies_with_whoever_runs_it(walls: bool) -> None:
         pytest.skip("plain limits without a filter do not see to this")
     choose = "" if walls else "isolation._chosen.append(isolation._choose(None)); "
     mark = f"isolation._START += ' # {MARK}'; "
-    text = f"from ccpo.play import isolation; {choose}{mark}isolation.run('import time; time.sleep(1000)', '', [])"
+    text = f"from ccpo.play import isolation; {choose}{mark}isolation.run('import time; time.sleep(1000)', '', ['1'])"
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     wait_for(lambda: len(remains()) > 1)  # itself, and what it runs
     time.sleep(0.5)  # until the program itself runs

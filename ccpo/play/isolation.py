@@ -80,7 +80,7 @@ def describe() -> str:
 
 
 def run(program: str, setup: str, calls: list[str]) -> Replies:
-    """Runs the program, then the setup code, then evaluates each call, all in one namespace, within SECONDS.
+    """Runs the program, then the setup code, then evaluates each call, all in one namespace, within SECONDS; without calls, nothing.
 
     May be called from any thread. Nothing of it runs any more on return.
 
@@ -231,15 +231,20 @@ def _choose(bwrap: str | None) -> _Isolation:
     machine = platform.machine() if sys.platform == "linux" else ""
     why = "bubblewrap is not installed (Debian: apt-get install bubblewrap)"
     if bwrap:
-        found = _Isolation("bubblewrap", (bwrap, *_walls()), outer=_filter(machine, _REFUSED))
+        code = _filter(machine, _REFUSED)
+        found = _Isolation("bubblewrap" + _lacks(code), (bwrap, *_walls()), outer=code)
         try:
             _run(found, "", "", [])
             return found
         except RuntimeError as error:
             why = str(error)
     code = _filter(machine, (*_REFUSED, *_REFUSED_UNWALLED))
-    processes = "" if code else "; new processes are not refused"
-    return _Isolation(f"plain limits: files of this user can be read and written{processes}. {why}", (), inner=code)
+    lacks = "" if code else " and connections"
+    return _Isolation(f"plain limits: files of this user can be read and written{_lacks(code)}{lacks}. {why}", (), inner=code)
+
+
+def _lacks(code: bytes) -> str:
+    return "" if code else "; no filter of system calls for this machine: nothing refuses new processes"
 
 
 def _walls() -> list[str]:
@@ -250,9 +255,10 @@ def _walls() -> list[str]:
     return [
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534"),
+        *("--size", str(SCRATCH), "--tmpfs", "/tmp"),  # first: Python itself may lie below it
         *(word for path in dict.fromkeys(seen) for word in ("--ro-bind-try", path, path)),
         *(word for path in ("/dev/null", "/dev/zero", "/dev/urandom") for word in ("--dev-bind", path, path)),
-        *("--size", str(SCRATCH), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp"),
+        *("--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp"),
     ]
 
 
