@@ -6,8 +6,8 @@ Four ways in which a training item is a test item, from the surest to the looses
   normalised  equal after what typesetting varies is taken away: Unicode form, case, white space, `$`, \\left and \\right, LaTeX spacing,
               \\dfrac and \\tfrac for \\frac, final punctuation. Operators stay: z^4+z^2+1 is not z^4-z^2+1
   near        the same numbers, operators, brackets, LaTeX commands and variables (single letters, points as AB) in the same order, words
-              that are alike, and in the sentences that ask the same words but for those like "the": one story asks for a sum here, for a
-              difference there. Texts without numbers and symbols are not compared so, since one word makes another question of them
+              that are alike, and in the sentences that ask the same words; small words as "the" are not counted. One story asks for a
+              sum here, for a difference there. Texts without numbers and symbols are not compared so: one word makes another question
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import io
 import itertools
 import logging
 import re
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ _TOKEN = re.compile(
     rf"|-(?!{_LETTER}{{2}})|[(\[{{](?!{_LETTER}{{2}})|(?<!{_LETTER}{{2}})[)\]}}])"
     rf"|(?P<word>[{_HAN}]|{_LETTER}{{2,}}(?:['’-]{_LETTER}+)*)"
 )
+_SHORT = re.compile(r"(\\frac|\\sqrt)\s*(\d)")  # \frac12 is \frac{1}{2}
 _BRACED = re.compile(r"\{\s*(\w)\s*\}")
 _SENTENCE = re.compile(r"(?:[^.?!。？！\n]|\.(?!\s|$))+[.?!。？！\n]?")
 _ASKS = re.compile(
@@ -81,7 +83,7 @@ def normalised(text: str) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text as `near` compares it: its numbers and symbols, its words, and the words but the small ones of the sentences that ask."""
+    """A text as `near` compares it: its numbers and symbols, its words but the small ones, and those of the sentences that ask."""
 
     symbols: tuple[str, ...]
     words: tuple[str, ...]
@@ -93,12 +95,15 @@ def reading(text: str) -> Reading:
     """What `near` compares. {x} around a single character is read as that character; a Chinese character is a word."""
     plain = _plain(text)
     asking = [part for part in _SENTENCE.findall(plain) if _ASKS.search(part)] or [plain]
-    asked = [word for part in asking for word in _tokens(part, "word") if word not in _SMALL]
-    return Reading(tuple(_tokens(plain, "symbol")), tuple(_tokens(plain, "word")), tuple(asked))
+    return Reading(tuple(_tokens(plain, "symbol")), _words(plain), _words(" ".join(asking)))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in _tokens(text, "word") if word not in _SMALL)
 
 
 def _tokens(text: str, kind: str) -> Iterator[str]:
-    text = _ARTICLE.sub(" ", _BRACED.sub(r" \1 ", _TYPESETTING.sub(" ", text)))
+    text = _ARTICLE.sub(" ", _BRACED.sub(r" \1 ", _SHORT.sub(r"\1 \2 ", _TYPESETTING.sub(" ", text))))
     return (found[0].lower() if kind == "word" else found[0] for found in _TOKEN.finditer(text) if found.lastgroup == kind)
 
 
@@ -193,7 +198,7 @@ def table(train: Mapping[str, Sequence[Task]], test: Mapping[str, Sequence[Task]
 
 
 def write(rows: Sequence[Mapping[str, str | int]], out: Path) -> None:
-    """Writes the rows of `table` as CSV, and shows them."""
+    """Writes the rows of `table`, of which there is one at least, as CSV, and shows them."""
     from rich.console import Console
     from rich.table import Table
 
@@ -202,8 +207,9 @@ def write(rows: Sequence[Mapping[str, str | int]], out: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     schema.write_text(out, sheet.getvalue())
-    for name, value in rows[0].items():
-        shown.add_column(name, justify="right" if isinstance(value, int) else "left")
+    columns = [name for name in rows[0] if name != "examples"]
+    for name in columns:
+        shown.add_column(name, justify="right" if isinstance(rows[0][name], int) else "left")
     for row in rows:
-        shown.add_row(*(f"{v:,}" if isinstance(v, int) else v for v in row.values()))
-    Console().print(shown)
+        shown.add_row(*(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in columns))
+    Console(width=None if sys.stdout.isatty() else 140).print(shown)
