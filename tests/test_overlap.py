@@ -91,6 +91,19 @@ MISSES = [
     ),
     ("Write a function to find the largest number in a list.", "Write a function to find the smallest number in a list."),
     ("Compute $5!$", "Compute $5$"),
+    ("Compute $a b+c d$.", "Compute $a+b c d$."),
+    (
+        "Let $y=\\sin x$ for real numbers between zero and seven, and plot the curve on squared paper. What is $y$ at $3$?",
+        "Let $y=\\cos x$ for real numbers between zero and seven, and plot the curve on squared paper. What is $y$ at $3$?",
+    ),
+    (
+        "In right triangle $PQR$, we have $\\angle Q = \\angle R$ and $PR = 6\\sqrt{2}$.  What is the area of $\\triangle PQR$?",
+        "In right triangle $PQR$, we have $\\angle Q = \\angle R$ and $QR = 6\\sqrt{2}$.  What is the area of $\\triangle PQR$?",
+    ),
+    (  # no number, no symbol: nothing but words, and one of them turns the question
+        "All bakers of the old town by the river are rich and own a white house with a garden. Some teachers bake. Who owns a garden?",
+        "No bakers of the old town by the river are rich and own a white house with a garden. Some teachers bake. Who owns a garden?",
+    ),
     ("", "x"),
 ]
 
@@ -106,27 +119,16 @@ def test_another_item_in_the_same_words_is_not(a: str, b: str) -> None:
 
 
 def test_questions_on_one_passage_are_neighbours_not_copies() -> None:
-    passage = (
-        "In 1998 the town of Ember had 3 mills and 12 bakers. "
-        + "Every baker bought flour from the mill that was nearest to his house. " * 12
-    )
-    first = (
-        passage
-        + "\nWhich of the following can be inferred?\nA. Some bakers share a mill.\nB. No mill was closed.\nC. Flour was cheap.\nD. None."
-    )
-    second = (
-        passage
-        + "\nWhich of the following weakens this?\nA. A mill burnt down.\nB. Bakers own horses.\nC. Houses were sold in spring.\nD. All."
-    )
+    """Even if both ask "which of these is true": their options, at the end, differ. And one end does not make two passages one."""
+    passage = "In 1998 the town of Ember had 3 mills. " + "Every baker bought flour from the mill that was nearest to his own house. " * 12
+    ask = "\nWhich of these is true?\n"
+    first = passage + ask + "Some bakers share one mill. No mill was ever closed. Flour had become cheap. Roads were dry in autumn."
+    second = passage + ask + "A mill had burnt down. Bakers own horses. Houses were sold each spring. Bread tastes of salt."
     assert how(first, second) == ""
-    assert (
-        how(
-            first,
-            passage.replace("every", "Each") + "\nWhich of these weakens this?\nA. A mill burnt down.\nB. Two did.\nC. One.\nD. None.",
-        )
-        == ""
-    )
     assert how(first, first.replace("Every baker bought", "Each baker bought")) == "near"
+    other = "In 1998 the town of Ember had 3 mills. " + "Later a flood came down and swept across the fields where sheep grazed. " * 12
+    end = "Years afterwards an old miller told this story to travellers, who wrote all of it down, word after word, line by line " * 2
+    assert how(passage + end + ask, other + end + ask) == ""
 
 
 def test_origins_are_found_beside_the_text() -> None:

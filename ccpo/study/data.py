@@ -51,7 +51,6 @@ def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: Non
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target) as (partial, handle):
         if _is(target, source):  # another process was quicker
-            partial.unlink()
             return target
         # Bytes from two connections may not fit together (an old part, another version at the same address): then all of it, once more.
         if not take(handle, tell) and not _is(partial, source):
@@ -128,10 +127,8 @@ def _download(url: str, out: BinaryIO, tell: Tell) -> bool:
             why = str(getattr(error, "reason", error)) or type(error).__name__
         if out.tell() == before:
             break
-    raise ValueError(
-        f"{url} cannot be had: {why}. Remedy: try again (the {out.tell():,} bytes that came are kept), or set CCPO_DATA_MIRROR to a folder "
-        "with the same files."
-    )
+    kept = f" (the {out.tell():,} bytes that came are kept)" if out.tell() else ""
+    raise ValueError(f"{url} cannot be had: {why}. Remedy: try again{kept}, or set CCPO_DATA_MIRROR to a folder with the same files.")
 
 
 def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
@@ -146,11 +143,8 @@ def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
             return True
         raise
     with answer:
-        begins = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if have and not begins:
-            _empty(out)  # a whole file, or another range than the one asked for
-            if answer.status == 206:
-                return False
+        if have and answer.status != 206:
+            _empty(out)  # the whole file; and whether a range is the one asked for, the hash will say
         said = answer.headers.get("Content-Length")
         total = out.tell() + int(said) if said else 0
         try:
