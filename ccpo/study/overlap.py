@@ -112,8 +112,9 @@ def _alike(a: Reading, b: Reading) -> bool:
 
 
 def _similar(a: Sequence[str], b: Sequence[str]) -> bool:
-    if 2 * min(len(a), len(b)) < ALIKE * (len(a) + len(b)):
-        return False  # the longer one alone is too long
+    most = min(len(a) - len({*a} - {*b}), len(b) - len({*b} - {*a}))  # words that could be in common: nearly all pairs end here
+    if 2 * most < ALIKE * (len(a) + len(b)):
+        return False
     return SequenceMatcher(None, a, b, autojunk=False).ratio() >= ALIKE if a != b else True
 
 
