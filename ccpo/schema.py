@@ -23,7 +23,10 @@ _I32, _I64, _F64, _STR, _BOOL = pa.int32(), pa.int64(), pa.float64(), pa.string(
 # name -> (version, columns). A column's order is the order on disk.
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per task of a benchmark.
-    "tasks": (1, {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR}),
+    "tasks": (
+        2,
+        {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR, "tolerance": _F64, "origin": _STR},
+    ),
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to and including the update.
     "train": (
         2,
@@ -283,3 +286,8 @@ def read_table(path: str | Path, name: str, columns: list[str] | None = None) ->
 def foreign_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a Parquet file that somebody else wrote, its schema unchecked."""
     return pq.read_table(path).to_pylist()
+
+
+def parquet_rows(path: str | Path) -> int:
+    """Rows of any Parquet file, of whatever schema."""
+    return int(pq.read_metadata(path).num_rows)

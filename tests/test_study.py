@@ -200,6 +200,19 @@ def publish(folder: Path) -> dict[str, Path]:
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
 
 
+def test_a_benchmark_that_is_only_learnt_leaves_the_primary_metric_to_the_first_evaluated(tmp_path: Path) -> None:
+    """The scores are those of arithmetic; what is trained on has none, and of `also` the second one neither."""
+    experiment, runs = made_up(tmp_path)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "own.json")
+    manifest = schema.read_json(experiment)
+    for condition in manifest["conditions"].values():
+        condition["config"] |= {"benchmark": {"name": "only_train"}, "evaluate": {"also": [{"name": "arithmetic"}, {"name": "none"}]}}
+    schema.write_json(experiment, manifest)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "also.json")
+    assert schema.read_json(tmp_path / "also.json") == schema.read_json(tmp_path / "own.json")
+    assert schema.read_json(tmp_path / "own.json")["conditions"]["plain"]["benchmark"] == "arithmetic"
+
+
 def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     made = publish(tmp_path / "a")
     numbers = schema.read_json(made["stats"])

@@ -260,7 +260,7 @@ def value(text: str) -> float | None:
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     read = parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
     try:
-        return float(read[0].evalf()) if read else None  # type: ignore[union-attr]
+        return float(read[0].evalf()) if read else None
     except (TypeError, ValueError, AttributeError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
         condition = manifest["conditions"][label]
         tables = {int(seed): _tables(runs / run) for seed, run in condition["runs"].items()}
         conditions[label] = _condition(condition["config"], tables)
-        first = condition["config"]["benchmark"]["name"]
+        first = conditions[label]["benchmark"]
         factual[label] = {s: _accuracy(t["scores"], first, "factual") for s, t in tables.items()}
     head = {k: manifest[k] for k in ("experiment", "question", "note", "primary_metric", "token_tolerance")}
     comparisons = _comparisons(manifest, factual, conditions)
@@ -61,6 +62,12 @@ def _over_tasks(scores: list[pd.DataFrame], benchmark: str, intervention: str) -
     return {"n": len(rows), "low": low, "high": high}
 
 
+def _primary(config: Mapping[str, Any], evaluated: Collection[str]) -> str:
+    """The first benchmark that was evaluated: the one trained on, or where that has no test split the first of `evaluate.also`."""
+    named = [config["benchmark"], *config.get("evaluate", {}).get("also", [])]
+    return next(str(choice["name"]) for choice in named if choice["name"] in evaluated)
+
+
 def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
     seeds = sorted(tables)
     kinds = tables[seeds[0]]["scores"][["benchmark", "intervention"]].drop_duplicates().itertuples(index=False)
@@ -73,11 +80,12 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
             "by_seed": {str(s): v for s, v in by_seed.items()},
             "tasks": _over_tasks([t["scores"] for t in tables.values()], name, kind),
         }
-    first = accuracy[config["benchmark"]["name"]]
+    primary = _primary(config, accuracy)
+    first = accuracy[primary]
     out = {
         "team": config["team"]["name"],
         "credit": config["credit"]["name"],
-        "benchmark": config["benchmark"]["name"],
+        "benchmark": primary,
         "seeds": seeds,
         "accuracy": accuracy,
         "ledger": _ledger(tables),

@@ -14,8 +14,9 @@ import numpy as np
 from ccpo import benchmark, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
-from ccpo.play import rollout as playing
 from ccpo.play import published, verifier
+from ccpo.play import rollout as playing
+from ccpo.play.tasks import read_tasks
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
@@ -24,20 +25,19 @@ log = logging.getLogger("ccpo")
 def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, out: Path) -> None:
     """Plays the final policies on each benchmark's test tasks, with every intervention that means something for the team.
 
-    `tasks`: one table for each benchmark, the one trained on first. `model`: {run}/model. `untrained`: the folder training began with.
+    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with.
     """
     import torch
 
     torch.set_num_threads(1)
     run = read_run(config)
     team = run.build_team()
-    chosen = [run.benchmark, *run.evaluate.also]
     rows: list[dict[str, Any]] = []
     folders = sorted(model.glob("policy*"))
     trained = _speakers(run, team, folders)
     started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
-    for choice, path in zip(chosen, tasks, strict=True):
-        items = read_test(path)[: run.evaluate.tasks]
+    for choice, path in zip(run.evaluated, tasks, strict=True):
+        items = read_tasks(path, "test")[: run.evaluate.tasks]
         if len(items) < run.evaluate.tasks:
             raise ValueError(f"{path} has {len(items)} test tasks, evaluate.tasks asks for {run.evaluate.tasks}")
         asked = benchmark.load(choice.name)
@@ -52,15 +52,6 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, ou
         rows += [{"benchmark": choice.name, **row} for row in found]
         log.info("%s: %d messages", choice.name, len(found))
     schema.write_table(out, schema.rows_to_table("rollouts", rows))
-
-
-def read_test(path: Path) -> list[Task]:
-    """Test tasks of a table; ValueError if there are none."""
-    rows = schema.read_table(path, "tasks").to_pylist()
-    items = [Task(r["task_id"], r["question"], r["truth"], r["kind"]) for r in rows if r["split"] == "test"]
-    if not items:
-        raise ValueError(f"{path} holds no task of split test. Remedy: check the benchmark's source and parameters.")
-    return items
 
 
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
@@ -115,8 +106,7 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path, graders
     """The team's answer and its verdict for every (task, sample, intervention), and beside it what the papers' graders would have said."""
     run = read_run(config)
     team = run.build_team()
-    chosen = [run.benchmark, *run.evaluate.also]
-    truths = {(c.name, t.task_id): t for c, path in zip(chosen, tasks, strict=True) for t in read_test(path)}
+    truths = {(c.name, t.task_id): t for c, path in zip(run.evaluated, tasks, strict=True) for t in read_tasks(path, "test")}
     episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
         episodes[row["benchmark"], row["task_id"], row["sample"], row["intervention"]].append(row)

@@ -36,7 +36,7 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 
 def wilson(right: int, n: int) -> tuple[float, float]:
     """95 % interval of a share of `n` tasks answered right (Wilson 1927): what other tasks would change, not other seeds."""
-    found = scipy.stats.binomtest(right, n).proportion_ci(0.95, "wilson")
+    found = stats.binomtest(right, n).proportion_ci(0.95, "wilson")
     return float(found.low), float(found.high)
 
 

@@ -1,7 +1,7 @@
 rule rollout:
     input:
         config="results/runs/{run}/config.json",
-        tasks=tasks_of_run,
+        tasks=evaluated_of_run,
         model="results/runs/{run}/model",
         untrained=model_of_run,
     output:
@@ -26,7 +26,7 @@ rule rollout:
 rule score:
     input:
         config="results/runs/{run}/config.json",
-        tasks=tasks_of_run,
+        tasks=evaluated_of_run,
         rollouts="results/runs/{run}/rollouts.parquet",
     output:
         scores="results/runs/{run}/scores.parquet",
