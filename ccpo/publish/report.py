@@ -178,7 +178,7 @@ def _figure(path: Path) -> str:
 
 def example(manifest: dict[str, Any], runs: Path) -> str:
     """The task with the most mixed rewards in the last kept update that taught one multi-agent run anything: messages, answers, rewards,
-    credits, advantages; and of each benchmark one evaluated question."""
+    credits, advantages; and of each benchmark the first evaluated questions."""
     label, condition = max(
         manifest["conditions"].items(),
         key=lambda item: (
@@ -209,34 +209,35 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         ]
         names = ["turn", "agent", "left out", "message", "answer", "reward", "credit", "advantage"]
         parts.append(f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>")
-    return "".join([*parts, *(_answered(runs / run, name) for name in evaluated(condition["config"]))])
+    return "".join([*parts, *_answered(runs / run)])
 
 
-def evaluated(config: dict[str, Any]) -> list[str]:
-    """Names of the benchmarks a run is evaluated on."""
-    return [choice["name"] for choice in (config["benchmark"], *config["evaluate"]["also"])]
-
-
-def _answered(run: Path, benchmark: str) -> str:
-    """The first SHOWN evaluated questions of a benchmark in full, with and (the first) without the other agents."""
+def _answered(run: Path) -> list[str]:
+    """The first SHOWN evaluated questions of each benchmark in full, with and (the first) without the other agents."""
     said = schema.read_table(run / "rollouts.parquet", "rollouts").to_pandas()
     scores = schema.read_table(run / "scores.parquet", "scores").to_pandas()
-    said, scores = (t[(t.benchmark == benchmark) & (t["sample"] == 0)] for t in (said, scores))
     parts = []
-    for index, task in enumerate(said.task_id.unique()[:SHOWN]):
-        lines = []
-        for kind in ("factual", "solo") if index == 0 else ("factual",):
-            for m in said[(said.task_id == task) & (said.intervention == kind)].itertuples():
-                lines.append(
-                    f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
-                )
-            for v in scores[(scores.task_id == task) & (scores.intervention == kind)].itertuples():
-                lines.append(
-                    f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>"
-                )
-        head = f"Evaluation on {html.escape(benchmark)}: {html.escape(str(task))}"
-        parts.append(f"<details{' open' if index == 0 else ''}><summary>{head}</summary>{''.join(lines)}</details>")
-    return "".join(parts)
+    for name, rows in said[said["sample"] == 0].groupby("benchmark", sort=False):
+        verdicts = scores[(scores.benchmark == name) & (scores["sample"] == 0)]
+        for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
+            kinds = ("factual", "solo") if index == 0 else ("factual",)
+            lines = [_said(rows[rows.task_id == task], verdicts[verdicts.task_id == task], kind) for kind in kinds]
+            head = f"Evaluation on {html.escape(str(name))}: {html.escape(str(task))}"
+            parts.append(f"<details{' open' if index == 0 else ''}><summary>{head}</summary>{''.join(lines)}</details>")
+    return parts
+
+
+def _said(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
+    """What was said under an intervention, and the verdict."""
+    lines = [
+        f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
+        for m in messages[messages.intervention == kind].itertuples()
+    ]
+    lines += [
+        f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>"
+        for v in verdicts[verdicts.intervention == kind].itertuples()
+    ]
+    return "".join(lines)
 
 
 def origin(manifest: dict[str, Any]) -> str:
