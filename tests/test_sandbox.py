@@ -1013,7 +1013,7 @@ def test_what_derives_from_plain_data_is_that_data() -> None:
         "1" * 5000,
         "[" * 100000,
         '["l",' * 5000 + "1" + "]" * 5000,
-        '["l",' * 101 + "1" + "]" * 101,
+        '["l",' * 102 + "1" + "]" * 102,
         '["s",' + ",".join(str(i * ((1 << 61) - 1)) for i in range(1000)) + "]",
         '["d",' + ",".join(f"{i * ((1 << 61) - 1)},0" for i in range(1000)) + "]",
         '"' + "x" * plain.LONGEST + '"',

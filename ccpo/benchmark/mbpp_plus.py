@@ -30,8 +30,8 @@ FORM = CODE
 DEFECTS = (
     "All items are MBPP items with edited texts: 7 of its 1-10, 224 of its test split, 39 of its validation split, 108 of its train split. "
     "The gold programs of 558 and 581 are doubtful: a second answer is right too. Where MBPP's asserts give tuples, 98, 104, 140, 145 and "
-    "596 get lists (in part); 87 and 301 get other dictionaries. 42 inputs of 255, 392, 599 and 630 are left out: the gold program itself "
-    "needs seconds, a gigabyte or a megabyte of answer for each. The field `assertion` of 120 lacks an `import math`; it is not used here."
+    "596 get lists (in part); 87 and 301 get other dictionaries. 108 inputs of eight items are left out: together they take the gold "
+    "program over two seconds, a gigabyte or megabytes of answer. The field `assertion` of 120 lacks an `import math`; it is not used here."
 )
 _TRUTH = checks(["half(4)", "half(1)"], [2.0, 0.5], rtol=1e-7, float_atol=1e-6)
 EXAMPLES = [
@@ -82,11 +82,16 @@ _FORMS: list[tuple[tuple[int, ...], _Form]] = [
     ((722,), lambda args: [{key: tuple(value) for key, value in args[0].items()}, *args[1:]]),
 ]
 _FORM_OF = {number: form for numbers, form in _FORMS for number in numbers}
-# Inputs left out, as the gold program itself needs seconds, a gigabyte or a megabyte of answer for each of them.
+# Inputs left out, as together they take the gold program over two seconds, a gigabyte or megabytes of answer: machines would differ in
+# whether it passes.
 _COSTLY: dict[int, Callable[..., bool]] = {
-    255: lambda colours, n: n > 70 and len(colours) > 4,
+    123: lambda limit: limit > 9999,
+    255: lambda colours, n: n > 70,
+    271: lambda n: n > 900_000,
     392: lambda n: n > 900_000,
+    592: lambda n: n > 900,
     599: lambda n: n > 10_000_000,
+    603: lambda n: n > 9000,
     630: lambda place: len(place) > 8,
 }
 _AS_SETS = (2, 7, 111, 140, 232, 579, 769)  # their answers are compared as sets
