@@ -641,6 +641,8 @@ MESSAGES: list[tuple[str, str, str, bool]] = [
     ("I think it is eight", "8", "number", False),
     ("7 because 3+4=7", "7", "number", False),
     ("3+4=7", "7", "number", False),
+    ("3+4=7;7-1=6", "6", "number", False),
+    ("x = 6", "6", "number", False),
     ("first 7\nthen 8", "8", "number", False),
     ("The answer is not 7", "7", "number", False),
     ("The answer is 7 or 8", "7", "number", False),

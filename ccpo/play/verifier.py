@@ -88,6 +88,8 @@ def bare(text: str, kind: str) -> bool:
         return re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) is not None
     if kind == "text":
         return len(text.split()) <= 8
+    if kind in ("number", "expression") and "=" in text:
+        return False  # a step of work
     return not answers.prose(re.sub(r"\\text\s*\{[^{}]*\}|\b(?:and|or)\b", " ", answers.tidy(text)))
 
 
