@@ -21,6 +21,15 @@ def _tasks(a: argparse.Namespace) -> None:
     data.tasks(Choice.model_validate_json(a.choice), a.out)
 
 
+def _overlap(a: argparse.Namespace) -> None:
+    from ccpo.publish import lineage
+    from ccpo.study import data, overlap
+
+    train, test = data.items(a.train, "train"), data.items(a.test, "test")
+    overlap.write(overlap.table(train, test), a.out)
+    lineage.passport(a.out, data.raw_files([*train, *test]), " ".join(sys.argv[1:]))
+
+
 def _model(a: argparse.Namespace) -> None:
     from ccpo.config import Model
     from ccpo.learn import model
@@ -29,9 +38,14 @@ def _model(a: argparse.Namespace) -> None:
 
 
 def _train(a: argparse.Namespace) -> None:
+    from ccpo.config import read_run
+    from ccpo.study import overlap
+
+    without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
     from ccpo.learn.train import train
 
-    train(config=a.config, tasks=a.tasks, model=a.model, scratch=a.scratch, out=a.out)
+    first, *others = a.tasks
+    train(config=a.config, tasks=first, model=a.model, scratch=a.scratch, out=a.out, without=without, evaluated=others)
 
 
 def _rollout(a: argparse.Namespace) -> None:
@@ -43,7 +57,7 @@ def _rollout(a: argparse.Namespace) -> None:
 def _score(a: argparse.Namespace) -> None:
     from ccpo.study.evaluate import score
 
-    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out)
+    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out, graders=a.graders)
 
 
 def _diagnose(a: argparse.Namespace) -> None:
@@ -122,12 +136,12 @@ def _audit(a: argparse.Namespace) -> None:
 def _verify(a: argparse.Namespace) -> None:
     from ccpo.play import verifier
 
-    verdict = verifier.verify(a.text, a.truth, a.kind)
-    print(f"answer found: {verdict.answer!r}\ntruth: {a.truth!r} ({a.kind})\nverdict: {'correct' if verdict.correct else 'wrong'}")
+    print("\n".join(verifier.explain(a.text, a.truth, a.kind, a.tolerance)))
 
 
 def _check(a: argparse.Namespace) -> None:
-    from ccpo.config import Audit, read_experiment
+    from ccpo.config import Audit, read_experiment, tasks_slug
+    from ccpo.study.overlap import gate
 
     experiment = read_experiment(a.experiment)
     if isinstance(experiment, Audit):
@@ -142,6 +156,9 @@ def _check(a: argparse.Namespace) -> None:
         print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal episodes a task{extra}, {first.id}")
         if label in experiment.presets:
             print(f"  as published: {experiment.presets[label]}")
+        tables = [Path(f"results/tasks/{tasks_slug(choice)}.parquet") for choice in (first.benchmark, *first.evaluate.also)]
+        if all(table.is_file() for table in tables):
+            gate(first, tables)
         if why := first.degenerate():
             print(f"  degenerate: {why}")
 
@@ -185,9 +202,17 @@ def parser() -> argparse.ArgumentParser:
     verb(
         "tasks",
         _tasks,
-        "write a benchmark's task table",
+        "write a benchmark's task table, and beside it what was dropped and why",
         choice={"help": "benchmark as JSON"},
-        out=path("table to write"),
+        out=path("table to write; what was dropped goes to <its stem>.dropped.json"),
+    )
+    verb(
+        "overlap",
+        _overlap,
+        "count the test items among the training items of benchmarks",
+        train={"nargs": "*", "default": [], "help": "benchmarks; none: all with a train split"},
+        test={"nargs": "*", "default": [], "help": "benchmarks; none: all with a test split"},
+        out=path("CSV to write"),
     )
     verb(
         "model",
@@ -201,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
         _train,
         "train one run, going on from its newest checkpoint",
         config=path("the run's config.json"),
-        tasks=path("task table"),
+        tasks=path("task tables, the benchmark trained on first, then those of evaluate.also", **many),
         model=path("model folder to start from"),
         scratch=path("folder for checkpoints"),
         out=path("the run's folder"),
@@ -211,7 +236,7 @@ def parser() -> argparse.ArgumentParser:
         _rollout,
         "play the final policies on the test tasks, with interventions",
         config=path("the run's config.json"),
-        tasks=path("task tables, the benchmark trained on first", **many),
+        tasks=path("task tables of the benchmarks evaluated, in the run's order", **many),
         model=path("the run's model folder"),
         untrained=path("model folder training began with"),
         out=path("table to write"),
@@ -221,9 +246,10 @@ def parser() -> argparse.ArgumentParser:
         _score,
         "grade rollouts",
         config=path("the run's config.json"),
-        tasks=path("task tables", **many),
+        tasks=path("as for rollout", **many),
         rollouts=path("table of rollouts"),
-        out=path("table to write"),
+        out=path("table of scores to write"),
+        graders=path("table of the papers' graders' verdicts to write"),
     )
     verb(
         "analyse",
@@ -297,10 +323,11 @@ def parser() -> argparse.ArgumentParser:
     verb(
         "verify",
         _verify,
-        "say what a message answers and whether it is right",
+        "say what a message answers and whether it is right, step by step",
         text={"positional": True},
         truth={"positional": True},
-        kind={"default": "number"},
+        kind={"default": "number", "help": "number, expression, set, tuple, interval, equation, choice, text or code"},
+        tolerance={"default": 0.0, "type": float, "help": "relative error, where the truth is a decimal"},
     )
     verb(
         "hash",

@@ -23,7 +23,10 @@ _I32, _I64, _F64, _STR, _BOOL = pa.int32(), pa.int64(), pa.float64(), pa.string(
 # name -> (version, columns). A column's order is the order on disk.
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per task of a benchmark.
-    "tasks": (1, {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR}),
+    "tasks": (
+        2,
+        {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR, "tolerance": _F64, "origin": _STR},
+    ),
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to and including the update.
     "train": (
         2,
@@ -131,6 +134,21 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "tokens": _F64,
             "evaluator_calls": _F64,
             "role_information": _F64,
+        },
+    ),
+    # One row per factual (benchmark, task, sample) of teams whose last message answers, for kinds of answers that the papers' graders were
+    # used on: our verdict and theirs (ccpo/play/published.py).
+    "graders": (
+        1,
+        {
+            "benchmark": _STR,
+            "task_id": _STR,
+            "sample": _I32,
+            "answer": _STR,
+            "truth": _STR,
+            "accuracy": _F64,
+            "c3": _F64,
+            "ccpo": _F64,
         },
     ),
     # One row per (benchmark, task, sample, intervention): the team's answer and its verdict.
@@ -263,3 +281,13 @@ def read_table(path: str | Path, name: str, columns: list[str] | None = None) ->
     if have != want:
         raise ValueError(f"{path} holds {have}, this code reads {want}. Remedy: delete it and let snakemake make it anew.")
     return pq.read_table(path, columns=columns)
+
+
+def foreign_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a Parquet file that somebody else wrote, its schema unchecked."""
+    return pq.read_table(path).to_pylist()
+
+
+def parquet_rows(path: str | Path) -> int:
+    """Rows of any Parquet file, of whatever schema."""
+    return int(pq.read_metadata(path).num_rows)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, run_data
 
+from ccpo import benchmark
 from ccpo.config import Audit, RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
 
 
@@ -163,6 +164,40 @@ def test_importing_the_config_loads_nothing_heavy() -> None:
         cwd=ROOT,
     )
     assert "torch" in heavy.stdout  # the check can fail
+
+
+SPLITS = {
+    "training without a train split": (
+        {"test": 9},
+        {},
+        r"benchmark gsm8k has no train split, train\.steps is 2\. Set train\.steps to 0, or",
+    ),
+    "nothing to evaluate": ({"train": 9}, {}, r"gsm8k has no test split, and evaluate\.also names no other\..* some of: .*arithmetic"),
+    "a further benchmark without a test split": (
+        {"train": 9},
+        {"base__benchmark": "arithmetic", "base__evaluate__also": ["gsm8k"]},
+        r"evaluate\.also names gsm8k, which has no test split",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(SPLITS))
+def test_a_split_that_is_not_there_is_found_before_launch(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits, over, message = SPLITS[case]
+    monkeypatch.setattr(benchmark.load("gsm8k"), "SPLITS", splits)
+    with pytest.raises(ValueError, match=message):
+        read_experiment("smoke", experiment(tmp_path / "config", **{"base__benchmark": "gsm8k", **over}))
+
+
+def test_a_benchmark_may_lack_the_split_that_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    gsm8k = benchmark.load("gsm8k")
+    monkeypatch.setattr(gsm8k, "SPLITS", {"train": 9, "validation": 2})
+    learnt = RunConfig.model_validate(run_data(benchmark="gsm8k", evaluate={"also": ["arithmetic"]}))
+    assert [c.name for c in learnt.evaluated] == ["arithmetic"]
+    monkeypatch.setattr(gsm8k, "SPLITS", {"test": 9})
+    assert [c.name for c in RunConfig.model_validate(run_data(evaluate={"also": ["gsm8k"]})).evaluated] == ["arithmetic", "gsm8k"]
+    untrained = RunConfig.model_validate(run_data(benchmark="gsm8k", credit="none", train={"steps": 0}))
+    assert [c.name for c in untrained.evaluated] == ["gsm8k"]
 
 
 PRESETS = sorted(yaml.safe_load((ROOT / "config" / "presets.yaml").read_text()))

@@ -15,6 +15,7 @@ from conftest import make_files
 from ccpo import benchmark, credit, schema, team
 from ccpo.config import read_run
 from ccpo.learn import train as training
+from ccpo.study import data, evaluate
 
 CREDIT = '''
 """Half the outcome. Source: this test. Departures: none. Cost: none."""
@@ -57,12 +58,14 @@ BENCHMARK = '''
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccpo.benchmark import Demo, Source, Task
+from ccpo.benchmark import BOXED, Demo, Source, Task
 
 VERSION = 1
+FORM = BOXED
 SOURCES: dict[str, Source] = {}
+SPLITS = {"train": 0, "test": 0}
 DEFECTS = "None known."
-EXAMPLES = [("\\\\boxed{3}", "3", True), ("\\\\boxed{4}", "3", False), ("three", "3", False)]
+EXAMPLES = [("\\\\boxed{3}", "3", "number", True), ("\\\\boxed{4}", "3", "number", False), ("three", "3", "number", False)]
 
 
 def tasks(split: str, raw: Mapping[str, Path], *, n_train: int = 16, n_test: int = 8) -> list[Task]:
@@ -107,3 +110,27 @@ def test_one_file_each_trains(plugged: str, tmp_path: Path, tiny: Path) -> None:
     training.train(**files)
     rows = schema.read_table(files["out"] / "credit.parquet", "credit").to_pylist()
     assert {r["credit"] / r["reward"] for r in rows if r["reward"]} == {0.25}
+
+
+@pytest.mark.usefixtures("lively")
+def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(plugged: str, tmp_path: Path, tiny: Path) -> None:
+    """As math_train is to math500: the table of the one holds no test task, and rollouts and scores are those of the other."""
+    benchmark.load(plugged).SPLITS.pop("test")
+    other = {"name": "arithmetic", "operations": 2, "n_train": 8, "n_test": 8}
+    files = make_files(tmp_path / "run", tiny, benchmark=plugged, train={"steps": 1}, evaluate={"tasks": 8, "also": [other]})
+    run = read_run(files["config"])
+    data.tasks(run.evaluated[0], tmp_path / "other.parquet")
+    training.train(**files)
+    rollouts, scores = tmp_path / "rollouts.parquet", tmp_path / "scores.parquet"
+    tasks = [tmp_path / "other.parquet"]
+    evaluate.rollout(config=files["config"], tasks=tasks, model=files["out"] / "model", untrained=tiny, out=rollouts)
+    evaluate.score(config=files["config"], tasks=tasks, rollouts=rollouts, out=scores, graders=tmp_path / "graders.parquet")
+    assert {r["benchmark"] for r in schema.read_table(scores, "scores").to_pylist()} == {"arithmetic"}
+    assert {r["split"] for r in schema.read_table(files["tasks"], "tasks").to_pylist()} == {"train"}
+
+
+def test_a_benchmark_without_a_train_split_is_evaluated_untrained(plugged: str, tmp_path: Path, tiny: Path) -> None:
+    benchmark.load(plugged).SPLITS.pop("train")
+    files = make_files(tmp_path / "run", tiny, benchmark=plugged, credit="none", train={"steps": 0}, evaluate={"tasks": 8})
+    training.train(**files)
+    assert (files["out"] / "provenance.json").is_file()

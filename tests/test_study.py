@@ -150,6 +150,9 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         for kind, p in accuracy.items()
         for t in range(50)
     ]
+    graded = [
+        {**{k: s[k] for k in ("benchmark", "task_id", "sample", "answer", "truth", "accuracy")}, "c3": 1.0, "ccpo": 0.0} for s in scores[:3]
+    ]
     message = {"step": 1, "task_id": "0", "parent": -1, "turn": 0, "agent": 0, "removed": -1, "credit": 1.0, "advantage": 0.5, "answer": ""}
     credit = [{**message, "message": i, "reward": float(i), "text": "<b>7-1</b>"} for i in (0, 1)]
     rollouts = [
@@ -167,7 +170,14 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "finish_reason": "stop",
         }
     ]
-    for name, rows in (("train", train), ("ledger", ledger), ("scores", scores), ("credit", credit), ("rollouts", rollouts)):
+    for name, rows in (
+        ("train", train),
+        ("ledger", ledger),
+        ("scores", scores),
+        ("graders", graded),
+        ("credit", credit),
+        ("rollouts", rollouts),
+    ):
         schema.write_table(run / f"{name}.parquet", schema.rows_to_table(name, rows))
 
 
@@ -188,6 +198,19 @@ def publish(folder: Path) -> dict[str, Path]:
     report.write(stats=stats, experiment=experiment, figures=drawn, table=table, runs=runs, out=page)
     lineage.passport(page, [stats, experiment, *drawn], "report")
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
+
+
+def test_a_benchmark_that_is_only_learnt_leaves_the_primary_metric_to_the_first_evaluated(tmp_path: Path) -> None:
+    """The scores are those of arithmetic; what is trained on has none, and of `also` the second one neither."""
+    experiment, runs = made_up(tmp_path)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "own.json")
+    manifest = schema.read_json(experiment)
+    for condition in manifest["conditions"].values():
+        condition["config"] |= {"benchmark": {"name": "only_train"}, "evaluate": {"also": [{"name": "arithmetic"}, {"name": "none"}]}}
+    schema.write_json(experiment, manifest)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "also.json")
+    assert schema.read_json(tmp_path / "also.json") == schema.read_json(tmp_path / "own.json")
+    assert schema.read_json(tmp_path / "own.json")["conditions"]["plain"]["benchmark"] == "arithmetic"
 
 
 def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:

@@ -97,3 +97,21 @@ def test_an_audit_is_planned_beside_trainings(checkout: Path) -> None:
     assert planned["train"] == 8
     assert planned["figure"] == 6 + 5
     assert planned["table"] == planned["experiment_config"] == planned["model"] == 2
+
+
+def test_training_waits_for_every_table_it_is_compared_with(checkout: Path) -> None:
+    """SmolLM2 learns arithmetic and is evaluated on GSM8K too; what is dropped is a named file beside the table."""
+    done = snakemake(checkout, "-n", "--config", "experiments=[smollm2]")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    blocks = re.findall(r"^rule train:\n    input: (.*)\n", text, re.MULTILINE)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert re.search(r"results/tasks/arithmetic-\w+\.parquet, results/tasks/gsm8k-\w+\.parquet", block)
+    assert re.search(r"results/tasks/gsm8k-\w+\.dropped\.json", text)
+
+
+def test_the_table_of_overlaps_is_a_target_of_its_own(checkout: Path) -> None:
+    done = snakemake(checkout, "results/overlap.csv", "-n", "--quiet", "rules")
+    assert done.returncode == 0, done.stderr
+    assert jobs(done.stdout + done.stderr) == {"overlap": 1, "total": 1}

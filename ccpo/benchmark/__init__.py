@@ -2,29 +2,50 @@
 
 A benchmark file has
   VERSION                      bumped when its tasks or prompts change on purpose
-  SOURCES                      split -> Source (pinned bytes); empty for a procedural benchmark
-  tasks(split, raw, **params)  -> list of Task; `raw` maps a split to its verified file; params are keyword-only and are the config schema
+  SOURCES                      name -> Source (pinned bytes); empty for a procedural benchmark
+  SPLITS                       split -> number of its items before any is dropped (0: as many as the parameters ask for). `train` is
+                               learnt from, `test` is evaluated on; others are for whoever names them
+  tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to its verified file; params are
+                               keyword-only and are the config schema
   demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for chat examples
-  EXAMPLES                     at least three (completion, truth, accepted) triples, checked by the conformance test
+  FORM                         how an answer is to be given, the words after "the final answer": BOXED, or CODE for a program
+  EXAMPLES                     at least three (completion, truth, kind, accepted), checked by the conformance test
   DEFECTS                      known defects of the source, in words
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+
+from ccpo import plain
+
+BOXED = "in \\boxed{}"
+CODE = "as one Python program in a ```python block"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see play/verifier.py)."""
+    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see play/verifier.py).
+
+    tolerance: relative error that the set declares acceptable where the truth is an inexact number (0: none).
+    origin: the item this one is a copy of where its text may have been edited ("mbpp/601"); equal origins are the same item.
+    gold: kind code: a program that should pass the tests in `truth`. Not shown to anyone.
+    flaw: why this item cannot be used ("": it can). The data door drops it and says so.
+    """
 
     task_id: str
     question: str
     truth: str
     kind: str
+    tolerance: float = 0.0
+    origin: str = ""
+    gold: str = ""
+    flaw: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,7 @@ class Demo:
 
 @dataclass(frozen=True)
 class Source:
-    """Pinned bytes: where they come from, their hash, and their name below the raw data folder (or a mirror of it)."""
+    """Pinned bytes: where they come from, their hash, their name below the raw data folder (or a mirror of it), rows in the file."""
 
     url: str
     sha256: str
@@ -53,9 +74,44 @@ class Source:
     licence: str
 
 
+def github(repository: str, commit: str, path: str) -> str:
+    """Where a file of a public repository lies at a commit."""
+    return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
+
+
+def checks(
+    calls: Sequence[str],
+    expected: Sequence[object] | None = None,
+    *,
+    setup: str = "",
+    also: Mapping[int, Sequence[object]] | None = None,
+    compare: str = "equal",
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    float_atol: float = 0.0,
+) -> str:
+    """The truth of a task of kind "code" (see play/sandbox.py): what to call, and what should come back.
+
+    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring what it gives into the form that is
+    compared, as in `set(f(1))`. None of them may hold the expected value: the program can read them.
+    expected: plain data for each call (see ccpo/plain.py); None: what the gold program gives, filled in by `sandbox.complete`.
+    also: call -> further values that are right.
+    compare: "equal"; or "root": `expected` are coefficients, lowest first, of polynomials of which the call should give a root, up to atol.
+    rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol * |expected| if atol is not 0;
+    float_atol takes the place of an atol of 0 where a float, or a list or tuple of floats, is expected.
+    """
+    truth: dict[str, object] = {"setup": setup, "calls": list(calls), "compare": compare}
+    truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
+    if also:
+        truth["also"] = {str(call): [plain.write(value) for value in values] for call, values in also.items()}
+    if expected is not None:
+        truth["expected"] = [plain.write(value) for value in expected]
+    return json.dumps(truth)
+
+
 def names() -> list[str]:
-    """Names of all benchmarks: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    """Names of all benchmarks: the files of this folder, less those that begin with an underscore."""
+    return sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
 
 
 def load(name: str) -> ModuleType:

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ccpo.benchmark import Demo, Source, Task
+from ccpo.benchmark import BOXED, Demo, Source, Task
 
 VERSION = 1
 SOURCES: dict[str, Source] = {}
+SPLITS = {"train": 0, "test": 0}
+FORM = BOXED
 DEFECTS = "None known. Answers are small whole numbers, so a guess is right now and then."
 EXAMPLES = [
-    ("6+9=15\n\\boxed{8}", "8", True),
-    ("\\boxed{9}", "8", False),
-    ("I think it is eight", "8", False),
+    ("6+9=15\n\\boxed{8}", "8", "number", True),
+    ("\\boxed{9}", "8", "number", False),
+    ("I think it is eight", "8", "number", False),
 ]
 
 

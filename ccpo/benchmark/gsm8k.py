@@ -9,31 +9,33 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccpo.benchmark import Demo, Source, Task
+from ccpo.benchmark import BOXED, Demo, Source, Task, github
 
 VERSION = 1
-_AT = "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/"
+_AT = ("openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c", "grade_school_math/data")
 SOURCES = {
     "train": Source(
-        _AT + "train.jsonl",
+        github(*_AT[:2], f"{_AT[2]}/train.jsonl"),
         "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
         "gsm8k/train.jsonl",
         7473,
         "MIT",
     ),
     "test": Source(
-        _AT + "test.jsonl",
+        github(*_AT[:2], f"{_AT[2]}/test.jsonl"),
         "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
         "gsm8k/test.jsonl",
         1319,
         "MIT",
     ),
 }
+SPLITS = {"train": 7473, "test": 1319}
+FORM = BOXED
 DEFECTS = "93 answers carry thousands commas (removed here). Some published answers are disputed; none is changed."
 EXAMPLES = [
-    ("5+2 = 7. The answer is \\boxed{7}", "7", True),
-    ("The answer is \\boxed{1,200}", "1200", True),
-    ("The answer is \\boxed{70}", "7", False),
+    ("5+2 = 7. The answer is \\boxed{7}", "7", "number", True),
+    ("The answer is \\boxed{1,200}", "1200", "number", True),
+    ("The answer is \\boxed{70}", "7", "number", False),
 ]
 
 _DEMOS = [

@@ -308,6 +308,18 @@ class Model(Strict):
         return f"{self.name}-{fingerprint({'spec': self.spec.model_dump(mode='json'), 'stage': STAGE_VERSIONS['model']})}"
 
 
+class Accepted(Strict):
+    """Training items that are test items are trained on, and this is why."""
+
+    accept: str
+
+    @model_validator(mode="after")
+    def _in_words(self) -> Accepted:
+        if len(self.accept.split()) < 3:
+            raise ValueError(f"overlap.accept {self.accept!r} is no reason. Give one, in three words or more.")
+        return self
+
+
 class RunConfig(Strict):
     """Everything that can change a number of one run. Where and how it runs (GPUs, paths, tracking) is not here."""
 
@@ -323,6 +335,7 @@ class RunConfig(Strict):
     sampling: Sampling
     train: Train
     evaluate: Evaluate
+    overlap: Literal["stop", "drop"] | Accepted = Field("stop", description="what to do with training items that are test items")
     seed: int = Field(ge=0)
     stage: int = STAGE_VERSIONS["train"]
 
@@ -340,6 +353,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _together(self) -> RunConfig:
+        self._splits()
         the_team = self.build_team()
         if len(self.train.fanout) != len(the_team.turns):
             raise ValueError(
@@ -360,6 +374,29 @@ class RunConfig(Strict):
         if self.policy == "separate" and self.train.start >= the_team.agents:
             raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
         return self
+
+    def _splits(self) -> None:
+        """Training needs a train split, evaluation a test split."""
+        if self.train.steps and "train" not in _splits_of(self.benchmark.name):
+            raise ValueError(
+                f"benchmark {self.benchmark.name} has no train split, train.steps is {self.train.steps}. Set train.steps to 0, or train on "
+                f"one of: {', '.join(_with_split('train'))}; and name {self.benchmark.name} in evaluate.also"
+            )
+        for choice in self.evaluate.also:
+            if "test" not in _splits_of(choice.name):
+                raise ValueError(
+                    f"evaluate.also names {choice.name}, which has no test split. Use some of: {', '.join(_with_split('test'))}"
+                )
+        if not self.evaluated:
+            raise ValueError(
+                f"benchmark {self.benchmark.name} has no test split, and evaluate.also names no other. Name there what to evaluate, some "
+                f"of: {', '.join(_with_split('test'))}"
+            )
+
+    @property
+    def evaluated(self) -> list[Choice]:
+        """The benchmarks it is evaluated on, the one of the primary metric first: its own if that has a test split, then the others."""
+        return [choice for choice in [self.benchmark, *self.evaluate.also] if "test" in _splits_of(choice.name)]
 
     def _critic(self, plan: Plan) -> None:
         """A critic where there is need of one, for one purpose, and nowhere else."""
@@ -391,6 +428,14 @@ class RunConfig(Strict):
         """The run's folder name."""
         short = fingerprint(self.model_dump(mode="json"))
         return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{self.model.name}.s{self.seed}-{short}"
+
+
+def _splits_of(name: str) -> Mapping[str, int]:
+    return typing.cast(Mapping[str, int], benchmark.load(name).SPLITS)
+
+
+def _with_split(split: str) -> list[str]:
+    return [name for name in benchmark.names() if split in _splits_of(name)]
 
 
 def canonical(value: object) -> str:

@@ -145,7 +145,10 @@ def tiny_tokenizer(roles: list[Role], ratings: bool = False) -> Any:
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
     phrases = dict.fromkeys(
-        text for role in roles for text in [role.system, *role.user.replace("{read}", "{question}").split("{question}")] if len(text) > 1
+        text
+        for role in roles
+        for text in [role.instruct(), *role.user.replace("{read}", "{question}").split("{question}")]
+        if len(text) > 1
     )
     if ratings:
         phrases |= dict.fromkeys([rating.SYSTEM, *rating.USER, *rating.REPLY, "correct", "wrong"])

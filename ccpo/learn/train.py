@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ccpo.learn.critic import Critic
 from ccpo.learn.improve import improve
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import COUNTS, Ledger, Message, Played, Speaker, leaks, play, stream
+from ccpo.play.tasks import read_tasks
 from ccpo.publish import lineage
 from ccpo.team import Team
 
@@ -37,19 +38,6 @@ log = logging.getLogger("ccpo")
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
 EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet (and the last)
 TABLES = ("train", "credit", "ledger", "seconds")
-
-
-def read_tasks(path: Path, split: str) -> list[Task]:
-    """Tasks of a split.
-
-    Raises:
-        ValueError: there are none.
-    """
-    rows = schema.read_table(path, "tasks").to_pylist()
-    tasks = [Task(r["task_id"], r["question"], r["truth"], r["kind"]) for r in rows if r["split"] == split]
-    if not tasks:
-        raise ValueError(f"{path} holds no task of split {split}. Remedy: check the benchmark's source and parameters.")
-    return tasks
 
 
 class State:
@@ -72,8 +60,9 @@ class State:
         self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        demos = tuple(benchmark.load(run.benchmark.name).demos(run.shots, **run.benchmark.params)) if run.shots else ()
-        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos) for m, t in zip(self.models, self.tokenizers, strict=True)]
+        asked = benchmark.load(run.benchmark.name)
+        demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
+        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos, asked.FORM) for m, t in zip(self.models, self.tokenizers, strict=True)]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:
@@ -111,19 +100,31 @@ class State:
         return True
 
 
-def train(*, config: Path, tasks: Path, model: Path, scratch: Path, out: Path) -> None:
+def train(
+    *,
+    config: Path,
+    tasks: Path,
+    model: Path,
+    scratch: Path,
+    out: Path,
+    without: Collection[str] = (),
+    evaluated: Sequence[Path] = (),
+) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
+
+    `without`: ids of training items that are left out, for what the task tables in `evaluated` hold.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
         SystemExit: code 75 after a signal, when the state is saved.
     """
     run = read_run(config)
-    pool = read_tasks(tasks, "train")
+    pool = [task for task in read_tasks(tasks, "train") if task.task_id not in without] if run.train.steps else []
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.use_deterministic_algorithms(True, warn_only=True)
     if run.train.steps and len(pool) < run.train.tasks:
-        raise ValueError(f"{tasks} has {len(pool)} train tasks, an update needs train.tasks={run.train.tasks}")
+        left = f" ({len(without)} are left out as test items)" if without else ""
+        raise ValueError(f"{tasks} has {len(pool)} train tasks{left}, an update needs train.tasks={run.train.tasks}")
     state = State(run, model)
     resumed = state.resume(scratch)
     if resumed:
@@ -142,7 +143,7 @@ def train(*, config: Path, tasks: Path, model: Path, scratch: Path, out: Path) -
             if stop.asked and not _finished(run, state):
                 log.info("stopped by a signal after update %d; saved, run again to go on", state.step)
                 sys.exit(INTERRUPTED)
-    _finish(run, state, out, [config, tasks, model])
+    _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without))
     shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -319,7 +320,7 @@ def _record(
         ]
 
 
-def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path]) -> None:
+def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str]) -> None:
     """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     for index, (model, tokenizer) in enumerate(zip(state.models, state.tokenizers, strict=True)):
@@ -333,6 +334,7 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path]) -> None
         "updates": state.step,
         "ledger": totals,
         "outputs": outputs,
+        "left_out": without,
         "streams": {
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",

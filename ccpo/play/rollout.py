@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ccpo.benchmark import Demo, Task
+from ccpo.benchmark import BOXED, Demo, Task
 from ccpo.play import rating, verifier
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.team import Role, Team, chat, guard, vote_outcome
@@ -48,15 +48,16 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Speaker:
-    """One agent's voice: its engine, its tokenizer (transformers), and how many solved examples it is shown."""
+    """One agent's voice: its engine, its tokenizer (transformers), the solved examples it is shown, the form of its answers."""
 
     engine: Engine
     tokenizer: Any
     demos: tuple[Demo, ...] = ()
+    form: str = BOXED
 
     def prompt(self, role: Role, question: str, heard: Sequence[str]) -> list[int]:
         """Token ids of the chat prompt for a role."""
-        messages = chat(role, question, heard)
+        messages = chat(role, question, heard, self.form)
         shown: list[dict[str, str]] = []
         for demo in self.demos:
             plan = [demo.plan] if "{read}" in role.user else []
@@ -215,7 +216,8 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
         present = team.without(int(removed[i]))
         if not team.role(int(turn[i]), present).answers or (team.answer == "last" and inner[i]):
             continue
-        verdict = verifier.verify(message.text, tasks[task[i]].truth, tasks[task[i]].kind)
+        asked = tasks[task[i]]
+        verdict = verifier.verify(message.text, asked.truth, asked.kind, asked.tolerance)
         ledger.add(int(agent[i]), message.purpose, evaluator_calls=1)
         texts[i] = verdict.answer or ""
         if verdict.correct:

@@ -1,82 +1,219 @@
 """One verifier for all benchmarks: what a message answers, and whether that is the truth.
 
-The answer is the content of the last box, else what follows the last "answer is". Plain whole numbers are compared as such; everything
-else is parsed and compared by math-verify, limited in time. No tolerance anywhere.
+The answer is the content of the last box; else what follows the last "####", "answer is" or "answer:"; else the whole message, if it is
+nothing but an answer. Kinds of truth are those of answers.py, and `code`: a program, run in the sandbox against its tests.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 import re
-import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-_INTEGER = re.compile(r"[+-]?\d+|[+-]?\d{1,3}(,\d{3})+")
-_SAID = re.compile(r"answer is:?\s*([^\n]+)", re.IGNORECASE)
+from ccpo.play import answers, judge, sandbox
+
 LONGEST = 300  # characters of an answer; longer ones are no answer
-SECONDS = 2  # of one parse or comparison
+SECONDS = 2.0  # of one comparison
+CODE_SECONDS = 60.0  # a program has its own, shorter limit in the sandbox; this one guards the guard
+CHUNK = 256  # messages sent to a worker at once
+
+Equal = Callable[[str, str, str, float], bool]
+_BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:(\{)|([^\s{}$\\]+))")
+_SAID = re.compile(
+    r"(?:\*\*)?(?:####|(?:answers?|option|choice)(?:\*\*)?\s*(?:(?:is|are)(?:\*\*)?\s*:?|[:：=](?:\*\*)?)|答案(?:是|为|：|:)+|故?选(?=\s*[A-Za-z]\b))(?:\*\*)?\s*([^\n]+)",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)(?<!\\)[.!?](?:\s|$)|[。！？]).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer found (None: there is none), and whether it is right."""
+    """The answer found (None: there is none), whether it is right, and for programs the share of tests passed."""
 
     answer: str | None
     correct: bool
+    fraction: float | None = None
+    reason: str = ""
 
 
-def extract(text: str) -> str | None:
+def boxes(text: str) -> list[tuple[int, str | None]]:
+    """Every outermost box: where it starts and what it holds (None: it never closes)."""
+    out, past = [], 0
+    for match in _BOX.finditer(text):
+        if match.start() < past:
+            continue
+        if match[2] is not None:
+            out.append((match.start(), match[2].rstrip(".,;")))
+            continue
+        depth, past = 1, match.end()
+        while past < len(text) and depth:
+            depth += {"{": 1, "}": -1}.get(text[past], 0)
+            past += 1
+        out.append((match.start(), text[match.end() : past - 1] if depth == 0 else None))
+    return out
+
+
+def extract(text: str, kind: str = "number") -> str | None:
     """The answer a message gives, or None."""
-    start = text.rfind("\\boxed{")
-    if start >= 0:
-        depth, begin = 1, start + len("\\boxed{")
-        for end in range(begin, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                answer = text[begin:end].strip()
-                return answer if 0 < len(answer) <= LONGEST else None
-        return None  # a box that never closes holds no answer
-    said = _SAID.findall(text)
-    answer = said[-1].strip().rstrip(".").strip("$ ") if said else ""
+    if kind == "code":
+        return sandbox.program(text)
+    found = boxes(text)
+    if found:
+        answer = found[-1][1]
+        if kind == "set" and answer is not None:  # "\boxed{3} and \boxed{5}": those of the last line
+            line = text.rfind("\n", 0, found[-1][0])
+            answer = ", ".join(a for at, a in found if at > line and a)
+        if answer is not None and boxes(answer):
+            return extract(answer, kind)
+    elif said := _SAID.findall(text):
+        answer = said[-1].strip()
+        answer = answer if kind == "choice" else _SENTENCE.sub("", answer)
+    else:
+        answer = text.strip() if bare(text.strip(), kind) else None
+    answer = answer.strip().strip("*").strip() if answer else ""
     return answer if 0 < len(answer) <= LONGEST else None
 
 
+def bare(text: str, kind: str) -> bool:
+    """Whether a message is nothing but an answer: one line and no sentence."""
+    if not text or "\n" in text or len(text) > LONGEST:
+        return False
+    if kind == "choice":
+        return re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) is not None
+    if kind == "text":
+        return len(text.split()) <= 8
+    if kind in ("number", "expression") and "=" in text:
+        return False  # a step of work
+    return not answers.prose(re.sub(r"\\text\s*\{[^{}]*\}|\b(?:and|or)\b", " ", answers.tidy(text)))
+
+
 @functools.lru_cache(maxsize=1 << 17)
-def equal(answer: str, truth: str, kind: str) -> bool:
-    """Whether two answers of this kind are the same.
+def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
+    """Whether an answer is the truth: at once where a rule decides, else by algebra in a process of its own, at most SECONDS.
 
     Raises:
         ValueError: an unknown kind.
     """
-    if kind != "number":
-        raise ValueError(f"verifier: unknown kind of answer '{kind}'. Known: number.")
-    if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(truth):
-        return int(answer.replace(",", "")) == int(truth.replace(",", ""))
-    parse, verify, limit = _math_verify()
-    box = "\\boxed{%s}"
-    return bool(
-        verify(
-            parse(box % truth, parsing_timeout=limit),
-            parse(box % answer, parsing_timeout=limit),
-            timeout_seconds=limit,
-            float_rounding=12,
-        )
+    try:
+        return answers.same(answer, truth, kind, tolerance, leaf=answers.undecided)
+    except answers.Undecided:
+        request = {"do": "equal", "answer": answer, "truth": truth, "kind": kind, "tolerance": tolerance}
+        reply = judge.mine().ask([request], [SECONDS])[0]
+        return reply is not None and bool(reply["correct"])
+
+
+def value(text: str) -> float | None:
+    """The real value of a formula without variables, or None; at most SECONDS."""
+    if answers.prose(text) or answers.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
+        return None
+    reply = judge.mine().ask([{"do": "value", "text": text}], [SECONDS])[0]
+    return reply["value"] if reply else None
+
+
+def verify(text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal = equal) -> Verdict:
+    """The verdict on a message.
+
+    Raises:
+        ValueError: an unknown kind, or tests of a program that cannot be read.
+    """
+    answer = extract(text, kind)
+    if kind == "code":
+        if answer is None:
+            return Verdict(None, False, 0.0, "no program")
+        graded = sandbox.grade(answer, truth)
+        return Verdict(answer, graded.passed, graded.fraction, graded.reason)
+    return Verdict(answer, answer is not None and same(answer, truth, kind, tolerance))
+
+
+def verify_many(items: Iterable[tuple[str, str, str, float]], workers: int | None = None) -> Iterator[Verdict]:
+    """Verdicts on many (text, truth, kind, tolerance), in order, as they come.
+
+    Memory is bounded, whatever their number; `workers` processes do the work (None: one for each core).
+    """
+    workers = workers or os.cpu_count() or 1
+    stream = iter(items)
+    waiting: deque[Future[list[Verdict]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        while chunk := list(itertools.islice(stream, CHUNK)):
+            waiting.append(pool.submit(_chunk, chunk))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _chunk(items: list[tuple[str, str, str, float]]) -> list[Verdict]:
+    requests = [{"do": "verify", "text": x, "truth": t, "kind": k, "tolerance": r} for x, t, k, r in items]
+    replies = judge.mine().ask(requests, [CODE_SECONDS if k == "code" else SECONDS for _, _, k, _ in items])
+    late = f"no verdict within {SECONDS:g} s"
+    return [Verdict(**r) if r else Verdict(extract(x, k), False, None, late) for r, (x, _, k, _) in zip(replies, items, strict=True)]
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _here(answer: str, truth: str, kind: str, tolerance: float) -> bool:
+    """As `equal`, inside the worker: whoever asked keeps the time."""
+    return answers.same(answer, truth, kind, tolerance)
+
+
+def answer_request(request: dict[str, Any]) -> dict[str, Any]:
+    """What the worker does with one request. What goes wrong in the algebra is a wrong answer."""
+    if request["do"] == "value":
+        return {"value": answers.value(request["text"])}
+    truth, kind, tolerance = request["truth"], request["kind"], request["tolerance"]
+    try:
+        if request["do"] == "equal":
+            return {"correct": _here(request["answer"], truth, kind, tolerance)}
+        return vars(verify(request["text"], truth, kind, tolerance, _here))
+    except (ArithmeticError, AttributeError, MemoryError, RecursionError, TypeError) as error:
+        answer = request.get("answer") or extract(request["text"], kind)
+        return {"answer": answer, "correct": False, "fraction": None, "reason": f"{type(error).__name__} in the algebra"}
+
+
+def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[str]:
+    """How the verdict on a message comes about, step by step."""
+    found, said = boxes(text), _SAID.findall(text)
+    where = (
+        "the last fenced block"
+        if kind == "code"
+        else "the last box"
+        if found
+        else "the words after 'answer'"
+        if said
+        else "the whole message"
     )
+    answer = extract(text, kind)
+    lines = [f"answer: {answer!r}, from {where}" if answer is not None else f"answer: none ({where} holds none)"]
+    if answer is None:
+        return [*lines, "verdict: wrong"]
+    if kind == "code":
+        graded = sandbox.grade(answer, truth)
+        lines.append(f"sandbox: {sandbox.describe()}")
+        return [
+            *lines,
+            f"tests passed: {graded.fraction:.0%} {graded.reason}".rstrip(),
+            f"verdict: {'correct' if graded.passed else 'wrong'}",
+        ]
+    a, t = answers.tidy(answer), answers.tidy(truth)
+    lines += [
+        f"read as: {a!r}{_read(a)}",
+        f"truth:   {t!r}{_read(t)} ({kind}{f', relative error up to {tolerance:g}' if tolerance else ''})",
+    ]
+    try:
+        decided, how = answers.same(answer, truth, kind, tolerance, leaf=answers.undecided), "by rule"
+    except answers.Undecided:
+        request = {"do": "equal", "answer": answer, "truth": truth, "kind": kind, "tolerance": tolerance}
+        reply = judge.mine().ask([request], [SECONDS])[0]
+        decided = reply is not None and bool(reply["correct"])
+        how = "by algebra (math-verify)" if reply else f"no decision within {SECONDS:g} s, which is no match"
+    return [*lines, f"compared: {how}", f"verdict: {'correct' if decided else 'wrong'}"]
 
 
-def verify(text: str, truth: str, kind: str) -> Verdict:
-    """The verdict on a message."""
-    answer = extract(text)
-    return Verdict(answer, answer is not None and equal(answer, truth, kind))
-
-
-def _math_verify() -> tuple[Any, Any, int | None]:
-    import logging
-
-    from math_verify import parse
-    from math_verify import verify as math_verify
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # a time-out is a verdict here, not news
-    # its time limit is an alarm signal, which exists in the main thread only
-    return parse, math_verify, SECONDS if threading.current_thread() is threading.main_thread() else None
+def _read(text: str) -> str:
+    value = answers.number(text)
+    return f" = {value.value}{' %' if value.percent else ''}{f' [{value.unit}]' if value.unit else ''}" if value else ""

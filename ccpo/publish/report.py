@@ -24,6 +24,7 @@ figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; } figcaptio
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .6rem; font-size: .85rem; margin: .3rem 0; }
 code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere; }
 """
+SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 CAPTIONS = {
     "learning_curves": "Mean outcome of the episodes each update was trained on, over fresh tasks at the training temperature.",
     "accuracy": "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey.",
@@ -63,8 +64,9 @@ def _of_runs(numbers: dict[str, Any], manifest: dict[str, Any], table: Path, dra
         f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
         "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
         "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
+        "<h2>The same answers under the papers' graders</h2><div class='wide'>" + graders(numbers) + "</div>",
         "<h2>Figures</h2>" + drawn,
-        "<h2>One task, in full</h2>" + example(manifest, runs),
+        "<h2>Messages in full</h2>" + example(manifest, runs),
     ]
 
 
@@ -133,14 +135,31 @@ def comparisons(numbers: dict[str, Any]) -> str:
 
 
 def interventions(numbers: dict[str, Any]) -> str:
-    """Accuracy by condition, benchmark and intervention."""
-    rows = [
-        f"<tr><td>{html.escape(label)}</td><td>{html.escape(name)}</td><td>{kind}</td><td>{tables.percent(row['mean'])}</td></tr>"
-        for label, c in numbers["conditions"].items()
-        for name, kinds in c["accuracy"].items()
-        for kind, row in kinds.items()
-    ]
+    """Accuracy by condition, benchmark and intervention; of a single run with the interval over its tasks."""
+    rows = []
+    for label, c in numbers["conditions"].items():
+        for name, kinds in c["accuracy"].items():
+            for kind, row in kinds.items():
+                t = row["tasks"]
+                band = f" <small>[{tables.percent(t['low'])}, {tables.percent(t['high'])}] over {t['n']} tasks</small>" if t else ""
+                cells = [html.escape(label), html.escape(name), kind, tables.percent(row["mean"]) + band]
+                rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table><tr><th>condition</th><th>benchmark</th><th>intervention</th><th>accuracy, %</th></tr>{''.join(rows)}</table>"
+
+
+def graders(numbers: dict[str, Any]) -> str:
+    """The same answers under our verifier and under the papers' graders, as far as theirs were used on such answers."""
+    rows = [
+        f"<tr><td>{html.escape(label)}</td><td>{html.escape(name)}</td>"
+        + "".join(f"<td>{tables.percent(row[k])}</td>" for k in ("accuracy", "c3", "ccpo"))
+        + "</tr>"
+        for label, c in numbers["conditions"].items()
+        for name, row in c["graders"].items()
+    ]
+    if not rows:
+        return "<p>No answers of kinds that they were used on.</p>"
+    names = ["condition", "benchmark", "ours, %", "C3's, %", "CCPO's (PRIME), %"]
+    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 
 
 def _figure(path: Path) -> str:
@@ -159,7 +178,7 @@ def _figure(path: Path) -> str:
 
 def example(manifest: dict[str, Any], runs: Path) -> str:
     """The task with the most mixed rewards in the last kept update that taught one multi-agent run anything: messages, answers, rewards,
-    credits, advantages; and of each benchmark one evaluated question."""
+    credits, advantages; and of each benchmark the first evaluated questions."""
     label, condition = max(
         manifest["conditions"].items(),
         key=lambda item: (
@@ -190,25 +209,35 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         ]
         names = ["turn", "agent", "left out", "message", "answer", "reward", "credit", "advantage"]
         parts.append(f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>")
-    said = schema.read_table(runs / run / "rollouts.parquet", "rollouts").to_pandas()
-    scores = schema.read_table(runs / run / "scores.parquet", "scores").to_pandas()
-    for name in said.benchmark.unique():
-        task = said[said.benchmark == name].task_id.iloc[0]
-        parts.append(f"<h3>Evaluation on {html.escape(name)}: {html.escape(str(task))}</h3>")
-        for kind in ("factual", "solo"):
-            here = said[(said.benchmark == name) & (said.task_id == task) & (said.intervention == kind) & (said["sample"] == 0)]
-            verdict = scores[
-                (scores.benchmark == name) & (scores.task_id == task) & (scores.intervention == kind) & (scores["sample"] == 0)
-            ]
-            for m in here.itertuples():
-                parts.append(
-                    f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
-                )
-            for v in verdict.itertuples():
-                parts.append(
-                    f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>"
-                )
-    return "".join(parts)
+    return "".join([*parts, *_answered(runs / run)])
+
+
+def _answered(run: Path) -> list[str]:
+    """The first SHOWN evaluated questions of each benchmark in full, with and (the first) without the other agents."""
+    said = schema.read_table(run / "rollouts.parquet", "rollouts").to_pandas()
+    scores = schema.read_table(run / "scores.parquet", "scores").to_pandas()
+    parts = []
+    for name, rows in said[said["sample"] == 0].groupby("benchmark", sort=False):
+        verdicts = scores[(scores.benchmark == name) & (scores["sample"] == 0)]
+        for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
+            kinds = ("factual", "solo") if index == 0 else ("factual",)
+            lines = [_said(rows[rows.task_id == task], verdicts[verdicts.task_id == task], kind) for kind in kinds]
+            head = f"Evaluation on {html.escape(str(name))}: {html.escape(str(task))}"
+            parts.append(f"<details{' open' if index == 0 else ''}><summary>{head}</summary>{''.join(lines)}</details>")
+    return parts
+
+
+def _said(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
+    """What was said under an intervention, and the verdict."""
+    lines = [
+        f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
+        for m in messages[messages.intervention == kind].itertuples()
+    ]
+    lines += [
+        f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>"
+        for v in verdicts[verdicts.intervention == kind].itertuples()
+    ]
+    return "".join(lines)
 
 
 def origin(manifest: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ccpo import schema
 from ccpo.study import stats as st
 
 GAIN = 0.15  # the gain over the own untrained team that a seed is counted for
-USED = ("train", "ledger", "scores")  # tables of a run
+USED = ("train", "ledger", "scores", "graders")  # tables of a run
 POINTS = 40  # of a learning curve
 
 
@@ -28,7 +29,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
         condition = manifest["conditions"][label]
         tables = {int(seed): _tables(runs / run) for seed, run in condition["runs"].items()}
         conditions[label] = _condition(condition["config"], tables)
-        first = condition["config"]["benchmark"]["name"]
+        first = conditions[label]["benchmark"]
         factual[label] = {s: _accuracy(t["scores"], first, "factual") for s, t in tables.items()}
     head = {k: manifest[k] for k in ("experiment", "question", "note", "primary_metric", "token_tolerance")}
     comparisons = _comparisons(manifest, factual, conditions)
@@ -50,6 +51,23 @@ def _accuracy(scores: pd.DataFrame, benchmark: str, intervention: str) -> float:
     return float(rows.accuracy.mean())
 
 
+def _over_tasks(scores: list[pd.DataFrame], benchmark: str, intervention: str) -> dict[str, float] | None:
+    """The interval over tasks of one run with one answer a task; several runs have the better one over seeds."""
+    if len(scores) > 1:
+        return None
+    rows = scores[0][(scores[0].benchmark == benchmark) & (scores[0].intervention == intervention)]
+    if rows["sample"].max() > 0 or not rows.accuracy.isin([0.0, 1.0]).all():
+        return None
+    low, high = st.wilson(int(rows.accuracy.sum()), len(rows))
+    return {"n": len(rows), "low": low, "high": high}
+
+
+def _primary(config: Mapping[str, Any], evaluated: Collection[str]) -> str:
+    """The first benchmark that was evaluated: the one trained on, or where that has no test split the first of `evaluate.also`."""
+    named = [config["benchmark"], *config.get("evaluate", {}).get("also", [])]
+    return next(str(choice["name"]) for choice in named if choice["name"] in evaluated)
+
+
 def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
     seeds = sorted(tables)
     kinds = tables[seeds[0]]["scores"][["benchmark", "intervention"]].drop_duplicates().itertuples(index=False)
@@ -57,12 +75,17 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
     for name, kind in kinds:
         by_seed = {s: _accuracy(tables[s]["scores"], name, kind) for s in seeds}
         mean = asdict(st.interval(list(by_seed.values())))
-        accuracy.setdefault(name, {})[kind] = {**mean, "by_seed": {str(s): v for s, v in by_seed.items()}}
-    first = accuracy[config["benchmark"]["name"]]
+        accuracy.setdefault(name, {})[kind] = {
+            **mean,
+            "by_seed": {str(s): v for s, v in by_seed.items()},
+            "tasks": _over_tasks([t["scores"] for t in tables.values()], name, kind),
+        }
+    primary = _primary(config, accuracy)
+    first = accuracy[primary]
     out = {
         "team": config["team"]["name"],
         "credit": config["credit"]["name"],
-        "benchmark": config["benchmark"]["name"],
+        "benchmark": primary,
         "seeds": seeds,
         "accuracy": accuracy,
         "ledger": _ledger(tables),
@@ -71,6 +94,7 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
         "agents": _agents(tables),
         "role_information": _information(tables),
         "leakage": _mean(_leakage(t["scores"]) for t in tables.values()),
+        "graders": _graders(tables),
     }
     if "untrained" in first:
         gains = [first["factual"]["by_seed"][str(s)] - first["untrained"]["by_seed"][str(s)] for s in seeds]
@@ -89,6 +113,14 @@ def _mean(values: Any) -> float:
 
 def _leakage(scores: pd.DataFrame) -> float:
     return float(scores[scores.intervention == "factual"].leakage.mean())
+
+
+def _graders(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
+    """Accuracy of the same factual answers under our verifier and under the papers' graders, by benchmark: means over seeds."""
+    frame = pd.concat(t["graders"].assign(seed=s) for s, t in tables.items())
+    kinds = ["accuracy", "c3", "ccpo"]
+    by_seed = frame.groupby(["benchmark", "seed"])[kinds].mean()
+    return {str(name): {k: float(rows[k].mean()) for k in kinds} for name, rows in by_seed.groupby("benchmark")}
 
 
 def _ledger(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:

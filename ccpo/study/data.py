@@ -2,92 +2,326 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
+import gzip
+import http.client
+import importlib
+import json
 import logging
 import os
+import re
 import shutil
+import sys
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
 
 from ccpo import benchmark, schema
-from ccpo.benchmark import Source
+from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
+from ccpo.play import verifier
+from ccpo.study.overlap import normalised
 
 log = logging.getLogger("ccpo")
 
 RAW = Path("data/raw")
+TRIES = 5  # connections in a row that may break before a download gives up; only those that brought something are followed by another
+BLOCK = 1 << 16  # bytes
+Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not said)
 
 
-def fetch(source: Source, root: Path = RAW) -> Path:
-    """The verified raw file of a source below `root`, downloaded (resuming a part) or copied from CCPO_DATA_MIRROR if it is not there.
+def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: None) -> Path:
+    """The verified raw file of a source below `root`: as it lies there, else downloaded (going on from what an earlier call left in
+    `<name>.part`), or copied from the folder CCPO_DATA_MIRROR. Two processes may ask at once: one fetches, the other waits.
 
     Raises:
-        ValueError: it cannot be had, or its bytes are not the pinned ones.
+        ValueError: it cannot be had (what came is kept), or its bytes are not the pinned ones (nothing is kept).
     """
     target = root / source.path
-    if target.is_file() and schema.sha256(target) == source.sha256:
+    if _is(target, source):
         return target
-    mirror = os.environ.get("CCPO_DATA_MIRROR")
-    partial = target.with_name(target.name + ".part")
+    origin, take = _origin(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if mirror:
-        origin = str(Path(mirror) / source.path)
-        if not Path(origin).is_file():
-            raise ValueError(f"CCPO_DATA_MIRROR={mirror} has no file {source.path}. Remedy: correct the folder, or unset it to download.")
-        shutil.copyfile(origin, partial)
-    else:
-        origin = source.url
-        _download(origin, partial)
-    have = schema.sha256(partial)
-    if have != source.sha256:
-        partial.unlink()
-        raise ValueError(f"{origin} has sha256 {have}, {source.path} is pinned to {source.sha256}. Nothing was kept; do not use that copy.")
-    os.replace(partial, target)
+    with _alone(target) as (partial, handle):
+        if _is(target, source):  # another process was quicker
+            return target
+        # Bytes from two connections may not fit together (an old part, another version at the same address): then all of it, once more.
+        if not take(handle, tell) and not _is(partial, source):
+            _empty(handle)
+            take(handle, tell)
+        if not _is(partial, source):
+            have = schema.sha256(partial)
+            partial.unlink()
+            raise ValueError(
+                f"{origin} has sha256 {have}, {source.path} is pinned to {source.sha256}. Nothing was kept. Remedy: do not use that copy; "
+                "take the file from elsewhere and set CCPO_DATA_MIRROR to its folder."
+            )
+        os.replace(partial, target)
     return target
 
 
-def _download(url: str, partial: Path) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+def _is(path: Path, source: Source) -> bool:
+    return path.is_file() and schema.sha256(path) == source.sha256
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """The part of a file, open at its end and locked: one process at a time. A part that became the file while this one waited is left."""
+    partial = target.with_name(target.name + ".part")
+    while True:
+        with open(partial, "ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if partial.exists() and os.path.samestat(os.fstat(handle.fileno()), partial.stat()):
+                try:
+                    yield partial, handle
+                finally:
+                    if partial.exists() and not partial.stat().st_size:
+                        partial.unlink()  # nothing came
+                return
+
+
+def _empty(out: BinaryIO) -> None:
+    out.seek(0)
+    out.truncate()
+
+
+def _origin(source: Source) -> tuple[str, Callable[[BinaryIO, Tell], bool]]:
+    """Where a file comes from, in words, and what writes it into an open part: True if all bytes are of one connection."""
+    mirror = os.environ.get("CCPO_DATA_MIRROR")
+    if not mirror:
+        return source.url, functools.partial(_download, source.url)
+    path = Path(mirror) / source.path
+    if not path.is_file():
+        raise ValueError(f"CCPO_DATA_MIRROR={mirror} has no file {source.path}. Remedy: correct the folder, or unset it to download.")
+    return str(path), functools.partial(_copy, path)
+
+
+def _copy(path: Path, out: BinaryIO, tell: Tell) -> bool:
+    _empty(out)
+    with open(path, "rb") as file:
+        shutil.copyfileobj(file, out)
+    out.flush()
+    tell(path.stat().st_size, path.stat().st_size)
+    return True
+
+
+def _download(url: str, out: BinaryIO, tell: Tell) -> bool:
+    """Appends to `out` what is missing, over as many connections as it takes while each brings something."""
+    why = "the connection broke"
+    for _ in range(TRIES):
+        before = out.tell()
+        try:
+            if _receive(url, out, tell):
+                return before == 0
+        except urllib.error.HTTPError as error:
+            error.close()
+            why = f"the server answers {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException) as error:
+            why = str(getattr(error, "reason", error)) or type(error).__name__
+        if out.tell() == before:
+            break
+    kept = f" (the {out.tell():,} bytes that came are kept)" if out.tell() else ""
+    raise ValueError(f"{url} cannot be had: {why}. Remedy: try again{kept}, or set CCPO_DATA_MIRROR to a folder with the same files.")
+
+
+def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
+    """One connection. Whether `out` then holds all that the server has."""
+    have = out.tell()
+    headers = {"User-Agent": "ccpo", **({"Range": f"bytes={have}-"} if have else {})}
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            append = have and answer.status == 206
-            with open(partial, "ab" if append else "wb") as out:
-                shutil.copyfileobj(answer, out, 1 << 20)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(
-            f"{url} cannot be had: {error}. Remedy: try again (what came is kept), or set CCPO_DATA_MIRROR to a folder with the same bytes."
-        ) from None
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing after the part: it is whole or too long, which the hash will say
+            error.close()
+            return True
+        raise
+    with answer:
+        if have and answer.status != 206:
+            _empty(out)  # the whole file; and whether a range is the one asked for, the hash will say
+        said = answer.headers.get("Content-Length")
+        total = out.tell() + int(said) if said else 0
+        try:
+            while block := answer.read(BLOCK):
+                out.write(block)
+                tell(out.tell(), total)
+        finally:
+            out.flush()  # an interrupted download keeps what came
+        return not total or out.tell() == total
 
 
 def data(names: list[str]) -> None:
-    """Fetches the raw files of some benchmarks (none named: of all)."""
-    for name in names or benchmark.names():
+    """Fetches the raw files of some benchmarks (none named: of all), with a bar for each on a terminal and a line for each elsewhere.
+
+    Raises:
+        ValueError: an unknown benchmark; or as `fetch`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    sources = {s.path: s for name in _known(names) for s in benchmark.load(name).SOURCES.values()}
+    shown = sys.stderr.isatty()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+
+        def show(bar: TaskID, have: int, total: int) -> None:
+            progress.update(bar, completed=have, total=total or None)
+
+        for source in sources.values():
+            bar = progress.add_task(source.path, total=None)
+            size = fetch(source, tell=functools.partial(show, bar)).stat().st_size
+            show(bar, size, size)
+            if not shown:
+                log.info("%s: %s bytes, verified (%s)", source.path, f"{size:,}", source.licence)
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    """The names, or where there are none those of all benchmarks; ValueError for a name that is no benchmark's."""
+    for name in names:
         if name not in benchmark.names():
             raise ValueError(f"benchmark '{name}' is not a file in ccpo/benchmark/. Known: {', '.join(benchmark.names())}.")
-        for split, source in benchmark.load(name).SOURCES.items():
-            log.info("%s %s: %s", name, split, fetch(source))
+    return list(names) or benchmark.names()
+
+
+def items(names: Sequence[str], split: str, root: Path = RAW) -> dict[str, list[Task]]:
+    """All items of a split of these benchmarks (none named: of all that have it), under default parameters and before any is dropped.
+
+    Raises:
+        ValueError: an unknown benchmark, or a named one without this split; or as `fetch`.
+    """
+    for name in _known(names):
+        if split not in benchmark.load(name).SPLITS and names:
+            raise ValueError(f"benchmark {name} has no split {split}. It has: {', '.join(benchmark.load(name).SPLITS)}.")
+    modules = {name: benchmark.load(name) for name in _known(names)}
+    return {n: m.tasks(split, _raw(n, m, root)) for n, m in modules.items() if split in m.SPLITS}
+
+
+def raw_files(names: Sequence[str], root: Path = RAW) -> list[Path]:
+    """Where the raw files of these benchmarks lie, each once."""
+    return sorted({root / s.path for name in names for s in benchmark.load(name).SOURCES.values()})
+
+
+def rows_of(path: Path) -> int:
+    """Rows of a raw file: lines of .jsonl and .jsonl.gz, rows of .parquet, blocks between empty lines of .txt, elements of .json.
+
+    Raises:
+        ValueError: another kind of file.
+    """
+    if path.suffix == ".parquet":
+        return schema.parquet_rows(path)
+    text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    if kind == "jsonl":
+        return sum(bool(line.strip()) for line in text.split("\n"))
+    if kind == "txt":
+        return sum(bool(block.strip()) for block in re.split(r"\n\s*\n", text))
+    if kind == "json":
+        return len(json.loads(text))
+    raise ValueError(f"{path}: rows of a .{kind} file cannot be counted. Known: jsonl, jsonl.gz, parquet, txt, json.")
 
 
 def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
-    """Writes the task table of a benchmark: both splits, checked.
+    """Writes the task table of a benchmark, each split checked, and beside it as `<out's stem>.dropped.json` what was dropped and why.
 
     Raises:
-        ValueError: a split is empty, an id occurs twice, a truth is empty, or the number of rows is not the pinned one.
+        ValueError: a raw file or a split has another number of rows than stated, an id occurs twice, or a split has no usable item.
     """
     module = benchmark.load(choice.name)
-    raw = {split: fetch(source, root) for split, source in module.SOURCES.items()}
-    rows = []
-    for split in ("train", "test"):
+    raw = _raw(choice.name, module, root)
+    rows: list[dict[str, Any]] = []
+    dropped: list[dict[str, str]] = []
+    sizes, seen = {}, Counter[str]()
+    for split, stated in module.SPLITS.items():
         found = module.tasks(split, raw, **choice.params)
-        if not found:
-            raise ValueError(f"benchmark {choice.name}: split {split} is empty")
-        if split in module.SOURCES and len(found) != module.SOURCES[split].rows:
-            raise ValueError(f"benchmark {choice.name}: split {split} has {len(found)} tasks, {module.SOURCES[split].rows} are expected")
-        if len({t.task_id for t in found}) != len(found):
-            raise ValueError(f"benchmark {choice.name}: split {split} names a task twice")
-        for task in found:
-            if not task.truth.strip() or not task.question.strip():
-                raise ValueError(f"benchmark {choice.name}: task {task.task_id} has an empty question or truth")
-            rows.append({"split": split, **{k: getattr(task, k) for k in ("task_id", "question", "truth", "kind")}})
+        if len(found) != stated if stated else not found:
+            raise ValueError(f"benchmark {choice.name}, split {split}: {len(found)} items, SPLITS says {stated or 'at least one'}")
+        seen.update(t.task_id for t in found)
+        if twice := [name for name, n in seen.items() if n > 1]:
+            raise ValueError(f"benchmark {choice.name}, split {split}: task_id {twice[0]!r} occurs {seen[twice[0]]} times")
+        kept, bad = usable(found)
+        if not kept:
+            raise ValueError(f"benchmark {choice.name}, split {split}: none of {len(found)} items is usable. The first: {bad[0][1]}")
+        rows += [{"split": split, **{k: getattr(t, k) for k in schema.TABLES["tasks"][1] if k != "split"}} for t in kept]
+        dropped += [{"split": split, "task_id": t.task_id, "reason": why, "question": t.question[:100]} for t, why in bad]
+        sizes[split] = {"items": len(found), "usable": len(kept)}
+        said = "".join(f"{'; ' if i else ': '}{t.task_id}: {why}" for i, (t, why) in enumerate(bad[:5])) + ("; ..." if len(bad) > 5 else "")
+        log.info("%s %s: %s items, %s usable; dropped %d%s", choice.name, split, f"{len(found):,}", f"{len(kept):,}", len(bad), said)
+    schema.write_json(out.with_suffix(".dropped.json"), {"benchmark": choice.name, "splits": sizes, "dropped": dropped})
     schema.write_table(out, schema.rows_to_table("tasks", rows))
+
+
+def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
+    """The raw files of a benchmark by the name of their source, each with its number of rows."""
+    raw = {key: fetch(source, root) for key, source in module.SOURCES.items()}
+    for key, source in module.SOURCES.items():
+        if (have := rows_of(raw[key])) != source.rows:
+            raise ValueError(
+                f"benchmark {name}: {raw[key]} has {have} rows, SOURCES['{key}'] says {source.rows}. Remedy: correct the number."
+            )
+    return raw
+
+
+def usable(found: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
+    """The items of a split that can be asked and graded, and the others, each with the reason.
+
+    Of a repeated question with one truth the first is kept; with two truths nobody can be right, and all of them go.
+    """
+    checked = [_checked(task) for task in found]
+    sound = [task for task, why in checked if not why]
+    asked: dict[str, list[Task]] = {}
+    for task in sound:
+        asked.setdefault(normalised(task.question), []).append(task)
+    again: dict[str, str] = {}
+    for first, *others in asked.values():
+        if all(_agree(first, other) for other in others):
+            again |= {other.task_id: f"same as task {first.task_id}" for other in others}
+        else:
+            ids = ", ".join(t.task_id for t in (first, *others))
+            again |= {t.task_id: f"contradictory keys: tasks {ids} ask the same and have different truths" for t in (first, *others)}
+    kept = [task for task in sound if task.task_id not in again]
+    bad = [(task, why or again[task.task_id]) for task, why in checked if why or task.task_id in again]
+    return kept, bad
+
+
+def _checked(task: Task) -> tuple[Task, str]:
+    """The item (of code: its expected outputs filled in) and why it cannot be used ("": it can), by itself."""
+    if task.flaw:
+        return task, task.flaw
+    if not task.question.strip():
+        return task, "the question is empty"
+    if not task.truth.strip():
+        return task, "the truth is empty"
+    if task.kind == "code":
+        try:
+            return replace(task, truth=_run_gold(task)), ""
+        except ValueError as error:
+            return task, f"the gold program fails: {error}"
+    right = verifier.verify(f"\\boxed{{{task.truth}}}", task.truth, task.kind).correct
+    return task, "" if right else f"the verifier does not find the truth {task.truth!r} equal to itself"
+
+
+def _run_gold(task: Task) -> str:
+    """The tests of a task of kind code, their expected outputs filled in by its gold program, which passes them; else ValueError."""
+    sandbox = importlib.import_module("ccpo.play.sandbox")  # when there is code to run
+    truth = str(sandbox.complete(task.truth, task.gold))
+    graded = sandbox.grade(task.gold, truth)
+    if not graded.passed:
+        raise ValueError(graded.reason)
+    return truth
+
+
+def _agree(first: Task, other: Task) -> bool:
+    """Whether two items of one question have one truth (of code: whether the one's gold program passes the other's tests)."""
+    if first.truth == other.truth:
+        return first.kind == other.kind
+    if first.kind != other.kind:
+        return False
+    if first.kind == "code":
+        return bool(importlib.import_module("ccpo.play.sandbox").grade(first.gold, other.truth).passed)
+    return verifier.verify(f"\\boxed{{{first.truth}}}", other.truth, first.kind).correct

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 from ccpo import benchmark, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
+from ccpo.play import published, verifier
 from ccpo.play import rollout as playing
-from ccpo.play import verifier
+from ccpo.play.tasks import read_tasks
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
@@ -23,42 +25,33 @@ log = logging.getLogger("ccpo")
 def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, out: Path) -> None:
     """Plays the final policies on each benchmark's test tasks, with every intervention that means something for the team.
 
-    `tasks`: one table for each benchmark, the one trained on first. `model`: {run}/model. `untrained`: the folder training began with.
+    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with.
     """
     import torch
 
     torch.set_num_threads(1)
     run = read_run(config)
     team = run.build_team()
-    chosen = [run.benchmark, *run.evaluate.also]
     rows: list[dict[str, Any]] = []
     folders = sorted(model.glob("policy*"))
     trained = _speakers(run, team, folders)
     started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
-    for choice, path in zip(chosen, tasks, strict=True):
-        items = read_test(path)[: run.evaluate.tasks]
+    for choice, path in zip(run.evaluated, tasks, strict=True):
+        items = read_tasks(path, "test")[: run.evaluate.tasks]
         if len(items) < run.evaluate.tasks:
             raise ValueError(f"{path} has {len(items)} test tasks, evaluate.tasks asks for {run.evaluate.tasks}")
-        demos = tuple(benchmark.load(choice.name).demos(run.shots, **choice.params)) if run.shots else ()
+        asked = benchmark.load(choice.name)
+        demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
         found = _one(
             run,
             team,
             items,
-            [_shown(s, demos) for s in trained],
-            started and [_shown(s, demos) for s in started],
+            [replace(s, demos=demos, form=asked.FORM) for s in trained],
+            started and [replace(s, demos=demos, form=asked.FORM) for s in started],
         )
         rows += [{"benchmark": choice.name, **row} for row in found]
         log.info("%s: %d messages", choice.name, len(found))
     schema.write_table(out, schema.rows_to_table("rollouts", rows))
-
-
-def read_test(path: Path) -> list[Task]:
-    """Test tasks of a table; ValueError if there are none."""
-    rows = schema.read_table(path, "tasks").to_pylist()
-    items = [Task(r["task_id"], r["question"], r["truth"], r["kind"]) for r in rows if r["split"] == "test"]
-    if not items:
-        raise ValueError(f"{path} holds no task of split test. Remedy: check the benchmark's source and parameters.")
-    return items
 
 
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
@@ -70,10 +63,6 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
         model, tokenizer = policy.load(folder, run.train.dtype)
         voices.append(playing.Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer))
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
-
-
-def _shown(speaker: playing.Speaker, demos: tuple[benchmark.Demo, ...]) -> playing.Speaker:
-    return playing.Speaker(speaker.engine, speaker.tokenizer, demos)
 
 
 def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
@@ -113,20 +102,27 @@ def _one(
     return rows
 
 
-def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path) -> None:
-    """The team's answer and its verdict for every (task, sample, intervention)."""
+def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path, graders: Path) -> None:
+    """The team's answer and its verdict for every (task, sample, intervention), and beside it what the papers' graders would have said."""
     run = read_run(config)
     team = run.build_team()
-    chosen = [run.benchmark, *run.evaluate.also]
-    truths = {(c.name, t.task_id): t for c, path in zip(chosen, tasks, strict=True) for t in read_test(path)}
+    truths = {(c.name, t.task_id): t for c, path in zip(run.evaluated, tasks, strict=True) for t in read_tasks(path, "test")}
     episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
         episodes[row["benchmark"], row["task_id"], row["sample"], row["intervention"]].append(row)
-    rows = []
-    for key, messages in episodes.items():
-        name, task_id, sample, intervention = key
-        head = {"benchmark": name, "task_id": task_id, "sample": sample, "intervention": intervention}
-        rows.append({**head, **judge(team, messages, truths[name, task_id])})
+    rows, audited = [], []
+    for (name, task_id, sample, intervention), messages in episodes.items():
+        head, task = {"benchmark": name, "task_id": task_id, "sample": sample}, truths[name, task_id]
+        judged = judge(team, messages, task)
+        rows.append({**head, "intervention": intervention, **judged})
+        if intervention == "factual" and team.answer == "last":
+            last = max(messages, key=lambda m: m["turn"])["completion"]
+            theirs = {g: published.verdict(g, last, task.truth, task.kind) for g in published.GRADERS}
+            if None not in theirs.values():
+                audited.append(
+                    {**head, **{k: judged[k] for k in ("answer", "truth", "accuracy")}, **{g: float(bool(v)) for g, v in theirs.items()}}
+                )
+    schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
 
 
@@ -134,7 +130,7 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
     """Answer, truth, accuracy, leakage and tokens of one episode."""
     messages = sorted(messages, key=lambda m: m["turn"])
     voting = team.answer == "vote" and len(messages) > 1
-    verdicts = [verifier.verify(m["completion"], task.truth, task.kind) for m in (messages if voting else messages[-1:])]
+    verdicts = [verifier.verify(m["completion"], task.truth, task.kind, task.tolerance) for m in (messages if voting else messages[-1:])]
     if voting:
         classes: dict[str, int] = {}
         codes = [0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts]

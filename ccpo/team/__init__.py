@@ -16,10 +16,13 @@ from typing import Literal
 
 import numpy as np
 
+from ccpo.benchmark import BOXED
+
 
 @dataclass(frozen=True)
 class Role:
-    """What an agent is told. `user` may name {question} and {read} (the messages it reads, joined by blank lines).
+    """What an agent is told. `user` may name {question} and {read} (the messages it reads, joined by blank lines), `system` may name
+    {form}: how the benchmark wants its answers.
 
     `demo` is the field of a benchmark's Demo that shows how this role answers; `answers` says whether its message holds an answer.
     """
@@ -28,6 +31,10 @@ class Role:
     user: str
     demo: Literal["plan", "conclusion", "solution"]
     answers: bool
+
+    def instruct(self, form: str = BOXED) -> str:
+        """What the role is told, with the form of its answer filled in."""
+        return self.system.replace("{form}", form)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Team:
 
 
 SOLO = Role(
-    system="Solve the problem step by step. End with the final answer in \\boxed{}.",
+    system="Solve the problem step by step. End with the final answer {form}.",
     user="Problem: {question}",
     demo="solution",
     answers=True,
@@ -104,10 +111,10 @@ def guard(thought: str) -> str:
     return "".join([*out, thought[start:]]).strip()
 
 
-def chat(role: Role, question: str, read: Iterable[str]) -> list[dict[str, str]]:
+def chat(role: Role, question: str, read: Iterable[str], form: str = BOXED) -> list[dict[str, str]]:
     """The chat messages that ask `role` for its message; `read` are the earlier messages it may see (guarded here)."""
     text = role.user.replace("{question}", question).replace("{read}", "\n\n".join(guard(r) for r in read))
-    return [{"role": "system", "content": role.system}, {"role": "user", "content": text}]
+    return [{"role": "system", "content": role.instruct(form)}, {"role": "user", "content": text}]
 
 
 def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:

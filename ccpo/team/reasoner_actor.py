@@ -16,7 +16,7 @@ REASONER = Role(
     answers=False,
 )
 ACTOR = Role(
-    system="Carry the guidance out. End with the final answer in \\boxed{}.",
+    system="Carry the guidance out. End with the final answer {form}.",
     user="Problem: {question}\nGuidance: {read}",
     demo="conclusion",
     answers=True,

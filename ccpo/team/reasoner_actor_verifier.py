@@ -16,7 +16,7 @@ ACTOR = Role(
     answers=False,
 )
 VERIFIER = Role(
-    system="Check the work step by step. End with the final answer in \\boxed{}.",
+    system="Check the work step by step. End with the final answer {form}.",
     user="Problem: {question}\nWork: {read}",
     demo="conclusion",
     answers=True,

@@ -15,7 +15,7 @@ META_THINKER = Role(
     answers=False,
 )
 REASONER = Role(
-    system="Follow the instruction step by step. End with the final answer in \\boxed{}.",
+    system="Follow the instruction step by step. End with the final answer {form}.",
     user="Question: {question}\nInstruction: {read}",
     demo="conclusion",
     answers=True,

@@ -15,7 +15,7 @@ THINKER = Role(
     answers=False,
 )
 SOLVER = Role(
-    system="Solve the problem, guided by the thought. End with the final answer in \\boxed{}.",
+    system="Solve the problem, guided by the thought. End with the final answer {form}.",
     user="Problem: {question}\nThought: {read}",
     demo="conclusion",
     answers=True,

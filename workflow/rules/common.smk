@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ccpo import STAGE_VERSIONS
+from ccpo import benchmark as benchmarks
 from ccpo.config import Audit, canonical, read_experiment, tasks_slug
 
 KNOWN = {"experiments", "mlflow_uri"}
@@ -37,6 +38,7 @@ TASKS = {
     for run in RUNS.values()
     for choice in [run.benchmark, *run.evaluate.also]
 }
+BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
 FIGURES = [
     "learning_curves",
     "accuracy",
@@ -72,16 +74,17 @@ wildcard_constraints:
     shape="[a-z_]+",
 
 
-def tasks_of_run(wildcards):
+def tables(choices):
+    return [f"results/tasks/{tasks_slug(choice)}.parquet" for choice in choices]
+
+
+def tables_of_run(wildcards):
     run = RUNS[wildcards.run]
-    return [
-        f"results/tasks/{tasks_slug(choice)}.parquet"
-        for choice in [run.benchmark, *run.evaluate.also]
-    ]
+    return tables([run.benchmark, *run.evaluate.also])
 
 
-def train_tasks_of_run(wildcards):
-    return tasks_of_run(wildcards)[0]
+def evaluated_of_run(wildcards):
+    return tables(RUNS[wildcards.run].evaluated)
 
 
 def model_of_run(wildcards):

@@ -1,6 +1,7 @@
 rule tasks:
     output:
-        "results/tasks/{tasks}.parquet",
+        table="results/tasks/{tasks}.parquet",
+        dropped="results/tasks/{tasks}.dropped.json",
     log:
         "logs/tasks/{tasks}.log",
     benchmark:
@@ -11,7 +12,24 @@ rule tasks:
         choice=lambda wildcards: TASKS[wildcards.tasks].model_dump_json(),
         stage=STAGE_VERSIONS["tasks"],
     shell:
-        "python -m ccpo tasks --choice {params.choice:q} --out {output} &> {log}"
+        "python -m ccpo tasks --choice {params.choice:q} --out {output.table} &> {log}"
+
+
+rule overlap:
+    output:
+        table="results/overlap.csv",
+        passport="results/overlap.csv.passport.json",
+    log:
+        "logs/overlap.log",
+    benchmark:
+        "logs/benchmarks/overlap/all.tsv"
+    conda:
+        "../../envs/main.yaml"
+    params:
+        benchmarks=BENCHMARKS,
+        stage=STAGE_VERSIONS["overlap"],
+    shell:
+        "python -m ccpo overlap --out {output.table} &> {log}"
 
 
 rule model:

@@ -1,7 +1,7 @@
 rule rollout:
     input:
         config="results/runs/{run}/config.json",
-        tasks=tasks_of_run,
+        tasks=evaluated_of_run,
         model="results/runs/{run}/model",
         untrained=model_of_run,
     output:
@@ -26,10 +26,11 @@ rule rollout:
 rule score:
     input:
         config="results/runs/{run}/config.json",
-        tasks=tasks_of_run,
+        tasks=evaluated_of_run,
         rollouts="results/runs/{run}/rollouts.parquet",
     output:
-        "results/runs/{run}/scores.parquet",
+        scores="results/runs/{run}/scores.parquet",
+        graders="results/runs/{run}/graders.parquet",
     log:
         "logs/score/{run}.log",
     benchmark:
@@ -39,4 +40,5 @@ rule score:
     params:
         stage=STAGE_VERSIONS["score"],
     shell:
-        "python -m ccpo score --config {input.config} --tasks {input.tasks} --rollouts {input.rollouts} --out {output} &> {log}"
+        "python -m ccpo score --config {input.config} --tasks {input.tasks} --rollouts {input.rollouts}"
+        " --out {output.scores} --graders {output.graders} &> {log}"

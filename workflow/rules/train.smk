@@ -1,7 +1,7 @@
 rule train:
     input:
         config="results/runs/{run}/config.json",
-        tasks=train_tasks_of_run,
+        tasks=tables_of_run,  # those evaluated too: no training item may be among them
         model=model_of_run,
     output:
         model=directory("results/runs/{run}/model"),
