@@ -153,7 +153,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     ),
     # One row per (benchmark, task, sample, intervention): the team's answer and its verdict.
     "scores": (
-        1,
+        2,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -162,6 +162,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "answer": _STR,
             "truth": _STR,
             "accuracy": _F64,
+            "fraction": _F64,  # of a program's tests that passed; for other kinds of answers as accuracy
             "leakage": _F64,
             "n_tokens": _I32,
         },

@@ -144,6 +144,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "answer": "1",
             "truth": "1",
             "accuracy": float(rng.random() < p),
+            "fraction": 0.0,
             "leakage": 0.0,
             "n_tokens": 3,
         }

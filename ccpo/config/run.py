@@ -219,7 +219,7 @@ class Train(Strict):
 class Evaluate(Strict):
     """Evaluation of the final policies. `also` lists further benchmarks, after the one trained on."""
 
-    tasks: int = Field(ge=1, description="test tasks of each benchmark, from its start")
+    tasks: int = Field(ge=1, description="test tasks of each benchmark, from its start; all of one that has fewer")
     temperature: float = Field(0.0, ge=0)
     samples: int = Field(1, ge=1)
     seed: int = 0

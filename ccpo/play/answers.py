@@ -329,12 +329,11 @@ def _other_case(answer: str, truth: str) -> bool:
 
 
 def _unworked(text: str) -> bool:
-    """No number at all, or a sum or product of numbers that nobody worked out: "7-1+9" is the question, not the answer 15."""
+    """Nothing that algebra could make a number of, or a sum or product that nobody worked out: "7-1+9" is the question, not the answer 15."""
     text = re.sub(r"\\(?:times|cdot|div)(?![A-Za-z])", "*", text)
-    bare = not re.search(r"[A-Za-z\\]", text)
-    if bare and not re.search(r"[\^(|]", text):
-        return True  # digits and signs that are no number
-    return not re.search(r"[\d\\]", text) or (bare and bool(re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text)))
+    if not re.search(r"[\\^(|]", text):
+        return True
+    return not re.search(r"[A-Za-z\\]", text) and bool(re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text))
 
 
 def monstrous(text: str) -> bool:

@@ -39,7 +39,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, ou
     for choice, path in zip(run.evaluated, tasks, strict=True):
         items = read_tasks(path, "test")[: run.evaluate.tasks]
         if len(items) < run.evaluate.tasks:
-            raise ValueError(f"{path} has {len(items)} test tasks, evaluate.tasks asks for {run.evaluate.tasks}")
+            log.info("%s: all %d usable test tasks; evaluate.tasks allows %d", choice.name, len(items), run.evaluate.tasks)
         asked = benchmark.load(choice.name)
         demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
         found = _one(
@@ -134,15 +134,17 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
     if voting:
         classes: dict[str, int] = {}
         codes = [0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts]
-        accuracy = float(vote_outcome(np.array([codes]), team.tie)[0])
+        accuracy = fraction = float(vote_outcome(np.array([codes]), team.tie)[0])
         answer = " | ".join(v.answer or "-" for v in verdicts)
     else:
         accuracy, answer = float(verdicts[0].correct), verdicts[0].answer or ""
+        fraction = accuracy if verdicts[0].fraction is None else verdicts[0].fraction
     heard = [m for m in messages[:-1] if not voting]
     return {
         "answer": answer,
-        "truth": task.truth,
+        "truth": task.truth if task.kind != "code" else "(its tests)",
         "accuracy": accuracy,
+        "fraction": fraction,
         "leakage": float(any(playing.leaks(m["completion"], task.truth) for m in heard)),
         "n_tokens": sum(m["n_completion_tokens"] for m in messages),
     }
