@@ -1,7 +1,7 @@
 """Verdicts a second on one core, against calling math-verify in a loop, and bulk grading on all cores. `python benchmarks/verify.py`
 
-Answers are made from the truths of public sets (of which CCPO_DATA_MIRROR names a folder, or they are fetched): written otherwise, or wrong.
-Every pair is asked of both contestants in one run. "cold" is the first time a pair is asked, "cached" the second.
+Answers are made from the truths of public sets (CCPO_DATA_MIRROR names a folder with them, or they are fetched): written otherwise, or
+wrong. Every pair is asked of both contestants in one run. "cold" is the first time a pair is asked, "cached" the second.
 """
 
 from __future__ import annotations
@@ -95,12 +95,11 @@ def main() -> None:
     cores = os.cpu_count() or 1
     one, memory = bulk(a.bulk // 5, 1)
     many, larger = bulk(a.bulk, cores)
+    slow, fast = a.bulk // 5 / one, a.bulk / many
     print(
-        f"bulk: {a.bulk // 5} answers, 1 worker: {a.bulk // 5 / one:.0f} /s, {memory:.0f} MB; {a.bulk} answers, {cores} workers: {a.bulk / many:.0f} /s, {larger:.0f} MB"
+        f"bulk: {a.bulk // 5} answers, 1 worker: {slow:.0f} /s, {memory:.0f} MB; {a.bulk}, {cores} workers: {fast:.0f} /s, {larger:.0f} MB"
     )
-    print(
-        f"bulk: {cores} workers are {a.bulk / many / (a.bulk // 5 / one):.2f} times one worker; five times the answers took {larger / memory:.2f} times the memory"
-    )
+    print(f"bulk: {cores} workers are {fast / slow:.2f} times one; five times the answers took {larger / memory:.2f} times the memory")
 
 
 if __name__ == "__main__":

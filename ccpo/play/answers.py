@@ -329,7 +329,7 @@ def _other_case(answer: str, truth: str) -> bool:
 
 
 def _unworked(text: str) -> bool:
-    """Nothing that algebra could make a number of, or a sum or product that nobody worked out: "7-1+9" is the question, not the answer 15."""
+    """Nothing that algebra could make a number of, or a sum or product nobody worked out: "7-1+9" is the question, not the answer."""
     text = re.sub(r"\\(?:times|cdot|div)(?![A-Za-z])", "*", text)
     if not re.search(r"[\\^(|]", text):
         return True
