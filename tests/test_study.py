@@ -13,6 +13,7 @@ from scipy import stats as scipy_stats
 
 from ccpo import schema
 from ccpo.publish import figures, lineage, report, tables
+from ccpo.study import analyse as analysing
 from ccpo.study import stats as st
 from ccpo.study.analyse import analyse, inputs
 
@@ -282,3 +283,34 @@ def test_the_hash_of_a_folder_leaves_snakemakes_time_stamp_out_and_nothing_else(
     assert schema.sha256(tmp_path) == before
     (tmp_path / ".other").touch()
     assert schema.sha256(tmp_path) != before
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (3, 10), (50, 100), (100, 100)])
+def test_the_interval_over_tasks_is_wilsons(right: int, n: int) -> None:
+    """His closed form: the shares p with |right/n - p| = z sqrt(p (1 - p) / n), to 1e-9."""
+    from statistics import NormalDist
+
+    z, share = NormalDist().inv_cdf(0.975), right / n
+    middle, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = st.wilson(right, n)
+    assert low == pytest.approx(max(0.0, (middle - half) / (1 + z * z / n)), abs=1e-9)
+    assert high == pytest.approx(min(1.0, (middle + half) / (1 + z * z / n)), abs=1e-9)
+
+
+def test_one_run_has_an_interval_over_tasks_several_have_none(tmp_path: Path) -> None:
+    made = publish(tmp_path)
+    for condition in schema.read_json(made["stats"])["conditions"].values():
+        row = condition["accuracy"]["arithmetic"]["factual"]
+        assert row["tasks"] is None
+        assert condition["graders"]["arithmetic"] == {"accuracy": pytest.approx(row["mean"], abs=1), "c3": 1.0, "ccpo": 0.0}
+    frame = pd.DataFrame({"benchmark": "b", "intervention": "factual", "sample": 0, "accuracy": [1.0, 0.0, 1.0, 1.0]})
+    low, high = st.wilson(3, 4)
+    assert analysing._over_tasks([frame], "b", "factual") == {"n": 4, "low": low, "high": high}
+    assert analysing._over_tasks([frame, frame], "b", "factual") is None
+    assert analysing._over_tasks([frame.assign(sample=[0, 1, 0, 1])], "b", "factual") is None
+
+
+def test_the_page_shows_the_papers_graders_beside_ours(tmp_path: Path) -> None:
+    text = publish(tmp_path)["page"].read_text()
+    assert "under the papers' graders" in text
+    assert "<td>100.0</td><td>0.0</td>" in text.replace(" ", "")
