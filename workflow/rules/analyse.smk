@@ -2,7 +2,11 @@ rule analyse:
     input:
         experiment="results/experiments/{study}/experiment.json",
         runs=files_of_runs(
-            "train.parquet", "credit.parquet", "ledger.parquet", "scores.parquet", "graders.parquet"
+            "train.parquet",
+            "credit.parquet",
+            "ledger.parquet",
+            "scores.parquet",
+            "graders.parquet",
         ),
     output:
         stats="results/experiments/{study}/stats.json",
