@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from ccpo.play.quantity import close, literal, number, unit
 
 KINDS = ("number", "expression", "set", "tuple", "interval", "equation", "choice", "text")
 Leaf = Callable[[str, str], bool]
+T = TypeVar("T")
 
 _SIMPLE = [
     (re.compile(pattern), to)
@@ -40,8 +43,6 @@ _SIMPLE = [
         (r"±", r"\\pm "),
         (r"√\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
         (r"√\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"²", "^2"),
-        (r"³", "^3"),
         (r"°|\^\s*\{?\s*\\circ\s*\}?", r"\\text{degrees}"),
         (r"\\%", "%"),
         (r"\\\$", "$"),
@@ -54,7 +55,7 @@ _SIMPLE = [
 
 def tidy(answer: str) -> str:
     """An answer without the marks of typesetting: dollar signs, \\left, spaces of all kinds, a final full stop, Unicode look-alikes."""
-    text = answer.replace("²", "^2").replace("³", "^3").replace("√", "√")
+    text = answer.replace("²", "^2").replace("³", "^3")  # before NFKC makes digits of them
     text = unicodedata.normalize("NFKC", text).replace("。", ".").replace("、", ",").strip()
     for pattern, to in _SIMPLE:
         text = pattern.sub(to, text)
@@ -78,7 +79,7 @@ _PROSE = re.compile(
     re.IGNORECASE,
 )
 _FUNCTIONS = re.compile(
-    r"(?<![A-Za-z])(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|frac|lim|max|min|gcd|lcm|infty|alpha|beta|gamma|theta|lambda|omega|sigma|delta|sqrt"
+    r"(?<![A-Za-z])(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|frac|lim|max|min|gcd|lcm|infty|alpha|beta|gamma|theta|lambda|omega|sigma|delta"
 )
 
 
@@ -98,7 +99,7 @@ def squeeze(text: str) -> str:
 
 
 def split(text: str, marks: str = ",;") -> list[str]:
-    """Parts of a list: split at marks outside all brackets; thousands commas are not marks."""
+    """Parts of a list: split at marks outside all brackets, a thousands comma among them (see `items`)."""
     out, depth, start = [], 0, 0
     for i, c in enumerate(text):
         if c in "([{":
@@ -137,7 +138,7 @@ def _same_left(parts: list[str]) -> bool:
     return len(left) == 1
 
 
-def matched(answer: list[str], truth: list[str], equal: Leaf) -> bool:
+def matched(answer: Sequence[T], truth: Sequence[T], equal: Callable[[T, T], bool]) -> bool:
     """Whether two lists have the same members, in any order."""
     left = list(dict.fromkeys(answer))
     want = list(dict.fromkeys(truth))
@@ -159,9 +160,6 @@ class Piece:
     closed_low: bool
     high: str
     closed_high: bool
-
-
-_REL = r"(\\le|\\ge|<|>|<=|>=)"
 
 
 def pieces(text: str) -> list[Piece] | None:
@@ -228,37 +226,35 @@ def words(text: str) -> str:
     return re.sub(r"[\s{}$]+", "", text)
 
 
-def symbolic(answer: str, truth: str) -> bool:
-    """Whether two expressions are algebraically the same, by math-verify. Without a time limit: call it where one is kept (judge.py)."""
+def _parsed(text: str) -> list[Any]:
+    """An expression as math-verify reads it. Decimals are made fractions first, so that nothing is compared in floating point."""
     import logging
 
     from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import LatexExtractionConfig, parse
 
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # what it cannot read is a verdict here, not news
-    logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
+    for name in ("math_verify", "latex2sympy2_extended"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it cannot read is a verdict here, not news
     # its way with units would read "t" in "t/m" as tonnes
-    config = [
-        LatexExtractionConfig(
-            normalization_config=NormalizationConfig(
-                basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-            )
-        )
-    ]
-    read = [parse(f"${side}$", config, fallback_mode="no_fallback", parsing_timeout=None) for side in (truth, answer)]
+    how = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False)
+    exact = re.sub(r"(\d*)\.(\d+)", lambda m: f"\\frac{{{m[1]}{m[2]}}}{{1{'0' * len(m[2])}}}", text)
+    config = [LatexExtractionConfig(normalization_config=how)]
+    return list(parse(f"${exact}$", config, fallback_mode="no_fallback", parsing_timeout=None))
+
+
+def symbolic(answer: str, truth: str) -> bool:
+    """Whether two expressions are algebraically the same, by math-verify. Without a time limit: call it where one is kept (judge.py)."""
+    from math_verify import verify
+
+    read = [_parsed(side) for side in (truth, answer)]
     if not all(read):
         return False
-    return any(bool(verify(a, b, float_rounding=12, numeric_precision=15, timeout_seconds=None)) for a, b in (read, read[::-1]))
+    return any(bool(verify(a, b, float_rounding=15, numeric_precision=60, timeout_seconds=None)) for a, b in (read, read[::-1]))
 
 
 def value(text: str) -> float | None:
     """The real value of a formula without variables, or None. Without a time limit, as `symbolic`."""
-    import logging
-
-    from math_verify import LatexExtractionConfig, parse
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    read = parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
+    read = _parsed(text)
     try:
         return float(read[0].evalf()) if read else None
     except (TypeError, ValueError, AttributeError):
@@ -296,7 +292,7 @@ def same(answer: str, truth: str, kind: str, tolerance: float = 0.0, leaf: Leaf 
         return False
     if squeeze(a) == squeeze(t):
         return True
-    equal: Leaf = lambda x, y: _plain(x, y, tolerance, leaf)  # noqa: E731
+    equal: Leaf = partial(_plain, tolerance=tolerance, leaf=leaf)
     rule = {"set": _sets, "tuple": _tuples, "interval": _intervals, "equation": _equations}.get(kind)
     return rule(a, t, equal) if rule else equal(a, t)
 
@@ -317,6 +313,7 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         return close(mine, theirs, tolerance)
     if theirs and _unworked(a):
         return False
+    a, t = (re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t))  # 1,000\sqrt{2}; what is a list has been parted before
     if len(split(a)) != len(split(t)) or prose(_bare(a)) or prose(_bare(t)):
         return squeeze(_bare(a)) == squeeze(_bare(t))
     return not (monstrous(a) or monstrous(t)) and not _other_case(a, t) and leaf(_bare(a), _bare(t))
@@ -385,13 +382,7 @@ def _intervals(answer: str, truth: str, equal: Leaf) -> bool:
         ends = x.closed_low == y.closed_low and x.closed_high == y.closed_high
         return ends and equal(x.low, y.low) and equal(x.high, y.high)
 
-    left = list(a)
-    for want in t:
-        hit = next((i for i, have in enumerate(left) if one(have, want)), None)
-        if hit is None:
-            return False
-        left.pop(hit)
-    return not left
+    return matched(a, t, one)
 
 
 def _equations(answer: str, truth: str, equal: Leaf) -> bool:

@@ -189,8 +189,8 @@ def close(answer: Number, truth: Number, tolerance: float) -> bool:
     if answer.unit.startswith("base") and not truth.unit:
         return False
     values = {answer.value}
-    if answer.percent and not truth.percent:
-        values.add(answer.value / 100)
+    if answer.percent and not truth.percent:  # of a share (at most 1) a percentage is its hundredth, and nothing else
+        values = {answer.value / 100, *({answer.value} if abs(truth.value) > 1 else ())}
     targets = {truth.value}
     if truth.percent and not answer.percent:
         targets.add(truth.value / 100)
