@@ -1,6 +1,7 @@
 # make reproduce [EXPERIMENT=name]   from a bare clone to results/experiments/<name>/report.html
 # make test                          from a bare clone to a tested one
-# Both build .venv with the locked packages the first time and reuse it afterwards.
+# make slurm-check                   on a cluster's login node: does the profile fit the site?
+# All build .venv with the locked packages the first time and reuse it afterwards.
 EXPERIMENT ?= quickstart
 PYTHON ?= python3
 # nproc obeys OMP_NUM_THREADS, which is 1 for every process here and says nothing about the machine
@@ -13,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test lint lock clean
+.PHONY: reproduce test slurm-check lint lock clean
 
 reproduce: .venv/.ready
 	snakemake --cores $(CORES) --config experiments=[$(EXPERIMENT)]
@@ -21,6 +22,12 @@ reproduce: .venv/.ready
 
 test: .venv/.ready
 	pytest -n 2 -q
+
+# What does not fit this cluster, in words; then a study of two minutes through its queue.
+slurm-check: .venv/.ready
+	python -m ccpo site
+	snakemake --profile slurm --config experiments=[smoke]
+	@echo "the cluster made results/experiments/smoke/report.html"
 
 lint: .venv/.ready
 	ruff check .

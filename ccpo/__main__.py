@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
@@ -38,20 +39,26 @@ def _model(a: argparse.Namespace) -> None:
 
 
 def _train(a: argparse.Namespace) -> None:
+    from ccpo import cluster
     from ccpo.config import read_run
     from ccpo.study import overlap
 
     without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
-    from ccpo.learn.train import train
+    from ccpo.learn.train import Interrupted, train
 
     first, *others = a.tasks
-    train(config=a.config, tasks=first, model=a.model, scratch=a.scratch, out=a.out, without=without, evaluated=others)
+    try:
+        train(config=a.config, tasks=first, model=a.model, scratch=a.scratch, out=a.out, without=without, evaluated=others)
+    except Interrupted as stop:
+        if stop.progress and (said := cluster.requeue()):
+            print(f"ccpo train: {said}", file=sys.stderr)
+        raise
 
 
 def _rollout(a: argparse.Namespace) -> None:
     from ccpo.study.evaluate import rollout
 
-    rollout(config=a.config, tasks=a.tasks, model=a.model, untrained=a.untrained, out=a.out)
+    rollout(config=a.config, tasks=a.tasks, model=a.model, untrained=a.untrained, scratch=a.scratch, out=a.out)
 
 
 def _score(a: argparse.Namespace) -> None:
@@ -117,8 +124,8 @@ def _table(a: argparse.Namespace) -> None:
 def _report(a: argparse.Namespace) -> None:
     from ccpo.publish import lineage, report
 
-    report.write(stats=a.stats, experiment=a.experiment, figures=a.figures, table=a.table, runs=a.runs, out=a.out)
-    lineage.passport(a.out, [a.stats, a.experiment, a.table, *a.figures], " ".join(sys.argv[1:]))
+    report.write(stats=a.stats, experiment=a.experiment, figures=a.figures, table=a.table, runs=a.runs, plan=a.plan, out=a.out)
+    lineage.passport(a.out, [a.stats, a.experiment, a.table, *a.figures, *([a.plan] if a.plan else [])], " ".join(sys.argv[1:]))
 
 
 def _track(a: argparse.Namespace) -> None:
@@ -161,6 +168,52 @@ def _check(a: argparse.Namespace) -> None:
             gate(first, tables)
         if why := first.degenerate():
             print(f"  degenerate: {why}")
+
+
+def _plan(a: argparse.Namespace) -> None:
+    from ccpo import schema
+    from ccpo.config import Experiment, read_experiment
+    from ccpo.publish import tables
+    from ccpo.study import plan
+
+    experiment = read_experiment(a.experiment)
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f"{a.experiment} is an audit; it trains nothing, and takes minutes")
+    slots = a.slots or (1 if a.gpus else plan.cores())
+    kept = Path(f"results/plans/{a.experiment}.json")
+    pilots = plan.piloted(experiment) if a.pilot else schema.read_json(kept)["pilots"] if kept.is_file() else {}
+    found = plan.forecast(experiment, pilots, slots, a.gpus)
+    if a.out:
+        schema.write_json(a.out, {"pilots": pilots, "forecast": found})
+    print(json.dumps(found) if a.json else "\n".join(tables.forecast(found)))
+
+
+def _watch(a: argparse.Namespace) -> None:
+    from ccpo.config import Experiment, read_experiment
+    from ccpo.publish import live
+    from ccpo.study import watch
+
+    experiment = read_experiment(a.experiment)
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f"{a.experiment} is an audit; it has no runs to watch")
+    if a.json:
+        print(json.dumps(watch.summary(experiment)))
+    else:
+        live.show(lambda: watch.summary(experiment), None if a.once else 3.0)
+
+
+def _site(a: argparse.Namespace) -> None:
+    from ccpo.study import site
+
+    wrong = site.check()
+    if wrong:
+        raise ValueError(f"{len(wrong)} thing(s) do not fit:\n" + "\n".join(f"- {line}" for line in wrong))
+
+
+def _failures(a: argparse.Namespace) -> None:
+    from ccpo.study import watch
+
+    print("\n".join(watch.failures(a.log.read_text())))
 
 
 def _hash(a: argparse.Namespace) -> None:
@@ -239,6 +292,7 @@ def parser() -> argparse.ArgumentParser:
         tasks=path("task tables of the benchmarks evaluated, in the run's order", **many),
         model=path("the run's model folder"),
         untrained=path("model folder training began with"),
+        scratch=path("folder for what is played already"),
         out=path("table to write"),
     )
     verb(
@@ -302,6 +356,7 @@ def parser() -> argparse.ArgumentParser:
         figures=path("figures (SVG)", **many),
         table=path("main table (CSV)"),
         runs=path("folder of runs; not of an audit", default=None),
+        plan=path("forecast made before the runs", default=None),
         out=path("page to write"),
     )
     verb(
@@ -328,6 +383,32 @@ def parser() -> argparse.ArgumentParser:
         truth={"positional": True},
         kind={"default": "number", "help": "number, expression, set, tuple, interval, equation, choice, text or code"},
         tolerance={"default": 0.0, "type": float, "help": "relative error, where the truth is a decimal"},
+    )
+    verb(
+        "plan",
+        _plan,
+        "forecast a study: tokens, time, GPU-hours, disk, jobs, and the seeds that decide its question",
+        experiment={"positional": True, "help": "name in config/experiments"},
+        slots={"type": int, "default": None, "help": "runs side by side (cores; with --gpus: GPUs)"},
+        gpus={"action": "store_true", "default": False, "help": "on GPUs, one a run"},
+        pilot={"action": "store_true", "default": False, "help": "play a few updates of every condition first (needs its model and tasks)"},
+        json={"action": "store_true", "default": False, "help": "print it as JSON"},
+        out=path("JSON to write", default=None),
+    )
+    verb(
+        "watch",
+        _watch,
+        "show a study as it stands, live, from its files",
+        experiment={"positional": True, "help": "name in config/experiments"},
+        once={"action": "store_true", "default": False, "help": "show it once and end"},
+        json={"action": "store_true", "default": False, "help": "print it once as JSON"},
+    )
+    verb("site", _site, "say what of this SLURM cluster and workflow/profiles/slurm does not fit together")
+    verb(
+        "failures",
+        _failures,
+        "say of each job that failed in a log of Snakemake what it said last and how to run it again",
+        log=path("a file of .snakemake/log", positional=True),
     )
     verb(
         "hash",

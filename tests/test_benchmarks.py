@@ -176,7 +176,7 @@ def test_knights_and_knaves_have_one_solution() -> None:
 @pytest.mark.parametrize(("name", "dropped"), [("gaokao2023en", 2), ("cmath", 1), ("aime25", 0), ("logiqa", None)])
 def test_the_gate_drops_what_cannot_be_used_and_says_so(name: str, dropped: int | None, tmp_path: Path) -> None:
     from ccpo.config import Choice
-    from ccpo.config.run import resolve
+    from ccpo.config.choice import resolve
 
     data.tasks(Choice(**resolve("benchmark", name)), tmp_path / "t.parquet", tmp_path / "raw")
     report = schema.read_json(tmp_path / "t.dropped.json")

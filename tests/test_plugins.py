@@ -123,7 +123,9 @@ def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(plu
     training.train(**files)
     rollouts, scores = tmp_path / "rollouts.parquet", tmp_path / "scores.parquet"
     tasks = [tmp_path / "other.parquet"]
-    evaluate.rollout(config=files["config"], tasks=tasks, model=files["out"] / "model", untrained=tiny, out=rollouts)
+    evaluate.rollout(
+        config=files["config"], tasks=tasks, model=files["out"] / "model", untrained=tiny, scratch=files["scratch"], out=rollouts
+    )
     evaluate.score(config=files["config"], tasks=tasks, rollouts=rollouts, out=scores, graders=tmp_path / "graders.parquet")
     assert {r["benchmark"] for r in schema.read_table(scores, "scores").to_pylist()} == {"arithmetic"}
     assert {r["split"] for r in schema.read_table(files["tasks"], "tasks").to_pylist()} == {"train"}

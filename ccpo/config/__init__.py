@@ -4,20 +4,10 @@ A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{
 experiments which share a condition share its runs.
 """
 
-from ccpo.config.experiment import Audit, Experiment, Measured, read_experiment, read_models, read_run
-from ccpo.config.run import (
-    Choice,
-    Critic,
-    Folder,
-    Hub,
-    Model,
-    RunConfig,
-    WarmStart,
-    Wheel,
-    canonical,
-    fingerprint,
-    tasks_slug,
-)
+from ccpo.config.choice import Choice, canonical, fingerprint
+from ccpo.config.experiment import Audit, Experiment, Measured, read_experiment, read_models, read_profile, read_run
+from ccpo.config.model import Folder, Hub, Model, WarmStart, Wheel
+from ccpo.config.run import Critic, RunConfig, tasks_slug
 
 __all__ = [
     "Audit",
@@ -35,6 +25,7 @@ __all__ = [
     "fingerprint",
     "read_experiment",
     "read_models",
+    "read_profile",
     "read_run",
     "tasks_slug",
 ]

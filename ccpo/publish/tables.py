@@ -91,3 +91,77 @@ def page(csv: Path) -> str:
         "evaluator calls",
     ]
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+
+
+def forecast(plan: dict[str, Any]) -> list[str]:
+    """A forecast (ccpo/study/plan.py) as lines of text."""
+    head = ("condition", "runs", "updates", "train tokens", "eval tokens", "calls", "time of work", "GPU-h", "disk", "known from")
+    rows = [
+        (
+            row["condition"],
+            str(row["runs"]),
+            str(row["updates"]),
+            amount(row["train_tokens"]),
+            amount(row["evaluation_tokens"]),
+            amount(row["calls"]),
+            duration(row["seconds"]),
+            f"{row['gpu_hours']:.1f}" if plan["gpus"] else "",
+            f"{amount(row['disk'])}B",
+            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ {row['error']['seconds']:g})",
+        )
+        for row in plan["conditions"]
+    ]
+    total = {
+        k: sum(row[k] for row in plan["conditions"])
+        for k in ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
+    }
+    rows.append(
+        (
+            "all",
+            str(total["runs"]),
+            "",
+            amount(total["train_tokens"]),
+            amount(total["evaluation_tokens"]),
+            amount(total["calls"]),
+            duration(total["seconds"]),
+            f"{total['gpu_hours']:.1f}" if plan["gpus"] else "",
+            f"{amount(total['disk'])}B",
+            "",
+        )
+    )
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(w) if i in (0, 9) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in [head, *rows]
+    ]
+    low, high = plan["wall"] / plan["wall_error"], plan["wall"] * plan["wall_error"]
+    where = f"{plan['slots']} GPU(s)" if plan["gpus"] else f"{plan['slots']} core(s)"
+    lines += [
+        "",
+        f"wall time on {where}: about {duration(plan['wall'])} ({duration(low)} to {duration(high)}); {plan['jobs']} cluster jobs",
+    ]
+    for row in plan["seeds"]:
+        needs = f"{row['needed']} seeds" if row["needed"] else "more than 1000 seeds"
+        lines.append(
+            f"{row['a']} against {row['b']}: {needs} find a difference of {100 * row['effect']:g} points (80 % power, Holm over "
+            f"{len(plan['seeds'])}; sd of differences {100 * row['sd']:.1f} points, {row['from']})"
+        )
+    return [line.rstrip() for line in lines]
+
+
+def amount(number: float) -> str:
+    """A count as people say it: 950, 12.3k, 4.1M, 2.0G."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them; "" for None."""
+    if seconds is None:
+        return ""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

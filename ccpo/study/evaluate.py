@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
+import shutil
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ccpo import benchmark, schema
+from ccpo import STAGE_VERSIONS, benchmark, lease, schema
 from ccpo.benchmark import Task
-from ccpo.config import RunConfig, read_run
+from ccpo.config import Choice, RunConfig, read_run
 from ccpo.play import published, verifier
 from ccpo.play import rollout as playing
 from ccpo.play.tasks import read_tasks
@@ -22,36 +26,78 @@ from ccpo.team import Team, vote_outcome
 log = logging.getLogger("ccpo")
 
 
-def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, out: Path) -> None:
+def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, scratch: Path, out: Path) -> None:
     """Plays the final policies on each benchmark's test tasks, with every intervention that means something for the team.
 
-    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with.
+    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with. What is played is
+    kept in `scratch`, so that a killed evaluation goes on with the next intervention.
     """
     import torch
 
     torch.set_num_threads(1)
     run = read_run(config)
     team = run.build_team()
-    rows: list[dict[str, Any]] = []
-    folders = sorted(model.glob("policy*"))
-    trained = _speakers(run, team, folders)
-    started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
+    with lease.hold(scratch, "rollout") as held:
+        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, untrained])}", held, len(_parts(run, team)))
+        folders = sorted(model.glob("policy*"))
+        trained = _speakers(run, team, folders)
+        started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
+        rows: Rows = []
+        for choice, path in zip(run.evaluated, tasks, strict=True):
+            items = read_tasks(path, "test")[: run.evaluate.tasks]
+            if len(items) < run.evaluate.tasks:
+                log.info("%s: all %d usable test tasks; evaluate.tasks allows %d", choice.name, len(items), run.evaluate.tasks)
+            found = _one(run, team, choice, items, trained, started, parts)
+            rows += found
+            log.info("%s: %d messages", choice.name, len(found))
+        held.check()
+        schema.write_table(out, schema.rows_to_table("rollouts", rows))
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sample(run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], most: int) -> tuple[Rows, int, float]:
+    """What a few tasks of each benchmark cost: rows of all interventions with one set of policies, tasks, seconds."""
+    team, start, rows, n = run.build_team(), time.perf_counter(), [], 0
     for choice, path in zip(run.evaluated, tasks, strict=True):
-        items = read_tasks(path, "test")[: run.evaluate.tasks]
-        if len(items) < run.evaluate.tasks:
-            log.info("%s: all %d usable test tasks; evaluate.tasks allows %d", choice.name, len(items), run.evaluate.tasks)
-        asked = benchmark.load(choice.name)
-        demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
-        found = _one(
-            run,
-            team,
-            items,
-            [replace(s, demos=demos, form=asked.FORM) for s in trained],
-            started and [replace(s, demos=demos, form=asked.FORM) for s in started],
-        )
-        rows += [{"benchmark": choice.name, **row} for row in found]
-        log.info("%s: %d messages", choice.name, len(found))
-    schema.write_table(out, schema.rows_to_table("rollouts", rows))
+        items = read_tasks(path, "test")[: min(most, run.evaluate.tasks)]
+        rows += _one(run, team, choice, items, speakers, speakers, lambda name, kind, play: play())
+        n += len(items)
+    return rows, n, time.perf_counter() - start
+
+
+def _key(inputs: list[Path]) -> str:
+    """16 hex digits of what an evaluation is made from: what was kept of another is not taken for this one's."""
+    made = [str(STAGE_VERSIONS["rollout"]), *(schema.sha256(path) for path in inputs)]
+    return hashlib.sha256(" ".join(made).encode()).hexdigest()[:16]
+
+
+def _parts(run: RunConfig, team: Team) -> list[tuple[str, str]]:
+    """What is played: (benchmark, intervention)."""
+    return [(c.name, kind) for c in run.evaluated for kind in ["factual", *meaningful(team, run.evaluate.interventions)]]
+
+
+Rows = list[dict[str, Any]]
+
+
+class _Parts:
+    """Rows of (benchmark, intervention) as they are played, kept in a folder."""
+
+    def __init__(self, folder: Path, held: lease.Lease, total: int) -> None:
+        self.folder, self.held, self.total, self.done = folder, held, total, 0
+        held.tell(0, total, "parts")
+
+    def __call__(self, name: str, kind: str, play: Callable[[], Rows]) -> Rows:
+        """The rows of one part, as they were kept, else played now."""
+        path = self.folder / f"{name}.{kind}.parquet"
+        if path.is_file():
+            rows = schema.read_table(path, "rollouts").to_pylist()
+        else:
+            rows = [{"benchmark": name, **row} for row in play()]
+            self.held.check()
+            schema.write_table(path, schema.rows_to_table("rollouts", rows))
+        self.done += 1
+        self.held.tell(self.done, self.total, "parts", f"{name} {kind}")
+        return rows
 
 
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
@@ -75,19 +121,25 @@ def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
 def _one(
     run: RunConfig,
     team: Team,
+    choice: Choice,
     items: list[Task],
     trained: list[playing.Speaker],
     started: list[playing.Speaker] | None,
+    parts: Callable[[str, str, Callable[[], Rows]], Rows],
 ) -> list[dict[str, Any]]:
     """Rows of one benchmark. Every intervention draws from the same stream, so that comparisons are paired."""
-    rows: list[dict[str, Any]] = []
+    asked = benchmark.load(choice.name)
+    demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
+    shown = {id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices] for voices in (trained, started or [])}
+    rows: Rows = []
     heard: dict[int, list[str]] = defaultdict(list)
-    for name in ["factual", *meaningful(team, run.evaluate.interventions)]:
-        found = playing.evaluate(
+    for kind in ["factual", *meaningful(team, run.evaluate.interventions)]:
+        play = functools.partial(
+            playing.evaluate,
             team,
             items,
-            started if name == "untrained" and started else trained,
-            intervention=name,
+            shown[id(started if kind == "untrained" and started else trained)],
+            intervention=kind,
             samples=run.evaluate.samples,
             temperature=run.evaluate.temperature,
             max_tokens=run.evaluate.max_tokens or run.sampling.max_tokens,
@@ -95,7 +147,8 @@ def _one(
             factual=[heard[t] for t in range(len(team.turns))],
             ledger=playing.Ledger(),
         )
-        if name == "factual":
+        found = parts(choice.name, kind, play)
+        if kind == "factual":
             for row in found:
                 heard[row["turn"]].append(row["completion"])
         rows += found

@@ -59,7 +59,7 @@ rule run_config:
     conda:
         "../../envs/main.yaml"
     params:
-        config=lambda wildcards: canonical(RUNS[wildcards.run].model_dump(mode="json")),
+        config=lambda wildcards: canonical(run_of(wildcards).model_dump(mode="json")),
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 

@@ -17,10 +17,11 @@ rule rollout:
         mem_mb=memory_of_run,  # trained and untrained weights, and the key-value cache of a batch
         runtime=120,
     params:
+        scratch="scratch/{run}",
         stage=STAGE_VERSIONS["rollout"],
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo rollout --config {input.config} --tasks {input.tasks}"
-        " --model {input.model} --untrained {input.untrained} --out {output} &> {log}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo rollout --config {input.config}"
+        " --tasks {input.tasks} --model {input.model} --untrained {input.untrained} --scratch {params.scratch} --out {output} &>> {log}"
 
 
 rule score:

@@ -51,7 +51,14 @@ rule report:
             "results/experiments/{{study}}/figures/{figure}.svg", figure=FIGURES
         ),
         table="results/experiments/{study}/tables/main.csv",
-        runs=files_of_runs("rollouts.parquet", "scores.parquet", "credit.parquet"),
+        runs=files_of_runs(
+            "rollouts.parquet",
+            "scores.parquet",
+            "credit.parquet",
+            "ledger.parquet",
+            "seconds.parquet",
+        ),
+        plan=plan_of_study,
     output:
         html="results/experiments/{study}/report.html",
         passport="results/experiments/{study}/report.html.passport.json",
@@ -63,9 +70,10 @@ rule report:
         "../../envs/main.yaml"
     params:
         runs="results/runs",
+        plan=lambda wildcards, input: f"--plan {input.plan}" if input.plan else "",
     shell:
         "python -m ccpo report --stats {input.stats} --experiment {input.experiment} --figures {input.figures}"
-        " --table {input.table} --runs {params.runs} --out {output.html} &> {log}"
+        " --table {input.table} --runs {params.runs} {params.plan} --out {output.html} &> {log}"
 
 
 rule track:

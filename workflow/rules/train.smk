@@ -23,7 +23,27 @@ rule train:
     params:
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
         out=lambda wildcards, output: os.path.dirname(output.provenance),
-    # On SLURM the training is a step of its own, so that the signal before a time limit reaches it and not the shell around it.
+    # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around
+    # it. It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
         "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo train --config {input.config} --tasks {input.tasks}"
         " --model {input.model} --scratch {params.scratch} --out {params.out} &>> {log}"
+
+
+rule plan:
+    input:
+        models=models_of_study,
+        tasks=tasks_of_study,
+    output:
+        "results/plans/{study}.json",
+    log:
+        "logs/plan/{study}.log",
+    benchmark:
+        "logs/benchmarks/plan/{study}.tsv"
+    conda:
+        "../../envs/main.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m ccpo plan {wildcards.study} --pilot --out {output} &> {log}"

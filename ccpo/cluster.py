@@ -1,0 +1,96 @@
+"""What we ask of SLURM: to queue a job again that saved itself, and to end the jobs of a Snakemake that was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from ccpo import lease
+
+log = logging.getLogger("ccpo")
+
+PATIENCE = 180.0  # seconds in which ended jobs must leave the queue
+
+
+def ask(*command: str, timeout: float = 60) -> str:
+    """What a command of SLURM prints.
+
+    Raises:
+        ValueError: it is not there, does not answer in time, or refuses; with its own words.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except FileNotFoundError:
+        raise ValueError(f"{command[0]} is not on PATH. Remedy: load the cluster's SLURM module, or run on a login node.") from None
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{' '.join(command)} did not answer in {timeout:.0f} s. Remedy: is the controller up (scontrol ping)?") from None
+    if done.returncode:
+        raise ValueError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip() or f'exit code {done.returncode}'}")
+    return done.stdout.strip()
+
+
+def requeue() -> str:
+    """Queues this process's own SLURM job again, unless it is none, or is being ended; says what it did ("" for nothing).
+
+    A job over its signal before the time limit is RUNNING, one that is cancelled, pre-empted or over its limit is not: the first would
+    else be a failure that uses up a retry, the others are the cluster's to decide.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return ""
+    try:
+        if ask("squeue", "-h", "-j", job, "-o", "%T") != "RUNNING":
+            return ""
+        ask("scontrol", "requeue", job)
+    except ValueError as error:
+        return f"not queued again ({error}); the retry of the profile goes on"
+    return f"SLURM job {job} queued again"
+
+
+def begin(snakemake_log: Path, folder: Path = Path(".snakemake/ccpo")) -> BinaryIO | None:
+    """Marks the jobs of this Snakemake as its own for as long as what is returned stays open; ends those of Snakemakes that were killed,
+    since they and their successors would write the same files. None where no SLURM is used.
+
+    Raises:
+        ValueError: jobs of a killed Snakemake do not leave the queue.
+    """
+    found = re.search(r"SLURM run ID: (\S+)", Path(snakemake_log).read_text(errors="replace"))
+    if not found:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        with open(path, "r+b") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue  # it lives
+            where = handle.read().decode()
+            if where != lease.machine():
+                log.warning("a Snakemake of another machine left %s; if it was killed, end its jobs: scancel --name %s", path, path.name)
+                continue
+            _end(path.name)
+            path.unlink()
+    mine = open(folder / found[1], "w+b")  # noqa: SIM115 - held as long as Snakemake lives
+    fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    mine.write(lease.machine().encode())
+    mine.flush()
+    return mine
+
+
+def _end(name: str) -> None:
+    """Cancels all jobs of a name and waits until they are gone: what they train is saved first."""
+    deadline = time.monotonic() + PATIENCE
+    listed = ask("squeue", "-h", "--me", "--name", name, "-o", "%i")
+    if listed:
+        log.warning("a killed Snakemake left %d jobs (%s); they save and end", len(listed.split()), name)
+        ask("scancel", "--me", "--name", name)
+    while listed and ask("squeue", "-h", "--me", "--name", name, "-o", "%i"):
+        if time.monotonic() > deadline:
+            raise ValueError(f"jobs of a killed Snakemake ({name}) do not leave the queue. Remedy: scancel --name {name}, then again.")
+        time.sleep(2)

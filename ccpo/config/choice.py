@@ -1,0 +1,86 @@
+"""A choice: a file of a plug-in folder and its parameters, checked against the file's own function. And the text that names content.
+
+Parameters of benchmarks, teams and credit methods are the keyword-only arguments of the file's function: the function is the schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ccpo import benchmark, credit, team
+
+FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit}
+FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit"}
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Choice(Strict):
+    """A file of a plug-in folder, all of its parameters (defaults filled in) and its VERSION."""
+
+    name: str
+    params: dict[str, Any] = {}
+    version: int = 0
+
+
+def parameters(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """Keyword-only parameters of a plug-in's function: its config schema."""
+    function = getattr(FOLDERS[kind].load(name), FUNCTIONS[kind])
+    return {k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def resolve(kind: str, value: object) -> dict[str, Any]:
+    """`name` or {name: ..., parameter: ...} as a Choice with every parameter checked and filled in.
+
+    Raises:
+        ValueError: no such file, or an unknown, missing or ill-typed parameter.
+    """
+    given = {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
+    if set(given) == {"name", "params", "version"}:
+        given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
+    name = str(given.pop("name", None))
+    known = FOLDERS[kind].names()
+    if name not in known:
+        raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
+    schema = parameters(kind, name)
+    module = FOLDERS[kind].load(name)
+    hints = typing.get_type_hints(getattr(module, FUNCTIONS[kind]))
+    for key in given:
+        if key not in schema:
+            raise ValueError(f"{kind} {name} has no parameter '{key}'. {near(key, list(schema))}")
+    params = {}
+    for key, parameter in schema.items():
+        if key not in given and parameter.default is inspect.Parameter.empty:
+            raise ValueError(f"{kind} {name} needs the parameter '{key}'")
+        try:
+            params[key] = TypeAdapter(hints[key]).validate_python(given.get(key, parameter.default), strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}") from None
+    return {"name": name, "params": params, "version": module.VERSION}
+
+
+def near(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(sorted(known)) or 'none'}."
+
+
+def canonical(value: object) -> str:
+    """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError, infinities ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def fingerprint(value: object) -> str:
+    """First 8 hex digits of the sha256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]

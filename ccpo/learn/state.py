@@ -1,0 +1,77 @@
+"""What a training is made of, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ccpo import benchmark
+from ccpo.config import RunConfig
+from ccpo.learn import policy
+from ccpo.learn.critic import Critic
+from ccpo.play.engine.hf import HF
+from ccpo.play.rollout import Speaker
+
+TABLES = ("train", "credit", "ledger", "seconds")
+
+
+class State:
+    """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
+
+    `reference` is the policy that training started with, where the objective has a KL term.
+    """
+
+    def __init__(self, run: RunConfig, folder: Path) -> None:
+        team = run.build_team()
+        n = team.agents if run.policy == "separate" else 1
+        loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
+        self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
+        self.optimisers = [
+            torch.optim.AdamW(m.parameters(), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True) for m in self.models
+        ]
+        kind = run.plan().critic or ("context" if run.critic else "")
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
+        self.reference = policy.load(folder, run.train.dtype)[0].eval() if run.objective.kl else None
+        self.memory: dict[str, dict[str, float]] = {}
+        self.step, self.generated, self.evaluated = 0, 0, 0
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+        asked = benchmark.load(run.benchmark.name)
+        demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
+        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos, asked.FORM) for m, t in zip(self.models, self.tokenizers, strict=True)]
+        self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
+
+    def policy_of(self, agent: int) -> int:
+        """Index of the policy an agent acts with."""
+        return agent if len(self.models) > 1 else 0
+
+    def save(self, scratch: Path) -> None:
+        """Writes a checkpoint."""
+        counts = {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        policy.write_checkpoint(
+            scratch,
+            self.step,
+            {
+                "weights.pt": [m.state_dict() for m in self.models],
+                "optimisers.pt": [o.state_dict() for o in self.optimisers],
+                "critic.pt": self.critic and self.critic.state_dict(),
+                "memory.pt": self.memory,
+                "tables.pt": self.rows,
+                "counts.pt": counts,
+            },
+        )
+
+    def resume(self, scratch: Path) -> bool:
+        """Goes on from the newest checkpoint, if there is one."""
+        saved = policy.read_checkpoint(scratch)
+        if saved is None:
+            return False
+        for model, optimiser, w, o in zip(self.models, self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
+            model.load_state_dict(w)
+            optimiser.load_state_dict(o)
+        if self.critic:
+            self.critic.load_state_dict(saved["critic.pt"])
+        self.rows, self.memory = saved["tables.pt"], saved["memory.pt"]
+        self.step, self.generated, self.evaluated = (saved["counts.pt"][k] for k in ("step", "generated", "evaluated"))
+        return True

@@ -1,0 +1,310 @@
+"""What a study will cost, before it is launched: tokens, GPU-hours, wall time, disk, queue slots, and the seeds that decide its question.
+
+The pace of a condition comes from the best source there is: its own finished runs; a pilot of a few updates and a few evaluated tasks
+(`snakemake results/plans/{experiment}.json`); else the model's size. Each source has its error, stated with every number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import os
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from ccpo import schema
+from ccpo.config import Experiment, RunConfig, WarmStart, fingerprint
+from ccpo.study import stats
+
+PILOT_UPDATES, PILOT_TASKS = 3, 32
+# A forecast may be off by these factors either way: (tokens, seconds).
+ERRORS = {"finished runs": (1.1, 1.2), "pilot": (1.25, 1.4), "model size": (2.0, 3.0)}
+# Without a pilot: messages are this share of their limit; a question, a role and a solved example have so many tokens.
+FILLED, QUESTION, ROLE, SHOT = 0.5, 120, 60, 150
+GPU_FLOPS = 9.9e14  # dense bf16 of an H100; shares of it that generation and training reach in practice
+GENERATING, TRAINING = 0.05, 0.35
+CPU_TOKENS = 1e-4  # seconds of a generated and trained token of a model so small that it lives on a CPU
+PROCESS, PAGES, SCORED = 6.0, 25.0, 5e-4  # seconds: a process until it works; statistics, figures and pages; a verdict
+SD = 0.03  # of paired differences of accuracy between seeds, where no finished study tells
+GROUPED = 8  # scores that share a job (workflow/profiles/slurm)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one run of a condition does: counts and seconds of an update, of an evaluated task with all its interventions, of starting."""
+
+    source: str
+    updates: int
+    generated: float
+    prompt: float
+    calls: float
+    seconds: float
+    task_generated: float
+    task_seconds: float
+    start: float
+    disk: float
+
+
+def key(run: RunConfig) -> str:
+    """What a pilot is valid for: a condition without its seed and without how long it goes on."""
+    data = run.model_dump(mode="json", exclude={"seed"})
+    for name in ("steps", "tokens"):
+        del data["train"][name]
+    del data["evaluate"]["tasks"]
+    return fingerprint(data)
+
+
+def of_finished(runs: Sequence[RunConfig], folder: Path = Path()) -> Pace | None:
+    """The pace of a condition's finished runs, or None if there are none."""
+    paces = [_finished(run, folder) for run in runs if (folder / "results/runs" / run.id / "scores.parquet").is_file()]
+    if not paces:
+        return None
+    numbers = {k: mean(getattr(p, k) for p in paces) for k in asdict(paces[0]) if k not in ("source", "updates")}
+    return replace(paces[0], updates=round(mean(p.updates for p in paces)), **numbers)
+
+
+def _finished(run: RunConfig, folder: Path) -> Pace:
+    made = folder / "results/runs" / run.id
+    ledger = schema.read_table(made / "ledger.parquet", "ledger").to_pandas()
+    spent = schema.read_table(made / "seconds.parquet", "seconds").to_pandas()
+    played = schema.read_table(made / "rollouts.parquet", "rollouts", ["benchmark", "task_id", "n_completion_tokens"]).to_pandas()
+    updates = int(ledger.step.max()) if len(ledger) else 0
+    tasks = len(played[["benchmark", "task_id"]].drop_duplicates())
+    seconds = float(spent.seconds.sum())
+    train, rollout = (_job_seconds(folder, rule, run.id) for rule in ("train", "rollout"))
+    start = max(0.0, train - seconds) if train else PROCESS
+    each = max(updates, 1)
+    return Pace(
+        source="finished runs",
+        updates=updates,
+        generated=ledger.generated_tokens.sum() / each,
+        prompt=ledger.prompt_tokens.sum() / each,
+        calls=ledger.evaluator_calls.sum() / each,
+        seconds=seconds / each,
+        task_generated=played.n_completion_tokens.sum() / tasks,
+        task_seconds=max(0.0, rollout - start) / tasks if rollout else 0.0,
+        start=start,
+        disk=float(sum(p.stat().st_size for p in made.rglob("*") if p.is_file())),
+    )
+
+
+def _job_seconds(folder: Path, rule: str, name: str) -> float | None:
+    path = folder / "logs/benchmarks" / rule / f"{name}.tsv"
+    return float(path.read_text().splitlines()[1].split("\t")[0]) if path.is_file() else None
+
+
+def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path]) -> Pace:
+    """The pace of a few updates and evaluated tasks, played here and now. `tasks`: the tables of the benchmark and of `evaluate.also`."""
+    from ccpo.learn.train import pilot
+    from ccpo.study.evaluate import sample
+
+    began = time.time()
+    counts, state = pilot(run, tasks[0], model, PILOT_UPDATES)
+    table = dict(zip([c.name for c in (run.benchmark, *run.evaluate.also)], tasks, strict=True))
+    rows, n, seconds = sample(run, state.speakers, [table[c.name] for c in run.evaluated], PILOT_TASKS)
+    steps = [c for c in counts if c["seconds"] > 0]
+    usual = steps[1:] or steps  # the first update warms up what the later ones use
+    per = {k: mean(c[k] for c in steps) if steps else 0.0 for k in ("generated", "prompt", "calls")}
+    return Pace(
+        source="pilot",
+        updates=_updates(run, per["generated"]),
+        **per,
+        seconds=mean(c["seconds"] for c in usual) if usual else 0.0,
+        task_generated=sum(row["n_completion_tokens"] for row in rows) / n,
+        task_seconds=seconds / n,
+        start=max(0.0, began - _born()),
+        disk=_weights(run, model) * (len(state.models)),
+    )
+
+
+def _born() -> float:
+    """Unix seconds at which this process began."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
+    """The pace that a model's size and the limits of messages suggest."""
+    plan, team = run.plan(), run.build_team()
+    limit = lambda t, limits: FILLED * limits[min(t, len(limits) - 1)]  # noqa: E731
+    width, messages = 1, []
+    for turn, n in enumerate(plan.fanout):
+        width *= n
+        messages.append((width, turn))
+    for removal in plan.removals:
+        messages += [(removal.n, turn) for turn in team.without(removal.agent)]
+    generated = sum(n * limit(t, run.sampling.max_tokens) for n, t in messages)
+    heard = {t: sum(limit(r, run.sampling.max_tokens) for r in team.turns[t].reads) for t in range(len(team.turns))}
+    base = QUESTION + ROLE + SHOT * run.shots
+    prompt = sum(n * (base + heard[t]) for n, t in messages)
+    calls = sum(n for n, t in messages if t == len(team.turns) - 1 or team.answer == "vote")
+    if plan.ratings:
+        generated += plan.episodes * len(team.turns) * FILLED * run.sampling.rating_tokens
+        prompt += plan.episodes * len(team.turns) * (base + sum(heard.values()))
+    kinds = 2 + len(run.evaluate.interventions)
+    limits = run.evaluate.max_tokens or run.sampling.max_tokens
+    task = run.evaluate.samples * kinds * sum(limit(t, limits) for t in range(len(team.turns)))
+    if gpus:
+        make = 2 * parameters / (GPU_FLOPS * GENERATING)
+        learn = 6 * parameters / (GPU_FLOPS * TRAINING)
+        seconds = (generated * make + prompt * make / 10) + (generated + prompt) * learn
+        task_seconds = task * make
+    else:
+        pace = max(CPU_TOKENS, 8 * parameters / 3e10)
+        seconds, task_seconds = generated * pace, task * pace / 3
+    tasks = run.train.tasks
+    weights = parameters * (2 if run.train.dtype == "bfloat16" else 4) * (team.agents if run.policy == "separate" else 1)
+    return Pace(
+        source="model size",
+        updates=_updates(run, generated * tasks),
+        generated=generated * tasks,
+        prompt=prompt * tasks,
+        calls=float(calls * tasks),
+        seconds=seconds * tasks,
+        task_generated=task,
+        task_seconds=task_seconds,
+        start=PROCESS + parameters * 4 / 1e9,
+        disk=weights,
+    )
+
+
+def _updates(run: RunConfig, generated: float) -> int:
+    """Updates until the run ends, by its own two limits."""
+    by_tokens = math.ceil(run.train.tokens / generated) if run.train.tokens and generated else run.train.steps
+    return min(run.train.steps, by_tokens)
+
+
+def parameters(run: RunConfig, folder: Path = Path()) -> float:
+    """Parameters of a run's model: counted where its folder is, else from its source.
+
+    Raises:
+        ValueError: neither says it.
+    """
+    files = sorted((folder / "results/models" / run.model.slug).glob("*.safetensors"))
+    if files:
+        return float(sum(_counted(path) for path in files))
+    if run.model.parameters is None:
+        raise ValueError(
+            f"the size of model {run.model.name} is not known before it is here. Remedy: snakemake results/models/{run.model.slug}"
+        )
+    return run.model.parameters
+
+
+def _counted(path: Path) -> int:
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+
+
+def _weights(run: RunConfig, model: Path) -> float:
+    return float(sum(_counted(path) for path in model.glob("*.safetensors")) * (2 if run.train.dtype == "bfloat16" else 4))
+
+
+def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus: bool, folder: Path = Path()) -> dict[str, Any]:
+    """The forecast of a study as plain data. `slots`: runs side by side; `pilots`: paces by `key`."""
+    rows: list[dict[str, Any]] = []
+    chains: list[float] = []
+    models: dict[str, RunConfig] = {}
+    for label, runs in experiment.runs.items():
+        first = next(iter(runs.values()))
+        told = pilots.get(key(first))
+        pace = of_finished(list(runs.values()), folder) or (Pace(**told) if told else None)
+        pace = pace or of_size(first, parameters(first, folder), gpus)
+        if pace.source == "pilot":
+            pace = replace(pace, updates=_updates(first, pace.generated))
+        tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
+        train, rollout = pace.start + pace.updates * pace.seconds, pace.start + tasks * pace.task_seconds
+        kinds = 2 + len(first.evaluate.interventions)
+        score = PROCESS / 4 + tasks * first.evaluate.samples * kinds * SCORED
+        tokens, time_ = ERRORS[pace.source]
+        n = len(runs)
+        rows.append(
+            {
+                "condition": label,
+                "runs": n,
+                "source": pace.source,
+                "updates": pace.updates,
+                "train_tokens": n * pace.updates * pace.generated,
+                "evaluation_tokens": n * tasks * pace.task_generated,
+                "calls": n * pace.updates * pace.calls,
+                "update_seconds": n * pace.updates * pace.seconds,
+                "seconds": n * (train + rollout + score),
+                "gpu_hours": n * (train + rollout) / 3600 if gpus else 0.0,
+                "disk": n * pace.disk,
+                "error": {"tokens": tokens, "seconds": time_},
+            }
+        )
+        chains += [train + rollout + score] * n
+        models[first.model.slug] = first
+    prepared = sum(_job_seconds(folder, "model", slug) or _preparing(run) for slug, run in models.items())
+    wall = prepared + _makespan(chains, slots) + PAGES
+    n_runs = len(chains)
+    return {
+        "experiment": experiment.name,
+        "slots": slots,
+        "gpus": gpus,
+        "conditions": rows,
+        "wall": wall,
+        "wall_error": max(row["error"]["seconds"] for row in rows),
+        "jobs": 2 * n_runs + math.ceil(n_runs / GROUPED) + 2 + len(models),
+        "seeds": _seeds(experiment, folder),
+    }
+
+
+def _tasks(run: RunConfig, name: str) -> int:
+    from ccpo import benchmark
+
+    return min(run.evaluate.tasks, int(benchmark.load(name).SPLITS["test"]) or run.evaluate.tasks)
+
+
+def _preparing(run: RunConfig) -> float:
+    """Seconds to make a model: taught here, or fetched."""
+    spec = run.model.spec
+    return PROCESS + spec.steps * spec.batch * 1e-3 if isinstance(spec, WarmStart) else 60.0
+
+
+def _makespan(chains: Sequence[float], slots: int) -> float:
+    """Seconds until all chains are done, each begun as soon as one of the slots is free."""
+    free = [0.0] * slots
+    for seconds in chains:
+        heapq.heappush(free, heapq.heappop(free) + seconds)
+    return max(free)
+
+
+def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
+    """For each declared comparison: the seeds that find the declared effect with 80 % power, and from what spread that is."""
+    path = folder / "results/experiments" / experiment.name / "stats.json"
+    known = {(row["a"], row["b"]): row["sd"] for row in schema.read_json(path)["comparisons"] if row["n"] > 2} if path.is_file() else {}
+    rows = []
+    for a, b in experiment.compare:
+        sd = known.get((a, b))
+        needed = stats.seeds_needed(experiment.effect, SD if sd is None else sd, len(experiment.compare))
+        source = "its own seeds" if sd is not None else "assumed"
+        rows.append({"a": a, "b": b, "effect": experiment.effect, "sd": SD if sd is None else sd, "from": source, "needed": needed})
+    return rows
+
+
+def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
+    """Paces of a pilot of every condition, by `key`; the models and task tables must be there."""
+    from ccpo.config import tasks_slug
+
+    out: dict[str, Any] = {}
+    for runs in experiment.runs.values():
+        first = next(iter(runs.values()))
+        if key(first) in out:
+            continue
+        tables = [folder / f"results/tasks/{tasks_slug(choice)}.parquet" for choice in (first.benchmark, *first.evaluate.also)]
+        out[key(first)] = asdict(of_pilot(first, folder / "results/models" / first.model.slug, tables))
+    return out
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
