@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -43,14 +45,16 @@ def _train(a: argparse.Namespace) -> None:
     from ccpo.config import read_run
     from ccpo.study import overlap
 
+    if command := cluster.launch(sys.argv[1:]):
+        os.execvp(command[0], command)
     without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
     from ccpo.learn.train import Interrupted, train
 
     first, *others = a.tasks
     try:
-        train(config=a.config, tasks=first, model=a.model, scratch=a.scratch, out=a.out, without=without, evaluated=others)
+        train(config=a.config, tasks=first, model=a.model, scratch=a.scratch, out=a.out, without=without, evaluated=others, ranks=a.ranks)
     except Interrupted as stop:
-        if stop.progress and (said := cluster.requeue()):
+        if stop.progress and stop.first and (said := cluster.requeue()):
             print(f"ccpo train: {said}", file=sys.stderr)
         raise
 
@@ -283,6 +287,7 @@ def parser() -> argparse.ArgumentParser:
         model=path("model folder to start from"),
         scratch=path("folder for checkpoints"),
         out=path("the run's folder"),
+        ranks={"type": int, "default": 1, "help": "processes that train it together, launched by torchrun"},
     )
     verb(
         "rollout",
@@ -428,6 +433,12 @@ def main() -> int:
         arguments.run(arguments)
     except ValueError as error:
         print(f"ccpo {arguments.verb}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        remedy = "free space, or let the folder be a link to a larger file system; then run snakemake again: what was saved is kept"
+        print(f"ccpo {arguments.verb}: {error.strerror}: {error.filename}. Remedy: {remedy}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"ccpo {arguments.verb}: interrupted; run again to go on", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What we ask of SLURM: to queue a job again that saved itself, and to end the jobs of a Snakemake that was killed."""
+"""What we ask of SLURM: to queue a job again that saved itself, to use all GPUs of a job, to end the jobs that a killed Snakemake left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 import os
 import re
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,6 +53,28 @@ def requeue() -> str:
     except ValueError as error:
         return f"not queued again ({error}); the retry of the profile goes on"
     return f"SLURM job {job} queued again"
+
+
+def launch(arguments: Sequence[str]) -> list[str] | None:
+    """The command that starts `python -m ccpo ARGUMENTS --ranks N` on all GPUs of this SLURM job (or CCPO_RANKS processes here).
+
+    One torchrun a node, which hands signals on and waits as long as saving takes. None where one process does, or this is one of several.
+    """
+    job, gpus = os.environ.get("SLURM_JOB_ID"), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    nodes, a_node, names = 1, int(os.environ.get("CCPO_RANKS", "0")), ""
+    if job and not a_node:
+        said, _, names = ask("squeue", "-h", "-j", job, "-o", "%D|%N").partition("|")
+        nodes, a_node = int(said), len(gpus.split(",")) if gpus else 1
+    if "WORLD_SIZE" in os.environ or nodes * max(a_node, 1) == 1:
+        return None
+    several: list[str] = []
+    meet = ["--standalone"]
+    if nodes > 1:
+        first = ask("scontrol", "show", "hostnames", names).splitlines()[0]
+        meet = ["--rdzv-backend", "c10d", "--rdzv-id", str(job), "--rdzv-endpoint", f"{first}:{20000 + int(job or 0) % 20000}"]
+        several = ["srun", "--overlap", f"-N{nodes}", f"-n{nodes}", "--ntasks-per-node=1"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={a_node}", "--shutdown-timeout=3600"]
+    return [*several, *torchrun, *meet, "-m", "ccpo", *arguments, "--ranks", str(nodes * a_node)]
 
 
 def begin(snakemake_log: Path, folder: Path = Path(".snakemake/ccpo")) -> BinaryIO | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import ROOT
 
 FLOORS = [
-    {"schema", "tree", "plain", "lease", "cluster", "benchmark", "team"},
+    {"schema", "tree", "plain", "lease", "cluster", "ranks", "benchmark", "team"},
     {"credit", "play", "publish"},
     {"config"},
     {"learn"},

@@ -11,6 +11,7 @@ from ccpo.config import RunConfig
 from ccpo.learn import policy
 from ccpo.learn.objective import OBJECTIVES, kl_k3, kl_to_go, terms
 from ccpo.play.rollout import Message, Played, stream
+from ccpo.ranks import ALONE, Ranks
 
 # Largest difference of the engine's and the trainer's log-probs of the same weights.
 GAP = {"float32": 2e-3, "bfloat16": 0.5}
@@ -26,12 +27,14 @@ def improve(
     advantage: np.ndarray,
     chosen: np.ndarray,
     step: int,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Optimiser steps of policy `index` on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
 
     `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the policy that training
     started with (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where the objective
-    has no other term they count in the mean but are not computed, and entropy and gap are those of the others.
+    has no other term they count in the mean but are not computed, and entropy and gap are those of the others. Each of the `ranks` computes
+    its share of the micro-batches; gradients are added up, so that all take the same step.
 
     Raises:
         ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
@@ -48,15 +51,22 @@ def improve(
         optimiser.zero_grad(set_to_none=True)
         some = part if every else part[advantage[part] != 0]
         lengths = [len(played.messages[i].completion.ids) for i in part]
-        for rows in micro_batches(played, some, model.config.vocab_size):
+        batches = micro_batches(played, some, model.config.vocab_size)
+        sums, gap = [0.0, 0.0, 0.0], 0.0
+        for rows in (batches[k] for k in ranks.mine(len(batches))):
             messages = [played.messages[i] for i in rows]
             loss, found = _loss(run, model, reference, messages, advantage[rows], lengths)
             loss.backward()
-            if number == 0:
-                totals["logprob_gap"] = max(totals["logprob_gap"], found["logprob_gap"])
-            totals["loss"] += float(loss.detach()) / len(parts)
-            totals["clip_fraction"] += found["clip_fraction"] / len(parts)
-            totals["entropy"] += found["entropy"] / max(1, tokens)
+            gap = max(gap, found["logprob_gap"])
+            sums = [a + b for a, b in zip(sums, (float(loss.detach()), found["clip_fraction"], found["entropy"]), strict=True)]
+        if batches and ranks.world > 1:
+            ranks.add_up(_gradients(model))
+        sums = ranks.total(sums)
+        if number == 0:
+            totals["logprob_gap"] = ranks.most(gap)
+        totals["loss"] += sums[0] / len(parts)
+        totals["clip_fraction"] += sums[1] / len(parts)
+        totals["entropy"] += sums[2] / max(1, tokens)
         if totals["logprob_gap"] > GAP[run.train.dtype]:
             raise ValueError(
                 f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
@@ -70,6 +80,14 @@ def improve(
         totals["grad_norm"] += float(norm) / len(parts)
         optimiser.step()
     return totals
+
+
+def _gradients(model: Any) -> list[torch.Tensor]:
+    """Every parameter's gradient, zero where this rank's share gave none."""
+    for parameter in model.parameters():
+        if parameter.grad is None and parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def _loss(

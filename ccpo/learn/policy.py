@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ccpo.ranks import device
 from ccpo.schema import sha256
 
 KEPT = 2  # checkpoints of a run
@@ -31,7 +33,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     if not (folder / "config.json").is_file():
         raise ValueError(f"model folder {folder} has no config.json. Remedy: run the rule that makes it (snakemake {folder}).")
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        model = model.to(device())
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run snakemake again.") from None
@@ -91,7 +94,12 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
     temporary.mkdir(parents=True)
     for name, value in files.items():
         with open(temporary / name, "wb") as handle:
-            torch.save(value, handle)
+            try:
+                torch.save(value, handle)
+            except RuntimeError:  # how torch says that a write failed; what is said must be why
+                if shutil.disk_usage(temporary).free < 1 << 20:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)) from None
+                raise
             handle.flush()
             os.fsync(handle.fileno())
     manifest = {name: sha256(temporary / name) for name in sorted(files)}
@@ -128,4 +136,4 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
             raise ValueError(
                 f"checkpoint {newest} is damaged: {name} has sha256 {have[:9]}, saved was {want[:9]}. Remedy: delete that folder{before}."
             )
-    return {name: torch.load(newest / name, weights_only=True) for name in manifest}
+    return {name: torch.load(newest / name, weights_only=True, map_location=device()) for name in manifest}

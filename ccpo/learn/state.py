@@ -13,6 +13,7 @@ from ccpo.learn import policy
 from ccpo.learn.critic import Critic
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
+from ccpo.ranks import ALONE, Ranks
 
 TABLES = ("train", "credit", "ledger", "seconds")
 
@@ -23,7 +24,8 @@ class State:
     `reference` is the policy that training started with, where the objective has a KL term.
     """
 
-    def __init__(self, run: RunConfig, folder: Path) -> None:
+    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         team = run.build_team()
         n = team.agents if run.policy == "separate" else 1
         loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
@@ -39,7 +41,10 @@ class State:
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
-        voices = [Speaker(HF(m, policy.end_ids(m, t)), t, demos, asked.FORM) for m, t in zip(self.models, self.tokenizers, strict=True)]
+        voices = [
+            Speaker(HF(m, policy.end_ids(m, t), ranks=ranks), t, demos, asked.FORM)
+            for m, t in zip(self.models, self.tokenizers, strict=True)
+        ]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:

@@ -33,6 +33,7 @@ from ccpo.learn.state import TABLES, State
 from ccpo.play.rollout import COUNTS, Ledger, Message, Played, leaks, play, stream
 from ccpo.play.tasks import read_tasks
 from ccpo.publish import lineage
+from ccpo.ranks import join
 from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
@@ -43,11 +44,14 @@ SAVED = 300.0  # seconds after which a checkpoint is due whatever the number of 
 
 
 class Interrupted(SystemExit):
-    """A signal came, the state is saved: exit code 75, start again to go on. `progress`: updates since this process began."""
+    """A signal came, the state is saved: exit code 75, start again to go on.
 
-    def __init__(self, why: str, progress: int) -> None:
+    `progress`: updates since this process began; `first`: whether it is the rank that writes.
+    """
+
+    def __init__(self, why: str, progress: int, first: bool) -> None:
         super().__init__(INTERRUPTED)
-        self.why, self.progress = why, progress
+        self.why, self.progress, self.first = why, progress, first
 
     def __str__(self) -> str:
         return self.why
@@ -62,28 +66,34 @@ def train(
     out: Path,
     without: Collection[str] = (),
     evaluated: Sequence[Path] = (),
+    ranks: int = 1,
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
 
-    `without`: ids of training items that are left out, for what the task tables in `evaluated` hold.
+    `without`: ids of training items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that train it
+    together, all of which call this; the first one writes.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
         Interrupted: after a signal, when the state is saved.
     """
-    run = read_run(config)
+    stop, run = _Stop(), read_run(config)
     pool = [task for task in read_tasks(tasks, "train") if task.task_id not in without] if run.train.steps else []
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.use_deterministic_algorithms(True, warn_only=True)
     if run.train.steps and len(pool) < run.train.tasks:
         left = f" ({len(without)} are left out as test items)" if without else ""
         raise ValueError(f"{tasks} has {len(pool)} train tasks{left}, an update needs train.tasks={run.train.tasks}")
-    with lease.hold(scratch, "train") as held, _progress(run, held) as tell:
-        stop, state = _Stop(), State(run, model)
+    here = join(ranks)
+    with lease.hold(scratch, "train") if here.first else nullcontext() as held, _progress(run, held) as tell:
+        here.wait()  # nobody reads a checkpoint before the first holds the folder
+        state = State(run, model, here)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)
         tell(state)
         _loop(run, pool, state, scratch, stop, held, tell)
+        if held is None:
+            return
         held.check()
         _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -101,17 +111,19 @@ def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[
     return rows, state
 
 
-def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _Stop, held: lease.Lease, tell: Tell) -> None:
-    """Updates until the run is done or a signal came, with checkpoints."""
+def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _Stop, held: lease.Lease | None, tell: Tell) -> None:
+    """Updates until the run is done or a signal came to any rank, with checkpoints by the one that holds the folder."""
     team, saved, first = run.build_team(), time.monotonic(), state.step
     while not _finished(run, state):
         start = time.perf_counter()
         try:
-            ledger = update(run, team, pool, state, stop.at_once)
+            # ranks that wait for each other cannot leave a batch one by one
+            ledger = update(run, team, pool, state, stop.at_once if state.ranks.world == 1 else nullcontext)
         except _Stopped:  # nothing has changed since the update before
             ledger = Ledger()
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
-        if stop.asked or due or _finished(run, state):
+        asked = state.ranks.most(stop.asked) > 0
+        if held and (asked or due or _finished(run, state)):
             saving = time.perf_counter()
             held.check()
             state.save(scratch)
@@ -119,9 +131,9 @@ def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _
             saved = time.monotonic()
         state.rows["seconds"] += [{"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()]
         tell(state, time.perf_counter() - start)
-        if stop.asked and not _finished(run, state):
+        if asked and not _finished(run, state):
             log.info("stopped by a signal after update %d; saved, run again to go on", state.step)
-            raise Interrupted(f"stopped by a signal after update {state.step}; saved", state.step - first)
+            raise Interrupted(f"stopped by a signal after update {state.step}; saved", state.step - first, state.ranks.first)
 
 
 def _finished(run: RunConfig, state: State) -> bool:
@@ -167,7 +179,7 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
         learnt[index] = improve(
-            run, index, state.models[index], state.optimisers[index], state.reference, played, given.advantage, chosen, step
+            run, index, state.models[index], state.optimisers[index], state.reference, played, given.advantage, chosen, step, state.ranks
         )
         for agent in np.unique(played.tree.agent[chosen]):
             mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
@@ -365,8 +377,11 @@ Tell = Callable[..., None]  # of the state, and where there was an update its se
 
 
 @contextmanager
-def _progress(run: RunConfig, held: lease.Lease) -> Iterator[Tell]:
-    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word in the lease."""
+def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
+    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word in the lease. Without one, nothing."""
+    if held is None:
+        yield lambda *_: None
+        return
     total, unit = (run.train.tokens, "tokens") if run.train.tokens else (run.train.steps, "updates")
     with terminal(run.id, total) as bar:
 

@@ -66,6 +66,8 @@ def newest_log(folder: Path = Path(".snakemake/log")) -> Path | None:
 def jobs(text: str) -> dict[str, Job]:
     """The jobs of a log of Snakemake, by its job id, each in its last state."""
     found: dict[str, Job] = {}
+    groups: dict[str, list[str]] = {}
+    group = ""
     given = re.search(r"^  Command: (.*)$", text, re.MULTILINE)
     words = shlex.split(given[1])[1:] if given else []
     for head, body in _blocks(text):
@@ -77,13 +79,18 @@ def jobs(text: str) -> dict[str, Job]:
             job.attempts = before.attempts if before else 1
             job.again = shlex.join(["snakemake", *job.outputs[:1], *words])
             found[job.jobid] = job
+            if head.startswith(" "):
+                groups[group].append(job.jobid)
+        elif match := re.match(r"group job (\S+)", head):
+            group, groups[match[1]] = match[1], []
         elif match := re.match(r"Error in (?:rule|group) ", head):
             for jobid in re.findall(r"^\s+jobid: (\S+)", body, re.MULTILINE):
                 if jobid in found:
                     found[jobid].state = "failed"
         elif match := re.match(r"Job (\S+) has been submitted with SLURM jobid (\S+)", head):
-            if match[1] in found:
-                found[match[1]].state, found[match[1]].slurm = "submitted", match[2]
+            for jobid in groups.get(match[1], [match[1]]):
+                if jobid in found:
+                    found[jobid].state, found[jobid].slurm = "submitted", match[2]
         elif (match := re.match(r"Trying to restart job (\S+?)\.", head)) and match[1] in found:
             found[match[1]].attempts += 1
             found[match[1]].state = "started"

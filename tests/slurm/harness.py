@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,15 +102,17 @@ class Watch:
 class Study:
     """A checkout of the workflow with the experiment `faults`, and the Snakemake that makes it."""
 
-    def __init__(self, folder: Path, steps: int, seeds: list[int], like: Path | None = None) -> None:
-        self.folder, self.process = folder, None
+    def __init__(
+        self, folder: Path, steps: int = 0, seeds: Sequence[int] = (), like: Path | None = None, experiment: str = "faults"
+    ) -> None:
+        self.folder, self.process, self.experiment = folder, None, experiment
         folder.mkdir(parents=True)
         for name in ("workflow", "config", "ccpo", "envs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
         for link in ("profiles", "slurm"):
             (folder / link).symlink_to(os.readlink(ROOT / link))
-        (folder / "config/experiments/faults.yaml").write_text(EXPERIMENT % (steps, seeds))
+        (folder / "config/experiments/faults.yaml").write_text(EXPERIMENT % (steps, list(seeds)))
         if like:  # the model is the same: it need not be made again
             for name in ("models", "tasks"):
                 shutil.copytree(like / "results" / name, folder / "results" / name)
@@ -123,7 +125,7 @@ class Study:
         """Starts Snakemake, unlocked if one was killed before."""
         environment = {**os.environ, "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
         quick = ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2", "--group-components", "scores=2"]
-        command = ["snakemake", "--profile", "slurm", "--config", "experiments=[faults]", *quick, *more]
+        command = ["snakemake", "--profile", "slurm", "--config", f"experiments=[{self.experiment}]", *quick, *more]
         subprocess.run([*command, "--unlock"], cwd=self.folder, env=environment, capture_output=True, check=True)
         self.said = open(self.folder / "said.log", "ab")  # noqa: SIM115 - Snakemake writes it
         self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=self.said, stderr=subprocess.STDOUT)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from harness import Study, cluster_answers, local, sh
+from harness import Study, cluster_answers, local, sh, until
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +34,30 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_study_on_a_cluster(tmp_path: Path) -> None:
-    """From an experiment to its report; the GPU rules on the GPU partition with a GPU of their own; a killed Snakemake is taken over."""
-    study = Study(tmp_path / "study", steps=40, seeds=[0])
+def test_smoke_on_a_cluster(tmp_path: Path) -> None:
+    """The experiment `smoke` to its report; the GPU rules on the GPU partition with a GPU of their own; a killed Snakemake is followed."""
+    study = Study(tmp_path / "study", experiment="smoke")
     shown = tmp_path / "shown"
     (study.bin / "python").write_text(
         f'#!/bin/bash\necho "$3 $SLURM_JOB_PARTITION $CUDA_VISIBLE_DEVICES" >> {shown}\nexec {sys.executable} "$@"\n'
     )
     (study.bin / "python").chmod(0o755)
     study.start()
-    study.training(least=1, seconds=240)
+    until(lambda: shown.is_file() and "train" in shown.read_text(), 240, "a training")
     study.kill()
     study.process.wait()
     study.start()
-    assert study.wait(600) == 0, study.text()[-4000:]
+    assert study.wait(900) == 0, study.text()[-4000:]
     study.end()
-    assert (study.folder / "results/experiments/faults/report.html").is_file()
+    assert (study.folder / "results/experiments/smoke/report.html").is_file()
     assert "a killed Snakemake left" in study.text()
     assert not study.watch.returned
-    said = set(shown.read_text().splitlines())
-    assert all(re.search(rf"^{verb} gpu [01]$", "\n".join(said), re.MULTILINE) for verb in ("train", "rollout")), said
-    assert any(line.startswith("score cpu") for line in said)
-    assert sh("squeue", "-h", "--me") == ""
+    said = shown.read_text()
+    for verb in ("train", "rollout"):
+        lines = re.findall(rf"^{verb} .*$", said, re.MULTILINE)
+        assert len(lines) >= 8
+        assert all(re.fullmatch(rf"{verb} gpu [01]", line) for line in lines), lines
+    assert re.search(r"^score cpu $", said, re.MULTILINE)
+    assert sh("squeue", "-h", "--me", "-t", "pending,running,completing") == ""
+    done = subprocess.run([sys.executable, "-m", "ccpo", "audit", "results/experiments/smoke/report.html"], cwd=study.folder)
+    assert done.returncode == 0

@@ -13,16 +13,18 @@ import numpy as np
 import torch
 
 from ccpo.play.engine import Completion, Draw
+from ccpo.ranks import ALONE, Ranks
 
 
 class HF:
     """An engine over a live model: it always speaks with the weights that the model has now.
 
-    `budget` bounds prompt plus completion tokens decoded together, and so memory.
+    `budget` bounds prompt plus completion tokens decoded together, and so memory. Where several `ranks` speak with the same weights, each
+    decodes its share of the prompts, and all get all completions.
     """
 
-    def __init__(self, model: Any, end_ids: Sequence[int], budget: int = 1 << 15) -> None:
-        self.model, self.end_ids, self.budget = model, list(end_ids), budget
+    def __init__(self, model: Any, end_ids: Sequence[int], budget: int = 1 << 15, ranks: Ranks = ALONE) -> None:
+        self.model, self.end_ids, self.budget, self.ranks = model, list(end_ids), budget, ranks
         self.context = int(model.config.max_position_embeddings)
         self.limit: int | None = self.context
 
@@ -42,12 +44,14 @@ class HF:
         out: list[list[Completion]] = []
         training = self.model.training
         self.model.eval()
-        for part in self._parts(prompts, n, draw.max_tokens):
-            rows = torch.from_numpy(uniform[part].reshape(-1, draw.max_tokens))
-            done = self._decode([prompts[i] for i in range(part.start, part.stop)], n, draw, rows)
+        mine = self.ranks.mine(len(prompts))
+        for part in self._parts([prompts[i] for i in mine], n, draw.max_tokens):
+            chosen = mine[part]
+            rows = torch.from_numpy(uniform[chosen].reshape(-1, draw.max_tokens))
+            done = self._decode([prompts[i] for i in chosen], n, draw, rows)
             out += [done[i : i + n] for i in range(0, len(done), n)]
         self.model.train(training)
-        return out
+        return self.ranks.gather(out)
 
     def _parts(self, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Iterator[slice]:
         start, longest = 0, 0
