@@ -68,7 +68,7 @@ def _rollout(a: argparse.Namespace) -> None:
 def _score(a: argparse.Namespace) -> None:
     from ccpo.study.evaluate import score
 
-    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, out=a.out, graders=a.graders)
+    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, scratch=a.scratch, out=a.out, graders=a.graders)
 
 
 def _diagnose(a: argparse.Namespace) -> None:
@@ -307,6 +307,7 @@ def parser() -> argparse.ArgumentParser:
         config=path("the run's config.json"),
         tasks=path("as for rollout", **many),
         rollouts=path("table of rollouts"),
+        scratch=path("folder of checkpoints and kept evaluations, deleted when the run is complete"),
         out=path("table of scores to write"),
         graders=path("table of the papers' graders' verdicts to write"),
     )

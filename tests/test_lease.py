@@ -95,8 +95,8 @@ def test_a_silent_owner_on_another_machine_is_waited_for_then_followed(tmp_path:
 
 
 def test_an_owner_on_another_machine_that_gives_signs_of_life_keeps_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "SILENT", 0.6)
-    monkeypatch.setattr(lease, "PATIENCE", 2.0)
+    monkeypatch.setattr(lease, "SILENT", 3.0)
+    monkeypatch.setattr(lease, "PATIENCE", 6.0)
 
     def live(folder: Path) -> None:
         for beat in range(100):

@@ -126,7 +126,9 @@ def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(plu
     evaluate.rollout(
         config=files["config"], tasks=tasks, model=files["out"] / "model", untrained=tiny, scratch=files["scratch"], out=rollouts
     )
-    evaluate.score(config=files["config"], tasks=tasks, rollouts=rollouts, out=scores, graders=tmp_path / "graders.parquet")
+    evaluate.score(
+        config=files["config"], tasks=tasks, rollouts=rollouts, scratch=files["scratch"], out=scores, graders=tmp_path / "graders.parquet"
+    )
     assert {r["benchmark"] for r in schema.read_table(scores, "scores").to_pylist()} == {"arithmetic"}
     assert {r["split"] for r in schema.read_table(files["tasks"], "tasks").to_pylist()} == {"train"}
 

@@ -53,7 +53,7 @@ def stopped_after_an_update(update: Callable[..., object]) -> Callable[..., obje
 @pytest.mark.usefixtures("lively")
 def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {k: files[k] for k in ("config", "tasks", "model")}
-    training.train(**plain, scratch=files["scratch"], out=files["out"])
+    training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
     again, stopping = files["out"].with_name("again"), stopped_after_an_update(training.update)
     with monkeypatch.context() as patch:
         patch.setattr(training, "update", stopping)
@@ -65,7 +65,10 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
             assert not again.exists()
     training.train(**plain, scratch=files["scratch"], out=again)
     same(files["out"], again, files["model"])
-    assert not files["scratch"].exists()
+    # a job that fails when all is done has its outputs deleted: they are made again from the last checkpoint
+    shutil.rmtree(again)
+    training.train(**plain, scratch=files["scratch"], out=again)
+    same(files["out"], again, files["model"])
     assert schema.read_table(again / "train.parquet", "train").num_rows == 4 * 2
 
 
@@ -308,7 +311,7 @@ def test_critic_and_memory_survive_an_interruption(credit: str, tmp_path: Path, 
     if credit == "mappo":
         over["critic"] = {"lr": 1e-2, "warmup": 1}
     files = make_files(tmp_path, tiny, **over, train={"steps": 3})
-    training.train(**files)
+    training.train(**{**files, "scratch": tmp_path / "other"})
     again, stopping = files["out"].with_name("again"), stopped_after_an_update(training.update)
     with monkeypatch.context() as patch:
         patch.setattr(training, "update", stopping)

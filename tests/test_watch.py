@@ -19,6 +19,7 @@ from ccpo.study import watch
 NOW = 1_800_000_000.0
 # As Snakemake 9.27 and its SLURM plugin 2.8 write it; RUN stands for a run's name.
 LOG = """\
+Job stats:
   Command: /somewhere/bin/snakemake --profile slurm --config 'experiments=[smoke]'
 
 [Sat Nov 21 16:42:24 2026]
@@ -46,6 +47,18 @@ rule train:
 
 Job 2 has been submitted with SLURM jobid 41 (log: /x/.snakemake/slurm_logs/rule_train/RUN/41.log).
 """
+# its own Snakemake's log, as shown by `show-failed-logs`, is not this one's
+SHOWN = f"""\
+Logfile /x/41.log:
+{"=" * 80}
+localrule train:
+    jobid: 0
+    wildcards: run=RUN
+Error in rule train:
+    jobid: 0
+Finished jobid: 3 (Rule: train)
+{"=" * 80}
+"""
 FAILED = """\
 [Sat Nov 21 16:43:30 2026]
 Error in rule train:
@@ -59,7 +72,7 @@ Error in rule train:
         (command exited with non-zero exit code)
     external_jobid: 41
 """
-AGAIN = FAILED + "Trying to restart job 2.\n"
+AGAIN = FAILED + SHOWN + "Trying to restart job 2.\n"
 SUBMITTED = AGAIN + LOG[LOG.index("rule train:") :].replace("jobid 41", "jobid 57")
 GROUP = """\
 group job 7c9e6679-7425-40de-944b-e07fc1f90ae7 (jobs in lexicogr. order):
@@ -145,6 +158,14 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path, study: Experiment) -> Scene:
     return Scene(tmp_path, study)
+
+
+def test_the_newest_log_is_of_jobs(scene: Scene) -> None:
+    scene.said(LOG)
+    path = watch.newest_log(scene.folder / ".snakemake/log")
+    assert path is not None
+    (path.parent / "2026-11-21T164300.000000.snakemake.log").write_text("Unlocking working directory.\n")
+    assert watch.newest_log(path.parent) == path
 
 
 def test_nothing_yet(scene: Scene) -> None:

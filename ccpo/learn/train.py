@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -95,8 +94,8 @@ def train(
         if held is None:
             return
         held.check()
+        # the last checkpoint stays until the run is scored: a job that fails behind our back has its outputs deleted
         _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts)
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[dict[str, float]], State]:

@@ -42,7 +42,8 @@ def page(study: dict[str, Any], rows: int) -> Group:
             what += f"\nlog: {run['log']}\nagain: {run['again']}"
         state = Text(run["state"], COLOURS[run["state"]])
         resumed = f"{run['resumed']}×" if run["resumed"] else ""
-        table.add_row(run["condition"], str(run["seed"]), run["stage"], state, resumed, bar, duration(run["left"]), what)
+        # plain text: what a log says is no markup
+        table.add_row(run["condition"], str(run["seed"]), run["stage"], state, resumed, bar, duration(run["left"]), Text(what))
     parts = [head, table] if runs else [head]
     if len(runs) > rows:
         parts.append(Text(f"and {len(runs) - rows} more", "dim"))

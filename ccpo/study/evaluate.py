@@ -52,7 +52,6 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, sc
             log.info("%s: %d messages", choice.name, len(found))
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def sample(run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], most: int) -> tuple[Rows, int, float]:
@@ -155,8 +154,11 @@ def _one(
     return rows
 
 
-def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path, graders: Path) -> None:
-    """The team's answer and its verdict for every (task, sample, intervention), and beside it what the papers' graders would have said."""
+def score(*, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out: Path, graders: Path) -> None:
+    """The team's answer and its verdict for every (task, sample, intervention), and beside it what the papers' graders would have said.
+
+    The run is complete then, and what was kept in `scratch` for a job that dies is deleted.
+    """
     run = read_run(config)
     team = run.build_team()
     truths = {(c.name, t.task_id): t for c, path in zip(run.evaluated, tasks, strict=True) for t in read_tasks(path, "test")}
@@ -177,6 +179,7 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, out: Path, graders
                 )
     schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, Any]:

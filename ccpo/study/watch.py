@@ -59,8 +59,9 @@ class Run:
 
 
 def newest_log(folder: Path = Path(".snakemake/log")) -> Path | None:
-    """Snakemake's newest log."""
-    return max(folder.glob("*.snakemake.log"), key=lambda p: p.stat().st_mtime, default=None)
+    """Snakemake's newest log that is of jobs: unlocking leaves a log too, and so does finding nothing to do."""
+    logs = sorted(folder.glob("*.snakemake.log"), reverse=True)
+    return next((path for path in logs if "Job stats:" in path.read_text(errors="replace")), None)
 
 
 def jobs(text: str) -> dict[str, Job]:
@@ -68,6 +69,7 @@ def jobs(text: str) -> dict[str, Job]:
     found: dict[str, Job] = {}
     groups: dict[str, list[str]] = {}
     group = ""
+    text = _SHOWN.sub("", text)
     given = re.search(r"^  Command: (.*)$", text, re.MULTILINE)
     words = shlex.split(given[1])[1:] if given else []
     for head, body in _blocks(text):
@@ -99,6 +101,10 @@ def jobs(text: str) -> dict[str, Job]:
     return found
 
 
+# A failed job's logs, which Snakemake shows where it is told to, the job's own Snakemake among them.
+_SHOWN = re.compile(r"^Logfile \S+:\n={80}\n.*?^={80}\n", re.MULTILINE | re.DOTALL)
+
+
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
     """Lines at the margin (or that open a rule inside a group job), each with the indented lines below it."""
     head, body = "", list[str]()
@@ -119,14 +125,14 @@ def _job(rule: str, body: str) -> Job:
     return Job(rule, said.get("jobid", ""), dict(pairs), listed["output"], listed["log"])
 
 
-def last_words(path: str | Path) -> str:
-    """The last line of a log that says anything; "" if there is none."""
+def last_words(path: str | Path, most: int = 1) -> list[str]:
+    """The last lines of a log that say anything, one at least, which is empty where there are none."""
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError:
-        return ""
-    said = [line.strip() for line in lines if line.strip() and not line.startswith("srun: ")]
-    return said[-1] if said else ""
+        return [""]
+    said = [line.rstrip() for line in lines if line.strip() and not line.startswith(("srun: ", "slurmstepd"))]
+    return said[-most:] or [""]
 
 
 def failures(text: str) -> list[str]:
@@ -139,7 +145,7 @@ def failures(text: str) -> list[str]:
             tried = f" after {job.attempts} attempts" if job.attempts > 1 else ""
             lines += [
                 f"failed{tried}: {job.rule} {name}".rstrip(),
-                f"  {last_words(log) or 'it said nothing'}",
+                *(f"  {line or 'it said nothing'}" for line in last_words(log, 5)),
                 f"  log: {log or 'none'}",
                 f"  again: {job.again}",
             ]
@@ -174,7 +180,7 @@ def _look(folder: Path, label: str, seed: int, run: str, told: dict[tuple[str, s
         share = status.done / status.total if status.total else None
         return replace(seen, state="running", share=share, left=_left(status, now), note=status.note)
     if job and job.state == "failed":
-        return replace(seen, state="failed", note=last_words(folder / log))
+        return replace(seen, state="failed", note=last_words(folder / log)[0].strip())
     if status:
         why = status.error if status.released else f"no sign of life for {now - status.at:.0f} s"
         return replace(seen, state="interrupted", note=why)

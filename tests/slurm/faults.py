@@ -208,9 +208,11 @@ FAULTS: dict[str, Callable[[Study], str]] = {fault.__name__: fault for fault in 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(FAULTS), choices=list(FAULTS), metavar="NAME", help=", ".join(FAULTS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FAULTS)} (all)")
     parser.add_argument("--keep", action="store_true", help="keep the studies' folders")
     a = parser.parse_args()
+    if unknown := set(a.names) - set(FAULTS):
+        parser.error(f"unknown fault(s) {sorted(unknown)}; known: {', '.join(FAULTS)}")
     if os.environ.get("CCPO_SLURM_LOCAL"):
         local("start")
     assert cluster_answers(), "no SLURM cluster answers; CCPO_SLURM_LOCAL names a script that starts one"
@@ -224,7 +226,7 @@ def main() -> int:
     calm = time.monotonic() - begun - model
     peace.end()
     tell(f"undisturbed: {calm:.0f} s")
-    for name in a.names:
+    for name in a.names or FAULTS:
         study = Study(base / name, STEPS, SEEDS, like=peace.folder)
         begun = time.monotonic()
         try:

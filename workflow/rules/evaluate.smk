@@ -39,7 +39,8 @@ rule score:
     conda:
         "../../envs/main.yaml"
     params:
+        scratch="scratch/{run}",
         stage=STAGE_VERSIONS["score"],
     shell:
-        "python -m ccpo score --config {input.config} --tasks {input.tasks} --rollouts {input.rollouts}"
+        "python -m ccpo score --config {input.config} --tasks {input.tasks} --rollouts {input.rollouts} --scratch {params.scratch}"
         " --out {output.scores} --graders {output.graders} &> {log}"
