@@ -47,8 +47,9 @@ def requeue() -> str:
     if not job:
         return ""
     try:
-        if ask("squeue", "-h", "-j", job, "-o", "%T") != "RUNNING":
-            return ""
+        state = ask("squeue", "-h", "-j", job, "-o", "%T")
+        if state != "RUNNING":
+            return f"SLURM job {job} is {state}: it goes on when it is queued again"
         ask("scontrol", "requeue", job)
     except ValueError as error:
         return f"not queued again ({error}); the retry of the profile goes on"

@@ -115,3 +115,12 @@ def test_the_table_of_overlaps_is_a_target_of_its_own(checkout: Path) -> None:
     done = snakemake(checkout, "results/overlap.csv", "-n", "--quiet", "rules")
     assert done.returncode == 0, done.stderr
     assert jobs(done.stdout + done.stderr) == {"overlap": 1, "total": 1}
+
+
+def test_a_study_without_training_asks_for_no_figure_of_training(checkout: Path) -> None:
+    """`smollm2_read` evaluates one agent, untrained: all there is to draw is its accuracy."""
+    done = snakemake(checkout, "-n", "--quiet", "rules", "--config", "experiments=[smollm2_read]")
+    assert done.returncode == 0, done.stderr
+    planned = jobs(done.stdout + done.stderr)
+    assert planned["figure"] == 1
+    assert planned["report"] == planned["table"] == 1

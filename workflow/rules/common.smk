@@ -57,6 +57,16 @@ AUDIT_FIGURES = [
 ]
 
 
+def figures_of(study):
+    # those that a study has something to draw in
+    runs = list(IDS[study].values())
+    trained = any(run.train.steps for run in runs)
+    alone = all(run.build_team().agents == 1 for run in runs)
+    solo = not alone and any("solo" in run.evaluate.interventions for run in runs)
+    drawn = {"accuracy": True, "solo": solo}
+    return [name for name in FIGURES if drawn.get(name, trained)]
+
+
 def any_of(names):
     return (
         "|".join(map(re.escape, names)) or "(?!)"

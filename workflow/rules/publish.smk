@@ -47,8 +47,10 @@ rule report:
     input:
         stats="results/experiments/{study}/stats.json",
         experiment="results/experiments/{study}/experiment.json",
-        figures=expand(
-            "results/experiments/{{study}}/figures/{figure}.svg", figure=FIGURES
+        figures=lambda wildcards: expand(
+            "results/experiments/{study}/figures/{figure}.svg",
+            study=wildcards.study,
+            figure=figures_of(wildcards.study),
         ),
         table="results/experiments/{study}/tables/main.csv",
         runs=files_of_runs(
