@@ -85,7 +85,10 @@ def bare(text: str, kind: str) -> bool:
     if not text or "\n" in text or len(text) > LONGEST:
         return False
     if kind == "choice":
-        return re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)) is not None
+        if re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)):
+            return True
+        # an option as the question gives it, "D. The river is north", and no other one
+        return re.match(r"\(?[A-H][.):]\s+\S", text) is not None and len(re.findall(r"(?<!\w)\(?[A-H][.):](?=\s|$)", text)) == 1
     if kind == "text":
         return len(text.split()) <= 8
     if kind in ("number", "expression") and "=" in text:

@@ -99,12 +99,12 @@ def _job_seconds(folder: Path, rule: str, name: str) -> float | None:
     return float(path.read_text().splitlines()[1].split("\t")[0]) if path.is_file() else None
 
 
-def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path]) -> Pace:
-    """The pace of a few updates and evaluated tasks, played here and now. `tasks`: the tables of the benchmark and of `evaluate.also`."""
+def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path], start: float = PROCESS) -> Pace:
+    """The pace of a few updates and evaluated tasks, played here and now. `tasks`: the tables of the benchmark and of `evaluate.also`; `start`:
+    seconds that a process takes until it works."""
     from ccpo.learn.train import pilot
     from ccpo.study.evaluate import sample
 
-    began = time.time()
     counts, state = pilot(run, tasks[0], model, PILOT_UPDATES)
     table = dict(zip([c.name for c in (run.benchmark, *run.evaluate.also)], tasks, strict=True))
     rows, n, seconds = sample(run, state.speakers, [table[c.name] for c in run.evaluated], PILOT_TASKS)
@@ -118,7 +118,7 @@ def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path]) -> Pace:
         seconds=mean(c["seconds"] for c in usual) if usual else 0.0,
         task_generated=sum(row["n_completion_tokens"] for row in rows) / n,
         task_seconds=seconds / n,
-        start=max(0.0, began - _born()),
+        start=start,
         disk=_weights(run, model) * (len(state.models)),
     )
 
@@ -293,15 +293,18 @@ def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
 
 def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
     """Paces of a pilot of every condition, by `key`; the models and task tables must be there."""
+    import ccpo.learn.train
+    import ccpo.study.evaluate  # noqa: F401 - what every job imports, and waits for
     from ccpo.config import tasks_slug
 
+    start = time.time() - _born()
     out: dict[str, Any] = {}
     for runs in experiment.runs.values():
         first = next(iter(runs.values()))
         if key(first) in out:
             continue
         tables = [folder / f"results/tasks/{tasks_slug(choice)}.parquet" for choice in (first.benchmark, *first.evaluate.also)]
-        out[key(first)] = asdict(of_pilot(first, folder / "results/models" / first.model.slug, tables))
+        out[key(first)] = asdict(of_pilot(first, folder / "results/models" / first.model.slug, tables, start))
     return out
 
 

@@ -82,6 +82,7 @@ class Watch:
 
     folder: Path
     seen: dict[str, list[str]] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list)  # what writers said that ended them
     returned: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -89,9 +90,12 @@ class Watch:
         while not self.over.wait(0.2):
             for path in self.folder.glob("scratch/*/status.json"):
                 try:
-                    token = json.loads(path.read_text())["token"]
+                    status = json.loads(path.read_text())
+                    token = status["token"]
                 except (OSError, ValueError):
                     continue
+                if status["released"] and status["error"] not in ["", *self.ended[-1:]]:
+                    self.ended.append(status["error"])
                 writers = self.seen.setdefault(path.parent.name, [])
                 if token in writers[:-1]:
                     self.returned.append(f"{path.parent.name}: {token}")
