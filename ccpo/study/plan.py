@@ -100,8 +100,10 @@ def _job_seconds(folder: Path, rule: str, name: str) -> float | None:
 
 
 def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path], start: float = PROCESS) -> Pace:
-    """The pace of a few updates and evaluated tasks, played here and now. `tasks`: the tables of the benchmark and of `evaluate.also`; `start`:
-    seconds that a process takes until it works."""
+    """The pace of a few updates and evaluated tasks, played here and now.
+
+    `tasks`: the tables of the benchmark and of `evaluate.also`; `start`: seconds that a process takes until it works.
+    """
     from ccpo.learn.train import pilot
     from ccpo.study.evaluate import sample
 
