@@ -168,12 +168,14 @@ def _take(folder: Path) -> tuple[BinaryIO, Status | None]:
         handle, exact = _flock(folder)
         other = read(folder)
         if handle:
-            if other is None or other.released or (exact and other.machine == machine()):
+            nobody = other is None and not (folder / "status.json").exists()
+            if nobody or (other and (other.released or (exact and other.machine == machine()))):
                 return handle, other
-            if (other.token, other.beat) != last:
-                last, heard = (other.token, other.beat), time.monotonic()
+            heard_now = (other.token, other.beat) if other else ("words that cannot be read", 0)
+            if heard_now != last:
+                last, heard = heard_now, time.monotonic()
             elif time.monotonic() - heard >= SILENT:
-                log.warning("%s was left by %s, silent for %.0f s", folder, other.owner, SILENT)
+                log.warning("%s was left by %s, silent for %.0f s", folder, other.owner if other else "a writer unknown", SILENT)
                 return handle, other
             handle.close()
         if time.monotonic() - began >= PATIENCE:

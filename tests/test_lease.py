@@ -25,7 +25,8 @@ def write(folder: Path, **changes: object) -> lease.Status:
     )
     status = dataclasses.replace(status, **changes)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "status.json").write_text(json.dumps(dataclasses.asdict(status)))
+    (folder / "new").write_text(json.dumps(dataclasses.asdict(status)))
+    os.replace(folder / "new", folder / "status.json")  # as a lease writes it: whole or not at all
     return status
 
 
@@ -149,6 +150,15 @@ def test_what_a_writer_tells_and_what_ended_it(tmp_path: Path, monkeypatch: pyte
     assert last.error == "the GPU fell off"
     with lease.hold(tmp_path, "train") as held:
         assert held.status.starts == 1  # of this stage
+
+
+def test_an_owner_whose_words_cannot_be_read_is_waited_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SILENT", 1.0)
+    (tmp_path / "status.json").write_text("{")
+    begun = time.monotonic()
+    with lease.hold(tmp_path, "train") as held:
+        assert 1.0 <= time.monotonic() - begun < 4
+        assert held.status.starts == 1
 
 
 def test_words_that_are_not_whole_are_none(tmp_path: Path) -> None:
