@@ -131,8 +131,8 @@ class Study:
         quick = ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2", "--group-components", "scores=2"]
         command = ["snakemake", "--profile", "slurm", "--config", f"experiments=[{self.experiment}]", *quick, *more]
         subprocess.run([*command, "--unlock"], cwd=self.folder, env=environment, capture_output=True, check=True)
-        self.said = open(self.folder / "said.log", "ab")  # noqa: SIM115 - Snakemake writes it
-        self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=self.said, stderr=subprocess.STDOUT)
+        with open(self.folder / "said.log", "ab") as said:
+            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=said, stderr=subprocess.STDOUT)
 
     def wait(self, seconds: float) -> int:
         """Snakemake's exit code."""
