@@ -44,6 +44,10 @@ grid:
 """
 
 
+# whoever starts this in the background has SIGINT ignored, and so would Snakemake
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def tell(*words: object) -> None:
     """One line for who waits."""
     print(time.strftime("%H:%M:%S"), *words, flush=True)
@@ -63,8 +67,14 @@ def cluster_answers() -> bool:
 
 
 def local(verb: str) -> None:
-    """Starts, repairs or stops the cluster of this machine."""
-    sh(os.environ["CCPO_SLURM_LOCAL"], verb)
+    """Starts, repairs or stops the cluster of this machine; a node that still ends a job is waited for."""
+    for left in (2, 1, 0):
+        try:
+            sh(os.environ["CCPO_SLURM_LOCAL"], verb)
+            return
+        except RuntimeError:
+            if not left:
+                raise
 
 
 def until(condition: Callable[[], object], seconds: float, what: str) -> None:
