@@ -49,7 +49,7 @@ def requeue() -> str:
     try:
         state = ask("squeue", "-h", "-j", job, "-o", "%T")
         if state != "RUNNING":
-            return f"SLURM job {job} is {state}: it goes on when it is queued again"
+            return f"SLURM job {job} is {state}: it goes on when it is started again"
         ask("scontrol", "requeue", job)
     except ValueError as error:
         return f"not queued again ({error}); the retry of the profile goes on"

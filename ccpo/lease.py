@@ -50,7 +50,6 @@ class Status:
     first: float = 0
     done: float = 0
     total: float = 0
-    unit: str = ""
     note: str = ""
     released: bool = False
     error: str = ""
@@ -77,11 +76,11 @@ class Lease:
         self.folder, self.status, self._told = folder, status, False
         self._lock, self._over = threading.Lock(), threading.Event()
 
-    def tell(self, done: float, total: float, unit: str, note: str = "") -> None:
+    def tell(self, done: float, total: float, note: str = "") -> None:
         """Says how far the work is. The first word of a writer is where it began."""
         first = self.status.first if self._told else done
         self._told = True
-        self._say(first=first, done=done, total=total, unit=unit, note=note)
+        self._say(first=first, done=done, total=total, note=note)
 
     def check(self) -> None:
         """Raises ValueError if somebody else took the folder: then this process must write nothing any more."""
@@ -105,6 +104,7 @@ class Lease:
 
 
 def _write(folder: Path, status: Status) -> None:
+    """Whole or not at all, but not flushed to disk as artefacts are (ccpo/schema.py): a sign of life is of no use after a crash."""
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".status.")
     try:
         with os.fdopen(handle, "w") as file:

@@ -20,9 +20,7 @@ FORK = multiprocessing.get_context("fork")
 
 def write(folder: Path, **changes: object) -> lease.Status:
     """Puts a writer's words into a folder."""
-    status = lease.Status(
-        "train", "theirs", "another machine", "n7", 41, "1234", 2, time.time(), time.time(), note="update 3", unit="tokens"
-    )
+    status = lease.Status("train", "theirs", "another machine", "n7", 41, "1234", 2, time.time(), time.time(), note="update 3")
     status = dataclasses.replace(status, **changes)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "new").write_text(json.dumps(dataclasses.asdict(status)))
@@ -122,7 +120,7 @@ def test_who_was_followed_writes_nothing_more(tmp_path: Path, monkeypatch: pytes
     """A machine that stood still for a while wakes up to find that another went on in its place."""
     monkeypatch.setattr(lease, "BEAT", 0.05)
     with lease.hold(tmp_path, "train") as held:
-        held.tell(3, 10, "updates")
+        held.tell(3, 10)
         theirs = write(tmp_path)
         time.sleep(0.3)  # several signs of life that must not be given
         with pytest.raises(ValueError, match="was taken over by process 41 on n7, SLURM job 1234"):
@@ -133,8 +131,8 @@ def test_who_was_followed_writes_nothing_more(tmp_path: Path, monkeypatch: pytes
 def test_what_a_writer_tells_and_what_ended_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.05)
     with lease.hold(tmp_path, "rollout") as held:
-        held.tell(20, 100, "tokens")
-        held.tell(30, 100, "tokens", "update 3")
+        held.tell(20, 100)
+        held.tell(30, 100, "update 3")
         before = lease.read(tmp_path)
         time.sleep(0.3)
         after = lease.read(tmp_path)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,31 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
     training.train(**plain, scratch=files["scratch"], out=again)
     same(files["out"], again, files["model"])
     assert schema.read_table(again / "train.parquet", "train").num_rows == 4 * 2
+
+
+@pytest.mark.usefixtures("lively")
+def test_a_signal_while_a_batch_is_played_drops_the_batch_and_nothing_else(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long rollout is not waited for: what was learnt before is saved, and the batch is played again, bit for bit."""
+    plain = {k: files[k] for k in ("config", "tasks", "model")}
+    training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
+    again, play, batches, after = files["out"].with_name("again"), training.play, [], []
+
+    def interrupted(*args: object, **more: object) -> object:
+        batches.append(1)
+        if len(batches) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)  # the rest of a long rollout
+            after.append(1)
+        return play(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "play", interrupted)
+        with pytest.raises(training.Interrupted) as stop:
+            training.train(**plain, scratch=files["scratch"], out=again)
+    assert (stop.value.code, stop.value.progress, after) == (training.INTERRUPTED, 2, [])
+    assert (files["scratch"] / "step-00000002").is_dir()
+    training.train(**plain, scratch=files["scratch"], out=again)
+    same(files["out"], again, files["model"])
 
 
 @pytest.mark.usefixtures("lively")
@@ -356,3 +382,22 @@ def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> 
     loss.backward()
     assert loss.item() == pytest.approx((0.8**2 + 0.5**2 + 0.6**2) / 2, abs=1e-6)
     assert scores.grad == pytest.approx([-0.8, 0.0, 0.6], abs=1e-6)
+
+
+def test_a_full_disk_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Torch reports a failed write as an error of its own stream; what is said is why."""
+    import errno
+
+    from ccpo import __main__ as cli
+
+    def full(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RuntimeError):  # there is room: another fault
+        policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(cli, "_hash", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1}))
+    monkeypatch.setattr(sys, "argv", ["ccpo", "hash", str(tmp_path)])
+    assert cli.main() == 1
+    assert f"ccpo hash: {os.strerror(errno.ENOSPC)}: {tmp_path}" in capsys.readouterr().err

@@ -131,9 +131,7 @@ class Scene:
         path.write_text(text.replace("RUN", self.run))
 
     def writes(self, **changes: object) -> None:
-        status = lease.Status(
-            "train", "t", "m", "n1", 7, "41", 1, NOW - 110, NOW - 10, done=300, total=1000, unit="tokens", note="update 3"
-        )
+        status = lease.Status("train", "t", "m", "n1", 7, "41", 1, NOW - 110, NOW - 10, done=300, total=1000, note="update 3")
         path = self.folder / "scratch" / self.run / "status.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(status, **changes))))  # type: ignore[arg-type]
@@ -237,7 +235,7 @@ def test_groups(scene: Scene) -> None:
 def test_later_stages_and_the_end(scene: Scene) -> None:
     scene.said(LOG)
     scene.made("provenance.json", '{"starts": 3}')
-    scene.writes(stage="rollout", done=1, total=5, unit="parts", note="arithmetic factual", starts=2)
+    scene.writes(stage="rollout", done=1, total=5, note="arithmetic factual", starts=2)
     found = scene.look()
     assert (found.stage, found.state, found.resumed, found.share) == ("rollout", "running", 3, 0.2)
     scene.made("rollouts.parquet")

@@ -381,17 +381,17 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
     if held is None:
         yield lambda *_: None
         return
-    total, unit = (run.train.tokens, "tokens") if run.train.tokens else (run.train.steps, "updates")
+    total = run.train.tokens or run.train.steps
     with terminal(run.id, total) as bar:
 
         def tell(state: State, seconds: float | None = None) -> None:
             done = state.generated if run.train.tokens else state.step
             if not state.step:
-                return held.tell(done, total, unit)
+                return held.tell(done, total)
             newest = state.rows["train"][-len(state.speakers) :]
             information, gap = (max(row[key] for row in newest) for key in ("role_information", "logprob_gap"))
             note = f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} tokens"
-            held.tell(done, total, unit, note)
+            held.tell(done, total, note)
             if bar:
                 bar(done, note)
             elif seconds is not None:

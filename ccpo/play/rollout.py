@@ -290,6 +290,16 @@ def leaks(thought: str, truth: str) -> bool:
     return bool(found) and found[-1] == truth
 
 
+def _present(team: Team, intervention: str) -> tuple[int, ...]:
+    last = len(team.turns) - 1
+    return (last,) if intervention == "solo" else tuple(range(last + 1))
+
+
+def turns(team: Team, intervention: str) -> list[int]:
+    """The turns that speak under an intervention: of blank and shuffle only those that read, since what the others say stays the same."""
+    return [t for t in _present(team, intervention) if intervention not in ("blank", "shuffle") or team.turns[t].reads]
+
+
 def evaluate(
     team: Team,
     tasks: Sequence[Task],
@@ -308,15 +318,12 @@ def evaluate(
     factual/untrained: as it is. solo: only the last turn speaks. blank: what a turn would read is empty. shuffle: it reads what was
     said in the next task (`factual`: texts by turn and episode of the factual pass).
     """
-    last = len(team.turns) - 1
-    present = (last,) if intervention == "solo" else tuple(range(len(team.turns)))
+    present = _present(team, intervention)
     questions = [t.question for t in tasks for _ in range(samples)]
     texts: dict[int, list[str]] = {}
     rows: list[dict[str, Any]] = []
-    for turn in present:
+    for turn in turns(team, intervention):
         reads = [r for r in team.turns[turn].reads if r in present]
-        if intervention in ("blank", "shuffle") and not reads:
-            continue  # what this turn says is not changed by the intervention
         if intervention == "blank":
             heard = [[""] * len(reads) for _ in questions]
         elif intervention == "shuffle":

@@ -96,6 +96,8 @@ def page(csv: Path) -> str:
 def forecast(plan: dict[str, Any]) -> list[str]:
     """A forecast (ccpo/study/plan.py) as lines of text."""
     head = ("condition", "runs", "updates", "train tokens", "eval tokens", "calls", "time of work", "GPU-h", "disk", "known from")
+    summed = ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
+    total = {"condition": "all", "updates": "", **{k: sum(row[k] for row in plan["conditions"]) for k in summed}}
     rows = [
         (
             row["condition"],
@@ -107,28 +109,10 @@ def forecast(plan: dict[str, Any]) -> list[str]:
             duration(row["seconds"]),
             f"{row['gpu_hours']:.1f}" if plan["gpus"] else "",
             f"{amount(row['disk'])}B",
-            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ {row['error']['seconds']:g})",
+            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ {row['error']['seconds']:g})" if "source" in row else "",
         )
-        for row in plan["conditions"]
+        for row in [*plan["conditions"], total]
     ]
-    total = {
-        k: sum(row[k] for row in plan["conditions"])
-        for k in ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
-    }
-    rows.append(
-        (
-            "all",
-            str(total["runs"]),
-            "",
-            amount(total["train_tokens"]),
-            amount(total["evaluation_tokens"]),
-            amount(total["calls"]),
-            duration(total["seconds"]),
-            f"{total['gpu_hours']:.1f}" if plan["gpus"] else "",
-            f"{amount(total['disk'])}B",
-            "",
-        )
-    )
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [
         "  ".join(cell.ljust(w) if i in (0, 9) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))

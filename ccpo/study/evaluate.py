@@ -38,7 +38,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, sc
     run = read_run(config)
     team = run.build_team()
     with lease.hold(scratch, "rollout") as held:
-        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, untrained])}", held, len(_parts(run, team)))
+        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, untrained])}", held, len(run.evaluated) * len(kinds(run)))
         folders = sorted(model.glob("policy*"))
         trained = _speakers(run, team, folders)
         started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
@@ -70,11 +70,6 @@ def _key(inputs: list[Path]) -> str:
     return hashlib.sha256(" ".join(made).encode()).hexdigest()[:16]
 
 
-def _parts(run: RunConfig, team: Team) -> list[tuple[str, str]]:
-    """What is played: (benchmark, intervention)."""
-    return [(c.name, kind) for c in run.evaluated for kind in ["factual", *meaningful(team, run.evaluate.interventions)]]
-
-
 Rows = list[dict[str, Any]]
 
 
@@ -83,7 +78,7 @@ class _Parts:
 
     def __init__(self, folder: Path, held: lease.Lease, total: int) -> None:
         self.folder, self.held, self.total, self.done = folder, held, total, 0
-        held.tell(0, total, "parts")
+        held.tell(0, total)
 
     def __call__(self, name: str, kind: str, play: Callable[[], Rows]) -> Rows:
         """The rows of one part, as they were kept, else played now."""
@@ -95,7 +90,7 @@ class _Parts:
             self.held.check()
             schema.write_table(path, schema.rows_to_table("rollouts", rows))
         self.done += 1
-        self.held.tell(self.done, self.total, "parts", f"{name} {kind}")
+        self.held.tell(self.done, self.total, f"{name} {kind}")
         return rows
 
 
@@ -108,6 +103,11 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
         model, tokenizer = policy.load(folder, run.train.dtype)
         voices.append(playing.Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer))
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
+
+
+def kinds(run: RunConfig) -> list[str]:
+    """What a run's evaluation plays on each benchmark: the team as it is, then every intervention that means something for it."""
+    return ["factual", *meaningful(run.build_team(), run.evaluate.interventions)]
 
 
 def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
@@ -132,7 +132,7 @@ def _one(
     shown = {id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices] for voices in (trained, started or [])}
     rows: Rows = []
     heard: dict[int, list[str]] = defaultdict(list)
-    for kind in ["factual", *meaningful(team, run.evaluate.interventions)]:
+    for kind in kinds(run):
         play = functools.partial(
             playing.evaluate,
             team,

@@ -7,10 +7,8 @@ The pace of a condition comes from the best source there is: its own finished ru
 from __future__ import annotations
 
 import heapq
-import json
 import math
 import os
-import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,9 +16,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import psutil
+
 from ccpo import schema
 from ccpo.config import Experiment, RunConfig, WarmStart, fingerprint
+from ccpo.play import rollout as playing
 from ccpo.study import stats
+from ccpo.study.evaluate import kinds
+from ccpo.study.watch import job_seconds
 
 PILOT_UPDATES, PILOT_TASKS = 3, 32
 # A forecast may be off by these factors either way: (tokens, seconds).
@@ -77,7 +80,7 @@ def _finished(run: RunConfig, folder: Path) -> Pace:
     updates = int(ledger.step.max()) if len(ledger) else 0
     tasks = len(played[["benchmark", "task_id"]].drop_duplicates())
     seconds = float(spent.seconds.sum())
-    train, rollout = (_job_seconds(folder, rule, run.id) for rule in ("train", "rollout"))
+    train, rollout = (sum(job_seconds(folder, rule, run.id)) for rule in ("train", "rollout"))
     start = max(0.0, train - seconds) if train else PROCESS
     each = max(updates, 1)
     return Pace(
@@ -92,11 +95,6 @@ def _finished(run: RunConfig, folder: Path) -> Pace:
         start=start,
         disk=float(sum(p.stat().st_size for p in made.rglob("*") if p.is_file())),
     )
-
-
-def _job_seconds(folder: Path, rule: str, name: str) -> float | None:
-    path = folder / "logs/benchmarks" / rule / f"{name}.tsv"
-    return float(path.read_text().splitlines()[1].split("\t")[0]) if path.is_file() else None
 
 
 def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path], start: float = PROCESS) -> Pace:
@@ -127,8 +125,6 @@ def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path], start: float = 
 
 def _born() -> float:
     """Unix seconds at which this process began."""
-    import psutil
-
     return float(psutil.Process().create_time())
 
 
@@ -150,9 +146,9 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
     if plan.ratings:
         generated += plan.episodes * len(team.turns) * FILLED * run.sampling.rating_tokens
         prompt += plan.episodes * len(team.turns) * (base + sum(heard.values()))
-    kinds = 2 + len(run.evaluate.interventions)
     limits = run.evaluate.max_tokens or run.sampling.max_tokens
-    task = run.evaluate.samples * kinds * sum(limit(t, limits) for t in range(len(team.turns)))
+    spoken = [t for kind in kinds(run) for t in playing.turns(team, kind)]
+    task = run.evaluate.samples * sum(limit(t, limits) for t in spoken)
     if gpus:
         make = 2 * parameters / (GPU_FLOPS * GENERATING)
         learn = 6 * parameters / (GPU_FLOPS * TRAINING)
@@ -200,9 +196,10 @@ def parameters(run: RunConfig, folder: Path = Path()) -> float:
 
 
 def _counted(path: Path) -> int:
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - it is no mapping
 
 
 def _weights(run: RunConfig, model: Path) -> float:
@@ -223,8 +220,7 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
             pace = replace(pace, updates=_updates(first, pace.generated))
         tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
         train, rollout = pace.start + pace.updates * pace.seconds, pace.start + tasks * pace.task_seconds
-        kinds = 2 + len(first.evaluate.interventions)
-        score = PROCESS / 4 + tasks * first.evaluate.samples * kinds * SCORED
+        score = PROCESS / 4 + tasks * first.evaluate.samples * len(kinds(first)) * SCORED
         tokens, time_ = ERRORS[pace.source]
         n = len(runs)
         rows.append(
@@ -245,7 +241,7 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
         )
         chains += [train + rollout + score] * n
         models[first.model.slug] = first
-    prepared = sum(_job_seconds(folder, "model", slug) or _preparing(run) for slug, run in models.items())
+    prepared = sum(sum(job_seconds(folder, "model", slug)) or _preparing(run) for slug, run in models.items())
     wall = prepared + _makespan(chains, slots) + PAGES
     n_runs = len(chains)
     return {

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ccpo.cluster import ask
 from ccpo.config import read_profile
 
@@ -137,13 +139,9 @@ def _files(profile: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _file_system(path: Path) -> str:
-    """Type of the file system a path lies on, from /proc/mounts."""
-    best, kind = "", "unknown"
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, where, found, *_ = line.split()
-        if (str(path) + "/").startswith(where.rstrip("/") + "/") and len(where) >= len(best):
-            best, kind = where, found
-    return kind
+    """Type of the file system a path lies on."""
+    over = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
+    return max(over, key=lambda p: len(p.mountpoint)).fstype if over else "unknown"
 
 
 def _partition(name: str, wanted: Mapping[str, Any], there: Mapping[str, Partition]) -> Iterator[str]:

@@ -200,23 +200,24 @@ def _left(status: lease.Status, now: float) -> float | None:
 
 def forecast(runs: Sequence[Run], folder: Path = Path()) -> float | None:
     """Seconds until the last run is done, if as many runs as now go on side by side; None while no stage has ended or nothing runs."""
-    seconds = {stage: _seconds(folder / "logs/benchmarks" / stage) for stage in STAGES}
+    seconds = {stage: job_seconds(folder, stage) for stage in STAGES}
     side = sum(run.state == "running" for run in runs)
     if not side or not seconds["train"]:
         return None
     typical = {stage: mean(s) if s else 0.0 for stage, s in seconds.items()}
     names = list(STAGES)
-    todo = 0.0
-    for run in runs:
-        if run.state == "done":
-            continue
-        ahead = typical[run.stage] if run.left is None else run.left
-        todo += ahead + sum(typical[name] for name in names[names.index(run.stage) + 1 :])
-    return todo / side
+
+    def ahead(run: Run) -> float:
+        now = typical[run.stage] if run.left is None else run.left
+        return now + sum(typical[name] for name in names[names.index(run.stage) + 1 :])
+
+    return sum(ahead(run) for run in runs if run.state != "done") / side
 
 
-def _seconds(folder: Path) -> list[float]:
-    return [float(path.read_text().splitlines()[1].split("\t")[0]) for path in folder.glob("*.tsv") if path.stat().st_size]
+def job_seconds(folder: Path, rule: str, name: str = "*") -> list[float]:
+    """Seconds of a rule's jobs (of one, by its name) from the benchmark files that Snakemake leaves below `folder`."""
+    paths = (folder / "logs/benchmarks" / rule).glob(f"{name}.tsv")
+    return [float(path.read_text().splitlines()[1].split("\t")[0]) for path in paths if path.stat().st_size]
 
 
 def summary(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:

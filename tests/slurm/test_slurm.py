@@ -28,6 +28,7 @@ def cluster() -> Iterator[None]:
         pytest.skip("no SLURM cluster answers, and CCPO_SLURM_LOCAL names no script that starts one")
     local("start")
     yield
+    sh("scancel", "--me", "--full")  # what a failed test left: a daemon's steps outlive it
     local("stop")
     until(lambda: not daemons(), 20, "all daemons are gone")
 
@@ -39,22 +40,29 @@ def daemons() -> list[str]:
     return [line for line in said if line and line.split()[1] in names and not line.startswith("Z")]
 
 
-@pytest.mark.usefixtures("cluster")
-def test_smoke_on_a_cluster(tmp_path: Path) -> None:
-    """The experiment `smoke` to its report; the GPU rules on the GPU partition with a GPU of their own; a killed Snakemake is followed."""
+@pytest.fixture
+def study(cluster: None, tmp_path: Path) -> Iterator[Study]:
+    """The experiment `smoke`, not yet started."""
     study = Study(tmp_path / "study", experiment="smoke")
+    yield study
+    study.end()
+
+
+# 50 jobs on whatever cores there are: three minutes on two quiet ones, and what is stuck is said by `wait`, with the queue
+@pytest.mark.timeout(2400)
+def test_smoke_on_a_cluster(study: Study, tmp_path: Path) -> None:
+    """The experiment `smoke` to its report; the GPU rules on the GPU partition with a GPU of their own; a killed Snakemake is followed."""
     shown = tmp_path / "shown"
     (study.bin / "python").write_text(
         f'#!/bin/bash\necho "$3 $SLURM_JOB_PARTITION $CUDA_VISIBLE_DEVICES" >> {shown}\nexec {sys.executable} "$@"\n'
     )
     (study.bin / "python").chmod(0o755)
     study.start()
-    until(lambda: shown.is_file() and "train" in shown.read_text(), 240, "a training")
+    until(lambda: shown.is_file() and "train" in shown.read_text(), 600, "a training")
     study.kill()
     study.process.wait()
     study.start()
-    assert study.wait(900) == 0, study.text()[-4000:]
-    study.end()
+    assert study.wait(1500) == 0, study.text()[-4000:]
     assert (study.folder / "results/experiments/smoke/report.html").is_file()
     assert "a killed Snakemake left" in study.text()
     assert not study.watch.returned

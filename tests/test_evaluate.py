@@ -1,0 +1,79 @@
+"""An evaluation that is interrupted goes on with the next intervention; one that is complete cleans up; forecasts stand beside actuals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_files
+
+from ccpo import schema
+from ccpo.config import read_run
+from ccpo.learn import train as training
+from ccpo.publish import report
+from ccpo.study import evaluate, plan
+
+
+class Killed(BaseException):
+    """No handler of the project knows it."""
+
+
+def test_a_killed_evaluation_goes_on_with_the_next_intervention(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.train(**files)
+    inputs: dict[str, Any] = {
+        "config": files["config"],
+        "tasks": [files["tasks"]],
+        "model": files["out"] / "model",
+        "untrained": files["model"],
+    }
+    whole, again = tmp_path / "whole.parquet", tmp_path / "again.parquet"
+    evaluate.rollout(**inputs, scratch=tmp_path / "other", out=whole)
+    kinds, play, played = evaluate.kinds(read_run(files["config"])), evaluate.playing.evaluate, list[str]()
+
+    def dying(*args: Any, intervention: str, **more: Any) -> Any:
+        if len(played) % 2 == 1:
+            played.append("killed")
+            raise Killed
+        played.append(intervention)
+        return play(*args, intervention=intervention, **more)
+
+    monkeypatch.setattr(evaluate.playing, "evaluate", dying)
+    for _ in kinds[:-1]:
+        with pytest.raises(Killed):
+            evaluate.rollout(**inputs, scratch=files["scratch"], out=again)
+        assert not again.exists()
+    evaluate.rollout(**inputs, scratch=files["scratch"], out=again)
+    assert [kind for kind in played if kind != "killed"] == kinds  # each once
+    assert again.read_bytes() == whole.read_bytes()
+    # what was kept of another policy is not taken for this one's
+    with pytest.raises(Killed):
+        evaluate.rollout(
+            **{**inputs, "untrained": files["out"] / "model" / "policy0"}, scratch=files["scratch"], out=tmp_path / "third.parquet"
+        )
+
+
+def test_a_scored_run_leaves_no_scratch(files: dict[str, Path], tmp_path: Path) -> None:
+    training.train(**files)
+    assert files["scratch"].is_dir()
+    common: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
+    rollouts = tmp_path / "rollouts.parquet"
+    evaluate.rollout(**common, model=files["out"] / "model", untrained=files["model"], out=rollouts)
+    evaluate.score(**common, rollouts=rollouts, out=tmp_path / "scores.parquet", graders=tmp_path / "graders.parquet")
+    assert not files["scratch"].exists()
+
+
+def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) -> None:
+    files = make_files(tmp_path, tiny)
+    run = read_run(files["config"])
+    training.train(**{**files, "out": tmp_path / "runs" / run.id})
+    pace = plan.of_pilot(run, tiny, [files["tasks"]])
+    actual = schema.read_table(tmp_path / "runs" / run.id / "ledger.parquet", "ledger").to_pandas().generated_tokens.sum()
+    rows = [{"condition": "c", "runs": 1, "source": pace.source, "train_tokens": 1.5 * actual, "update_seconds": 0.0}]
+    page = report.forecast({"conditions": rows}, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs")
+    assert "<td>pilot</td>" in page
+    assert "<td>+50 %</td>" in page
+    assert "<td>-100 %</td>" in page
+    assert "<td>c</td>" not in report.forecast({"conditions": rows}, {"conditions": {}}, tmp_path)  # the experiment was changed since
