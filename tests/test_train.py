@@ -239,8 +239,8 @@ def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], mo
     pool = training.read_tasks(files["tasks"], "train")
 
     def weights(budget: int) -> dict[str, torch.Tensor]:
-        def parts(played: object, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
-            return [part[i : i + budget] for i in range(0, len(part), budget)]
+        def parts(played: object, part: np.ndarray, model: object) -> list[improve.Batch]:
+            return [improve.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
 
         monkeypatch.setattr(improve, "micro_batches", parts)
         state = training.State(run, files["model"])
@@ -269,7 +269,8 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(files: di
     advantage = np.zeros(len(played.tree))
     advantage[chosen[::2]] = 1.0
     grads = []
-    for keep in (lambda p, part, v: [part] if len(part) else [], lambda p, part, v: [chosen]):  # without them, and with them
+    # without them, and with them
+    for keep in (lambda p, part, m: [improve.Batch(part, None)] if len(part) else [], lambda p, part, m: [improve.Batch(chosen, None)]):
         monkeypatch.setattr(improve, "micro_batches", keep)
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda: None

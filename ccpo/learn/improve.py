@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from ccpo.config import RunConfig
 from ccpo.learn import policy
 from ccpo.learn.objective import OBJECTIVES, kl_k3, kl_to_go, terms
+from ccpo.play.prefix import WORTH, Trunks, trunks
 from ccpo.play.rollout import Message, Played, stream
 from ccpo.ranks import ALONE, Ranks
 
@@ -51,11 +53,11 @@ def improve(
         optimiser.zero_grad(set_to_none=True)
         some = part if every else part[advantage[part] != 0]
         lengths = [len(played.messages[i].completion.ids) for i in part]
-        batches = micro_batches(played, some, model.config.vocab_size)
+        batches = micro_batches(played, some, model)
         sums, gap = [0.0, 0.0, 0.0], 0.0
-        for rows in (batches[k] for k in ranks.mine(len(batches))):
-            messages = [played.messages[i] for i in rows]
-            loss, found = _loss(run, model, reference, messages, advantage[rows], lengths)
+        for batch in (batches[k] for k in ranks.mine(len(batches))):
+            messages = [played.messages[i] for i in batch.rows]
+            loss, found = _loss(run, model, reference, messages, batch.shared, advantage[batch.rows], lengths)
             loss.backward()
             gap = max(gap, found["logprob_gap"])
             sums = [a + b for a, b in zip(sums, (float(loss.detach()), found["clip_fraction"], found["entropy"]), strict=True)]
@@ -91,12 +93,12 @@ def _gradients(model: Any) -> list[torch.Tensor]:
 
 
 def _loss(
-    run: RunConfig, model: Any, reference: Any, messages: list[Message], advantage: np.ndarray, lengths: list[int]
+    run: RunConfig, model: Any, reference: Any, messages: list[Message], shared: Trunks | None, advantage: np.ndarray, lengths: list[int]
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """A micro-batch's part of the mini-batch's loss; `lengths` are the tokens of all of the mini-batch's messages."""
     goal = run.objective
     prompts, said = [m.prompt for m in messages], [m.completion.ids for m in messages]
-    logps, mask, entropy = policy.completion_logprobs(model, prompts, said, run.sampling.temperature, goal.entropy > 0)
+    logps, mask, entropy = policy.completion_logprobs(model, prompts, said, run.sampling.temperature, shared, goal.entropy > 0)
     behaviour = torch.zeros_like(logps)
     for r, m in enumerate(messages):
         behaviour[r, : len(m.completion.logprobs)] = torch.tensor(m.completion.logprobs)
@@ -104,7 +106,7 @@ def _loss(
     extra = logps.new_zeros(())
     if goal.kl:
         with torch.no_grad():
-            start = policy.completion_logprobs(reference, prompts, said, run.sampling.temperature)[0]
+            start = policy.completion_logprobs(reference, prompts, said, run.sampling.temperature, shared)[0]
         if goal.name == "reinforce_pp":
             weight = weight[:, None] - goal.kl * kl_to_go(behaviour, start, mask)
         else:
@@ -121,13 +123,55 @@ def _loss(
     return loss / count + extra / sum(lengths), found
 
 
-def micro_batches(played: Played, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
-    """Messages of a mini-batch in batches of similar length, bounded in padded tokens (and so in memory, logits included)."""
-    budget = min(1 << 14, (1 << 26) // vocabulary)
-    size = {int(i): len(played.messages[i].prompt) + len(played.messages[i].completion.ids) for i in part}
-    out: list[list[int]] = [[]]
-    for i in sorted(size, key=lambda i: (size[i], i)):
-        if out[-1] and (len(out[-1]) + 1) * size[i] > budget:
+@dataclass(frozen=True)
+class Batch:
+    """Messages that are computed together, and what their prompts begin with in common, where that is computed once."""
+
+    rows: np.ndarray
+    shared: Trunks | None
+
+
+def micro_batches(played: Played, part: np.ndarray, model: Any) -> list[Batch]:
+    """Messages of a mini-batch in batches bounded in computed tokens (and so in memory, whatever the size of a group), logits included.
+
+    Either of similar length, or those whose prompts begin alike together, whichever computes less by enough; padding counts.
+    """
+    if not len(part):
+        return []
+    prompts = [played.messages[i].prompt for i in part]
+    said = np.array([len(played.messages[i].completion.ids) for i in part])
+    length = np.array([len(p) for p in prompts]) + said - 1  # nothing follows the last token
+    shared = trunks(prompts)
+    flat, cost = _packed(length, said, None, model)
+    some, less = _packed(length, said, shared, model) if shared.saved else (flat, cost)
+    best = (shared, some) if less < (1 - WORTH) * cost else (None, flat)
+    return [Batch(part[rows], best[0] and best[0].some(rows)) for rows in best[1]]
+
+
+def _packed(length: np.ndarray, said: np.ndarray, shared: Trunks | None, model: Any) -> tuple[list[np.ndarray], int]:
+    """Indices of rows in batches, and the tokens that all batches compute, padding included."""
+    most, logits = _bounds(model)
+    group = np.arange(len(length)) if shared is None else shared.of
+    trunk = np.zeros_like(length) if shared is None else shared.length[group]
+    rest = length - trunk
+    longest = np.zeros(group.max() + 1, dtype=np.int64)
+    np.maximum.at(longest, group, rest)
+    out: list[list[int]] = []
+    total = cost = before = widest = tail = groups = spoken = 0
+    for i in np.lexsort((rest, group, trunk, longest[group])).tolist():
+        n = len(out[-1]) + 1 if out else most
+        groups, widest, tail = groups + (group[i] != before), max(widest, int(trunk[i])), max(tail, int(rest[i]))
+        # keys and values of a trunk are copied to each row: an eighth of what computing them would take
+        if groups * widest + n * tail + n * widest // 8 > most or spoken + said[i] > logits:
             out.append([])
+            total, n, groups, widest, tail, spoken = total + cost, 1, 1, int(trunk[i]), int(rest[i]), 0
+        cost, before, spoken = groups * widest + n * tail, group[i], spoken + said[i]
         out[-1].append(i)
-    return [np.array(rows) for rows in out if rows]
+    return [np.array(rows) for rows in out], total + cost
+
+
+def _bounds(model: Any) -> tuple[int, int]:
+    """Tokens of a batch, and of these such with logits. On a CPU half a MB of hidden states, so that work stays in its caches."""
+    config, gpu = model.config, model.device.type == "cuda"
+    tokens = 1 << 14 if gpu else max(1 << 10, (1 << 17) // config.hidden_size)
+    return tokens, (1 << (28 if gpu else 26)) // config.vocab_size

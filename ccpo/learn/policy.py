@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicCache
 
+from ccpo.play.prefix import Trunks, enter
 from ccpo.ranks import device
 from ccpo.schema import sha256
 
@@ -61,25 +63,29 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 
 def completion_logprobs(
-    model: Any, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float, entropy_gradient: bool = False
+    model: Any,
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+    temperature: float,
+    shared: Trunks | None = None,
+    entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the entropy [S, T] (its gradient if asked for).
 
-    Rows are padded on the right, so causal attention needs no mask; logits are computed at the completions' positions only.
+    What prompts begin with in common is computed once where `shared` says so; logits are computed at the completions' positions only.
     """
     device = model.device
-    rows = [p + c for p, c in zip(prompts, completions, strict=True)]
-    width, tail = max(map(len, rows)), max(map(len, completions))
-    ids = torch.tensor([r + [0] * (width - len(r)) for r in rows], device=device)
     lengths = torch.tensor([len(c) for c in completions], device=device)
     starts = torch.tensor([len(p) for p in prompts], device=device)
-    mask = torch.arange(tail, device=device)[None] < lengths[:, None]
+    mask = torch.arange(max(map(len, completions)), device=device)[None] < lengths[:, None]
     row, offset = mask.nonzero(as_tuple=True)
-    where = starts[row] + offset
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[row, where - 1]
+    rows = [p + c[:-1] for p, c in zip(prompts, completions, strict=True)]  # nothing follows the last token
+    entered = enter(model, rows, shared, DynamicCache(config=model.config) if shared else None)
+    hidden = entered.hidden[row, (starts - entered.start)[row] + offset - 1]
     logps = torch.log_softmax(model.get_output_embeddings()(hidden).float() / temperature, -1)
+    said = torch.tensor([token for c in completions for token in c], device=device)
     out = logps.new_zeros(mask.shape)
-    out[row, offset] = logps.gather(1, ids[row, where][:, None]).squeeze(1)
+    out[row, offset] = logps.gather(1, said[:, None]).squeeze(1)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = logps.new_zeros(mask.shape)
         entropy[row, offset] = -(logps.exp() * logps).sum(-1)

@@ -1,7 +1,8 @@
 """The reference engine: a transformers model, decoded in one batch with a key-value cache.
 
-Equal prompts are prefilled once and their cache is branched; finished rows leave the batch. A row's draws come from a uniform number
-for each (prompt, sample, position), so that what a prompt draws depends on the seed and its place, not on its company.
+What prompts begin with in common is computed once and its cache is branched (ccpo/play/prefix.py); finished rows leave the batch. A row's
+draws come from a uniform number for each (prompt, sample, position), so that what a prompt draws depends on the seed and its place, not on
+its company.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.cache_utils import DynamicCache
 
 from ccpo.play.engine import Completion, Draw
+from ccpo.play.prefix import WORTH, enter, trunks
 from ccpo.ranks import ALONE, Ranks
+
+CROWD = 0.75  # rows leave the batch when this share or less is left
 
 
 class HF:
@@ -65,58 +70,50 @@ class HF:
 
     @torch.inference_mode()
     def _decode(self, prompts: list[list[int]], n: int, draw: Draw, uniform: torch.Tensor) -> list[Completion]:
-        unique = {tuple(p): i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
-        rows = torch.tensor([unique[tuple(p)] for p in prompts]).repeat_interleave(n)
-        device = self.model.device
-        ids, mask = left_pad([list(p) for p in unique])
-        ids, mask, rows, uniform = ids.to(device), mask.to(device), rows.to(device), uniform.to(device)
-        state = self.model(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1)
-        cache, logits = state.past_key_values, state.logits[rows, -1]
-        cache.batch_select_indices(rows)
-        mask = mask[rows]
-        total = len(rows)
-        alive = torch.arange(total, device=device)
-        tokens = torch.full((total, draw.max_tokens), -1, device=device)
-        logps = torch.zeros((total, draw.max_tokens), device=device)
-        end = torch.tensor(self.end_ids, device=device)
+        cache, logits, position, mask, full = self._begin(prompts, n, draw.max_tokens)
+        first = mask.shape[-1] - draw.max_tokens + 1
+        end, uniform = torch.tensor(self.end_ids, device=logits.device), uniform.to(logits.device)
+        rows = torch.arange(len(logits), device=logits.device)
+        done = torch.zeros_like(rows, dtype=torch.bool)
+        tokens, logps = rows.new_zeros(len(rows), draw.max_tokens), logits.new_zeros(len(rows), draw.max_tokens, dtype=torch.float32)
         for t in range(draw.max_tokens):
-            token, logp = pick(logits, draw.temperature, uniform[alive, t])
-            tokens[alive, t], logps[alive, t] = token, logp
-            going = ~torch.isin(token, end)
-            if t + 1 == draw.max_tokens or not going.any():
+            token, logp = pick(logits, draw.temperature, uniform[rows, t])
+            tokens[rows, t], logps[rows, t] = token, logp  # of a row that is done: never read
+            done |= torch.isin(token, end)
+            live = len(done) - int(done.sum())
+            if t + 1 == draw.max_tokens or not live:
                 break
-            if not going.all():
-                keep = going.nonzero()[:, 0]
-                alive, token, mask = alive[keep], token[keep], mask[keep]
+            if live < CROWD * len(done):  # dropping rows copies the cache: worth it for several at a time
+                keep = (~done).nonzero()[:, 0]
+                rows, done, token, mask, position = rows[keep], done[keep], token[keep], mask[keep], position[keep]
                 cache.batch_select_indices(keep)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             state = self.model(
                 input_ids=token[:, None],
-                attention_mask=mask,
-                position_ids=mask.sum(1, keepdim=True) - 1,
+                attention_mask=None if full else mask[..., : first + t],
+                position_ids=position[:, None],
                 past_key_values=cache,
                 use_cache=True,
             )
-            logits = state.logits[:, -1]
+            logits, position = state.logits[:, -1], position + 1
         return [self._completion(i, p) for i, p in zip(tokens.tolist(), logps.tolist(), strict=True)]
 
+    def _begin(self, prompts: list[list[int]], n: int, room: int) -> tuple[DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
+        """What decoding `n` rows of each prompt starts with: cache, logits [S, V] and position [S] of the first token, the mask [S, 1, 1,
+        keys] with `room` for what is generated, and whether it hides nothing. Equal prompts are computed once."""
+        place = {tuple(p): i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
+        unique = [list(p) for p in place]
+        shared, tokens = trunks(unique), sum(map(len, unique)) + len(prompts) * n * room
+        cache = DynamicCache(config=self.model.config)
+        entered = enter(self.model, unique, shared if shared.saved > WORTH * tokens else None, cache)
+        of = torch.tensor([place[tuple(p)] for p in prompts], device=self.model.device).repeat_interleave(n)
+        cache.batch_select_indices(of)
+        last = entered.hidden[torch.arange(len(unique), device=of.device), entered.length - 1]
+        mask = torch.cat([entered.mask, entered.mask.new_ones(len(unique), room)], 1)[of][:, None, None]
+        return cache, self.model.get_output_embeddings()(last)[of], (entered.start + entered.length)[of], mask, bool(entered.mask.all())
+
     def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
-        length = ids.index(-1) if -1 in ids else len(ids)
-        stopped = length > 0 and ids[length - 1] in self.end_ids
-        return Completion(ids[:length], logprobs[:length], "stop" if stopped else "length")
-
-
-def left_pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask [rows, longest], padded on the left."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(r)) + r for r in rows])
-    mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
-    return ids, mask
-
-
-def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Position ids of a left-padded mask (0 at padding)."""
-    return (mask.cumsum(1) - 1).clamp_min(0)
+        length = next((i + 1 for i, token in enumerate(ids) if token in self.end_ids), 0)
+        return Completion(ids[: length or None], logprobs[: length or None], "stop" if length else "length")
 
 
 def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,145 @@
+"""What prompts begin with in common is computed once, and nothing changes: neither hidden states, nor log-probs, nor gradients."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.cache_utils import DynamicCache
+
+from ccpo.learn import improve, policy
+from ccpo.play.engine import Completion
+from ccpo.play.prefix import enter, trunks
+from ccpo.play.rollout import Message
+
+PROMPTS = st.lists(st.lists(st.integers(5, 7), min_size=1, max_size=6), min_size=1, max_size=7)
+
+
+@given(PROMPTS)
+def test_a_group_begins_alike_and_something_is_left_of_each(prompts: list[list[int]]) -> None:
+    found = trunks(prompts)
+    for group in range(len(found.length)):
+        mine = [prompts[i] for i in np.flatnonzero(found.of == group)]
+        assert mine
+        assert len({tuple(p[: found.length[group]]) for p in mine}) == 1
+        assert all(len(p) > found.length[group] for p in mine)
+    computed = sum(found.length) + sum(len(p) - found.length[g] for p, g in zip(prompts, found.of, strict=True))
+    assert found.saved == sum(map(len, prompts)) - computed
+
+
+@given(PROMPTS)
+def test_no_other_cut_off_saves_more(prompts: list[list[int]]) -> None:
+    """Brute force over all groupings of neighbours in alphabetical order by a least common length."""
+    best = 0
+    for cut in range(1, 7):
+        saved, group = 0, [sorted(prompts)[0]]
+        for prompt in [*sorted(prompts)[1:], None]:
+            if prompt is not None and prompt[:cut] == group[-1][:cut] and min(len(prompt), len(group[-1])) >= cut:
+                group.append(prompt)
+                continue
+            alike = max(k for k in range(min(map(len, group))) if len({tuple(p[:k]) for p in group}) == 1)
+            saved, group = saved + (len(group) - 1) * alike, [prompt]
+        best = max(best, saved)
+    assert trunks(prompts).saved == best
+
+
+def test_the_prompts_of_a_tree_share_their_tasks_question_and_not_only_the_system_prompt() -> None:
+    rng = np.random.default_rng(0)
+    system, questions = [9] * 20, [rng.integers(10, 90, 50).tolist() for _ in range(4)]
+    prompts = [system + q + rng.integers(10, 90, 5 + k).tolist() for q in questions for k in range(3)]
+    found = trunks(prompts)
+    assert sorted(found.length) == [70] * 4
+    assert [len(set(found.of[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
+    assert len(trunks(prompts[::3]).length) == 1  # one prompt a task: only the system prompt is common
+
+
+def rows_of(rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts of two questions with two thoughts each, of different lengths, one alone; three messages for each, one of a single token."""
+    questions = [rng.integers(5, 60, n).tolist() for n in (12, 9)]
+    prompts = [q + rng.integers(5, 60, n).tolist() for q in questions for n in (3, 6)] + [rng.integers(5, 60, 7).tolist()]
+    prompts = [p for p in prompts for _ in range(3)]
+    return prompts, [rng.integers(5, 60, n).tolist() for n in itertools.islice(itertools.cycle([4, 1, 7]), len(prompts))]
+
+
+@pytest.fixture
+def model(tiny: Path) -> Any:
+    return policy.load(tiny)[0].eval()
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_shared_and_separate_have_the_same_log_probs_and_gradients(model: Any, dtype: torch.dtype, near: float) -> None:
+    """Relative to the gradient's norm; float32's own rounding is 6e-8 a number."""
+    model.to(dtype)
+    prompts, said = rows_of(np.random.default_rng(0))
+    gradients, values = [], []
+    for shared in (None, trunks(prompts)):
+        model.zero_grad()
+        logps, mask, entropy = policy.completion_logprobs(model, prompts, said, 0.7, shared, entropy_gradient=True)
+        assert mask.sum(1).tolist() == list(map(len, said))
+        weight = torch.linspace(-1, 1, len(prompts), dtype=logps.dtype)
+        ((logps * weight[:, None]).sum() + 0.1 * entropy.sum()).backward()
+        values.append(logps.detach().double())
+        gradients.append(torch.cat([p.grad.flatten().double() for p in model.parameters()]))
+    assert trunks(prompts).saved > 0.5 * sum(map(len, prompts))
+    # log-softmax is done in float32
+    assert (values[0] - values[1]).abs().max() < max(near, 1e-6) * values[0].abs().max()
+    assert (gradients[0] - gradients[1]).norm() < max(near, 2e-7) * gradients[0].norm()
+    assert gradients[0].norm() > 1
+
+
+def test_hidden_states_are_those_of_each_row_alone(model: Any) -> None:
+    prompts, said = rows_of(np.random.default_rng(1))
+    rows = [p + s for p, s in zip(prompts, said, strict=True)]
+    with torch.no_grad():
+        for shared in (None, trunks(prompts)):
+            found = enter(model, rows, shared, DynamicCache(config=model.config))
+            for i, row in enumerate(rows):
+                alone = model.base_model(input_ids=torch.tensor([row])).last_hidden_state[0]
+                assert int(found.start[i] + found.length[i]) == len(row)
+                assert torch.allclose(found.hidden[i, : found.length[i]], alone[found.start[i] :], atol=1e-5)
+                assert int(found.mask[i].sum()) == len(row)
+
+
+class Few:
+    """Played messages and a model of which only the sizes are read."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, prompts: list[list[int]], lengths: list[int], hidden: int, vocabulary: int) -> None:
+        self.messages = [Message(p, Completion([1] * n, [0.0] * n, "stop"), "", "") for p, n in zip(prompts, lengths, strict=True)]
+        self.config = type("Sizes", (), {"hidden_size": hidden, "vocab_size": vocabulary})
+
+
+@pytest.mark.parametrize("siblings", [1, 8, 64])
+@pytest.mark.parametrize(("hidden", "vocabulary"), [(64, 100), (576, 49152), (2048, 151936)])
+def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(siblings: int, hidden: int, vocabulary: int) -> None:
+    rng = np.random.default_rng(siblings)
+    prompts = [rng.integers(5, 60, rng.integers(20, 300)).tolist() for _ in range(6)]
+    prompts = [p for p in prompts for _ in range(siblings)]
+    played = Few(prompts, rng.integers(1, 90, len(prompts)).tolist(), hidden, vocabulary)
+    tokens, logits = improve._bounds(played)
+    found = improve.micro_batches(played, np.arange(len(prompts)), played)
+    assert sorted(np.concatenate([b.rows for b in found])) == list(range(len(prompts)))
+    computed = 0
+    for batch in found:
+        length = np.array([len(prompts[i]) + len(played.messages[i].completion.ids) - 1 for i in batch.rows])
+        if batch.shared is None:
+            cost = len(length) * length.max()
+        else:
+            trunk = batch.shared.length[batch.shared.of]
+            assert len(batch.shared.of) == len(batch.rows)
+            cost = len(batch.shared.length) * trunk.max() + len(length) * (length - trunk).max()
+        computed += cost
+        if len(batch.rows) > 1:
+            assert cost <= tokens
+            assert sum(len(played.messages[i].completion.ids) for i in batch.rows) <= logits
+    plain = sum(len(p) + len(m.completion.ids) for p, m in zip(prompts, played.messages, strict=True))
+    if siblings > 1:
+        assert computed < 0.8 * plain
+    assert improve.micro_batches(played, np.array([], dtype=int), played) == []
