@@ -223,9 +223,11 @@ class Sharded:
         offload = self.engine.optimizer.parameter_offload
         offload._remove_module_hooks()
         offload.forward_hooks, offload.backward_hooks = [], []
-        with _deepspeed().zero.GatheredParameters(list(self.model.parameters())):
-            yield
-        offload.setup_zero_stage3_hooks()
+        try:
+            with _deepspeed().zero.GatheredParameters(list(self.model.parameters())):
+                yield
+        finally:
+            offload.setup_zero_stage3_hooks()
 
     def state(self) -> tuple[Saved, Saved]:
         """See Optimiser. Tensor by tensor, so that only the first rank ever holds all."""
