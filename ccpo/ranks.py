@@ -89,13 +89,18 @@ class Sharding:
     offload: bool = False
 
     def __post_init__(self) -> None:
-        if self.stage not in (0, 1, 2, 3):
+        if type(self.stage) is not int or self.stage not in (0, 1, 2, 3):
             raise ValueError(
-                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), 1 (optimiser states are sharded), 2 (gradients too), "
-                "3 (weights too)."
+                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), or sharded are: 1 optimiser states, 2 gradients too, "
+                "3 weights too."
             )
+        if self.offload not in (True, False):
+            raise ValueError(f"offload is {self.offload!r}. Remedy: true or false (`--config offload=True`).")
         if self.offload and not self.stage:
             raise ValueError("offload moves what ZeRO shards, and stage 0 shards nothing. Remedy: ZeRO stage 1, 2 or 3 with it.")
+
+
+WHOLE = Sharding()
 
 
 def join(asked: int) -> Ranks:

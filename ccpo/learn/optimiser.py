@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from ccpo.config.run import Train
-from ccpo.ranks import ALONE, Ranks, Sharding
+from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KEPT_WHOLE = 100_000  # elements up to which stage 3 leaves a parameter whole: gathering it would cost more than it frees
@@ -59,7 +59,7 @@ class Optimiser(Protocol):
         ...
 
 
-def make(model: Any, train: Train, ranks: Ranks = ALONE, sharding: Sharding = Sharding()) -> Optimiser:
+def make(model: Any, train: Train, ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> Optimiser:
     """The optimiser of a model's parameters. Stage 0 is without DeepSpeed, which would do the same sum and the same step."""
     return Sharded(model, train, ranks, sharding) if sharding.stage else Plain(model, train, ranks)
 
@@ -69,12 +69,12 @@ def own(model: Any) -> dict[str, Any]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def fits(named: dict[str, Any], saved: Saved) -> None:
-    """Raises a ValueError where what was saved is of other parameters than `named`."""
-    if odd := sorted(set(named) ^ set(saved)):
+def fits(named: dict[str, Any], weights: Saved, moments: Saved) -> None:
+    """Raises a ValueError where what was saved is not of the parameters `named`."""
+    if odd := sorted((set(named) ^ set(weights)) | (set(moments) ^ {"step", *MOMENTS})):
         raise ValueError(
-            f"the checkpoint's weights are not this run's: {len(odd)} parameter(s) as {odd[0]} are in one only. "
-            "Remedy: it is of another version of ccpo or another model; delete the run's folder in scratch/ to start anew."
+            f"the checkpoint is not of this model and version of ccpo: {', '.join(odd[:3])} ({len(odd)} in all) are in one only. "
+            "Remedy: delete the run's folder in scratch/ to start anew."
         )
 
 
@@ -135,7 +135,7 @@ class Plain:
     @torch.no_grad()
     def load(self, weights: Saved, moments: Saved) -> None:
         """See Optimiser."""
-        fits(self.own, weights)
+        fits(self.own, weights, moments)
         for name, master in self.masters.items():
             master.copy_(weights[name])
             if moments["step"]:
@@ -248,7 +248,7 @@ class Sharded:
         """See Optimiser."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        fits(self.own, weights)
+        fits(self.own, weights, moments)
         for name, parameter in self.own.items():
             safe_set_full_fp32_param(parameter, weights[name])
         # a step of length 0 makes the moments, which are not there before the first, and shows the model its weights

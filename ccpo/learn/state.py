@@ -14,7 +14,7 @@ from ccpo.learn import optimiser, policy
 from ccpo.learn.critic import Critic
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
-from ccpo.ranks import ALONE, Ranks, Sharding
+from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds")
 
@@ -26,7 +26,7 @@ class State:
     whole; what they share out of the policies is `sharding`.
     """
 
-    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE, sharding: Sharding = Sharding()) -> None:
+    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> None:
         self.ranks = ranks
         team = run.build_team()
         n = team.agents if run.policy == "separate" else 1

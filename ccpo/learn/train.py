@@ -32,7 +32,7 @@ from ccpo.learn.state import TABLES, State
 from ccpo.play.rollout import COUNTS, Ledger, Message, Played, leaks, play, stream
 from ccpo.play.tasks import read_tasks
 from ccpo.publish import lineage
-from ccpo.ranks import Sharding, join
+from ccpo.ranks import WHOLE, Sharding, join
 from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
@@ -66,7 +66,7 @@ def train(
     without: Collection[str] = (),
     evaluated: Sequence[Path] = (),
     ranks: int = 1,
-    sharding: Sharding = Sharding(),
+    sharding: Sharding = WHOLE,
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
 
