@@ -91,8 +91,8 @@ class Sharding:
     def __post_init__(self) -> None:
         if type(self.stage) is not int or self.stage not in (0, 1, 2, 3):
             raise ValueError(
-                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), or sharded are: 1 optimiser states, 2 gradients too, "
-                "3 weights too."
+                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), 1 (optimiser states are sharded), "
+                "2 (gradients too), 3 (weights too)."
             )
         if self.offload not in (True, False):
             raise ValueError(f"offload is {self.offload!r}. Remedy: true or false (`--config offload=True`).")

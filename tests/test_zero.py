@@ -194,7 +194,7 @@ def test_a_sharded_training_is_that_of_one_rank(
 
 @pytest.mark.usefixtures("lively", "sharded")
 def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ranks of stage 3 stop after two of four updates; one plain rank, and two of stage 1, end within 1e-6 of a run that never stopped."""
+    """Two ranks of stage 3 stop after two of four updates; one plain rank, and two of stage 1, end within 1e-6 of one that did not."""
     files = make_files(tmp_path, tiny, train={"steps": 4})
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**inputs, scratch=tmp_path / "scratch", out=tmp_path / "one")
