@@ -43,8 +43,10 @@ def _model(a: argparse.Namespace) -> None:
 def _train(a: argparse.Namespace) -> None:
     from ccpo import cluster
     from ccpo.config import read_run
+    from ccpo.ranks import Sharding
     from ccpo.study import overlap
 
+    sharding = Sharding(a.zero, a.offload)
     if command := cluster.launch(sys.argv[1:]):
         os.execvp(command[0], command)
     without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
@@ -52,7 +54,17 @@ def _train(a: argparse.Namespace) -> None:
 
     first, *others = a.tasks
     try:
-        train(config=a.config, tasks=first, model=a.model, scratch=a.scratch, out=a.out, without=without, evaluated=others, ranks=a.ranks)
+        train(
+            config=a.config,
+            tasks=first,
+            model=a.model,
+            scratch=a.scratch,
+            out=a.out,
+            without=without,
+            evaluated=others,
+            ranks=a.ranks,
+            sharding=sharding,
+        )
     except Interrupted as stop:
         if stop.progress and stop.first and (said := cluster.requeue()):
             print(f"ccpo train: {said}", file=sys.stderr)
@@ -288,6 +300,8 @@ def parser() -> argparse.ArgumentParser:
         scratch=path("folder for checkpoints"),
         out=path("the run's folder"),
         ranks={"type": int, "default": 1, "help": "processes that train it together, launched by torchrun"},
+        zero={"type": int, "default": 0, "help": "DeepSpeed's ZeRO stage, 0 to 3: what they do not all hold whole"},
+        offload={"action": "store_true", "default": False, "help": "keep optimiser states in main memory, with --zero 1 or more"},
     )
     verb(
         "rollout",

@@ -77,6 +77,32 @@ _NOTHING = object()
 ALONE = Ranks()
 
 
+@dataclass(frozen=True)
+class Sharding:
+    """What the ranks do not all hold whole: DeepSpeed's ZeRO stage, 0 for nothing; `offload`: it is kept in main memory.
+
+    Raises:
+        ValueError: there is no such stage, or nothing to offload.
+    """
+
+    stage: int = 0
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.stage) is not int or self.stage not in (0, 1, 2, 3):
+            raise ValueError(
+                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), 1 (optimiser states are sharded), "
+                "2 (gradients too), 3 (weights too)."
+            )
+        if self.offload not in (True, False):
+            raise ValueError(f"offload is {self.offload!r}. Remedy: true or false (`--config offload=True`).")
+        if self.offload and not self.stage:
+            raise ValueError("offload moves what ZeRO shards, and stage 0 shards nothing. Remedy: ZeRO stage 1, 2 or 3 with it.")
+
+
+WHOLE = Sharding()
+
+
 def join(asked: int) -> Ranks:
     """This process's place among the ranks that were asked for.
 

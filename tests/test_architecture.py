@@ -19,7 +19,7 @@ OWNERS = {
     "vllm": {"play/engine/vllm.py"},
     "mlflow": {"publish/lineage.py"},
     "dvc": {"publish/lineage.py"},
-    "deepspeed": {"learn/train.py"},
+    "deepspeed": {"learn/optimiser.py"},
     "yaml": {"config/experiment.py"},
     "pyarrow": {"schema.py"},
     "snakemake": set(),

@@ -48,6 +48,8 @@ def together(world: int, work: Callable[[int], None]) -> list[int]:
         process.start()
     for process in processes:
         process.join(120)
+    for process in processes:
+        process.kill()  # of one that waits for the others for ever
     return [process.exitcode if process.exitcode is not None else -1 for process in processes]
 
 

@@ -245,7 +245,7 @@ def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], mo
         monkeypatch.setattr(improve, "micro_batches", parts)
         state = training.State(run, files["model"])
         for optimiser in state.optimisers:  # plain gradient descent, so that weights show the gradient
-            optimiser.step = lambda o=optimiser: [p.data.sub_(p.grad) for p in o.param_groups[0]["params"]]
+            optimiser.step = lambda lr, o=optimiser: float(len([p.data.sub_(p.grad) for p in o.own.values()]))
         training.update(run, run.build_team(), pool, state)
         return state.models[0].state_dict()
 
@@ -273,7 +273,7 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(files: di
     for keep in (lambda p, part, m: [improve.Batch(part, None)] if len(part) else [], lambda p, part, m: [improve.Batch(chosen, None)]):
         monkeypatch.setattr(improve, "micro_batches", keep)
         fresh = training.State(run, files["model"])
-        fresh.optimisers[0].step = lambda: None
+        fresh.optimisers[0].step = lambda lr: 0.0
         improve.improve(run, 0, fresh.models[0], fresh.optimisers[0], None, played, advantage, chosen, 0)
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):

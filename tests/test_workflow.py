@@ -64,15 +64,22 @@ def test_an_unknown_workflow_key_is_refused(checkout: Path) -> None:
     assert "unknown key(s) ['experimets']" in done.stdout + done.stderr
 
 
+def test_how_trainings_are_sharded_is_asked_of_the_workflow(checkout: Path) -> None:
+    done = snakemake(checkout, "-n", "-p", "--config", "experiments=[smoke]", "zero=2", "offload=True")
+    assert "--zero 2 --offload &>>" in done.stdout + done.stderr
+    done = snakemake(checkout, "-n", "--config", "experiments=[smoke]", "zero=4")
+    assert "config/config.yaml: ZeRO stage 4 is none. Remedy" in done.stdout + done.stderr
+
+
 def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) -> None:
-    """Everything up to the configs is run for real; whatever exists is touched, as if it had been made."""
+    """A small study is run for real; then code, prose, the question, and how trainings are sharded change, and a seed is added."""
     path = checkout / "config" / "experiments" / "smoke.yaml"
     raw = yaml.safe_load(path.read_text())
     raw["grid"]["condition"] = {"shared": raw["grid"]["condition"]["shared"]}
     raw["grid"]["seed"], raw["compare"] = [0], []
     path.write_text(yaml.safe_dump(raw))
-    only = ("--config", "experiments=[smoke]", "--cores", "2")
-    done = snakemake(checkout, *only, "--until", "score")
+    only = ("--cores", "2", "--config", "experiments=[smoke]")
+    done = snakemake(checkout, "--until", "score", *only)
     assert done.returncode == 0, done.stdout + done.stderr
     code = checkout / "ccpo" / "publish" / "figures.py"
     code.write_text(code.read_text().replace('"figure.figsize": (6.4, 3.9)', '"figure.figsize": (7, 4)'))
@@ -80,7 +87,7 @@ def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) ->
     raw["question"] = "Does a new wording of the question train again?"
     raw["grid"]["seed"] = [0, 1]
     path.write_text(yaml.safe_dump(raw))
-    done = snakemake(checkout, "-n", *only, "--quiet", "rules")
+    done = snakemake(checkout, "-n", "--quiet", "rules", *only, "zero=1")
     planned = jobs(done.stdout + done.stderr)
     assert planned["train"] == planned["rollout"] == planned["score"] == 1
     assert "model" not in planned

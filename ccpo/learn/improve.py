@@ -11,19 +11,32 @@ import torch
 from ccpo.config import RunConfig
 from ccpo.learn import policy
 from ccpo.learn.objective import OBJECTIVES, kl_k3, kl_to_go, terms
+from ccpo.learn.optimiser import Optimiser
 from ccpo.play.prefix import WORTH, Trunks, trunks
-from ccpo.play.rollout import Message, Played, stream
+from ccpo.play.rollout import Played, stream
 from ccpo.ranks import ALONE, Ranks
 
 # Largest difference of the engine's and the trainer's log-probs of the same weights.
 GAP = {"float32": 2e-3, "bfloat16": 0.5}
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Messages that are computed together, and what their prompts begin with in common, where that is computed once."""
+
+    rows: np.ndarray
+    shared: Trunks | None
+
+    def one(self) -> Batch:
+        """The first message alone, computed in as many steps: ranks that gather weights for each step stay together."""
+        return Batch(self.rows[:1], self.shared and self.shared.some(np.array([0])))
+
+
 def improve(
     run: RunConfig,
     index: int,
     model: Any,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     reference: Any,
     played: Played,
     advantage: np.ndarray,
@@ -36,33 +49,29 @@ def improve(
     `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the policy that training
     started with (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where the objective
     has no other term they count in the mean but are not computed, and entropy and gap are those of the others. Each of the `ranks` computes
-    its share of the micro-batches; gradients are added up, so that all take the same step.
+    its share of the micro-batches; the optimiser adds up their gradients, so that all take the same step.
 
     Raises:
         ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
     """
     goal = run.objective
     every = goal.kl > 0 or goal.entropy > 0
-    for group in optimiser.param_groups:
-        group["lr"] = run.train.lr * min(1.0, (step + 1) / (run.train.warmup + 1))
+    lr = run.train.lr * min(1.0, (step + 1) / (run.train.warmup + 1))
     order = np.random.default_rng(stream("minibatch", run.seed, step, index)).permutation(chosen)
     totals = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
     tokens = sum(len(played.messages[i].completion.ids) for i in order if every or advantage[i] != 0)
     parts = [p for p in np.array_split(order, run.train.minibatches) if len(p)]
     for number, part in enumerate(parts):
-        optimiser.zero_grad(set_to_none=True)
         some = part if every else part[advantage[part] != 0]
         lengths = [len(played.messages[i].completion.ids) for i in part]
         batches = micro_batches(played, some, model)
-        sums, gap = [0.0, 0.0, 0.0], 0.0
-        for batch in (batches[k] for k in ranks.mine(len(batches))):
-            messages = [played.messages[i] for i in batch.rows]
-            loss, found = _loss(run, model, reference, messages, batch.shared, advantage[batch.rows], lengths)
-            loss.backward()
+        sums, gap, mine = [0.0, 0.0, 0.0], 0.0, ranks.mine(len(batches))
+        for batch in (batches[k] for k in mine):
+            loss, found = optimiser.backward(_loss, run, reference, played, batch, advantage, lengths)
             gap = max(gap, found["logprob_gap"])
-            sums = [a + b for a, b in zip(sums, (float(loss.detach()), found["clip_fraction"], found["entropy"]), strict=True)]
-        if batches and ranks.world > 1:
-            ranks.add_up(_gradients(model))
+            sums = [a + b for a, b in zip(sums, (loss, found["clip_fraction"], found["entropy"]), strict=True)]
+        if len(mine) * ranks.world < len(batches):  # the ranks before this one have one more
+            optimiser.idle(_loss, run, reference, played, batches[0].one(), advantage, lengths)
         sums = ranks.total(sums)
         if number == 0:
             totals["logprob_gap"] = ranks.most(gap)
@@ -74,35 +83,24 @@ def improve(
                 f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
                 f"{GAP[run.train.dtype]}), so the engine does not speak with the trainer's weights. Nothing was updated."
             )
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), run.train.grad_clip)
-        if not torch.isfinite(norm):
-            raise ValueError(
-                f"update {step}, policy {index}: gradient norm is {float(norm)}. The last checkpoint is untouched; lower train.lr."
-            )
-        totals["grad_norm"] += float(norm) / len(parts)
-        optimiser.step()
+        norm = optimiser.step(lr) if batches else 0.0
+        if not np.isfinite(norm):
+            raise ValueError(f"update {step}, policy {index}: gradient norm is {norm}. The last checkpoint is untouched; lower train.lr.")
+        totals["grad_norm"] += norm / len(parts)
     return totals
 
 
-def _gradients(model: Any) -> list[torch.Tensor]:
-    """Every parameter's gradient, zero where this rank's share gave none."""
-    for parameter in model.parameters():
-        if parameter.grad is None and parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-
-
 def _loss(
-    run: RunConfig, model: Any, reference: Any, messages: list[Message], shared: Trunks | None, advantage: np.ndarray, lengths: list[int]
+    model: Any, run: RunConfig, reference: Any, played: Played, batch: Batch, advantage: np.ndarray, lengths: list[int]
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """A micro-batch's part of the mini-batch's loss; `lengths` are the tokens of all of the mini-batch's messages."""
-    goal = run.objective
+    goal, messages, shared = run.objective, [played.messages[i] for i in batch.rows], batch.shared
     prompts, said = [m.prompt for m in messages], [m.completion.ids for m in messages]
     logps, mask, entropy = policy.completion_logprobs(model, prompts, said, run.sampling.temperature, shared, goal.entropy > 0)
     behaviour = torch.zeros_like(logps)
     for r, m in enumerate(messages):
         behaviour[r, : len(m.completion.logprobs)] = torch.tensor(m.completion.logprobs)
-    weight = torch.tensor(advantage, dtype=logps.dtype, device=logps.device)
+    weight = torch.tensor(advantage[batch.rows], dtype=logps.dtype, device=logps.device)
     extra = logps.new_zeros(())
     if goal.kl:
         with torch.no_grad():
@@ -121,14 +119,6 @@ def _loss(
         "entropy": float(entropy.detach().sum()),
     }
     return loss / count + extra / sum(lengths), found
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Messages that are computed together, and what their prompts begin with in common, where that is computed once."""
-
-    rows: np.ndarray
-    shared: Trunks | None
 
 
 def micro_batches(played: Played, part: np.ndarray, model: Any) -> list[Batch]:

@@ -120,7 +120,7 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
 
 
 def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
-    """The newest checkpoint of a run, or None.
+    """The newest checkpoint of a run, or None. Tensors are mapped from its files: copy what shall live on.
 
     Raises:
         ValueError: it is damaged; the message says which file, and how to go on from the one before.
@@ -142,4 +142,4 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
             raise ValueError(
                 f"checkpoint {newest} is damaged: {name} has sha256 {have[:9]}, saved was {want[:9]}. Remedy: delete that folder{before}."
             )
-    return {name: torch.load(newest / name, weights_only=True, map_location=device()) for name in manifest}
+    return {name: torch.load(newest / name, weights_only=True, map_location="cpu", mmap=True) for name in manifest}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ccpo import benchmark
 from ccpo.config import RunConfig
-from ccpo.learn import policy
+from ccpo.learn import optimiser, policy
 from ccpo.learn.critic import Critic
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
-from ccpo.ranks import ALONE, Ranks
+from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds")
 
@@ -21,21 +22,20 @@ TABLES = ("train", "credit", "ledger", "seconds")
 class State:
     """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
 
-    `reference` is the policy that training started with, where the objective has a KL term.
+    `reference` is the policy that training started with, where the objective has a KL term. Of several ranks each has it, and the critic,
+    whole; what they share out of the policies is `sharding`.
     """
 
-    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
+    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> None:
         self.ranks = ranks
         team = run.build_team()
         n = team.agents if run.policy == "separate" else 1
         loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
         self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
-        self.optimisers = [
-            torch.optim.AdamW(m.parameters(), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True) for m in self.models
-        ]
         kind = run.plan().critic or ("context" if run.critic else "")
         self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
         self.reference = policy.load(folder, run.train.dtype)[0].eval() if run.objective.kl else None
+        self.optimisers = [optimiser.make(m, run.train, ranks, sharding) for m in self.models]  # sharded, nobody can copy them any more
         self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
@@ -51,15 +51,26 @@ class State:
         """Index of the policy an agent acts with."""
         return agent if len(self.models) > 1 else 0
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """All policies' weights are whole on every rank, to play with them and to save them. All ranks must enter it."""
+        with ExitStack() as stack:
+            for each in self.optimisers:
+                stack.enter_context(each.whole())
+            yield
+
     def save(self, scratch: Path) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint, of all ranks by the first; it does not depend on their number."""
+        weights, moments = zip(*(each.state() for each in self.optimisers), strict=True)
+        if not self.ranks.first:
+            return
         counts = {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
         policy.write_checkpoint(
             scratch,
             self.step,
             {
-                "weights.pt": [m.state_dict() for m in self.models],
-                "optimisers.pt": [o.state_dict() for o in self.optimisers],
+                "weights.pt": list(weights),
+                "optimisers.pt": list(moments),
                 "critic.pt": self.critic and self.critic.state_dict(),
                 "memory.pt": self.memory,
                 "tables.pt": self.rows,
@@ -72,11 +83,10 @@ class State:
         saved = policy.read_checkpoint(scratch)
         if saved is None:
             return False
-        for model, optimiser, w, o in zip(self.models, self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
-            model.load_state_dict(w)
-            optimiser.load_state_dict(o)
+        for each, weights, moments in zip(self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
+            each.load(weights, moments)
         if self.critic:
-            self.critic.load_state_dict(saved["critic.pt"])
+            self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))  # what is mapped from a file must not outlive it
         self.rows, self.memory = saved["tables.pt"], saved["memory.pt"]
         self.step, self.generated, self.evaluated = (saved["counts.pt"][k] for k in ("step", "generated", "evaluated"))
         return True

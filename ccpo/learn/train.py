@@ -32,7 +32,7 @@ from ccpo.learn.state import TABLES, State
 from ccpo.play.rollout import COUNTS, Ledger, Message, Played, leaks, play, stream
 from ccpo.play.tasks import read_tasks
 from ccpo.publish import lineage
-from ccpo.ranks import join
+from ccpo.ranks import WHOLE, Sharding, join
 from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
@@ -66,11 +66,12 @@ def train(
     without: Collection[str] = (),
     evaluated: Sequence[Path] = (),
     ranks: int = 1,
+    sharding: Sharding = WHOLE,
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
 
     `without`: ids of training items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that train it
-    together, all of which call this; the first one writes.
+    together, all of which call this; the first one writes. `sharding`: what they do not all hold whole.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
@@ -86,16 +87,17 @@ def train(
     here = join(ranks)
     with lease.hold(scratch, "train") if here.first else nullcontext() as held, _progress(run, held) as tell:
         here.wait()  # nobody reads a checkpoint before the first holds the folder
-        state = State(run, model, here)
+        state = State(run, model, here, sharding)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)
         tell(state)
         _loop(run, pool, state, scratch, stop, held, tell)
-        if held is None:
-            return
-        held.check()
-        # the last checkpoint stays until the run is scored: a job that fails behind our back has its outputs deleted
-        _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts)
+        with state.whole():
+            if held is None:
+                return
+            held.check()
+            # the last checkpoint stays until the run is scored: a job that fails behind our back has its outputs deleted
+            _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts, sharding)
 
 
 def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[dict[str, float]], State]:
@@ -111,7 +113,7 @@ def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[
 
 
 def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _Stop, held: lease.Lease | None, tell: Tell) -> None:
-    """Updates until the run is done or a signal came to any rank, with checkpoints by the one that holds the folder."""
+    """Updates until the run is done or a signal came to any rank, with checkpoints."""
     team, saved, first = run.build_team(), time.monotonic(), state.step
     while not _finished(run, state):
         start = time.perf_counter()
@@ -121,10 +123,11 @@ def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _
         except _Stopped:  # nothing has changed since the update before
             ledger = Ledger()
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
-        asked = state.ranks.most(stop.asked) > 0
-        if held and (asked or due or _finished(run, state)):
+        asked, due = (votes > 0 for votes in state.ranks.total([stop.asked, due]))
+        if asked or due or _finished(run, state):
             saving = time.perf_counter()
-            held.check()
+            if held:
+                held.check()
             state.save(scratch)
             ledger.timed("save", saving)
             saved = time.monotonic()
@@ -147,7 +150,7 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     """
     step, ledger = state.step, Ledger()
     batch = _batch(run, pool, step)
-    with playing():
+    with playing(), state.whole():
         played = play(
             run.plan(),
             team,
@@ -312,7 +315,7 @@ def _record(
         ]
 
 
-def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str], starts: int) -> None:
+def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str], starts: int, sharding: Sharding) -> None:
     """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     for index, (model, tokenizer) in enumerate(zip(state.models, state.tokenizers, strict=True)):
@@ -335,6 +338,7 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without
         },
         "determinism": "bitwise on a CPU with one thread and these versions" if not torch.cuda.is_available() else "same in distribution",
         "threads": torch.get_num_threads(),
+        "ranks": {"world": state.ranks.world, "zero": sharding.stage, "offload": sharding.offload},
     }
     schema.write_json(
         out / "provenance.json",

@@ -10,12 +10,17 @@ from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
 from ccpo import cluster
 from ccpo.config import Audit, canonical, read_experiment, tasks_slug
+from ccpo.ranks import Sharding
 
-KNOWN = {"experiments", "mlflow_uri"}
+KNOWN = {"experiments", "mlflow_uri", "zero", "offload"}
 if unknown := set(config) - KNOWN:
     raise WorkflowError(
         f"config/config.yaml: unknown key(s) {sorted(unknown)}. Known: {sorted(KNOWN)}."
     )
+try:
+    SHARDING = Sharding(config.get("zero", 0), config.get("offload", False))
+except ValueError as error:
+    raise WorkflowError(f"config/config.yaml: {error}")
 EXPERIMENTS = (
     config["experiments"]
     if isinstance(config["experiments"], list)

@@ -20,6 +20,8 @@ rule train:
     resources:
         mem_mb=memory_of_run,  # weights, gradients, two moments, and the activations of one micro-batch
         runtime=240,
+        # a resource, since what a parameter says is part of what was made: how it is computed is not
+        sharding=f"--zero {SHARDING.stage}{' --offload' * SHARDING.offload}",
     params:
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
         out=lambda wildcards, output: os.path.dirname(output.provenance),
@@ -27,7 +29,7 @@ rule train:
     # it. It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
         "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo train --config {input.config} --tasks {input.tasks}"
-        " --model {input.model} --scratch {params.scratch} --out {params.out} &>> {log}"
+        " --model {input.model} --scratch {params.scratch} --out {params.out} {resources.sharding} &>> {log}"
 
 
 rule plan:
