@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,16 @@ def test_one_process_may_shard_and_its_log_has_one_line_an_update(tmp_path: Path
     assert told.returncode == 0, told.stderr
     assert told.stdout == ""
     assert [" update " in line for line in told.stderr.splitlines()] == [True] * 3, told.stderr
+
+
+def test_a_plain_training_does_not_wait_for_deepspeed(tmp_path: Path, tiny: Path) -> None:
+    files = {key: str(path) for key, path in make_files(tmp_path, tiny, train={"steps": 1}).items()}
+    code = (
+        "import sys, pathlib; from ccpo.learn import train\n"
+        f"train.train(**{{key: pathlib.Path(path) for key, path in {files}.items()}})\n"
+        "assert 'deepspeed' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 @pytest.mark.parametrize(
