@@ -84,6 +84,9 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
     assert len(weights) == len(list(plain.model.parameters())) - 1
     assert moments["step"] == 6
 
+    ids = torch.arange(8)[None]
+    want = nll(plain.model, ids)[0].detach()
+
     def work(rank: int) -> None:
         here = ranks.join(2)
         for sharding in EVERY:
@@ -109,6 +112,9 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
                 assert torch.equal(fresh.model.base_model.norm.weight, torch.ones(16))
                 shown = dict(fresh.model.named_parameters())
                 assert all(torch.equal(shown[name], got[name]) for name in got)
+                for _ in range(1 + 2 * rank):  # ranks need not play in step
+                    with torch.inference_mode():
+                        assert torch.allclose(nll(fresh.model, ids)[0], want, atol=1e-5)
 
     assert together(2, work) == [0, 0]
 
