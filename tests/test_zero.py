@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
     assert len(weights) == len(list(plain.model.parameters())) - 1
     assert moments["step"] == 6
 
+    ids = torch.arange(8)[None]
+    want = nll(plain.model, ids)[0].detach()
+
     def work(rank: int) -> None:
         here = ranks.join(2)
         for sharding in EVERY:
@@ -108,34 +112,53 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
                 assert torch.equal(fresh.model.base_model.norm.weight, torch.ones(16))
                 shown = dict(fresh.model.named_parameters())
                 assert all(torch.equal(shown[name], got[name]) for name in got)
+                for _ in range(1 + 2 * rank):  # ranks need not play in step
+                    with torch.inference_mode():
+                        assert torch.allclose(nll(fresh.model, ids)[0], want, atol=1e-5)
 
     assert together(2, work) == [0, 0]
 
 
 @pytest.mark.usefixtures("sharded")
 def test_small_steps_of_bfloat16_policies_add_up(tiny: Path) -> None:
-    """Adam's step under a constant gradient is the learning rate: 40 of 5e-5 are 2e-3, where a bfloat16 near 1 moves by 4e-3 or not."""
+    """Adam's step under a constant gradient is the learning rate: 40 of 5e-5 are 2e-3, where a bfloat16 near 1 moves by 4e-3 or not.
 
-    def walked(here: ranks.Ranks, sharding: Sharding) -> tuple[Any, Any]:
+    Half of them by one plain rank; its checkpoint goes on everywhere.
+    """
+    name = "model.norm.weight"
+
+    def made(here: ranks.Ranks, sharding: Sharding) -> optimiser.Optimiser:
         model = policy.load(tiny, "bfloat16")[0].train()
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.endswith("model.norm.weight"))
-        learner = optimiser.make(model, settings(weight_decay=0), here, sharding)
-        for _ in range(40):
+        for each, parameter in model.named_parameters():
+            parameter.requires_grad_(each == name)
+        return optimiser.make(model, settings(weight_decay=0), here, sharding)
+
+    def walked(learner: Any) -> Any:
+        for _ in range(20):
             learner.backward(lambda m: (m.base_model.norm(torch.ones(1, 16, dtype=torch.bfloat16)).sum(), {}))
             learner.step(5e-5)
-        with learner.whole():
-            return learner.state()[0], model.base_model.norm.weight.detach().float()
+        return learner
+
+    half = walked(made(ranks.ALONE, Sharding())).state()
+    assert torch.allclose(half[0][name], torch.full((16,), 1 - 1e-3), atol=1e-6)
 
     def check(here: ranks.Ranks, sharding: Sharding) -> None:
-        saved, shown = walked(here, sharding)
+        learner = made(here, sharding)
+        learner.load(*half)
+        weights, moments = learner.state()
         if here.first:
-            assert torch.allclose(saved["model.norm.weight"], torch.full((16,), 1 - 2e-3), atol=1e-6)
-        assert torch.equal(shown, torch.full((16,), 1 - 2e-3).bfloat16().float())
+            assert torch.equal(weights[name], half[0][name])
+            assert torch.equal(moments["exp_avg"][name], half[1]["exp_avg"][name])
+        weights, moments = walked(learner).state()
+        with learner.whole():
+            assert torch.equal(learner.model.base_model.norm.weight.float(), torch.full((16,), 1 - 2e-3).bfloat16().float())
+        if here.first:
+            assert torch.allclose(weights[name], torch.full((16,), 1 - 2e-3), atol=1e-6)
+            assert moments["step"] == 40
 
     def work(rank: int) -> None:
         here = ranks.join(2)
-        for sharding in (Sharding(), Sharding(1), Sharding(2), Sharding(3)):
+        for sharding in (Sharding(), *EVERY):
             check(here, sharding)
 
     check(ranks.ALONE, Sharding())
@@ -266,6 +289,16 @@ def test_one_process_may_shard_and_its_log_has_one_line_an_update(tmp_path: Path
     assert told.returncode == 0, told.stderr
     assert told.stdout == ""
     assert [" update " in line for line in told.stderr.splitlines()] == [True] * 3, told.stderr
+
+
+def test_a_plain_training_does_not_wait_for_deepspeed(tmp_path: Path, tiny: Path) -> None:
+    files = {key: str(path) for key, path in make_files(tmp_path, tiny, train={"steps": 1}).items()}
+    code = (
+        "import sys, pathlib; from ccpo.learn import train\n"
+        f"train.train(**{{key: pathlib.Path(path) for key, path in {files}.items()}})\n"
+        "assert 'deepspeed' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers.cache_utils import DynamicCache
@@ -49,7 +50,9 @@ def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    model.save_pretrained(temporary)
+    # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of every run
+    with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
+        model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
