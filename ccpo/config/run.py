@@ -123,6 +123,7 @@ class Sampling(Strict):
     top_k: int = Field(0, ge=0)
     max_tokens: tuple[int, ...] = Field(description="largest number of tokens of a message, by turn (the last one repeats)")
     rating_tokens: int = Field(512, ge=1, description="largest number of tokens of a rating, where the credit asks for ratings")
+    engine: Literal["hf", "vllm"] = Field("hf", description="what draws the messages; each draws others from the same seed")
 
     @model_validator(mode="after")
     def _full(self) -> Sampling:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo.play.engine import Completion, Draw
+from ccpo.play.engine import Completion, Draw, fits
 from ccpo.ranks import ALONE, Ranks
 
 
@@ -25,8 +25,7 @@ class HF:
 
     def __init__(self, model: Any, end_ids: Sequence[int], budget: int = 1 << 15, ranks: Ranks = ALONE) -> None:
         self.model, self.end_ids, self.budget, self.ranks = model, list(end_ids), budget, ranks
-        self.context = int(model.config.max_position_embeddings)
-        self.limit: int | None = self.context
+        self.limit: int | None = int(model.config.max_position_embeddings)
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
         """See Engine.
@@ -34,12 +33,7 @@ class HF:
         Raises:
             ValueError: a prompt with its message does not fit into the model's context, or is empty.
         """
-        for index, prompt in enumerate(prompts):
-            if not prompt or len(prompt) + draw.max_tokens > self.context:
-                raise ValueError(
-                    f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it must have 1 to "
-                    f"{self.context - draw.max_tokens} (the model's context is {self.context}). Remedy: shorten max_tokens or the prompt."
-                )
+        fits(prompts, draw, self.limit)
         uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))
         out: list[list[Completion]] = []
         training = self.model.training
@@ -52,6 +46,35 @@ class HF:
             out += [done[i : i + n] for i in range(0, len(done), n)]
         self.model.train(training)
         return self.ranks.gather(out)
+
+    @torch.inference_mode()
+    def logprobs(self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float) -> list[list[float]]:
+        """See Engine: decoded token by token, as `generate` does, with the given tokens in place of drawn ones."""
+        training = self.model.training
+        self.model.eval()
+        ids, mask = (t.to(self.model.device) for t in left_pad(list(prompts)))
+        tail = max(map(len, completions))
+        said = torch.tensor([[*c, *[0] * (tail - len(c))] for c in completions], device=self.model.device)
+        cache, columns = None, []
+        for t in range(tail):
+            state = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions(mask)[:, -ids.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache, ids, mask = state.past_key_values, said[:, t : t + 1], torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            columns.append(torch.log_softmax(state.logits[:, -1].float() / (temperature or 1.0), -1).gather(1, ids))
+        self.model.train(training)
+        return [row[: len(c)] for row, c in zip(torch.cat(columns, 1).tolist(), completions, strict=True)]
+
+    def refresh(self) -> None:
+        """See Engine: nothing to do, it speaks with the live model."""
+
+    def rest(self) -> None:
+        """See Engine: nothing to do, its cache ends with the call."""
 
     def _parts(self, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Iterator[slice]:
         start, longest = 0, 0
