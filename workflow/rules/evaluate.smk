@@ -19,8 +19,9 @@ rule rollout:
     params:
         scratch="scratch/{run}",
         stage=STAGE_VERSIONS["rollout"],
+        python=lambda wildcards: python_of([wildcards.run]),
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo rollout --config {input.config}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {params.python} -m ccpo rollout --config {input.config}"
         " --tasks {input.tasks} --model {input.model} --untrained {input.untrained} --scratch {params.scratch} --out {output} &>> {log}"
 
 

@@ -23,10 +23,11 @@ rule train:
     params:
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
         out=lambda wildcards, output: os.path.dirname(output.provenance),
+        python=lambda wildcards: python_of([wildcards.run]),
     # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around
     # it. It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo train --config {input.config} --tasks {input.tasks}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {params.python} -m ccpo train --config {input.config} --tasks {input.tasks}"
         " --model {input.model} --scratch {params.scratch} --out {params.out} &>> {log}"
 
 
@@ -45,5 +46,7 @@ rule plan:
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        python=lambda wildcards: python_of(run_ids(wildcards)),
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo plan {wildcards.study} --pilot --out {output} &> {log}"
+        "OMP_NUM_THREADS={threads} {params.python} -m ccpo plan {wildcards.study} --pilot --out {output} &> {log}"

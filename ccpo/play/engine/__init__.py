@@ -50,7 +50,7 @@ class Engine(Protocol):
 
 
 def load(name: str) -> Callable[..., Engine]:
-    """The engine class of a name, `hf` or `vllm`: made of a live model, the ids of its end tokens, and the ranks it shares its work with."""
+    """The engine class of a name, `hf` or `vllm`: made of a live model, the ids of its end tokens, and the ranks it shares work with."""
     return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
 
 
@@ -64,6 +64,6 @@ def fits(prompts: Sequence[list[int]], draw: Draw, limit: int | None) -> None:
     for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= most:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it must have 1 to {most} (the model's context "
-                f"is {limit}). Remedy: shorten max_tokens or the prompt."
+                f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it must have 1 to {most} (the model's "
+                f"context is {limit}). Remedy: shorten max_tokens or the prompt."
             )

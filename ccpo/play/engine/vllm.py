@@ -1,11 +1,11 @@
 """vLLM in the trainer's own process: the rollout engine for GPUs, and the same on a CPU.
 
-What it speaks with is pushed into it, tensor by tensor, from a live transformers model; nothing goes through disk. Its prefix cache is keyed
-by the version of those weights. On a GPU it sleeps (weights in main memory, cache gone) from `rest` until it next speaks.
+What it speaks with is pushed into it, tensor by tensor, from a live transformers model; nothing goes through disk. Its prefix cache is
+keyed by the version of those weights. On a GPU it sleeps (weights in main memory, cache gone) from `rest` until it next speaks.
 
-Draws: each completion has a seed of its own, from the seed of the call and its place. vLLM then draws the same whatever else is in the batch,
-as long as the logits are the same; those may differ in their last bits with the shape of the batch, so that a token whose rivals are as
-likely to seven digits may come out differently. Log-probs are of the full distribution at the drawing temperature, from the sampling pass.
+Draws: each completion has a seed of its own, from the seed of the call and its place. vLLM then draws the same whatever else is in the
+batch, as long as the logits are the same; their last bits may move with the shape of the batch, so that a token may come out differently
+where another is as likely to seven digits. Log-probs are of the full distribution at the drawing temperature, from the sampling pass.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHARE = 0.3  # of a GPU's memory that it may take, weights included; the trainer
 class VLLM:
     """An engine with a copy of a live model's weights: those it had when the engine first spoke or was last refreshed.
 
-    Where several `ranks` speak with the same weights, each has an engine and completes its share of the prompts, and all get all completions.
+    Where several `ranks` speak with the same weights, each has an engine and completes its share of the prompts; all get all completions.
     """
 
     taken = False  # vLLM lets one engine of a process sleep: the first that starts
