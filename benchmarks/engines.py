@@ -1,8 +1,8 @@
 """Does a run learn with vLLM as it does with transformers? `.venv-vllm/bin/python benchmarks/engines.py`
 
-Trains a dyad of a small warm-started model with either engine, from the same seeds on the same tasks, and prints for each seed the reward of
-the last updates and the accuracy of the final policy on test tasks (drawn by transformers for both), then the paired differences, vllm - hf,
-with their 95 % t-intervals; and what an update took by part. One thread.
+Trains a dyad of a small warm-started model with either engine, from the same seeds on the same tasks, and prints for each seed the reward
+of the last updates and the accuracy of the final policy on test tasks (drawn by transformers for both), then the paired differences,
+vllm - hf, with their 95 % t-intervals; and what an update took by part. One thread.
 """
 
 from __future__ import annotations
@@ -114,9 +114,8 @@ def main() -> None:
         data.tasks(first.benchmark, tasks)
         if not weights.is_dir():
             model.prepare(first.model, weights)
-        print(
-            f"{platform.processor() or platform.machine()}, one thread, torch {torch.__version__}, {chosen.updates} updates of 16 x 8 episodes"
-        )
+        machine = platform.processor() or platform.machine()
+        print(f"{machine}, one thread, torch {torch.__version__}, {chosen.updates} updates of 16 x 8 episodes")
         print(f"{'seed':>4} {'engine':>6} {'reward, first':>13} {'last':>6} {'accuracy before':>15} {'after':>6} {'gap':>8}")
         for seed in range(chosen.seeds):
             for engine in found:
@@ -125,10 +124,8 @@ def main() -> None:
                 made["last"] = float(np.mean(made["rewards"][-LAST:]))
                 found[engine].append(made)
                 start = float(np.mean(made["rewards"][:LAST]))
-                print(
-                    f"{seed:4} {engine:>6} {start:13.3f} {made['last']:6.3f} {made['before']:15.3f} {made['after']:6.3f} {made['gap']:8.1e}",
-                    flush=True,
-                )
+                numbers = f"{start:13.3f} {made['last']:6.3f} {made['before']:15.3f} {made['after']:6.3f} {made['gap']:8.1e}"
+                print(f"{seed:4} {engine:>6} {numbers}", flush=True)
     for name, key in (("final reward", "last"), ("final accuracy", "after")):
         ours, theirs = (np.array([made[key] for made in found[engine]]) for engine in ("vllm", "hf"))
         gap = stats.interval(ours - theirs)

@@ -5,6 +5,7 @@ vLLM's cases need its environment: `make test-vllm`. CCPO_TEST_MODEL names a mod
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from ccpo.learn import policy
 from ccpo.play import engine as engines
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.play.engine.scripted import Scripted
+from ccpo.ranks import ALONE
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 VLLM = pytest.param("vllm", marks=pytest.mark.skipif(not HAS_VLLM, reason="vllm is not in this environment: make test-vllm"))
@@ -229,8 +231,42 @@ def test_after_a_refresh_it_speaks_with_the_new_weights_and_no_stale_prefix(chan
         assert logps.argmax(-1).tolist() == after.ids
         assert logps.max(-1).values.tolist() == pytest.approx(after.logprobs, abs=TOLERANCE)
         assert engine.logprobs([prompt], [after.ids], 1.0)[0] == pytest.approx(after.logprobs, abs=TOLERANCE)
-        assert abs(after.logprobs[0] - before.logprobs[0]) > 0.01
+        moved = np.array(engine.logprobs([prompt], [before.ids], 1.0)[0]) - before.logprobs
+        assert np.abs(moved).max() > 0.01  # so that the old weights would have failed above
         before = after
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+@pytest.mark.parametrize("name", ["hf", VLLM])
+def test_adapters_of_one_model_speak_each_for_itself(folder: Path, name: str) -> None:
+    """Two engines over one model; after one adapter has changed and was refreshed, it speaks anew and the other as before."""
+    from peft import LoraConfig
+    from peft.functional import set_adapter
+
+    model, tokenizer = policy.load(folder)
+    torch.manual_seed(3)
+    for adapter in ("a", "b"):
+        model.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False), adapter)
+    ends, prompt = policy.end_ids(model, tokenizer), tokenizer.encode(TEXTS[2])
+    speaks = {a: engines.load(name)(model, ends, ready=functools.partial(set_adapter, model, a)) for a in ("a", "b")}
+
+    def says(adapter: str) -> Completion:
+        [[said]] = speaks[adapter].generate([prompt], 1, Draw(0.0, 8), [0])
+        set_adapter(model, adapter)
+        logps = plain(model, prompt, said.ids)
+        assert logps.argmax(-1).tolist() == said.ids
+        assert chosen(logps, said.ids) == pytest.approx(said.logprobs, abs=TOLERANCE)
+        return said
+
+    a, b = says("a"), says("b")
+    assert a.logprobs != b.logprobs
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if ".a." in key:
+                weight.mul_(-1.5)
+    speaks["a"].refresh()
+    assert says("a").logprobs != a.logprobs
+    assert says("b") == b
 
 
 vllm_only = pytest.mark.skipif(not HAS_VLLM, reason="vllm is not in this environment: make test-vllm")
@@ -260,7 +296,7 @@ def test_without_a_refresh_vllm_speaks_with_the_old_weights(apart: Any) -> None:
 @vllm_only
 def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
     """Weights pushed behind the engine's back leave the cache as it is: then `logprobs` differ from a plain forward, as a canary needs."""
-    from ccpo.play.engine.vllm import _push
+    from ccpo.play.engine.vllm import _core
 
     engine, model, prompts = apart
     prompt = (prompts[2] * 40)[:200]
@@ -268,7 +304,7 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)).to(weight.device))
-    _push(engine.core, model)
+    _core(model, ALONE).load(model.state_dict())
     truth = chosen(plain(model, prompt, said.ids), said.ids)
     assert np.abs(np.array(truth) - engine.logprobs([prompt], [said.ids], 1.0)[0]).max() > 0.01
     engine.refresh()
@@ -277,8 +313,11 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
 
 @vllm_only
 def test_a_vllm_that_dies_or_leaves_a_message_unfinished_counts_nothing(apart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, _, prompts = apart
-    true = engine.core.generate
+    from ccpo.play.engine.vllm import _core
+
+    engine, model, prompts = apart
+    llm = _core(model, ALONE).llm
+    true = llm.generate
 
     def dies(*a: object, **k: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access")
@@ -288,10 +327,10 @@ def test_a_vllm_that_dies_or_leaves_a_message_unfinished_counts_nothing(apart: A
         answers[1].outputs[0].finish_reason = "abort"
         return answers
 
-    monkeypatch.setattr(engine.core, "generate", dies)
+    monkeypatch.setattr(llm, "generate", dies)
     with pytest.raises(ValueError, match="vLLM died while it spoke: RuntimeError: CUDA error"):
         engine.generate(prompts, 1, Draw(1.0, 3), [0])
-    monkeypatch.setattr(engine.core, "generate", aborts)
+    monkeypatch.setattr(llm, "generate", aborts)
     with pytest.raises(ValueError, match="completed 3 of 4 messages"):
         engine.generate(prompts, 1, Draw(1.0, 3), [0])
 
