@@ -53,7 +53,7 @@ def config(engine: str, seed: int, updates: int) -> RunConfig:
             "credit": "shared",
             "model": {"name": "narrow", "spec": MODEL},
             "sampling": {"max_tokens": [40, 40], "engine": engine},
-            "train": {"steps": updates, "tasks": 16, "fanout": [8, 1], "lr": 5e-4, "warmup": 4, "minibatches": 2},
+            "train": {"steps": updates, "tasks": 32, "fanout": [8, 1], "lr": 5e-4, "warmup": 4, "minibatches": 2},
             "evaluate": {"tasks": 128, "temperature": 1.0, "samples": 4},
             "seed": seed,
         }
@@ -66,7 +66,7 @@ def trained(run: RunConfig, folder: Path, tasks: Path) -> dict[str, Any]:
     before, parts = accuracy(run, state, tasks), []
     for _ in range(run.train.steps):
         parts.append(train.update(run, team, pool, state).seconds)
-    rows = [row for row in state.rows["train"] if row["agent"] == 1]
+    rows = [row for row in state.rows["train"] if row["agent"] == team.agents - 1]
     return {
         "rewards": [row["reward"] for row in rows],
         "before": before,
@@ -115,7 +115,7 @@ def main() -> None:
         if not weights.is_dir():
             model.prepare(first.model, weights)
         machine = platform.processor() or platform.machine()
-        print(f"{machine}, one thread, torch {torch.__version__}, {chosen.updates} updates of 16 x 8 episodes")
+        print(f"{machine}, one thread, torch {torch.__version__}, {chosen.updates} updates of 32 x 8 episodes")
         print(f"{'seed':>4} {'engine':>6} {'reward, first':>13} {'last':>6} {'accuracy before':>15} {'after':>6} {'gap':>8}")
         for seed in range(chosen.seeds):
             for engine in found:

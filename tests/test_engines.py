@@ -8,6 +8,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SPEC
+from conftest import ROOT, SPEC, make_files
 from scipy.stats import chisquare
 
 from ccpo.learn import policy
@@ -141,6 +144,16 @@ def test_draws_do_not_depend_on_the_company(case: Case) -> None:
     assert ids(company)[:1] == ids(alone)
     others = engine.generate([prompts[0], *prompts[:0:-1]], 3, Draw(1.0, 8), [5])
     assert ids(others)[:1] == ids(alone)
+
+
+def test_a_crowd_draws_what_each_draws_alone(spoken: Case) -> None:
+    """More tokens of prompts at once than an engine reads in one go (vLLM: 4,096), more rows than it decodes together (256)."""
+    engine, _, prompts = spoken
+    long = (prompts[2] * 40)[:100]
+    crowd = [long[i:] + long[:i] for i in range(50)] if engine.limit and engine.limit < 1000 else [long] * 5
+    found = engine.generate(crowd, 6, Draw(1.0, 4), [8])
+    assert ids(found)[:1] == ids(engine.generate(crowd[:1], 6, Draw(1.0, 4), [8]))
+    assert ids(found) == ids(engine.generate(crowd, 6, Draw(1.0, 4), [8]))
 
 
 def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(case: Case) -> None:
@@ -343,6 +356,76 @@ def test_a_model_that_vllm_cannot_run_ends_in_words(tiny: Path) -> None:
     engine = engines.load("vllm")(model, policy.end_ids(model, tokenizer))
     with pytest.raises(ValueError, match=r"vLLM .*head.*Remedy"):
         engine.generate([[5, 6]], 1, Draw(1.0, 3), [0])
+
+
+@vllm_only
+@pytest.mark.usefixtures("lively")
+def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(tmp_path: Path, folder: Path) -> None:
+    """Two policies in turns, eight updates. Every update compares the messages' log-probs with the trainer's (2e-3, improve.GAP), so an
+    engine that lags behind would stop it. Stopped after four updates and gone on with: the same messages, the same weights."""
+    from ccpo import schema
+    from ccpo.learn import train as training
+
+    blocks: dict[str, Any] = {
+        "train": {"steps": 8, "lr": 3e-3},
+        "sampling": {"engine": "vllm"},
+        "model": {"name": "wide", "spec": {**SPEC, "hidden": 64, "layers": 2}},
+    }
+    whole, halves = (make_files(tmp_path / name, folder, **blocks) for name in ("whole", "halves"))
+    training.train(**whole)
+    true, stop = training.update, iter([False] * 3 + [True] + [False] * 9)
+
+    def stopping(*a: Any, **k: Any) -> Any:
+        done = true(*a, **k)
+        if next(stop):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "update", stopping)
+        with pytest.raises(training.Interrupted):
+            training.train(**halves)
+    training.train(**halves)
+    for name in ("train", "credit", "ledger"):
+        assert (whole["out"] / f"{name}.parquet").read_bytes() == (halves["out"] / f"{name}.parquet").read_bytes()
+    rows = schema.read_table(whole["out"] / "train.parquet", "train").to_pylist()
+    assert 0 < max(row["logprob_gap"] for row in rows) < 1e-3
+    assert len({row["reward"] for row in rows}) > 2
+    for index in (0, 1):
+        ours, theirs = (policy.load(files["out"] / "model" / f"policy{index}")[0].state_dict() for files in (whole, halves))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+SHARED = """
+import sys, torch
+from ccpo import ranks
+from ccpo.learn import policy
+from ccpo.play.engine import Draw, load
+
+folder, world, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+here = ranks.join(world)
+model, tokenizer = policy.load(folder)
+engine = load("vllm")(model, policy.end_ids(model, tokenizer), ranks=here)
+prompts = [tokenizer.encode(text) for text in ("7-1+9", "3+2", "9-3+2", "1+1+1", "4")]
+said = [engine.generate(prompts, 2, Draw(1.0, 8), [1])]
+with torch.no_grad():
+    model.get_input_embeddings().weight.mul_(-1)
+engine.refresh()
+said.append(engine.generate(prompts, 2, Draw(1.0, 8), [1]))
+torch.save([[c.ids for row in part for c in row] for part in said], f"{out}{here.rank}")
+"""
+
+
+@vllm_only
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for two ranks it takes two GPUs")
+def test_two_ranks_draw_what_one_draws_and_both_hear_it(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "shared.py").write_text(SHARED)
+    for world, launch in ((1, []), (2, ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
+        command = [sys.executable, *launch, tmp_path / "shared.py", folder, str(world), tmp_path / f"said{world}-"]
+        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    alone, first, second = (torch.load(tmp_path / f"said{name}") for name in ("1-0", "2-0", "2-1"))
+    assert alone == first == second
+    assert alone[0] != alone[1]
 
 
 @vllm_only

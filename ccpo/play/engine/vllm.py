@@ -114,7 +114,7 @@ def _completion(output: Any) -> Completion:
 
 
 # In this process, silent, nothing reported. On a CPU: threads as torch has them, nothing compiled (37 s for one small function).
-_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "CRITICAL"}
 _ON_A_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
 _RANKS_OF_ADAPTERS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
 
@@ -135,9 +135,10 @@ class _Core:
         self.sleeps, self.asleep, self.pushed = cuda and not _Core.sleeper, False, 0
         _Core.sleeper |= self.sleeps
         self.adapters: dict[str, Any] = getattr(model, "peft_config", None) or {}
-        options: dict[str, Any] = (
-            {"gpu_memory_utilization": SHARE, "enable_sleep_mode": self.sleeps} if cuda else {"kv_cache_memory_bytes": CACHE}
-        )
+        context = int(model.config.max_position_embeddings)
+        options: dict[str, Any] = {"gpu_memory_utilization": SHARE, "enable_sleep_mode": self.sleeps}
+        if not cuda:  # where half a prompt with a seed is an error: torch's CPU generators cannot go back
+            options = {"kv_cache_memory_bytes": CACHE, "enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
         if ranks.world > 1:
             options["distributed_executor_backend"] = "external_launcher"
         if self.adapters:
@@ -150,7 +151,7 @@ class _Core:
                 model=model.name_or_path,
                 load_format="dummy",  # a weight that is never pushed is then noise, which no canary overlooks
                 dtype=str(model.dtype).removeprefix("torch."),
-                max_model_len=int(model.config.max_position_embeddings),
+                max_model_len=context,
                 skip_tokenizer_init=True,
                 enable_prefix_caching=True,
                 enforce_eager=not cuda,
