@@ -1,5 +1,7 @@
 # make reproduce [EXPERIMENT=name]   from a bare clone to results/experiments/<name>/report.html
 # make test                          from a bare clone to a tested one
+# make test-vllm                     the engines' tests with vLLM, in .venv-vllm (3.3 GB); MODEL=<folder> tests that model too
+# make test-gpu                      what needs a CUDA device, in both environments
 # make slurm-check                   on a cluster's login node: does the profile fit the site?
 # All build .venv with the locked packages the first time and reuse it afterwards.
 EXPERIMENT ?= quickstart
@@ -14,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce test slurm-check lint lock clean
+.PHONY: reproduce test test-vllm test-gpu slurm-check lint lock clean
 
 reproduce: .venv/.ready
 	snakemake --cores $(CORES) --config experiments=[$(EXPERIMENT)]
@@ -22,6 +24,13 @@ reproduce: .venv/.ready
 
 test: .venv/.ready
 	pytest -n 2 -q
+
+test-vllm: .venv-vllm/.ready
+	CCPO_TEST_MODEL=$(MODEL) .venv-vllm/bin/python -m pytest -v tests/test_engines.py
+
+test-gpu: .venv/.ready .venv-vllm/.ready
+	pytest -m gpu
+	.venv-vllm/bin/python -m pytest -v tests/test_engines.py
 
 # What does not fit this cluster, in words; then a study of two minutes through its queue.
 slurm-check: .venv/.ready
@@ -47,10 +56,20 @@ lint: .venv/.ready
 	$(BIN)/uv pip install -q --python .venv --no-deps -e .
 	touch $@
 
+# vLLM with a CPU, its pins being others; with CUDA it is made by hand (envs/README.md).
+.venv-vllm/.ready: envs/vllm.lock .venv/.ready
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv-vllm $(if $(UV_FIND_LINKS),,--torch-backend=cpu) torch==2.13.0
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv-vllm --require-hashes --no-deps -r envs/vllm.lock
+	$(BIN)/uv pip install -q --python .venv-vllm --no-deps -e .
+	touch $@
+
 # Resolves pyproject.toml anew. torch stays out: its build (CPU, CUDA) is the machine's choice.
+COMPILE = $(BIN)/uv pip compile -q $(if $(UV_FIND_LINKS),--find-links "$(UV_FIND_LINKS)") \
+  --generate-hashes --no-emit-package torch --no-header --no-annotate
 lock:
-	$(BIN)/uv pip compile -q pyproject.toml --group dev $(if $(UV_FIND_LINKS),--find-links "$(UV_FIND_LINKS)") \
-	  --generate-hashes --no-emit-package torch --no-header --no-annotate -o envs/main.lock
+	$(COMPILE) pyproject.toml --group dev -o envs/main.lock
+	$(COMPILE) envs/vllm.in --overrides envs/vllm-overrides.txt -o envs/vllm.lock
 
 clean:
-	rm -rf .venv results scratch logs .snakemake
+	rm -rf .venv .venv-vllm results scratch logs .snakemake

@@ -83,7 +83,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "evaluator_calls": _I64,
         },
     ),
-    # Wall seconds of one update by part (rollout, verify, credit, update, save).
+    # Wall seconds of one update by part (rollout, verify, credit, update, refresh, save).
     "seconds": (1, {"step": _I32, "part": _STR, "seconds": _F64}),
     # One row per message of the evaluation. `intervention`: factual, solo, blank, shuffle, untrained.
     "rollouts": (

@@ -67,7 +67,7 @@ def files(tmp_path: Path, tiny: Path) -> dict[str, Path]:
     return make_files(tmp_path, tiny)
 
 
-def make_files(folder: Path, model: Path, **over: Any) -> dict[str, Path]:
+def make_files(folder: Path, model: Path, /, **over: Any) -> dict[str, Path]:
     """Writes the inputs of a training run into `folder`."""
     from ccpo import schema
     from ccpo.config import RunConfig, canonical

@@ -75,7 +75,8 @@ def test_the_check_can_fail() -> None:
 
 
 def test_nothing_names_a_registry_or_this_machine() -> None:
-    lock = (ROOT / "envs" / "main.lock").read_text()
-    assert "://" not in lock
-    assert "--hash=sha256:" in lock
-    assert not any(line.startswith(("torch==", "nvidia-")) for line in lock.splitlines())
+    for name in ("main.lock", "vllm.lock"):
+        lock = (ROOT / "envs" / name).read_text()
+        assert "://" not in lock
+        assert "--hash=sha256:" in lock
+        assert not any(line.startswith(("torch==", "nvidia-")) for line in lock.splitlines())

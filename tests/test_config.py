@@ -74,6 +74,8 @@ BAD = {
         {"base__sampling": {"max_tokens": [16, 16], "top_p": 0.8}},
         "truncated sampling biases",
     ),
+    "an engine nobody has": ({"base__sampling__engine": "sglang"}, "sampling.engine: Input should be 'hf' or 'vllm'"),
+    "a model too narrow for vllm": ({"base__sampling__engine": "vllm"}, "Use engine hf, or a model with heads 1"),
     "missing model": ({"base__model": "tinny"}, "Did you mean 'tiny'"),
     "comparison of what is not there": ({"compare": [["ccpo", "sharde"]]}, "Did you mean 'shared'"),
     "a learning rate written as text": ({"base__train__lr": "1e-4x"}, "train.lr"),

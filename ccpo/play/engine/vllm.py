@@ -1,0 +1,216 @@
+"""vLLM in the trainer's own process: the rollout engine for GPUs, and the same on a CPU.
+
+What it speaks with is pushed into it from a live transformers model: weights tensor by tensor in place, an adapter (LoRA) as a small folder
+beside a base that stays. Its prefix cache is keyed by the version of what was pushed. On a GPU it sleeps (weights in main memory, cache
+gone) from `rest` until it next speaks.
+
+Draws: each completion has a seed of its own, from the seed of the call and its place. vLLM then draws the same whatever else is in the
+batch, as long as the logits are the same; their last bits may move with the shape of the batch, so that a token may come out differently
+where another is as likely to seven digits. Log-probs are of the full distribution at the drawing temperature, from the sampling pass.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ccpo.play.engine import Completion, Draw, fits
+from ccpo.ranks import ALONE, Ranks
+
+T = TypeVar("T")
+
+CACHE = 1 << 30  # bytes of the key-value cache on a CPU
+SHARE = 0.3  # of a GPU's memory that it may take, weights included; the trainer needs the rest
+
+
+class VLLM:
+    """An engine with a copy of a live model's weights: those it had when the engine first spoke or was last refreshed.
+
+    Where several `ranks` speak with the same weights, each has an engine and completes its share of the prompts; all get all completions.
+    `ready` is called before weights are pushed: where policies are adapters of one model, it makes this engine's the live one. Such
+    policies share one vLLM.
+    """
+
+    def __init__(self, model: Any, end_ids: Sequence[int], ranks: Ranks = ALONE, ready: Callable[[], object] = lambda: None) -> None:
+        self.model, self.end_ids, self.ranks, self.ready = model, list(end_ids), ranks, ready
+        self.limit: int | None = int(model.config.max_position_embeddings)
+        self.salt, self.adapter = "", None  # what was last pushed: its version, and vLLM's name of an adapter
+
+    def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
+        """See Engine.
+
+        Raises:
+            ValueError: a prompt with its message does not fit into the model's context, or is empty; or vLLM failed.
+        """
+        fits(prompts, draw, self.limit)
+        seeds = np.random.default_rng(list(seed)).integers(2**63, size=(len(prompts), n))
+        mine = self.ranks.mine(len(prompts))
+        asked = [(prompts[i], {"seed": int(s), "logprobs": 0}) for i in mine for s in seeds[i]]
+        found = [_completion(o) for o in self._ask(asked, draw)]
+        return self.ranks.gather([found[i : i + n] for i in range(0, len(found), n)])
+
+    def logprobs(self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float) -> list[list[float]]:
+        """See Engine. Each token is asked for as the next one of its prefix, so prefix cache and sampling pass have their say."""
+        asked = [
+            (prompt + said[:t], {"logprob_token_ids": [token]})
+            for prompt, said in zip(prompts, completions, strict=True)
+            for t, token in enumerate(said)
+        ]
+        found = iter(self._ask(asked, Draw(temperature, 1)))
+        return [[float(next(found).logprobs[0][token].logprob) for token in said] for said in completions]
+
+    def refresh(self) -> None:
+        """See Engine: pushes the model's weights. What was cached with the old ones is found no more."""
+        if self.salt:
+            self._push(_core(self.model, self.ranks))
+
+    def rest(self) -> None:
+        """See Engine."""
+        if self.salt:
+            _core(self.model, self.ranks).rest()
+
+    def _push(self, core: _Core) -> None:
+        """Gives vLLM what the live model computes with now: all weights, or of a model with adapters the live one."""
+        self.ready()
+        core.wake()
+        core.pushed += 1
+        self.salt = str(core.pushed)
+        if core.adapters:
+            self.adapter = core.exchange(self.adapter, self.model)
+        else:
+            core.load(self.model.state_dict())
+        core.llm.reset_prefix_cache()
+
+    def _ask(self, asked: Sequence[tuple[list[int], dict[str, Any]]], draw: Draw) -> list[Any]:
+        """vLLM's answer to each (prompt, parameters), one completion each, all of them whole."""
+        core = _core(self.model, self.ranks)
+        if not self.salt:
+            self._push(core)
+        from vllm import SamplingParams
+
+        core.wake()
+        common: dict[str, Any] = {"temperature": draw.temperature, "max_tokens": draw.max_tokens, "detokenize": False}
+        params = [SamplingParams(**common, stop_token_ids=self.end_ids, **own) for _, own in asked]
+        texts = [{"prompt_token_ids": prompt, "cache_salt": self.salt} for prompt, _ in asked]
+        spoken = lambda: core.llm.generate(texts, params, use_tqdm=False, lora_request=self.adapter)  # noqa: E731
+        outputs = [o for answer in (_said("died while it spoke", spoken) if asked else []) for o in answer.outputs]
+        whole = [o for o in outputs if o.finish_reason in ("stop", "length")]
+        if len(whole) != len(asked):
+            raise ValueError(f"vLLM completed {len(whole)} of {len(asked)} messages; none is counted. Remedy: run again, it goes on.")
+        return whole
+
+
+def _completion(output: Any) -> Completion:
+    logprobs = [float(at[token].logprob) for token, at in zip(output.token_ids, output.logprobs, strict=True)]
+    if not all(map(math.isfinite, logprobs)):
+        raise ValueError("vLLM gave a log-prob that is not finite: the policy's weights are broken. Remedy: lower train.lr.")
+    return Completion(list(output.token_ids), logprobs, output.finish_reason)
+
+
+# In this process, silent, nothing reported. On a CPU: threads as torch has them, nothing compiled (37 s for one small function).
+_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "CRITICAL"}
+_ON_A_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
+_RANKS_OF_ADAPTERS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
+
+
+class _Core:
+    """One vLLM, started with a model's shape and without its weights. `pushed`: how often something was pushed into it."""
+
+    sleeper = False  # vLLM lets one engine of a process sleep: the first that starts
+
+    def __init__(self, model: Any, ranks: Ranks) -> None:
+        cuda = model.device.type == "cuda"
+        for name, value in _ENVIRONMENT.items() if cuda else (_ENVIRONMENT | _ON_A_CPU).items():
+            os.environ.setdefault(name, value)
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise ValueError(f"sampling.engine is vllm, and this Python cannot import it ({error}). Remedy: envs/README.md") from None
+        self.sleeps, self.asleep, self.pushed = cuda and not _Core.sleeper, False, 0
+        _Core.sleeper |= self.sleeps
+        self.adapters: dict[str, Any] = getattr(model, "peft_config", None) or {}
+        context = int(model.config.max_position_embeddings)
+        options: dict[str, Any] = {"gpu_memory_utilization": SHARE, "enable_sleep_mode": self.sleeps}
+        if not cuda:  # where half a prompt with a seed is an error: torch's CPU generators cannot go back
+            options = {"kv_cache_memory_bytes": CACHE, "enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
+        if ranks.world > 1:
+            options["distributed_executor_backend"] = "external_launcher"
+        if self.adapters:
+            largest = max(config.r for config in self.adapters.values())
+            rank = next((r for r in _RANKS_OF_ADAPTERS if r >= largest), largest)
+            options |= {"enable_lora": True, "max_loras": len(self.adapters), "max_lora_rank": rank}
+        self.llm = _said(
+            "does not start",
+            lambda: LLM(
+                model=model.name_or_path,
+                load_format="dummy",  # a weight that is never pushed is then noise, which no canary overlooks
+                dtype=str(model.dtype).removeprefix("torch."),
+                max_model_len=context,
+                skip_tokenizer_init=True,
+                enable_prefix_caching=True,
+                enforce_eager=not cuda,
+                logprobs_mode="processed_logprobs",
+                disable_log_stats=True,
+                **options,
+            ),
+        )
+        if self.adapters:
+            base = {name.replace(".base_layer.", "."): w for name, w in model.state_dict().items() if ".lora_" not in name}
+            self.load(base)
+
+    def load(self, weights: dict[str, Any]) -> None:
+        """Puts weights in place."""
+        pairs = iter(weights.items())
+        _said("refuses the weights", lambda: self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": pairs}))
+
+    def exchange(self, old: Any, model: Any) -> Any:
+        """Puts the model's live adapter in the place of an old one (None: there is none); returns vLLM's name of it."""
+        from vllm.lora.request import LoRARequest
+
+        engine = self.llm.llm_engine
+        if old:
+            engine.remove_lora(old.lora_int_id)
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            new = LoRARequest(f"adapter{self.pushed}", self.pushed, folder)
+            _said("refuses the adapter", lambda: engine.add_lora(new))
+        return new
+
+    def rest(self) -> None:
+        if self.sleeps and not self.asleep:
+            self.llm.sleep(level=1)
+            self.asleep = True
+
+    def wake(self) -> None:
+        if self.asleep:
+            self.llm.wake_up()
+            self.asleep = False
+
+
+_CORES: weakref.WeakKeyDictionary[Any, _Core] = weakref.WeakKeyDictionary()
+
+
+def _core(model: Any, ranks: Ranks) -> _Core:
+    """The vLLM of a model, started when it is first needed."""
+    if model not in _CORES:
+        _CORES[model] = _Core(model, ranks)
+    return _CORES[model]
+
+
+def _said(what: str, act: Callable[[], T]) -> T:
+    """Does something with vLLM, whose errors are many, and says them as one."""
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    try:
+        return act()
+    except (RuntimeError, AssertionError, OSError, ValueError, EngineDeadError, EngineGenerateError) as error:
+        raise ValueError(
+            f"vLLM {what}: {type(error).__name__}: {str(error).strip()}. Nothing it said since the last update is counted. Remedy: if the "
+            "model or the machine is not for vLLM, sampling.engine hf; else run again, it goes on from the last checkpoint."
+        ) from error
