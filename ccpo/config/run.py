@@ -148,8 +148,9 @@ class Train(Strict):
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float = Field(1.0, gt=0)
     minibatches: int = Field(1, ge=1, description="optimiser steps of one update")
-    period: int = Field(10, ge=1, description="separate policies: updates before the other agent's turn to learn")
-    start: int = Field(0, ge=0, description="separate policies: the agent that learns first")
+    order: Literal["alternating", "simultaneous"] = Field("alternating", description="policies of their own: one learns at a time, or all")
+    period: int = Field(10, ge=1, description="alternating: updates before the next agent's turn to learn")
+    start: int = Field(0, ge=0, description="alternating: the agent that learns first")
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 

@@ -171,9 +171,7 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     start = time.perf_counter()
     if state.critic:
         _teach(state.critic, played, given, ledger)
-    active = [(step // run.train.period + run.train.start) % team.agents] if len(state.models) > 1 else list(range(team.agents))
-    if run.critic and step < run.critic.warmup:
-        active = []
+    active = _active(run, team, step)
     learnt = {}
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
@@ -189,6 +187,15 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     state.evaluated += ledger.total("evaluator_calls")
     _record(run, team, state, batch, played, given, active, learnt, ledger)
     return ledger
+
+
+def _active(run: RunConfig, team: Team, step: int) -> list[int]:
+    """The agents whose policies learn in an update: all, or one where policies of their own take turns; none while a critic warms up."""
+    if run.critic and step < run.critic.warmup:
+        return []
+    if run.policy == "shared" or run.train.order == "simultaneous":
+        return list(range(team.agents))
+    return [(step // run.train.period + run.train.start) % team.agents]
 
 
 @dataclass(frozen=True)
