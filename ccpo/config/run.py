@@ -115,6 +115,14 @@ class Critic(Strict):
     clip: float = Field(0.5, gt=0, description="largest change of a value in one update")
 
 
+class Lora(Strict):
+    """Adapters of low rank beside all linear layers of one frozen model, one for each agent (arXiv 2106.09685). No dropout: an importance
+    ratio compares one function with itself."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0, description="an adapter's product is scaled by alpha / rank")
+
+
 class Sampling(Strict):
     """How messages are drawn while training. Truncated sampling (top-p, top-k) together with importance ratios is refused."""
 
@@ -206,7 +214,8 @@ class RunConfig(Strict):
     objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn | ReinforcePP, Field(discriminator="name")] = Grpo.model_validate({})
     critic: Critic | None = None
     model: Model
-    policy: Literal["shared", "separate"] = "shared"
+    policy: Literal["shared", "separate", "lora"] = "shared"
+    lora: Lora | None = Field(None, description="with policy lora, where it is filled in, and nowhere else")
     shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
     sampling: Sampling
     train: Train
@@ -225,6 +234,8 @@ class RunConfig(Strict):
         for key in ("advantage", "objective"):
             if isinstance(data.get(key), str):
                 data[key] = {"name": data[key]}
+        if data.get("policy") == "lora" and data.get("lora") is None:
+            data["lora"] = {}
         return data
 
     @model_validator(mode="after")
@@ -245,11 +256,17 @@ class RunConfig(Strict):
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
             )
+        self._policies(the_team)
+        return self
+
+    def _policies(self, the_team: Team) -> None:
+        """What the agents act with fits the team."""
         if self.policy == "separate" and the_team.agents == 1:
             raise ValueError(f"policy separate needs several agents; team {self.team.name} has one. Use policy shared.")
-        if self.policy == "separate" and self.train.start >= the_team.agents:
+        if self.policy != "shared" and self.train.start >= the_team.agents:
             raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
-        return self
+        if self.lora and self.policy != "lora":
+            raise ValueError(f"the run has a block lora, but policy {self.policy}. Remove the block, or use policy lora.")
 
     def _splits(self) -> None:
         """Training needs a train split, evaluation a test split."""

@@ -31,10 +31,10 @@ def improve(
 ) -> dict[str, float]:
     """Optimiser steps of policy `index` on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
 
-    `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the policy that training
-    started with (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where the objective
-    has no other term they count in the mean but are not computed, and entropy and gap are those of the others. Each of the `ranks` computes
-    its share of the micro-batches; gradients are added up, so that all take the same step.
+    `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the model that training started
+    with, once adapters are off (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where
+    the objective has no other term they count in the mean but are not computed, and entropy and gap are those of the others. Each of the
+    `ranks` computes its share of the micro-batches; gradients are added up, so that all take the same step.
 
     Raises:
         ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
@@ -72,7 +72,7 @@ def improve(
                 f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
                 f"{GAP[run.train.dtype]}), so the engine does not speak with the trainer's weights. Nothing was updated."
             )
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), run.train.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(policy.learnt(model).values(), run.train.grad_clip)
         if not torch.isfinite(norm):
             raise ValueError(
                 f"update {step}, policy {index}: gradient norm is {float(norm)}. The last checkpoint is untouched; lower train.lr."
@@ -83,11 +83,12 @@ def improve(
 
 
 def _gradients(model: Any) -> list[torch.Tensor]:
-    """Every parameter's gradient, zero where this rank's share gave none."""
-    for parameter in model.parameters():
-        if parameter.grad is None and parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    """The gradient of every weight that learns, zero where this rank's share gave none."""
+    learnt = policy.learnt(model).values()
+    for weight in learnt:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    return [weight.grad for weight in learnt if weight.grad is not None]
 
 
 def _loss(
@@ -103,8 +104,8 @@ def _loss(
     weight = torch.tensor(advantage, dtype=logps.dtype, device=logps.device)
     extra = logps.new_zeros(())
     if goal.kl:
-        with torch.no_grad():
-            start = policy.completion_logprobs(reference, prompts, said, run.sampling.temperature)[0]
+        with torch.no_grad(), policy.bare(reference) as before:
+            start = policy.completion_logprobs(before, prompts, said, run.sampling.temperature)[0]
         if goal.name == "reinforce_pp":
             weight = weight[:, None] - goal.kl * kl_to_go(behaviour, start, mask)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ccpo.config import RunConfig
 from ccpo.learn import policy
 from ccpo.learn.critic import Critic
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Speaker
+from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, Ranks
 
 TABLES = ("train", "credit", "ledger", "seconds")
@@ -21,35 +22,60 @@ TABLES = ("train", "credit", "ledger", "seconds")
 class State:
     """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
 
-    `reference` is the policy that training started with, where the objective has a KL term.
+    `models` has a model for each policy, which may be one model with several `adapters`: who computes with a policy says so by `live`.
+    `reference` is the model that training started with, once its adapters are off, where the objective has a KL term.
     """
 
     def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
         self.ranks = ranks
         team = run.build_team()
-        n = team.agents if run.policy == "separate" else 1
-        loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
+        self.folder, self.dtype = folder, run.train.dtype
+        n = 1 if run.policy == "shared" else team.agents
+        loaded = [policy.load(folder, self.dtype) for _ in range(1 if run.lora else n)] * (n if run.lora else 1)
         self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
-        self.optimisers = [
-            torch.optim.AdamW(m.parameters(), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True) for m in self.models
-        ]
         kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        self.reference = policy.load(folder, run.train.dtype)[0].eval() if run.objective.kl else None
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None  # of the model without adapters
+        self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
+        if run.lora:
+            policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
+        self.optimisers = [
+            torch.optim.AdamW(list(self.learnt(i).values()), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True)
+            for i in range(n)
+        ]
+        self.reference = None
+        if run.objective.kl:
+            self.reference = self.models[0] if run.lora else policy.load(folder, self.dtype)[0].eval()
         self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
         voices = [
-            Speaker(HF(m, policy.end_ids(m, t), ranks=ranks), t, demos, asked.FORM)
-            for m, t in zip(self.models, self.tokenizers, strict=True)
+            Speaker(HF(m, policy.end_ids(m, t), ranks=ranks, ready=functools.partial(self.live, i)), t, demos, asked.FORM)
+            for i, (m, t) in enumerate(zip(self.models, self.tokenizers, strict=True))
         ]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:
         """Index of the policy an agent acts with."""
         return agent if len(self.models) > 1 else 0
+
+    def live(self, index: int) -> Any:
+        """A policy's model, which computes with this policy's weights until another policy of the same model is live."""
+        return policy.live(self.models[index], self.adapters[index])
+
+    def learnt(self, index: int) -> dict[str, torch.nn.Parameter]:
+        """The weights that a policy learns, by name."""
+        return policy.learnt(self.live(index))
+
+    def write(self, folder: Path) -> None:
+        """The policies as plain Hugging Face folders, policy0 ...; of adapters, merged into their base, also the adapters: adapter0 ..."""
+        for index, tokenizer in enumerate(self.tokenizers):
+            model = self.live(index)
+            if self.adapters[index]:
+                policy.save(model, None, folder / f"adapter{index}")
+                model = policy.merged(self.folder, folder / f"adapter{index}", self.dtype)
+            policy.save(model, tokenizer, folder / f"policy{index}")
 
     def save(self, scratch: Path) -> None:
         """Writes a checkpoint."""
@@ -58,7 +84,7 @@ class State:
             scratch,
             self.step,
             {
-                "weights.pt": [m.state_dict() for m in self.models],
+                "weights.pt": [{name: w.detach() for name, w in self.learnt(i).items()} for i in range(len(self.models))],
                 "optimisers.pt": [o.state_dict() for o in self.optimisers],
                 "critic.pt": self.critic and self.critic.state_dict(),
                 "memory.pt": self.memory,
@@ -72,8 +98,9 @@ class State:
         saved = policy.read_checkpoint(scratch)
         if saved is None:
             return False
-        for model, optimiser, w, o in zip(self.models, self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
-            model.load_state_dict(w)
+        for index, (optimiser, weights, o) in enumerate(zip(self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True)):
+            for name, weight in self.learnt(index).items():
+                weight.data.copy_(weights[name])
             optimiser.load_state_dict(o)
         if self.critic:
             self.critic.load_state_dict(saved["critic.pt"])

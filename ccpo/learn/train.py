@@ -24,7 +24,6 @@ import torch
 from ccpo import credit, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
-from ccpo.learn import policy
 from ccpo.learn.advantage import ADVANTAGES, remember, role_information
 from ccpo.learn.critic import Critic
 from ccpo.learn.improve import improve
@@ -176,7 +175,7 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
         learnt[index] = improve(
-            run, index, state.models[index], state.optimisers[index], state.reference, played, given.advantage, chosen, step, state.ranks
+            run, index, state.live(index), state.optimisers[index], state.reference, played, given.advantage, chosen, step, state.ranks
         )
         for agent in np.unique(played.tree.agent[chosen]):
             mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
@@ -322,8 +321,7 @@ def _record(
 def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str], starts: int) -> None:
     """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
     out.mkdir(parents=True, exist_ok=True)
-    for index, (model, tokenizer) in enumerate(zip(state.models, state.tokenizers, strict=True)):
-        policy.save(model, tokenizer, out / "model" / f"policy{index}")
+    state.write(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
@@ -339,6 +337,7 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
             "minibatch": "crc32('minibatch'), seed, update, policy",
+            "adapter": "crc32('adapter'), seed, policy",
         },
         "determinism": "bitwise on a CPU with one thread and these versions" if not torch.cuda.is_available() else "same in distribution",
         "threads": torch.get_num_threads(),

@@ -158,7 +158,7 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
         pace = max(CPU_TOKENS, 8 * parameters / 3e10)
         seconds, task_seconds = generated * pace, task * pace / 3
     tasks = run.train.tasks
-    weights = parameters * (2 if run.train.dtype == "bfloat16" else 4) * (team.agents if run.policy == "separate" else 1)
+    weights = parameters * (2 if run.train.dtype == "bfloat16" else 4) * (1 if run.policy == "shared" else team.agents)
     return Pace(
         source="model size",
         updates=_updates(run, generated * tasks),

@@ -6,7 +6,7 @@ for each (prompt, sample, position), so that what a prompt draws depends on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,19 @@ class HF:
     """An engine over a live model: it always speaks with the weights that the model has now.
 
     `budget` bounds prompt plus completion tokens decoded together, and so memory. Where several `ranks` speak with the same weights, each
-    decodes its share of the prompts, and all get all completions.
+    decodes its share of the prompts, and all get all completions. `ready` is called first: where policies are adapters of one model, it
+    makes this engine's the live one.
     """
 
-    def __init__(self, model: Any, end_ids: Sequence[int], budget: int = 1 << 15, ranks: Ranks = ALONE) -> None:
-        self.model, self.end_ids, self.budget, self.ranks = model, list(end_ids), budget, ranks
+    def __init__(
+        self,
+        model: Any,
+        end_ids: Sequence[int],
+        budget: int = 1 << 15,
+        ranks: Ranks = ALONE,
+        ready: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.model, self.end_ids, self.budget, self.ranks, self.ready = model, list(end_ids), budget, ranks, ready
         self.context = int(model.config.max_position_embeddings)
         self.limit: int | None = self.context
 
@@ -42,6 +50,7 @@ class HF:
                 )
         uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))
         out: list[list[Completion]] = []
+        self.ready()
         training = self.model.training
         self.model.eval()
         mine = self.ranks.mine(len(prompts))

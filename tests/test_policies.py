@@ -1,0 +1,199 @@
+"""What agents act with: adapters over one frozen model, and models of several families in one team."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_files, run_data
+from safetensors.torch import load_file
+from test_ranks import together
+
+from ccpo import schema
+from ccpo.config import RunConfig
+from ccpo.learn import policy
+from ccpo.learn import train as training
+from ccpo.play.engine import Draw
+from ccpo.play.rollout import Ledger
+
+LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
+
+
+def updated(files: dict[str, Path], updates: int = 1, **over: Any) -> training.State:
+    run = RunConfig.model_validate(run_data(**over))
+    state = training.State(run, files["model"])
+    pool = training.read_tasks(files["tasks"], "train")
+    for _ in range(updates):
+        training.update(run, run.build_team(), pool, state)
+    return state
+
+
+def interrupted_equals_whole(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trains once as a whole, once with a signal after the second update; the same bytes? Returns the run's folder."""
+    plain = {k: files[k] for k in ("config", "tasks", "model")}
+    training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
+    again, update = files["out"].with_name("again"), training.update
+
+    def stopping(run: RunConfig, team: Any, pool: Any, state: training.State, *more: Any) -> Ledger:
+        done = update(run, team, pool, state, *more)
+        if state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", stopping)
+        with pytest.raises(training.Interrupted):
+            training.train(**plain, scratch=files["scratch"], out=again)
+    training.train(**plain, scratch=files["scratch"], out=again)
+    for name in ("train.parquet", "credit.parquet", "ledger.parquet"):
+        assert (files["out"] / name).read_bytes() == (again / name).read_bytes(), name
+    assert schema.sha256(files["out"] / "model") == schema.sha256(again / "model")
+    return files["out"]
+
+
+@pytest.mark.usefixtures("lively")
+def test_an_update_moves_the_learners_adapter_and_nothing_else(files: dict[str, Path]) -> None:
+    before = updated(files, 0, **LORA).models[0].state_dict()
+    state = updated(files, 1, **LORA)
+    assert state.models[0] is state.models[1]
+    after = state.models[0].state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    mine = set(state.learnt(0))
+    assert mine.isdisjoint(state.learnt(1))
+    assert moved == mine
+    graded = {name for name, weight in state.models[0].named_parameters() if weight.grad is not None}
+    assert graded == mine
+    start = policy.load(files["model"])[0].state_dict()
+    for name, value in start.items():
+        assert torch.equal(value, after[name.replace("_proj.", "_proj.base_layer.")]), name
+
+
+@pytest.mark.usefixtures("lively")
+def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: dict[str, Path], tmp_path: Path) -> None:
+    """Log-probs of the trainer, the engine, the merged folder and peft's own reading of the adapter's folder: within 1e-5 (float32)."""
+    from peft import PeftModel
+
+    state = updated(files, 3, **{**LORA, "train": {"lr": 1e-2, "order": "simultaneous"}})
+    state.write(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["adapter0", "adapter1", "policy0", "policy1"]
+    prompt, found = [5, 6, 7], []
+    said = state.speakers[0].engine.generate([prompt], 4, Draw(1.0, 8), [0])[0]
+    ids = [c.ids for c in said]
+
+    def logprobs(model: Any) -> np.ndarray:
+        with torch.no_grad():
+            return policy.completion_logprobs(model, [prompt] * 4, ids, 1.0)[0].numpy()
+
+    for index in (0, 1):
+        mine = logprobs(state.live(index))
+        merged, tokenizer = policy.load(tmp_path / f"model/policy{index}")
+        assert not any("lora" in name for name in merged.state_dict())
+        assert tokenizer.get_vocab() == state.tokenizers[index].get_vocab()
+        assert np.abs(mine - logprobs(merged)).max() < 1e-5
+        theirs = PeftModel.from_pretrained(policy.load(files["model"])[0], tmp_path / f"model/adapter{index}")
+        assert np.abs(mine - logprobs(theirs.base_model.model)).max() < 1e-5
+        found.append(mine)
+    engine = np.zeros_like(found[0])
+    for row, completion in enumerate(said):
+        engine[row, : len(completion.ids)] = completion.logprobs
+    assert np.abs(engine - found[0]).max() < 1e-5
+    base = logprobs(policy.load(files["model"])[0])
+    apart = [np.abs(a - b).max() for a, b in ((found[0], found[1]), (found[0], base), (found[1], base))]
+    assert min(apart) > 1e-2
+    state.live(1)
+    with policy.bare(state.models[0]) as start:  # what a KL term compares with
+        assert np.abs(logprobs(start) - base).max() < 1e-6
+    assert np.abs(logprobs(state.models[0]) - found[1]).max() == 0
+
+
+@pytest.mark.usefixtures("lively")
+def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own."""
+    grads = []
+    for own in (False, True):
+        over = {**LORA, "objective": {"name": "grpo", "kl": 0.5}}
+        state = updated(files, 2, **{**over, "train": {"lr": 1e-2, "order": "simultaneous", "minibatches": 1}})
+        if own:
+            state.reference = policy.load(files["model"])[0]
+        run = RunConfig.model_validate(run_data(**over))
+        training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
+        grads.append({name: weight.grad.clone() for name, weight in state.learnt(0).items()})
+    assert max(float((grads[0][name] - grads[1][name]).abs().max()) for name in grads[0]) < 1e-7
+    assert max(float(g.abs().max()) for g in grads[0].values()) > 1e-4
+
+
+@pytest.mark.usefixtures("lively")
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+def test_adapters_resume_bit_for_bit_and_a_checkpoint_holds_no_base(
+    order: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = make_files(tmp_path, tiny, **{**LORA, "train": {"lr": 1e-2, "order": order}})
+    out = interrupted_equals_whole(files, monkeypatch)
+    saved = policy.read_checkpoint(files["scratch"])
+    assert saved is not None
+    names = [name for weights in saved["weights.pt"] for name in weights]
+    assert names
+    assert all(".lora_" in name for name in names)
+    folders = [(out / "model" / f"policy{i}/model.safetensors").read_bytes() for i in (0, 1)]
+    assert len({*folders, (tiny / "model.safetensors").read_bytes()}) == 3
+
+
+@pytest.mark.usefixtures("lively")
+def test_adapters_on_two_ranks_are_those_of_one(tmp_path: Path, tiny: Path) -> None:
+    """Within float32's rounding of sums in another order: 1e-6 after four updates of both agents."""
+    files = make_files(tmp_path, tiny, policy="lora", train={"order": "simultaneous"})
+    inputs = {k: files[k] for k in ("config", "tasks", "model")}
+    outs = {world: tmp_path / f"out{world}" for world in (1, 2)}
+    for world, out in outs.items():
+        scratch = tmp_path / f"scratch{world}"
+        codes = together(world, lambda _, w=world, o=out, s=scratch: training.train(**inputs, scratch=s, out=o, ranks=w))
+        assert codes == [0] * world
+    for index in (0, 1):
+        one, two = (load_file(out / f"model/adapter{index}/adapter_model.safetensors") for out in outs.values())
+        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+        assert any(weight.any() for name, weight in one.items() if "lora_B" in name)
+
+
+def test_adapters_of_a_bfloat16_model_are_float32_and_start_as_nothing(files: dict[str, Path]) -> None:
+    state = updated(files, 0, **{**LORA, "train": {"dtype": "bfloat16"}})
+    assert {w.dtype for w in state.learnt(0).values()} == {torch.float32}
+    assert state.models[0].get_input_embeddings().weight.dtype == torch.bfloat16
+    assert all(not w.any() for name, w in state.learnt(1).items() if "lora_B" in name)
+    first, second = ([w for name, w in state.learnt(i).items() if "lora_A" in name] for i in (0, 1))
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path]) -> None:
+    over = {**LORA, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-2}}
+    state = updated(files, 1, **over)
+    assert state.critic is not None
+    assert not any("lora" in name for name in state.critic.body.state_dict())
+    assert all(weight.requires_grad for weight in state.critic.body.parameters())
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"lora": {"rank": 2}}, "policy separate. Remove the block, or use policy lora"),
+        ({"policy": "lora", "lora": {"rank": 0}}, "greater than or equal to 1"),
+        ({"policy": "lora", "lora": {"rnk": 2}}, "Extra inputs"),
+        ({"policy": "lora", "train": {"start": 2}}, "agents of team think_solve are 0..1"),
+        ({"train": {"order": "together"}}, "'alternating' or 'simultaneous'"),
+    ],
+)
+def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match="validation error") as error:
+        RunConfig.model_validate(run_data(**over))
+    assert said in str(error.value)
+
+
+def test_the_block_of_adapters_is_filled_in() -> None:
+    runs = [RunConfig.model_validate(run_data(policy="lora", **over)) for over in ({}, {"lora": {"rank": 8, "alpha": 16}}, {"lora": {}})]
+    assert len({run.id for run in runs}) == 1
+    assert RunConfig.model_validate(run_data()).lora is None
+    assert RunConfig.model_validate(runs[0].model_dump(mode="json")) == runs[0]
