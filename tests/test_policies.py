@@ -10,18 +10,43 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_files, run_data
+from conftest import SPEC, make_files, run_data
 from safetensors.torch import load_file
 from test_ranks import together
 
 from ccpo import schema
-from ccpo.config import RunConfig
-from ccpo.learn import policy
+from ccpo.config import RunConfig, WarmStart, canonical
+from ccpo.learn import model, policy
 from ccpo.learn import train as training
 from ccpo.play.engine import Draw
-from ccpo.play.rollout import Ledger
+from ccpo.play.rollout import Ledger, play
+from ccpo.study import evaluate, plan
+from ccpo.team import guard
 
 LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
+
+
+OTHER: dict[str, Any] = {**SPEC, "teams": ["think_solve", "single"], "hidden": 24, "layers": 2, "tokens": ["10", "11", "12", "=1"]}
+MIXED = [{"name": "small", "spec": SPEC}, {"name": "big", "spec": OTHER}]
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untaught model of another size, with another vocabulary."""
+    torch.manual_seed(1)
+    spec = WarmStart.model_validate(OTHER)
+    tokenizer = model.tiny_tokenizer(model.roles_of(spec.teams), tokens=spec.tokens)
+    folder = tmp_path_factory.mktemp("models") / "other"
+    policy.save(model.tiny_model(spec, tokenizer), tokenizer, folder)
+    return folder
+
+
+def mixed(folder: Path, models: list[Path], **over: Any) -> dict[str, Any]:
+    """Inputs of a run whose agents start from two models."""
+    files = make_files(folder, models[0], **over)
+    run = RunConfig.model_validate(run_data(model=MIXED, **over))
+    schema.write_text(files["config"], canonical(run.model_dump(mode="json")))
+    return {**files, "model": models}
 
 
 def updated(files: dict[str, Path], updates: int = 1, **over: Any) -> training.State:
@@ -33,7 +58,7 @@ def updated(files: dict[str, Path], updates: int = 1, **over: Any) -> training.S
     return state
 
 
-def interrupted_equals_whole(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def interrupted_equals_whole(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Trains once as a whole, once with a signal after the second update; the same bytes? Returns the run's folder."""
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
@@ -119,7 +144,7 @@ def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path]
         over = {**LORA, "objective": {"name": "grpo", "kl": 0.5}}
         state = updated(files, 2, **{**over, "train": {"lr": 1e-2, "order": "simultaneous", "minibatches": 1}})
         if own:
-            state.reference = policy.load(files["model"])[0]
+            state.references = [policy.load(files["model"])[0]] * 2
         run = RunConfig.model_validate(run_data(**over))
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
         grads.append({name: weight.grad.clone() for name, weight in state.learnt(0).items()})
@@ -184,6 +209,15 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
         ({"policy": "lora", "lora": {"rnk": 2}}, "Extra inputs"),
         ({"policy": "lora", "train": {"start": 2}}, "agents of team think_solve are 0..1"),
         ({"train": {"order": "together"}}, "'alternating' or 'simultaneous'"),
+        ({"model": MIXED, "policy": "shared"}, "several models cannot have policy shared"),
+        ({"model": MIXED, "policy": "lora"}, "several models cannot have policy lora"),
+        ({"model": [*MIXED, MIXED[0]]}, "names 3, team think_solve has 2 agents"),
+        ({"model": MIXED[:1]}, "at least 2"),
+        ({"model": [MIXED[1]] * 2}, "Say it once: `model: big`"),
+        (
+            {"model": MIXED, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-3}},
+            "whose tokens the other agents' are not",
+        ),
     ],
 )
 def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], said: str) -> None:
@@ -197,3 +231,104 @@ def test_the_block_of_adapters_is_filled_in() -> None:
     assert len({run.id for run in runs}) == 1
     assert RunConfig.model_validate(run_data()).lora is None
     assert RunConfig.model_validate(runs[0].model_dump(mode="json")) == runs[0]
+
+
+@pytest.mark.usefixtures("lively")
+def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
+    tmp_path: Path, tiny: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = mixed(tmp_path, [tiny, other], objective={"name": "grpo", "kl": 0.1})
+    out = interrupted_equals_whole(files, monkeypatch)
+    run = training.read_run(files["config"])
+    assert run.id.startswith("arithmetic.think_solve.ccpo.small+big.s0-")
+    for index, start in enumerate((tiny, other)):
+        mine, tokenizer = policy.load(out / f"model/policy{index}")
+        began, reads = policy.load(start)
+        assert tokenizer.get_vocab() == reads.get_vocab()
+        assert any(not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items())
+    inputs = schema.read_json(out / "provenance.json")["inputs"]
+    assert {str(tiny), str(other)} <= {entry["path"] for entry in inputs} if isinstance(inputs, list) else set(inputs)
+    rollouts = tmp_path / "rollouts.parquet"
+    evaluate.rollout(
+        config=files["config"],
+        tasks=[files["tasks"]],
+        model=out / "model",
+        untrained=files["model"],
+        scratch=files["scratch"],
+        out=rollouts,
+    )
+    rows = schema.read_table(rollouts, "rollouts").to_pandas()
+    heard = rows[rows.intervention == "untrained"].set_index(["task_id", "turn"])
+    for task in heard.index.unique("task_id"):
+        assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
+    pace = plan.of_pilot(run, files["model"], [files["tasks"]])
+    assert pace.disk == sum(4 * plan._counted(folder / "model.safetensors") for folder in (tiny, other))
+
+
+def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> None:
+    """A reader of another vocabulary reads what was said, in tokens of its own: other ids, fewer of them where its tokens are longer."""
+    files = mixed(tmp_path, [tiny, other], train={"fanout": [2, 1]})
+    run = training.read_run(files["config"])
+    state, pool = training.State(run, files["model"]), training.read_tasks(files["tasks"], "train")[:4]
+    thinker, solver = state.speakers
+    assert thinker.tokenizer.encode("3+9=12") != solver.tokenizer.encode("3+9=12")
+    assert [len(s.tokenizer.encode("3+9=12")) for s in (thinker, solver)] == [6, 5]
+    assert all(s.tokenizer.decode(s.tokenizer.encode("3+9=12")) == "3+9=12" for s in state.speakers)
+    played = play(run.plan(), run.build_team(), pool, state.speakers, temperature=1.0, max_tokens=(12,), seed=[0], ledger=Ledger())
+    tree = played.tree
+    replies = np.flatnonzero(tree.factual & (tree.turn == 1))
+    assert len(replies) == 8
+    for i in replies:
+        message, thought = played.messages[i], played.messages[tree.parent[i]]
+        assert solver.tokenizer.decode(message.prompt).endswith(f"Thought: {guard(thought.text)}<|answer|>")
+        assert message.text == solver.tokenizer.decode(message.completion.ids, skip_special_tokens=True)
+
+
+def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Path) -> None:
+    """A solver whose ids (and rows of weights) are permuted is the same solver: greedy answers of the mixed team are the plain team's."""
+    plain, reads = policy.load(tiny)
+    permuted = model.tiny_tokenizer(model.roles_of(tuple(SPEC["teams"])), tokens=tuple("9876543210+-=;"))
+    old, new = reads.get_vocab(), permuted.get_vocab()
+    assert old.keys() == new.keys()
+    order = torch.tensor([old[token] for token in sorted(new, key=lambda token: new[token])])
+    assert (order != torch.arange(len(order))).float().mean() > 0.2
+    with torch.no_grad():
+        for layer in plain.model.layers.parameters():  # as it is, an untaught model repeats the last token of its prompt
+            layer.mul_(20)
+        policy.save(plain, reads, tmp_path / "plain")
+        weight = plain.get_input_embeddings().weight
+        weight.copy_(weight[order].clone())
+    policy.save(plain, permuted, tmp_path / "permuted")
+    texts = []
+    for models in ([tmp_path / "plain", tmp_path / "permuted"], [tmp_path / "plain"] * 2):
+        files = mixed(tmp_path / str(len(texts)), models, evaluate={"interventions": ["untrained"]}, train={"steps": 0}, credit="none")
+        training.train(**files)
+        rollouts = tmp_path / f"{len(texts)}.parquet"
+        evaluate.rollout(
+            config=files["config"],
+            tasks=[files["tasks"]],
+            model=files["out"] / "model",
+            untrained=models,
+            scratch=files["scratch"],
+            out=rollouts,
+        )
+        rows = schema.read_table(rollouts, "rollouts").to_pandas()
+        texts.append(rows[["task_id", "turn", "intervention", "prompt", "completion"]])
+    assert texts[0].equals(texts[1])
+    assert texts[0].completion.nunique() > 8
+
+
+def test_the_number_of_model_folders_is_that_of_the_runs_models(tmp_path: Path, tiny: Path, other: Path) -> None:
+    files = mixed(tmp_path, [tiny, other])
+    for folders in (tiny, [tiny], [tiny, other, tiny]):
+        with pytest.raises(ValueError, match=r"the run starts with small, big. Remedy: one folder for each, in this order"):
+            training.train(**{**files, "model": folders})
+    with pytest.raises(ValueError, match=r"2 model folder\(s\) given, the run starts with test\."):
+        policy.starts(RunConfig.model_validate(run_data()), [tiny, other])
+
+
+def test_the_size_of_a_mixed_team_is_the_mean_of_its_models() -> None:
+    run = RunConfig.model_validate(run_data(model=MIXED))
+    small, big = (m.parameters or 0.0 for m in run.models)
+    assert small != big
+    assert plan.parameters(run, Path("nowhere")) == (small + big) / 2

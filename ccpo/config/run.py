@@ -213,7 +213,7 @@ class RunConfig(Strict):
     advantage: Annotated[Baseline | GroupZ | BatchWhiten | History, Field(discriminator="name")] = Baseline()
     objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn | ReinforcePP, Field(discriminator="name")] = Grpo.model_validate({})
     critic: Critic | None = None
-    model: Model
+    model: Model | Annotated[tuple[Model, ...], Field(min_length=2)]  # one for all agents, or one for each
     policy: Literal["shared", "separate", "lora"] = "shared"
     lora: Lora | None = Field(None, description="with policy lora, where it is filled in, and nowhere else")
     shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
@@ -261,6 +261,19 @@ class RunConfig(Strict):
 
     def _policies(self, the_team: Team) -> None:
         """What the agents act with fits the team."""
+        if isinstance(self.model, tuple):
+            named = f"model {[m.name for m in self.model]}"
+            if self.policy != "separate":
+                raise ValueError(f"{named}: several models cannot have policy {self.policy}. Use policy separate.")
+            if len(self.model) != the_team.agents:
+                raise ValueError(f"{named} names {len(self.model)}, team {self.team.name} has {the_team.agents} agents. Name one for each.")
+            if len({m.slug for m in self.model}) == 1:
+                raise ValueError(f"{named} names one model for every agent. Say it once: `model: {self.model[0].name}`")
+            if self.critic:
+                raise ValueError(
+                    f"{named}: a critic reads all agents' contexts with one model, whose tokens the other agents' are not. "
+                    "Use one model, or a credit and an advantage without a critic."
+                )
         if self.policy == "separate" and the_team.agents == 1:
             raise ValueError(f"policy separate needs several agents; team {self.team.name} has one. Use policy shared.")
         if self.policy != "shared" and self.train.start >= the_team.agents:
@@ -304,6 +317,11 @@ class RunConfig(Strict):
         if self.critic is not None and not who:
             raise ValueError(f"the run has a critic, but neither credit {self.credit.name} nor advantage {self.advantage.name} asks it")
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models that training starts with: one for all agents, or one for each."""
+        return self.model if isinstance(self.model, tuple) else (self.model,)
+
     def build_team(self) -> Team:
         """The team of this run."""
         return team.load(self.team.name).team(**self.team.params)
@@ -320,7 +338,8 @@ class RunConfig(Strict):
     def id(self) -> str:
         """The run's folder name."""
         short = fingerprint(self.model_dump(mode="json"))
-        return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{self.model.name}.s{self.seed}-{short}"
+        models = "+".join(model.name for model in self.models)
+        return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{models}.s{self.seed}-{short}"
 
 
 def _splits_of(name: str) -> Mapping[str, int]:

@@ -15,11 +15,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo.config import Lora
+from ccpo.config import Lora, RunConfig
 from ccpo.ranks import device
 from ccpo.schema import sha256
 
 KEPT = 2  # checkpoints of a run
+
+
+def starts(run: RunConfig, model: Path | Sequence[Path]) -> list[Path]:
+    """The folders of a run's models: one for all agents, or one for each.
+
+    Raises:
+        ValueError: their number is not that of the run's models.
+    """
+    folders = [model] if isinstance(model, Path) else list(model)
+    if len(folders) != len(run.models):
+        names = ", ".join(m.name for m in run.models)
+        raise ValueError(f"{len(folders)} model folder(s) given, the run starts with {names}. Remedy: one folder for each, in this order.")
+    return folders
 
 
 def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ class State:
     """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
 
     `models` has a model for each policy, which may be one model with several `adapters`: who computes with a policy says so by `live`.
-    `reference` is the model that training started with, once its adapters are off, where the objective has a KL term.
+    `references` are the models that training started with, once adapters are off, where the objective has a KL term.
     """
 
-    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
+    def __init__(self, run: RunConfig, model: Path | Sequence[Path], ranks: Ranks = ALONE) -> None:
         self.ranks = ranks
         team = run.build_team()
-        self.folder, self.dtype = folder, run.train.dtype
+        self.folders, self.dtype = policy.starts(run, model), run.train.dtype
         n = 1 if run.policy == "shared" else team.agents
-        loaded = [policy.load(folder, self.dtype) for _ in range(1 if run.lora else n)] * (n if run.lora else 1)
+        each = (self.folders * n)[:n]
+        loaded = [policy.load(folder, self.dtype) for folder in each] if not run.lora else [policy.load(each[0], self.dtype)] * n
         self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
         self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None  # of the model without adapters
@@ -42,9 +44,10 @@ class State:
             torch.optim.AdamW(list(self.learnt(i).values()), lr=run.train.lr, weight_decay=run.train.weight_decay, foreach=True)
             for i in range(n)
         ]
-        self.reference = None
+        self.references: list[Any] = [None] * n
         if run.objective.kl:
-            self.reference = self.models[0] if run.lora else policy.load(folder, self.dtype)[0].eval()
+            before = {} if run.lora else {folder: policy.load(folder, self.dtype)[0].eval() for folder in self.folders}
+            self.references = self.models if run.lora else [before[folder] for folder in each]
         self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
@@ -74,7 +77,7 @@ class State:
             model = self.live(index)
             if self.adapters[index]:
                 policy.save(model, None, folder / f"adapter{index}")
-                model = policy.merged(self.folder, folder / f"adapter{index}", self.dtype)
+                model = policy.merged(self.folders[0], folder / f"adapter{index}", self.dtype)
             policy.save(model, tokenizer, folder / f"policy{index}")
 
     def save(self, scratch: Path) -> None:

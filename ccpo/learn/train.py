@@ -59,7 +59,7 @@ def train(
     *,
     config: Path,
     tasks: Path,
-    model: Path,
+    model: Path | Sequence[Path],
     scratch: Path,
     out: Path,
     without: Collection[str] = (),
@@ -68,8 +68,8 @@ def train(
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
 
-    `without`: ids of training items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that train it
-    together, all of which call this; the first one writes.
+    `model`: the folder that all agents start from, or one for each. `without`: ids of training items that are left out, for what the task
+    tables in `evaluated` hold. `ranks`: processes that train it together, all of which call this; the first one writes.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
@@ -94,10 +94,10 @@ def train(
             return
         held.check()
         # the last checkpoint stays until the run is scored: a job that fails behind our back has its outputs deleted
-        _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts)
+        _finish(run, state, out, [config, tasks, *evaluated, *state.folders], sorted(without), held.status.starts)
 
 
-def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[dict[str, float]], State]:
+def pilot(run: RunConfig, tasks: Path, model: Path | Sequence[Path], updates: int) -> tuple[list[dict[str, float]], State]:
     """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's calls, seconds; and the state after."""
     pool = read_tasks(tasks, "train") if run.train.steps else []
     state, team, rows = State(run, model), run.build_team(), []
@@ -175,7 +175,16 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
         learnt[index] = improve(
-            run, index, state.live(index), state.optimisers[index], state.reference, played, given.advantage, chosen, step, state.ranks
+            run,
+            index,
+            state.live(index),
+            state.optimisers[index],
+            state.references[index],
+            played,
+            given.advantage,
+            chosen,
+            step,
+            state.ranks,
         )
         for agent in np.unique(played.tree.agent[chosen]):
             mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
