@@ -82,6 +82,28 @@ def interrupted_equals_whole(files: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("lively")
+@pytest.mark.parametrize("over", [{"policy": "separate"}, LORA], ids=["separate", "lora"])
+def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(files: dict[str, Path], over: dict[str, Any]) -> None:
+    """Bit for bit, gradient norms too: agents' policies share only the messages, which are drawn before anybody learns."""
+
+    def learnt(updates: int, **how: Any) -> tuple[list[dict[str, torch.Tensor]], list[float]]:
+        train = {"minibatches": 1, "lr": 1e-2, "grad_clip": 1e-3, **how}
+        state = updated(files, updates, **{**over, "train": train})
+        weights = [{name: w.detach().clone() for name, w in state.learnt(i).items()} for i in (0, 1)]
+        return weights, [row["grad_norm"] for row in state.rows["train"]]
+
+    start, _ = learnt(0)
+    (together, both), (first, one), (second, other) = learnt(1, order="simultaneous"), learnt(1, start=0), learnt(1, start=1)
+    assert both == [one[0], other[1]]
+    assert (one[1], other[0]) == (0.0, 0.0)
+    for index, alone, rested in ((0, first, second), (1, second, first)):
+        assert any(not torch.equal(together[index][name], w) for name, w in start[index].items())
+        for name, weight in start[index].items():
+            assert torch.equal(together[index][name], alone[index][name]), name
+            assert torch.equal(rested[index][name], weight), name
+
+
+@pytest.mark.usefixtures("lively")
 def test_an_update_moves_the_learners_adapter_and_nothing_else(files: dict[str, Path]) -> None:
     before = updated(files, 0, **LORA).models[0].state_dict()
     state = updated(files, 1, **LORA)
@@ -106,6 +128,9 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
     state = updated(files, 3, **{**LORA, "train": {"lr": 1e-2, "order": "simultaneous"}})
     state.write(tmp_path / "model")
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["adapter0", "adapter1", "policy0", "policy1"]
+    written = schema.read_json(tmp_path / "model/adapter1/adapter_config.json")
+    assert written["target_modules"] == sorted(written["target_modules"])  # the same bytes from every process
+    assert (written["r"], written["lora_alpha"]) == (2, 16.0)
     prompt, found = [5, 6, 7], []
     said = state.speakers[0].engine.generate([prompt], 4, Draw(1.0, 8), [0])[0]
     ids = [c.ids for c in said]

@@ -280,27 +280,6 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(files: di
     assert max(float(g.abs().max()) for g in grads[0]) > 1e-4
 
 
-@pytest.mark.usefixtures("lively")
-def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(files: dict[str, Path]) -> None:
-    """Bit for bit: agents' policies have nothing in common but the messages, and those are drawn before anybody learns."""
-    pool = training.read_tasks(files["tasks"], "train")
-
-    def weights(**over: object) -> list[dict[str, torch.Tensor]]:
-        run = RunConfig.model_validate(run_data(train={"minibatches": 1, **over}))
-        state = training.State(run, files["model"])
-        training.update(run, run.build_team(), pool, state)
-        assert [row["active"] for row in state.rows["train"]] == [over.get("start", a) == a for a in (0, 1)]
-        return [m.state_dict() for m in state.models]
-
-    together, first, second = weights(order="simultaneous"), weights(start=0), weights(start=1)
-    start = policy.load(files["model"])[0].state_dict()
-    for name, value in start.items():
-        assert torch.equal(together[0][name], first[0][name]), name
-        assert torch.equal(together[1][name], second[1][name]), name
-        assert torch.equal(first[1][name], value), name  # who is not active stays
-    assert all(any(not torch.equal(m[name], start[name]) for name in start) for m in together)
-
-
 def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     training.train(**files)
     ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()

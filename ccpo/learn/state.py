@@ -33,7 +33,7 @@ class State:
         self.folders, self.dtype = policy.starts(run, model), run.train.dtype
         n = 1 if run.policy == "shared" else team.agents
         each = (self.folders * n)[:n]
-        loaded = [policy.load(folder, self.dtype) for folder in each] if not run.lora else [policy.load(each[0], self.dtype)] * n
+        loaded = [policy.load(folder, self.dtype) for folder in (each[:1] if run.lora else each)] * (n if run.lora else 1)
         self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
         self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None  # of the model without adapters

@@ -42,7 +42,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
     team = run.build_team()
     with lease.hold(scratch, "rollout") as held:
         parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(kinds(run)))
-        folders = sorted(model.glob("policy*"))
+        folders = sorted(model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy")))
         trained = _speakers(run, team, folders)
         started = _speakers(run, team, starts) if "untrained" in run.evaluate.interventions else None
         rows: Rows = []
