@@ -130,7 +130,7 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["adapter0", "adapter1", "policy0", "policy1"]
     written = schema.read_json(tmp_path / "model/adapter1/adapter_config.json")
     assert written["target_modules"] == sorted(written["target_modules"])  # the same bytes from every process
-    assert (written["r"], written["lora_alpha"]) == (2, 16.0)
+    assert (written["r"], written["lora_alpha"]) == (2, 16)
     prompt, found = [5, 6, 7], []
     said = state.speakers[0].engine.generate([prompt], 4, Draw(1.0, 8), [0])[0]
     ids = [c.ids for c in said]
@@ -271,8 +271,7 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
         began, reads = policy.load(start)
         assert tokenizer.get_vocab() == reads.get_vocab()
         assert any(not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items())
-    inputs = schema.read_json(out / "provenance.json")["inputs"]
-    assert {str(tiny), str(other)} <= {entry["path"] for entry in inputs} if isinstance(inputs, list) else set(inputs)
+    assert {str(tiny), str(other)} <= set(schema.read_json(out / "provenance.json")["inputs"])
     rollouts = tmp_path / "rollouts.parquet"
     evaluate.rollout(
         config=files["config"],

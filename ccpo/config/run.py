@@ -120,7 +120,7 @@ class Lora(Strict):
     ratio compares one function with itself."""
 
     rank: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0, description="an adapter's product is scaled by alpha / rank")
+    alpha: int = Field(16, ge=1, description="an adapter's product is scaled by alpha / rank")
 
 
 class Sampling(Strict):

@@ -83,7 +83,7 @@ def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> 
             torch.manual_seed(int(np.random.SeedSequence([*seed, place]).generate_state(1)[0]))
             model.add_adapter(config, name)
         cast_adapter_dtype(model, name)  # float32 beside weights of any kind: small steps would be lost in bfloat16
-        config.target_modules = sorted(config.target_modules)  # peft keeps a set, and would write it in another order each time
+        config.target_modules = sorted(model.peft_config[name].target_modules)  # from a set, it would be written in another order each time
 
 
 def live(model: Any, adapter: str) -> Any:

@@ -27,6 +27,7 @@ PACKAGES = (
     "matplotlib",
     "math-verify",
     "snakemake",
+    "peft",
 )
 
 
