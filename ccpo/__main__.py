@@ -296,7 +296,7 @@ def parser() -> argparse.ArgumentParser:
         "train one run, going on from its newest checkpoint",
         config=path("the run's config.json"),
         tasks=path("task tables, the benchmark trained on first, then those of evaluate.also", **many),
-        model=path("model folder to start from"),
+        model=path("model folder to start from, or one for each agent", **many),
         scratch=path("folder for checkpoints"),
         out=path("the run's folder"),
         ranks={"type": int, "default": 1, "help": "processes that train it together, launched by torchrun"},
@@ -310,7 +310,7 @@ def parser() -> argparse.ArgumentParser:
         config=path("the run's config.json"),
         tasks=path("task tables of the benchmarks evaluated, in the run's order", **many),
         model=path("the run's model folder"),
-        untrained=path("model folder training began with"),
+        untrained=path("model folder training began with, or one for each agent", **many),
         scratch=path("folder for what is played already"),
         out=path("table to write"),
     )

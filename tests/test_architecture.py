@@ -19,6 +19,7 @@ OWNERS = {
     "vllm": {"play/engine/vllm.py"},
     "mlflow": {"publish/lineage.py"},
     "dvc": {"publish/lineage.py"},
+    "peft": {"learn/policy.py"},
     "deepspeed": {"learn/optimiser.py"},
     "yaml": {"config/experiment.py"},
     "pyarrow": {"schema.py"},

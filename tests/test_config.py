@@ -77,6 +77,20 @@ BAD = {
     "an engine nobody has": ({"base__sampling__engine": "sglang"}, "sampling.engine: Input should be 'hf' or 'vllm'"),
     "a model too narrow for vllm": ({"base__sampling__engine": "vllm"}, "Use engine hf, or a model with heads 1"),
     "missing model": ({"base__model": "tinny"}, "Did you mean 'tiny'"),
+    "a missing model among several": ({"base__model": ["smoke", "smok"]}, "Did you mean 'smoke'"),
+    "several models of one policy": ({"base__model": ["smoke", "tiny"], "base__policy": "shared"}, "Use policy separate"),
+    "adapters of several models": (
+        {
+            "grid__condition__ccpo": {
+                "model": ["smoke", "tiny"],
+                "policy": "lora",
+                "team": "think_solve",
+                "credit": "ccpo",
+                "train": {"fanout": [4, 1]},
+            }
+        },
+        "cannot have policy lora",
+    ),
     "comparison of what is not there": ({"compare": [["ccpo", "sharde"]]}, "Did you mean 'shared'"),
     "a learning rate written as text": ({"base__train__lr": "1e-4x"}, "train.lr"),
     "learning rate zero": ({"base__train__lr": 0}, "greater than 0"),
@@ -135,6 +149,20 @@ def test_merging_keeps_the_base_and_replaces_choices_whole(tmp_path: Path) -> No
     assert study.runs["a"][0].credit.params["lam"] == 0.7
     assert study.runs["b"][0].credit.params == {}
     assert study.runs["b"][0].train.lr == study.runs["a"][0].train.lr
+
+
+def test_models_of_agents_are_an_axis_like_any_other(tmp_path: Path) -> None:
+    folder = experiment(
+        tmp_path / "config",
+        grid__condition={"": {"team": "think_solve", "credit": "shared", "policy": "separate", "train": {"fanout": [4, 1]}}},
+        grid__model=["smoke", ["smoke", "tiny"], ["tiny", "smoke"]],
+        compare=[["smoke+tiny", "tiny+smoke"]],
+    )
+    study = read_experiment("smoke", folder)
+    assert list(study.runs) == ["smoke", "smoke+tiny", "tiny+smoke"]
+    names = {label: [m.name for m in runs[0].models] for label, runs in study.runs.items()}
+    assert names == {"smoke": ["smoke"], "smoke+tiny": ["smoke", "tiny"], "tiny+smoke": ["tiny", "smoke"]}
+    assert study.runs["tiny+smoke"][1].id.startswith("arithmetic.think_solve.shared.tiny+smoke.s1-")
 
 
 def test_models_are_pinned(tmp_path: Path) -> None:

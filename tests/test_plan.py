@@ -92,7 +92,7 @@ def test_sizes_from_names_and_from_folders(tiny: Path) -> None:
     for billions, experiment in named.items():
         assert isinstance(experiment, Experiment)
         run = next(iter(next(iter(experiment.runs.values())).values()))
-        assert run.model.parameters == float(billions) * 1e9
+        assert run.models[0].parameters == float(billions) * 1e9
     from transformers import AutoModelForCausalLM
 
     counted = sum(plan._counted(path) for path in tiny.glob("*.safetensors"))

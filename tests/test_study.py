@@ -86,6 +86,8 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
             "team": {"name": "think_solve"},
             "credit": {"name": credit},
             "benchmark": {"name": "arithmetic"},
+            "model": [{"name": "small"}, {"name": "big"}],
+            "policy": "separate",
             "train": {"fanout": [2, 1]},
         }
         conditions[label] = {"config": config, "preset": "", "degenerate": "it is made up" if label == "other" else "", "runs": ids}
@@ -224,6 +226,7 @@ def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     assert numbers["conditions"]["other"]["ledger"]["generated_tokens"] == 400
     assert numbers["comparisons"][0]["matched"]
     text = made["page"].read_text()
+    assert "<td>small+big, separate</td>" in text
     assert text.count("is degenerate by algebra: it is made up. Measured: the shared reward left at most") == 1
     assert "Is &lt;other&gt; better?" in text
     assert "<script>" not in text

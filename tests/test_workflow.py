@@ -80,6 +80,21 @@ def test_runs_that_speak_with_vllm_are_trained_and_played_by_its_python(checkout
     assert {verb for python, verb, _ in commands if python == "python"} >= {"train", "rollout", "score"}
 
 
+def test_each_agents_model_is_handed_over_in_the_agents_order(checkout: Path) -> None:
+    path = checkout / "config" / "experiments" / "smoke.yaml"
+    raw = yaml.safe_load(path.read_text())
+    three = {"team": "vote", "credit": "shared", "policy": "separate", "model": ["tiny", "smoke", "tiny"], "train": {"fanout": [4, 1, 1]}}
+    raw["grid"], raw["compare"] = {"condition": {"three": three}, "seed": [0]}, []
+    path.write_text(yaml.safe_dump(raw))
+    done = snakemake(checkout, "-n", "-p", "--config", "experiments=[smoke]")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    assert jobs(text)["model"] == 2
+    folders = r"results/models/tiny-\w+ results/models/smoke-\w+ results/models/tiny-\w+"
+    assert re.search(rf"ccpo train .*--model {folders} --scratch", text)
+    assert re.search(rf"ccpo rollout .*--untrained {folders} --scratch", text)
+
+
 def test_an_unknown_workflow_key_is_refused(checkout: Path) -> None:
     done = snakemake(checkout, "-n", "--config", "experimets=[smoke]")
     assert done.returncode != 0

@@ -7,7 +7,7 @@ experiments which share a condition share its runs.
 from ccpo.config.choice import Choice, canonical, fingerprint
 from ccpo.config.experiment import Audit, Experiment, Measured, read_experiment, read_models, read_profile, read_run
 from ccpo.config.model import Folder, Hub, Model, WarmStart, Wheel
-from ccpo.config.run import Critic, RunConfig, tasks_slug
+from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
 
 __all__ = [
     "Audit",
@@ -16,6 +16,7 @@ __all__ = [
     "Experiment",
     "Folder",
     "Hub",
+    "Lora",
     "Measured",
     "Model",
     "RunConfig",

@@ -178,9 +178,15 @@ def _cells(where: str, raw: Mapping[str, Any], presets: Mapping[str, Any]) -> di
         condition = _with_preset(f"{where}, condition {label}", raw.get("base", {}), block, presets)
         for values in itertools.product(*axes.values()):
             over = dict(zip(axes, values, strict=True))
-            names = [label] + [v if isinstance(v, str) else v.get("name", "") if isinstance(v, dict) else str(v) for v in values]
-            cells["/".join(n for n in names if n) or "all"] = _merge(condition, over)
+            cells["/".join(n for n in [label, *map(_named, values)] if n) or "all"] = _merge(condition, over)
     return cells
+
+
+def _named(value: object) -> str:
+    """What a value of an axis adds to a condition's label."""
+    if isinstance(value, list):
+        return "+".join(map(_named, value))
+    return str(value.get("name", "")) if isinstance(value, dict) else str(value)
 
 
 def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Audit:
@@ -200,9 +206,8 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
     models, named = read_models(folder), {}
     runs: dict[str, dict[int, RunConfig]] = {}
     for label, cell in _cells(str(path), raw, _read_yaml(folder / "presets.yaml")).items():
-        model, named[label] = cell.get("model"), cell.pop("preset", None)
-        if model not in models:
-            raise ValueError(f"{path}, condition {label}: model '{model}' is not in {folder}/models.yaml. {near(str(model), list(models))}")
+        named[label] = cell.pop("preset", None)
+        cell["model"] = _models(f"{path}, condition {label}", cell.get("model"), models)
         runs[label] = {}
         for seed in raw["grid"]["seed"]:
             if type(seed) is not int or seed < 0:
@@ -212,7 +217,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
             if runs[label]:  # checked with the first seed; a check of each takes seconds with a thousand runs
                 runs[label][seed] = next(iter(runs[label].values())).model_copy(update={"seed": seed})
             else:
-                data = {**cell, "model": models[str(model)].model_dump(), "seed": seed}
+                data = {**cell, "seed": seed}
                 runs[label][seed] = _said(f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data))
     for pair in raw.get("compare", []):
         for label in pair:
@@ -220,6 +225,15 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
                 raise ValueError(f"{path}: compare names condition '{label}'. {near(str(label), list(runs))}")
     head = {k: v for k, v in raw.items() if k not in ("base", "grid")}
     return _said(str(path), lambda: Experiment(name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head))
+
+
+def _models(where: str, named: object, models: Mapping[str, Model]) -> Any:
+    """What a model's name stands for, or a list of what a list of names stands for."""
+    if isinstance(named, list):
+        return [_models(where, name, models) for name in named]
+    if str(named) not in models:
+        raise ValueError(f"{where}: model '{named}' is not in models.yaml. {near(str(named), list(models))}")
+    return models[str(named)].model_dump()
 
 
 def _audit(path: Path, raw: Mapping[str, Any], models: Mapping[str, Model]) -> Audit:
@@ -230,9 +244,7 @@ def _audit(path: Path, raw: Mapping[str, Any], models: Mapping[str, Model]) -> A
         raise ValueError(f"{path}: audit must be a mapping")
     head, block = {k: v for k, v in raw.items() if k != "audit"}, dict(raw["audit"])
     if (named := block.pop("model", None)) is not None:
-        if named not in models:
-            raise ValueError(f"{path}: model '{named}' is not in models.yaml. {near(str(named), list(models))}")
-        block["model"] = models[named].model_dump()
+        block["model"] = _models(str(path), named, models)
     audit: Audit = _said(str(path), lambda: Audit.model_validate({"name": path.stem, **head, **block}))
     return audit
 

@@ -24,6 +24,7 @@ class WarmStart(Strict):
     lr: float = Field(gt=0)
     steps: int = Field(ge=1)
     slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated step is one too high")
+    tokens: tuple[str, ...] = Field((), description="texts that are single tokens, and come first: another vocabulary")
     ratings: bool = Field(False, description="it is taught to rate episodes, too (credit sepo)")
     least_accuracy: float = Field(0.01, ge=0, lt=1, description="below this (solo, sampled, fresh train tasks) preparing it fails")
     seed: int = 0

@@ -115,6 +115,14 @@ class Critic(Strict):
     clip: float = Field(0.5, gt=0, description="largest change of a value in one update")
 
 
+class Lora(Strict):
+    """Adapters of low rank beside all linear layers of one frozen model, one for each agent (arXiv 2106.09685). No dropout: an importance
+    ratio compares one function with itself."""
+
+    rank: int = Field(8, ge=1)
+    alpha: int = Field(16, ge=1, description="an adapter's product is scaled by alpha / rank")
+
+
 class Sampling(Strict):
     """How messages are drawn while training. Truncated sampling (top-p, top-k) together with importance ratios is refused."""
 
@@ -149,8 +157,9 @@ class Train(Strict):
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float = Field(1.0, gt=0)
     minibatches: int = Field(1, ge=1, description="optimiser steps of one update")
-    period: int = Field(10, ge=1, description="separate policies: updates before the other agent's turn to learn")
-    start: int = Field(0, ge=0, description="separate policies: the agent that learns first")
+    order: Literal["alternating", "simultaneous"] = Field("alternating", description="policies of their own: one learns at a time, or all")
+    period: int = Field(10, ge=1, description="alternating: updates before the next agent's turn to learn")
+    start: int = Field(0, ge=0, description="alternating: the agent that learns first")
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
@@ -205,8 +214,9 @@ class RunConfig(Strict):
     advantage: Annotated[Baseline | GroupZ | BatchWhiten | History, Field(discriminator="name")] = Baseline()
     objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn | ReinforcePP, Field(discriminator="name")] = Grpo.model_validate({})
     critic: Critic | None = None
-    model: Model
-    policy: Literal["shared", "separate"] = "shared"
+    model: Model | Annotated[tuple[Model, ...], Field(min_length=2)]  # one for all agents, or one for each
+    policy: Literal["shared", "separate", "lora"] = "shared"
+    lora: Lora | None = Field(None, description="with policy lora, where it is filled in, and nowhere else")
     shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
     sampling: Sampling
     train: Train
@@ -225,6 +235,8 @@ class RunConfig(Strict):
         for key in ("advantage", "objective"):
             if isinstance(data.get(key), str):
                 data[key] = {"name": data[key]}
+        if data.get("policy") == "lora" and data.get("lora") is None:
+            data["lora"] = {}
         return data
 
     @model_validator(mode="after")
@@ -245,21 +257,41 @@ class RunConfig(Strict):
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
             )
+        self._policies(the_team)
         self._speakable()
+        return self
+
+    def _policies(self, the_team: Team) -> None:
+        """What the agents act with fits the team."""
+        if isinstance(self.model, tuple):
+            named = f"model {[m.name for m in self.model]}"
+            if self.policy != "separate":
+                raise ValueError(f"{named}: several models cannot have policy {self.policy}. Use policy separate.")
+            if len(self.model) != the_team.agents:
+                raise ValueError(f"{named} names {len(self.model)}, team {self.team.name} has {the_team.agents} agents. Name one for each.")
+            if len({m.slug for m in self.model}) == 1:
+                raise ValueError(f"{named} names one model for every agent. Say it once: `model: {self.model[0].name}`")
+            if self.critic:
+                raise ValueError(
+                    f"{named}: a critic reads all agents' contexts with one model, whose tokens the other agents' are not. "
+                    "Use one model, or a credit and an advantage without a critic."
+                )
         if self.policy == "separate" and the_team.agents == 1:
             raise ValueError(f"policy separate needs several agents; team {self.team.name} has one. Use policy shared.")
-        if self.policy == "separate" and self.train.start >= the_team.agents:
+        if self.policy != "shared" and self.train.start >= the_team.agents:
             raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
-        return self
+        if self.lora and self.policy != "lora":
+            raise ValueError(f"the run has a block lora, but policy {self.policy}. Remove the block, or use policy lora.")
 
     def _speakable(self) -> None:
         """vLLM's kernels ask for heads of a certain width; what we build ourselves may have others."""
-        spec = self.model.spec
-        if self.sampling.engine == "vllm" and isinstance(spec, WarmStart) and spec.hidden / spec.heads % 32:
-            raise ValueError(
-                f"sampling.engine vllm needs heads whose width is a multiple of 32; model {self.model.name} has hidden {spec.hidden} and "
-                f"heads {spec.heads}. Use engine hf, or a model with heads {max(1, spec.hidden // 32)} in models.yaml."
-            )
+        for model in self.models if self.sampling.engine == "vllm" else ():
+            spec = model.spec
+            if isinstance(spec, WarmStart) and spec.hidden / spec.heads % 32:
+                raise ValueError(
+                    f"sampling.engine vllm needs heads whose width is a multiple of 32; model {model.name} has hidden {spec.hidden} and "
+                    f"heads {spec.heads}. Use engine hf, or a model with heads {max(1, spec.hidden // 32)} in models.yaml."
+                )
 
     def _splits(self) -> None:
         """Training needs a train split, evaluation a test split."""
@@ -297,6 +329,11 @@ class RunConfig(Strict):
         if self.critic is not None and not who:
             raise ValueError(f"the run has a critic, but neither credit {self.credit.name} nor advantage {self.advantage.name} asks it")
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models that training starts with: one for all agents, or one for each."""
+        return self.model if isinstance(self.model, tuple) else (self.model,)
+
     def build_team(self) -> Team:
         """The team of this run."""
         return team.load(self.team.name).team(**self.team.params)
@@ -313,7 +350,8 @@ class RunConfig(Strict):
     def id(self) -> str:
         """The run's folder name."""
         short = fingerprint(self.model_dump(mode="json"))
-        return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{self.model.name}.s{self.seed}-{short}"
+        models = "+".join(model.name for model in self.models)
+        return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{models}.s{self.seed}-{short}"
 
 
 def _splits_of(name: str) -> Mapping[str, int]:

@@ -46,10 +46,10 @@ def improve(
 ) -> dict[str, float]:
     """Optimiser steps of policy `index` on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
 
-    `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the policy that training
-    started with (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where the objective
-    has no other term they count in the mean but are not computed, and entropy and gap are those of the others. Each of the `ranks` computes
-    its share of the micro-batches; the optimiser adds up their gradients, so that all take the same step.
+    `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the model that training started
+    with, once adapters are off (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where
+    the objective has no other term they count in the mean but are not computed, and entropy and gap are those of the others. Each of the
+    `ranks` computes its share of the micro-batches; the optimiser adds up their gradients, so that all take the same step.
 
     Raises:
         ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the loss is not finite.
@@ -103,8 +103,8 @@ def _loss(
     weight = torch.tensor(advantage[batch.rows], dtype=logps.dtype, device=logps.device)
     extra = logps.new_zeros(())
     if goal.kl:
-        with torch.no_grad():
-            start = policy.completion_logprobs(reference, prompts, said, run.sampling.temperature, shared)[0]
+        with torch.no_grad(), policy.bare(reference) as before:
+            start = policy.completion_logprobs(before, prompts, said, run.sampling.temperature, shared)[0]
         if goal.name == "reinforce_pp":
             weight = weight[:, None] - goal.kl * kl_to_go(behaviour, start, mask)
         else:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,16 @@ def roles_of(teams: tuple[str, ...]) -> list[Role]:
     return list(dict.fromkeys(role for name in teams for role in team.load(name).team().roles.values()))
 
 
-def tiny_tokenizer(roles: list[Role], ratings: bool = False) -> Any:
-    """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens, which keeps prompts short."""
+def tiny_tokenizer(roles: list[Role], ratings: bool = False, tokens: Sequence[str] = ()) -> Any:
+    """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens, which keeps prompts short, and `tokens`."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     specials = ["<|pad|>", "<|end|>", "<|answer|>", "<|unknown|>"]
     characters = ["\n", *map(chr, range(32, 127))]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*specials, *characters])}, unk_token="<|unknown|>"))
+    core = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(dict.fromkeys([*specials, *tokens, *characters]))}, unk_token="<|unknown|>")
+    )
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
     phrases = dict.fromkeys(
@@ -154,7 +157,7 @@ def tiny_tokenizer(roles: list[Role], ratings: bool = False) -> Any:
         phrases |= dict.fromkeys([rating.SYSTEM, *rating.USER, *rating.REPLY, "correct", "wrong"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|pad|>", eos_token="<|end|>")
     tokenizer.add_tokens([AddedToken("<|answer|>", special=True, normalized=False)], special_tokens=True)
-    tokenizer.add_tokens([AddedToken(p, normalized=False) for p in [*phrases, "\\boxed{"]])
+    tokenizer.add_tokens([AddedToken(p, normalized=False) for p in [*tokens, *phrases, "\\boxed{"]])
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
@@ -187,7 +190,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     """
     torch.manual_seed(spec.seed)
     roles = roles_of(spec.teams)
-    tokenizer = tiny_tokenizer(roles, spec.ratings)
+    tokenizer = tiny_tokenizer(roles, spec.ratings, spec.tokens)
     model = tiny_model(spec, tokenizer)
     log.info("warm start: %d parameters, %d roles", sum(p.numel() for p in model.parameters()), len(roles))
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0, foreach=True)

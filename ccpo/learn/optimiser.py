@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from ccpo.config.run import Train
+from ccpo.learn import policy
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -64,11 +65,6 @@ def make(model: Any, train: Train, ranks: Ranks = ALONE, sharding: Sharding = WH
     return Sharded(model, train, ranks, sharding) if sharding.stage else Plain(model, train, ranks)
 
 
-def own(model: Any) -> dict[str, Any]:
-    """The parameters that are learnt, by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
 def fits(named: dict[str, Any], weights: Saved, moments: Saved) -> None:
     """Raises a ValueError where what was saved is not of the parameters `named`."""
     if odd := sorted((set(named) ^ set(weights)) | (set(moments) ^ {"step", *MOMENTS})):
@@ -83,7 +79,7 @@ class Plain:
 
     def __init__(self, model: Any, train: Train, ranks: Ranks = ALONE) -> None:
         self.model, self.ranks, self.clip = model, ranks, train.grad_clip
-        self.own = own(model)
+        self.own = policy.learnt(model)
         self.masters = {name: _master(parameter) for name, parameter in self.own.items()}
         self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, weight_decay=train.weight_decay, foreach=True)
 
@@ -167,7 +163,7 @@ class Sharded:
         self.model, self.ranks, self.stage = model, ranks, sharding.stage
         if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
             raise ValueError("ZeRO stage 3 shards a model for one optimiser, here policies share a model. Remedy: --zero 2 or below.")
-        self.own = own(model)
+        self.own = policy.learnt(model)
         self.shapes = {name: parameter.shape for name, parameter in self.own.items()}
         mixed = {p.dtype for p in self.own.values()} == {torch.bfloat16}
         parameters = list(self.own.values())

@@ -1,4 +1,4 @@
-"""Policies: load, save, forward; and checkpoints that are whole or not there."""
+"""Policies: load, adapt, save, forward; and checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
+from ccpo.config import Lora, RunConfig
 from ccpo.play.prefix import Trunks, enter
 from ccpo.ranks import device
 from ccpo.schema import sha256
 
 KEPT = 2  # checkpoints of a run
+
+
+def starts(run: RunConfig, model: Path | Sequence[Path]) -> list[Path]:
+    """The folders of a run's models: one for all agents, or one for each.
+
+    Raises:
+        ValueError: their number is not that of the run's models.
+    """
+    folders = [model] if isinstance(model, Path) else list(model)
+    if len(folders) != len(run.models):
+        names = ", ".join(m.name for m in run.models)
+        raise ValueError(f"{len(folders)} model folder(s) given, the run starts with {names}. Remedy: one folder for each, in this order.")
+    return folders
 
 
 def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
@@ -45,7 +62,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
 
 
 def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
-    """Writes a plain Hugging Face folder, whole or not at all."""
+    """Writes a plain Hugging Face folder, whole or not at all; of a model with adapters the live adapter alone, in peft's form."""
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -53,9 +70,59 @@ def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
     # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of every run
     with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
         model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
+    if tokenizer:
+        tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
+
+
+def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
+    """Freezes a model and lays adapters beside all its linear layers but the last; each starts as nothing, with directions of its own."""
+    from peft import LoraConfig
+    from peft.functional import cast_adapter_dtype
+
+    for place, name in enumerate(names):
+        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            torch.manual_seed(int(np.random.SeedSequence([*seed, place]).generate_state(1)[0]))
+            model.add_adapter(config, name)
+        cast_adapter_dtype(model, name)  # float32 beside weights of any kind: small steps would be lost in bfloat16
+        config.target_modules = sorted(model.peft_config[name].target_modules)  # from a set, it would be written in another order each time
+
+
+def live(model: Any, adapter: str) -> Any:
+    """The model, which from now on computes with that adapter and takes gradients for it alone ("": it has no adapters)."""
+    if adapter:
+        from peft.functional import set_adapter
+
+        set_adapter(model, adapter)
+    return model
+
+
+@contextmanager
+def bare(model: Any) -> Iterator[Any]:
+    """Inside, a model with adapters computes without them, as it did before training; any other model as it is."""
+    adapted = bool(getattr(model, "peft_config", None))
+    if adapted:
+        model.disable_adapters()
+    try:
+        yield model
+    finally:
+        if adapted:
+            model.enable_adapters()
+
+
+def merged(folder: Path, adapter: Path, dtype: str) -> Any:
+    """The model of a folder with an adapter's product added to its weights: a plain model again."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load(folder, dtype)[0], adapter).merge_and_unload()
+
+
+def learnt(model: Any) -> dict[str, torch.nn.Parameter]:
+    """The weights that training moves, by name: all, or the live adapter's."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:

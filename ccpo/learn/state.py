@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ccpo.config import RunConfig
 from ccpo.learn import optimiser, policy
 from ccpo.learn.critic import Critic
 from ccpo.play import engine
-from ccpo.play.rollout import Speaker
+from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds")
@@ -22,33 +23,50 @@ TABLES = ("train", "credit", "ledger", "seconds")
 class State:
     """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
 
-    `reference` is the policy that training started with, where the objective has a KL term. Of several ranks each has it, and the critic,
-    whole; what they share out of the policies is `sharding`.
+    `models` has a model for each policy, which may be one model with several `adapters`: who computes with a policy says so by `live`.
+    `references` are the models that training started with, once adapters are off, where the objective has a KL term. Of several ranks each
+    has them, and the critic, whole; what they share out of the policies is `sharding`.
     """
 
-    def __init__(self, run: RunConfig, folder: Path, ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> None:
+    def __init__(self, run: RunConfig, model: Path | Sequence[Path], ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> None:
         self.ranks = ranks
         team = run.build_team()
-        n = team.agents if run.policy == "separate" else 1
-        loaded = [policy.load(folder, run.train.dtype) for _ in range(n)]
+        self.folders, self.dtype = policy.starts(run, model), run.train.dtype
+        n = 1 if run.policy == "shared" else team.agents
+        each = (self.folders * n)[:n]
+        loaded = [policy.load(folder, self.dtype) for folder in (each[:1] if run.lora else each)] * (n if run.lora else 1)
         self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        self.reference = policy.load(folder, run.train.dtype)[0].eval() if run.objective.kl else None
-        self.optimisers = [optimiser.make(m, run.train, ranks, sharding) for m in self.models]  # sharded, nobody can copy them any more
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None  # of the model without adapters
+        self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
+        if run.lora:
+            policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
+        self.references: list[Any] = [None] * n
+        if run.objective.kl:
+            before = {} if run.lora else {folder: policy.load(folder, self.dtype)[0].eval() for folder in self.folders}
+            self.references = self.models if run.lora else [before[folder] for folder in each]
+        # sharded, nobody can copy them any more
+        self.optimisers = [optimiser.make(self.live(i), run.train, ranks, sharding) for i in range(n)]
         self.memory: dict[str, dict[str, float]] = {}
         self.step, self.generated, self.evaluated = 0, 0, 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
         make = engine.load(run.sampling.engine)
-        self.engines = [make(m, policy.end_ids(m, t), ranks=ranks) for m, t in loaded]
+        self.engines = [
+            make(m, policy.end_ids(m, t), ranks=ranks, ready=functools.partial(self.live, i))
+            for i, (m, t) in enumerate(zip(self.models, self.tokenizers, strict=True))
+        ]
         voices = [Speaker(e, t, demos, asked.FORM) for e, t in zip(self.engines, self.tokenizers, strict=True)]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
 
     def policy_of(self, agent: int) -> int:
         """Index of the policy an agent acts with."""
         return agent if len(self.models) > 1 else 0
+
+    def live(self, index: int) -> Any:
+        """A policy's model, which computes with this policy's weights until another policy of the same model is live."""
+        return policy.live(self.models[index], self.adapters[index])
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -57,6 +75,15 @@ class State:
             for each in self.optimisers:
                 stack.enter_context(each.whole())
             yield
+
+    def write(self, folder: Path) -> None:
+        """The policies as plain Hugging Face folders, policy0 ...; of adapters, merged into their base, also the adapters: adapter0 ..."""
+        for index, tokenizer in enumerate(self.tokenizers):
+            model = self.live(index)
+            if self.adapters[index]:
+                policy.save(model, None, folder / f"adapter{index}")
+                model = policy.merged(self.folders[0], folder / f"adapter{index}", self.dtype)
+            policy.save(model, tokenizer, folder / f"policy{index}")
 
     def save(self, scratch: Path) -> None:
         """Writes a checkpoint, of all ranks by the first; it does not depend on their number."""

@@ -24,7 +24,6 @@ import torch
 from ccpo import credit, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
-from ccpo.learn import policy
 from ccpo.learn.advantage import ADVANTAGES, remember, role_information
 from ccpo.learn.critic import Critic
 from ccpo.learn.improve import improve
@@ -60,7 +59,7 @@ def train(
     *,
     config: Path,
     tasks: Path,
-    model: Path,
+    model: Path | Sequence[Path],
     scratch: Path,
     out: Path,
     without: Collection[str] = (),
@@ -70,8 +69,9 @@ def train(
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
 
-    `without`: ids of training items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that train it
-    together, all of which call this; the first one writes. `sharding`: what they do not all hold whole.
+    `model`: the folder that all agents start from, or one for each. `without`: ids of training items that are left out, for what the task
+    tables in `evaluated` hold. `ranks`: processes that train it together, all of which call this; the first one writes. `sharding`: what
+    they do not all hold whole.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
@@ -97,10 +97,10 @@ def train(
                 return
             held.check()
             # the last checkpoint stays until the run is scored: a job that fails behind our back has its outputs deleted
-            _finish(run, state, out, [config, tasks, *evaluated, model], sorted(without), held.status.starts, sharding)
+            _finish(run, state, out, [config, tasks, *evaluated, *state.folders], sorted(without), held.status.starts, sharding)
 
 
-def pilot(run: RunConfig, tasks: Path, model: Path, updates: int) -> tuple[list[dict[str, float]], State]:
+def pilot(run: RunConfig, tasks: Path, model: Path | Sequence[Path], updates: int) -> tuple[list[dict[str, float]], State]:
     """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's calls, seconds; and the state after."""
     pool = read_tasks(tasks, "train") if run.train.steps else []
     state, team, rows = State(run, model), run.build_team(), []
@@ -176,14 +176,21 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     start = time.perf_counter()
     if state.critic:
         _teach(state.critic, played, given, ledger)
-    active = [(step // run.train.period + run.train.start) % team.agents] if len(state.models) > 1 else list(range(team.agents))
-    if run.critic and step < run.critic.warmup:
-        active = []
+    active = _active(run, team, step)
     learnt = {}
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
         learnt[index] = improve(
-            run, index, state.models[index], state.optimisers[index], state.reference, played, given.advantage, chosen, step, state.ranks
+            run,
+            index,
+            state.live(index),
+            state.optimisers[index],
+            state.references[index],
+            played,
+            given.advantage,
+            chosen,
+            step,
+            state.ranks,
         )
         for agent in np.unique(played.tree.agent[chosen]):
             mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
@@ -198,6 +205,15 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     state.evaluated += ledger.total("evaluator_calls")
     _record(run, team, state, batch, played, given, active, learnt, ledger)
     return ledger
+
+
+def _active(run: RunConfig, team: Team, step: int) -> list[int]:
+    """The agents whose policies learn in an update: all, or one where policies of their own take turns; none while a critic warms up."""
+    if run.critic and step < run.critic.warmup:
+        return []
+    if run.policy == "shared" or run.train.order == "simultaneous":
+        return list(range(team.agents))
+    return [(step // run.train.period + run.train.start) % team.agents]
 
 
 @dataclass(frozen=True)
@@ -324,8 +340,7 @@ def _record(
 def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str], starts: int, sharding: Sharding) -> None:
     """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
     out.mkdir(parents=True, exist_ok=True)
-    for index, (model, tokenizer) in enumerate(zip(state.models, state.tokenizers, strict=True)):
-        policy.save(model, tokenizer, out / "model" / f"policy{index}")
+    state.write(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
@@ -341,6 +356,7 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
             "minibatch": "crc32('minibatch'), seed, update, policy",
+            "adapter": "crc32('adapter'), seed, policy",
         },
         "determinism": "bitwise on a CPU with one thread and these versions" if not torch.cuda.is_available() else "same in distribution",
         "threads": torch.get_num_threads(),

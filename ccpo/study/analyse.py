@@ -85,6 +85,8 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
     out = {
         "team": config["team"]["name"],
         "credit": config["credit"]["name"],
+        "model": "+".join(m["name"] for m in (config["model"] if isinstance(config["model"], list) else [config["model"]])),
+        "policy": config["policy"],
         "benchmark": primary,
         "seeds": seeds,
         "accuracy": accuracy,

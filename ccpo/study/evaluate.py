@@ -26,22 +26,25 @@ from ccpo.team import Team, vote_outcome
 log = logging.getLogger("ccpo")
 
 
-def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path, scratch: Path, out: Path) -> None:
+def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | Sequence[Path], scratch: Path, out: Path) -> None:
     """Plays the final policies on each benchmark's test tasks, with every intervention that means something for the team.
 
-    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with. What is played is
-    kept in `scratch`, so that a killed evaluation goes on with the next intervention.
+    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with, or one for each
+    agent. What is played is kept in `scratch`, so that a killed evaluation goes on with the next intervention.
     """
     import torch
 
+    from ccpo.learn import policy
+
     torch.set_num_threads(1)
     run = read_run(config)
+    starts = policy.starts(run, untrained)
     team = run.build_team()
     with lease.hold(scratch, "rollout") as held:
-        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, untrained])}", held, len(run.evaluated) * len(kinds(run)))
-        folders = sorted(model.glob("policy*"))
+        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(kinds(run)))
+        folders = sorted(model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy")))
         trained = _speakers(run, team, folders)
-        started = _speakers(run, team, [untrained]) if "untrained" in run.evaluate.interventions else None
+        started = _speakers(run, team, starts) if "untrained" in run.evaluate.interventions else None
         rows: Rows = []
         for choice, path in zip(run.evaluated, tasks, strict=True):
             items = read_tasks(path, "test")[: run.evaluate.tasks]

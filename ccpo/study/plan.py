@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from ccpo import schema
-from ccpo.config import Experiment, RunConfig, WarmStart, fingerprint
+from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint
 from ccpo.play import rollout as playing
 from ccpo.study import stats
 from ccpo.study.evaluate import kinds
@@ -97,7 +97,7 @@ def _finished(run: RunConfig, folder: Path) -> Pace:
     )
 
 
-def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path], start: float = PROCESS) -> Pace:
+def of_pilot(run: RunConfig, model: Path | Sequence[Path], tasks: Sequence[Path], start: float = PROCESS) -> Pace:
     """The pace of a few updates and evaluated tasks, played here and now.
 
     `tasks`: the tables of the benchmark and of `evaluate.also`; `start`: seconds that a process takes until it works.
@@ -119,7 +119,7 @@ def of_pilot(run: RunConfig, model: Path, tasks: Sequence[Path], start: float = 
         task_generated=sum(row["n_completion_tokens"] for row in rows) / n,
         task_seconds=seconds / n,
         start=start,
-        disk=_weights(run, model) * (len(state.models)),
+        disk=sum(_weights(run, folder) for folder in state.folders) * len(state.models) / len(state.folders),
     )
 
 
@@ -158,7 +158,7 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
         pace = max(CPU_TOKENS, 8 * parameters / 3e10)
         seconds, task_seconds = generated * pace, task * pace / 3
     tasks = run.train.tasks
-    weights = parameters * (2 if run.train.dtype == "bfloat16" else 4) * (team.agents if run.policy == "separate" else 1)
+    weights = parameters * (2 if run.train.dtype == "bfloat16" else 4) * (1 if run.policy == "shared" else team.agents)
     return Pace(
         source="model size",
         updates=_updates(run, generated * tasks),
@@ -180,19 +180,21 @@ def _updates(run: RunConfig, generated: float) -> int:
 
 
 def parameters(run: RunConfig, folder: Path = Path()) -> float:
-    """Parameters of a run's model: counted where its folder is, else from its source.
+    """Parameters of a run's model, on average over its agents' models: counted where its folder is, else from its source.
 
     Raises:
         ValueError: neither says it.
     """
-    files = sorted((folder / "results/models" / run.model.slug).glob("*.safetensors"))
+    return mean(_parameters(model, folder / "results/models" / model.slug) for model in run.models)
+
+
+def _parameters(model: Model, folder: Path) -> float:
+    files = sorted(folder.glob("*.safetensors"))
     if files:
         return float(sum(_counted(path) for path in files))
-    if run.model.parameters is None:
-        raise ValueError(
-            f"the size of model {run.model.name} is not known before it is here. Remedy: snakemake results/models/{run.model.slug}"
-        )
-    return run.model.parameters
+    if model.parameters is None:
+        raise ValueError(f"the size of model {model.name} is not known before it is here. Remedy: snakemake results/models/{model.slug}")
+    return model.parameters
 
 
 def _counted(path: Path) -> int:
@@ -210,7 +212,7 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
     """The forecast of a study as plain data. `slots`: runs side by side; `pilots`: paces by `key`."""
     rows: list[dict[str, Any]] = []
     chains: list[float] = []
-    models: dict[str, RunConfig] = {}
+    models: dict[str, Model] = {}
     for label, runs in experiment.runs.items():
         first = next(iter(runs.values()))
         told = pilots.get(key(first))
@@ -240,8 +242,8 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
             }
         )
         chains += [train + rollout + score] * n
-        models[first.model.slug] = first
-    prepared = sum(sum(job_seconds(folder, "model", slug)) or _preparing(run) for slug, run in models.items())
+        models |= {model.slug: model for model in first.models}
+    prepared = sum(sum(job_seconds(folder, "model", slug)) or _preparing(model) for slug, model in models.items())
     wall = prepared + _makespan(chains, slots) + PAGES
     n_runs = len(chains)
     return {
@@ -262,9 +264,9 @@ def _tasks(run: RunConfig, name: str) -> int:
     return min(run.evaluate.tasks, int(benchmark.load(name).SPLITS["test"]) or run.evaluate.tasks)
 
 
-def _preparing(run: RunConfig) -> float:
+def _preparing(model: Model) -> float:
     """Seconds to make a model: taught here, or fetched."""
-    spec = run.model.spec
+    spec = model.spec
     return PROCESS + spec.steps * spec.batch * 1e-3 if isinstance(spec, WarmStart) else 60.0
 
 
@@ -302,7 +304,8 @@ def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
         if key(first) in out:
             continue
         tables = [folder / f"results/tasks/{tasks_slug(choice)}.parquet" for choice in (first.benchmark, *first.evaluate.also)]
-        out[key(first)] = asdict(of_pilot(first, folder / "results/models" / first.model.slug, tables, start))
+        starts = [folder / "results/models" / model.slug for model in first.models]
+        out[key(first)] = asdict(of_pilot(first, starts, tables, start))
     return out
 
 

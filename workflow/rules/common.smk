@@ -39,7 +39,9 @@ IDS = {
 }
 RUNS = {key: run for runs in IDS.values() for key, run in runs.items()}
 SPOKEN = [audit.model for audit in AUDITS.values() if audit.model]
-MODELS = {m.slug: m for m in [*SPOKEN, *(run.model for run in RUNS.values())]}
+MODELS = {
+    m.slug: m for m in [*SPOKEN, *(m for run in RUNS.values() for m in run.models)]
+}
 TASKS = {
     tasks_slug(choice): choice
     for run in RUNS.values()
@@ -113,13 +115,18 @@ def evaluated_of_run(wildcards):
     return tables(run_of(wildcards).evaluated)
 
 
-def model_of_run(wildcards):
-    return f"results/models/{run_of(wildcards).model.slug}"
+def models_of_run(wildcards):
+    # one for all agents, or one for each
+    return [f"results/models/{model.slug}" for model in run_of(wildcards).models]
 
 
 def models_of_study(wildcards):
     return sorted(
-        {model_of_run(SimpleNamespace(run=run)) for run in run_ids(wildcards)}
+        {
+            model
+            for run in run_ids(wildcards)
+            for model in models_of_run(SimpleNamespace(run=run))
+        }
     )
 
 
@@ -148,12 +155,14 @@ def python_of(runs):
 
 def memory_of_run(wildcards, attempt):
     # MB: what Python and torch take, and for each parameter weights, gradient and two moments in float32, twice over (measured: 965 for
-    # models built here, 3,654 for SmolLM2-135M); a model whose size nobody knows gets 16 GB. A job that was killed for it gets more. vLLM
-    # has its weights a second time, and its cache (measured: 1,821 and 3,493 before any training).
+    # models built here, 3,654 for SmolLM2-135M); half of it for adapters, whose base is there once. A model whose size nobody knows gets
+    # 16 GB. A job that was killed for it gets more. vLLM has its weights a second time, and its cache (measured: 1,821 and 3,493 before any
+    # training).
     run = run_of(wildcards)
+    sizes = [model.parameters or 500e6 for model in run.models]
     vllm = run.sampling.engine == "vllm"
-    parameters = run.model.parameters or 500e6
-    return attempt * int(2000 + 2500 * vllm + (32 + 8 * vllm) * parameters / 1e6)
+    each = (16 if run.lora else 32) + 8 * vllm
+    return attempt * int(2000 + 2500 * vllm + each * sum(sizes) / len(sizes) / 1e6)
 
 
 def run_ids(wildcards):

@@ -3,7 +3,7 @@ rule rollout:
         config="results/runs/{run}/config.json",
         tasks=evaluated_of_run,
         model="results/runs/{run}/model",
-        untrained=model_of_run,
+        untrained=models_of_run,
     output:
         "results/runs/{run}/rollouts.parquet",
     log:

@@ -2,7 +2,7 @@ rule train:
     input:
         config="results/runs/{run}/config.json",
         tasks=tables_of_run,  # those evaluated too: no training item may be among them
-        model=model_of_run,
+        model=models_of_run,
     output:
         model=directory("results/runs/{run}/model"),
         tables=expand(

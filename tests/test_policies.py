@@ -1,0 +1,365 @@
+"""What agents act with: adapters over one frozen model, and models of several families in one team."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import SPEC, make_files, run_data
+from safetensors.torch import load_file
+from test_ranks import together
+
+from ccpo import schema
+from ccpo.config import RunConfig, WarmStart, canonical
+from ccpo.learn import model, optimiser, policy
+from ccpo.learn import train as training
+from ccpo.play.engine import Draw
+from ccpo.play.rollout import Ledger, play
+from ccpo.study import evaluate, plan
+from ccpo.team import guard
+
+LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
+
+
+OTHER: dict[str, Any] = {**SPEC, "teams": ["think_solve", "single"], "hidden": 24, "layers": 2, "tokens": ["10", "11", "12", "=1"]}
+MIXED = [{"name": "small", "spec": SPEC}, {"name": "big", "spec": OTHER}]
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untaught model of another size, with another vocabulary."""
+    torch.manual_seed(1)
+    spec = WarmStart.model_validate(OTHER)
+    tokenizer = model.tiny_tokenizer(model.roles_of(spec.teams), tokens=spec.tokens)
+    folder = tmp_path_factory.mktemp("models") / "other"
+    policy.save(model.tiny_model(spec, tokenizer), tokenizer, folder)
+    return folder
+
+
+def mixed(folder: Path, models: list[Path], **over: Any) -> dict[str, Any]:
+    """Inputs of a run whose agents start from two models."""
+    files = make_files(folder, models[0], **over)
+    run = RunConfig.model_validate(run_data(model=MIXED, **over))
+    schema.write_text(files["config"], canonical(run.model_dump(mode="json")))
+    return {**files, "model": models}
+
+
+def updated(files: dict[str, Path], updates: int = 1, **over: Any) -> training.State:
+    run = RunConfig.model_validate(run_data(**over))
+    state = training.State(run, files["model"])
+    pool = training.read_tasks(files["tasks"], "train")
+    for _ in range(updates):
+        training.update(run, run.build_team(), pool, state)
+    return state
+
+
+def interrupted_equals_whole(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trains once as a whole, once with a signal after the second update; the same bytes? Returns the run's folder."""
+    plain = {k: files[k] for k in ("config", "tasks", "model")}
+    training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
+    again, update = files["out"].with_name("again"), training.update
+
+    def stopping(run: RunConfig, team: Any, pool: Any, state: training.State, *more: Any) -> Ledger:
+        done = update(run, team, pool, state, *more)
+        if state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", stopping)
+        with pytest.raises(training.Interrupted):
+            training.train(**plain, scratch=files["scratch"], out=again)
+    training.train(**plain, scratch=files["scratch"], out=again)
+    for name in ("train.parquet", "credit.parquet", "ledger.parquet"):
+        assert (files["out"] / name).read_bytes() == (again / name).read_bytes(), name
+    assert schema.sha256(files["out"] / "model") == schema.sha256(again / "model")
+    return files["out"]
+
+
+@pytest.mark.usefixtures("lively")
+@pytest.mark.parametrize("over", [{"policy": "separate"}, LORA], ids=["separate", "lora"])
+def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(files: dict[str, Path], over: dict[str, Any]) -> None:
+    """Bit for bit, gradient norms too: agents' policies share only the messages, which are drawn before anybody learns."""
+
+    def learnt(updates: int, **how: Any) -> tuple[list[dict[str, torch.Tensor]], list[float]]:
+        train = {"minibatches": 1, "lr": 1e-2, "grad_clip": 1e-3, **how}
+        state = updated(files, updates, **{**over, "train": train})
+        weights = [{name: w.detach().clone() for name, w in policy.learnt(state.live(i)).items()} for i in (0, 1)]
+        return weights, [row["grad_norm"] for row in state.rows["train"]]
+
+    start, _ = learnt(0)
+    (together, both), (first, one), (second, other) = learnt(1, order="simultaneous"), learnt(1, start=0), learnt(1, start=1)
+    assert both == [one[0], other[1]]
+    assert (one[1], other[0]) == (0.0, 0.0)
+    for index, alone, rested in ((0, first, second), (1, second, first)):
+        assert any(not torch.equal(together[index][name], w) for name, w in start[index].items())
+        for name, weight in start[index].items():
+            assert torch.equal(together[index][name], alone[index][name]), name
+            assert torch.equal(rested[index][name], weight), name
+
+
+@pytest.mark.usefixtures("lively")
+def test_an_update_moves_the_learners_adapter_and_nothing_else(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    before, graded = updated(files, 0, **LORA).models[0].state_dict(), set[str]()
+
+    def noting(self: optimiser.Plain, lr: float, step: Callable[..., float] = optimiser.Plain.step) -> float:
+        graded.update(name for name, weight in self.model.named_parameters() if weight.grad is not None)
+        return step(self, lr)
+
+    monkeypatch.setattr(optimiser.Plain, "step", noting)
+    state = updated(files, 1, **LORA)
+    assert state.models[0] is state.models[1]
+    after = state.models[0].state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    mine = set(policy.learnt(state.live(0)))
+    assert mine.isdisjoint(policy.learnt(state.live(1)))
+    assert moved == mine
+    assert graded == mine
+    start = policy.load(files["model"])[0].state_dict()
+    for name, value in start.items():
+        assert torch.equal(value, after[name.replace("_proj.", "_proj.base_layer.")]), name
+
+
+@pytest.mark.usefixtures("lively")
+def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: dict[str, Path], tmp_path: Path) -> None:
+    """Log-probs of the trainer, the engine, the merged folder and peft's own reading of the adapter's folder: within 1e-5 (float32)."""
+    from peft import PeftModel
+
+    state = updated(files, 3, **{**LORA, "train": {"lr": 1e-2, "order": "simultaneous"}})
+    state.write(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["adapter0", "adapter1", "policy0", "policy1"]
+    written = schema.read_json(tmp_path / "model/adapter1/adapter_config.json")
+    assert written["target_modules"] == sorted(written["target_modules"])  # the same bytes from every process
+    assert (written["r"], written["lora_alpha"]) == (2, 16)
+    prompt, found = [5, 6, 7], []
+    said = state.speakers[0].engine.generate([prompt], 4, Draw(1.0, 8), [0])[0]
+    ids = [c.ids for c in said]
+
+    def logprobs(model: Any) -> np.ndarray:
+        with torch.no_grad():
+            return policy.completion_logprobs(model, [prompt] * 4, ids, 1.0)[0].numpy()
+
+    for index in (0, 1):
+        mine = logprobs(state.live(index))
+        merged, tokenizer = policy.load(tmp_path / f"model/policy{index}")
+        assert not any("lora" in name for name in merged.state_dict())
+        assert tokenizer.get_vocab() == state.tokenizers[index].get_vocab()
+        assert np.abs(mine - logprobs(merged)).max() < 1e-5
+        theirs = PeftModel.from_pretrained(policy.load(files["model"])[0], tmp_path / f"model/adapter{index}")
+        assert np.abs(mine - logprobs(theirs.base_model.model)).max() < 1e-5
+        found.append(mine)
+    engine = np.zeros_like(found[0])
+    for row, completion in enumerate(said):
+        engine[row, : len(completion.ids)] = completion.logprobs
+    assert np.abs(engine - found[0]).max() < 1e-5
+    base = logprobs(policy.load(files["model"])[0])
+    apart = [np.abs(a - b).max() for a, b in ((found[0], found[1]), (found[0], base), (found[1], base))]
+    assert min(apart) > 1e-2
+    state.live(1)
+    with policy.bare(state.models[0]) as start:  # what a KL term compares with
+        assert np.abs(logprobs(start) - base).max() < 1e-6
+    assert np.abs(logprobs(state.models[0]) - found[1]).max() == 0
+
+
+@pytest.mark.usefixtures("lively")
+def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own."""
+    grads: list[dict[str, torch.Tensor]] = []
+    for own in (False, True):
+        over = {**LORA, "objective": {"name": "grpo", "kl": 0.5}}
+        state = updated(files, 2, **{**over, "train": {"lr": 1e-2, "order": "simultaneous", "minibatches": 1}})
+        if own:
+            state.references = [policy.load(files["model"])[0]] * 2
+        run = RunConfig.model_validate(run_data(**over))
+        taking = state.optimisers[0]
+        monkeypatch.setattr(taking, "step", lambda lr, of=taking: grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0)
+        training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
+    assert max(float((grads[0][name] - grads[1][name]).abs().max()) for name in grads[0]) < 1e-7
+    assert max(float(g.abs().max()) for g in grads[0].values()) > 1e-4
+
+
+@pytest.mark.usefixtures("lively")
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+def test_adapters_resume_bit_for_bit_and_a_checkpoint_holds_no_base(
+    order: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = make_files(tmp_path, tiny, **{**LORA, "train": {"lr": 1e-2, "order": order}})
+    out = interrupted_equals_whole(files, monkeypatch)
+    saved = policy.read_checkpoint(files["scratch"])
+    assert saved is not None
+    names = [name for weights in saved["weights.pt"] for name in weights]
+    assert names
+    assert all(".lora_" in name for name in names)
+    folders = [(out / "model" / f"policy{i}/model.safetensors").read_bytes() for i in (0, 1)]
+    assert len({*folders, (tiny / "model.safetensors").read_bytes()}) == 3
+
+
+@pytest.mark.usefixtures("lively")
+def test_adapters_on_two_ranks_are_those_of_one(tmp_path: Path, tiny: Path) -> None:
+    """Within float32's rounding of sums in another order: 1e-6 after four updates of both agents."""
+    files = make_files(tmp_path, tiny, policy="lora", train={"order": "simultaneous"})
+    inputs = {k: files[k] for k in ("config", "tasks", "model")}
+    outs = {world: tmp_path / f"out{world}" for world in (1, 2)}
+    for world, out in outs.items():
+        scratch = tmp_path / f"scratch{world}"
+        codes = together(world, lambda _, w=world, o=out, s=scratch: training.train(**inputs, scratch=s, out=o, ranks=w))
+        assert codes == [0] * world
+    for index in (0, 1):
+        one, two = (load_file(out / f"model/adapter{index}/adapter_model.safetensors") for out in outs.values())
+        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+        assert any(weight.any() for name, weight in one.items() if "lora_B" in name)
+
+
+def test_adapters_of_a_bfloat16_model_are_float32_and_start_as_nothing(files: dict[str, Path]) -> None:
+    state = updated(files, 0, **{**LORA, "train": {"dtype": "bfloat16"}})
+    assert {w.dtype for w in policy.learnt(state.live(0)).values()} == {torch.float32}
+    assert state.models[0].get_input_embeddings().weight.dtype == torch.bfloat16
+    assert all(not w.any() for name, w in policy.learnt(state.live(1)).items() if "lora_B" in name)
+    first, second = ([w for name, w in policy.learnt(state.live(i)).items() if "lora_A" in name] for i in (0, 1))
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path]) -> None:
+    over = {**LORA, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-2}}
+    state = updated(files, 1, **over)
+    assert state.critic is not None
+    assert not any("lora" in name for name in state.critic.body.state_dict())
+    assert all(weight.requires_grad for weight in state.critic.body.parameters())
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({"lora": {"rank": 2}}, "policy separate. Remove the block, or use policy lora"),
+        ({"policy": "lora", "lora": {"rank": 0}}, "greater than or equal to 1"),
+        ({"policy": "lora", "lora": {"rnk": 2}}, "Extra inputs"),
+        ({"policy": "lora", "train": {"start": 2}}, "agents of team think_solve are 0..1"),
+        ({"train": {"order": "together"}}, "'alternating' or 'simultaneous'"),
+        ({"model": MIXED, "policy": "shared"}, "several models cannot have policy shared"),
+        ({"model": MIXED, "policy": "lora"}, "several models cannot have policy lora"),
+        ({"model": [*MIXED, MIXED[0]]}, "names 3, team think_solve has 2 agents"),
+        ({"model": MIXED[:1]}, "at least 2"),
+        ({"model": [MIXED[1]] * 2}, "Say it once: `model: big`"),
+        (
+            {"model": MIXED, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-3}},
+            "whose tokens the other agents' are not",
+        ),
+    ],
+)
+def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match="validation error") as error:
+        RunConfig.model_validate(run_data(**over))
+    assert said in str(error.value)
+
+
+def test_the_block_of_adapters_is_filled_in() -> None:
+    runs = [RunConfig.model_validate(run_data(policy="lora", **over)) for over in ({}, {"lora": {"rank": 8, "alpha": 16}}, {"lora": {}})]
+    assert len({run.id for run in runs}) == 1
+    assert RunConfig.model_validate(run_data()).lora is None
+    assert RunConfig.model_validate(runs[0].model_dump(mode="json")) == runs[0]
+
+
+@pytest.mark.usefixtures("lively")
+def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
+    tmp_path: Path, tiny: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = mixed(tmp_path, [tiny, other], objective={"name": "grpo", "kl": 0.1})
+    out = interrupted_equals_whole(files, monkeypatch)
+    run = training.read_run(files["config"])
+    assert run.id.startswith("arithmetic.think_solve.ccpo.small+big.s0-")
+    for index, start in enumerate((tiny, other)):
+        mine, tokenizer = policy.load(out / f"model/policy{index}")
+        began, reads = policy.load(start)
+        assert tokenizer.get_vocab() == reads.get_vocab()
+        assert any(not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items())
+    assert {str(tiny), str(other)} <= set(schema.read_json(out / "provenance.json")["inputs"])
+    rollouts = tmp_path / "rollouts.parquet"
+    evaluate.rollout(
+        config=files["config"],
+        tasks=[files["tasks"]],
+        model=out / "model",
+        untrained=files["model"],
+        scratch=files["scratch"],
+        out=rollouts,
+    )
+    rows = schema.read_table(rollouts, "rollouts").to_pandas()
+    heard = rows[rows.intervention == "untrained"].set_index(["task_id", "turn"])
+    for task in heard.index.unique("task_id"):
+        assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
+    pace = plan.of_pilot(run, files["model"], [files["tasks"]])
+    assert pace.disk == sum(4 * plan._counted(folder / "model.safetensors") for folder in (tiny, other))
+
+
+def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> None:
+    """A reader of another vocabulary reads what was said, in tokens of its own: other ids, fewer of them where its tokens are longer."""
+    files = mixed(tmp_path, [tiny, other], train={"fanout": [2, 1]})
+    run = training.read_run(files["config"])
+    state, pool = training.State(run, files["model"]), training.read_tasks(files["tasks"], "train")[:4]
+    thinker, solver = state.speakers
+    assert thinker.tokenizer.encode("3+9=12") != solver.tokenizer.encode("3+9=12")
+    assert [len(s.tokenizer.encode("3+9=12")) for s in (thinker, solver)] == [6, 5]
+    assert all(s.tokenizer.decode(s.tokenizer.encode("3+9=12")) == "3+9=12" for s in state.speakers)
+    played = play(run.plan(), run.build_team(), pool, state.speakers, temperature=1.0, max_tokens=(12,), seed=[0], ledger=Ledger())
+    tree = played.tree
+    replies = np.flatnonzero(tree.factual & (tree.turn == 1))
+    assert len(replies) == 8
+    for i in replies:
+        message, thought = played.messages[i], played.messages[tree.parent[i]]
+        assert solver.tokenizer.decode(message.prompt).endswith(f"Thought: {guard(thought.text)}<|answer|>")
+        assert message.text == solver.tokenizer.decode(message.completion.ids, skip_special_tokens=True)
+
+
+def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Path) -> None:
+    """A solver whose ids (and rows of weights) are permuted is the same solver: greedy answers of the mixed team are the plain team's."""
+    plain, reads = policy.load(tiny)
+    permuted = model.tiny_tokenizer(model.roles_of(tuple(SPEC["teams"])), tokens=tuple("9876543210+-=;"))
+    old, new = reads.get_vocab(), permuted.get_vocab()
+    assert old.keys() == new.keys()
+    order = torch.tensor([old[token] for token in sorted(new, key=lambda token: new[token])])
+    assert (order != torch.arange(len(order))).float().mean() > 0.2
+    with torch.no_grad():
+        for layer in plain.model.layers.parameters():  # as it is, an untaught model repeats the last token of its prompt
+            layer.mul_(20)
+        policy.save(plain, reads, tmp_path / "plain")
+        weight = plain.get_input_embeddings().weight
+        weight.copy_(weight[order].clone())
+    policy.save(plain, permuted, tmp_path / "permuted")
+    texts = []
+    for models in ([tmp_path / "plain", tmp_path / "permuted"], [tmp_path / "plain"] * 2):
+        files = mixed(tmp_path / str(len(texts)), models, evaluate={"interventions": ["untrained"]}, train={"steps": 0}, credit="none")
+        training.train(**files)
+        rollouts = tmp_path / f"{len(texts)}.parquet"
+        evaluate.rollout(
+            config=files["config"],
+            tasks=[files["tasks"]],
+            model=files["out"] / "model",
+            untrained=models,
+            scratch=files["scratch"],
+            out=rollouts,
+        )
+        rows = schema.read_table(rollouts, "rollouts").to_pandas()
+        texts.append(rows[["task_id", "turn", "intervention", "prompt", "completion"]])
+    assert texts[0].equals(texts[1])
+    assert texts[0].completion.nunique() > 8
+
+
+def test_the_number_of_model_folders_is_that_of_the_runs_models(tmp_path: Path, tiny: Path, other: Path) -> None:
+    files = mixed(tmp_path, [tiny, other])
+    for folders in (tiny, [tiny], [tiny, other, tiny]):
+        with pytest.raises(ValueError, match=r"the run starts with small, big. Remedy: one folder for each, in this order"):
+            training.train(**{**files, "model": folders})
+    with pytest.raises(ValueError, match=r"2 model folder\(s\) given, the run starts with test\."):
+        policy.starts(RunConfig.model_validate(run_data()), [tiny, other])
+
+
+def test_the_size_of_a_mixed_team_is_the_mean_of_its_models() -> None:
+    run = RunConfig.model_validate(run_data(model=MIXED))
+    small, big = (m.parameters or 0.0 for m in run.models)
+    assert small != big
+    assert plan.parameters(run, Path("nowhere")) == (small + big) / 2
