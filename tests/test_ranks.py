@@ -48,8 +48,9 @@ def together(world: int, work: Callable[[int], None]) -> list[int]:
         process.start()
     for process in processes:
         process.join(120)
-    for process in processes:
-        process.kill()  # of one that waits for the others for ever
+        if process.exitcode is None:  # it waits for one that went another way
+            process.kill()
+            process.join()
     return [process.exitcode if process.exitcode is not None else -1 for process in processes]
 
 
