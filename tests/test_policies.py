@@ -27,7 +27,7 @@ from ccpo.team import guard
 LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
 
 
-OTHER: dict[str, Any] = {**SPEC, "teams": ["think_solve", "single"], "hidden": 24, "layers": 2, "tokens": ["10", "11", "12", "=1"]}
+OTHER: dict[str, Any] = {**SPEC, "teams": ["think_solve", "single"], "hidden": 24, "layers": 2, "tokens": ["10", "11", "+2", "=1"]}
 MIXED = [{"name": "small", "spec": SPEC}, {"name": "big", "spec": OTHER}]
 
 
@@ -289,6 +289,10 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
         out=rollouts,
     )
     rows = schema.read_table(rollouts, "rollouts").to_pandas()
+    readers = [policy.load(folder)[1] for folder in (tiny, other)]
+    counted = [[len(reader.encode(prompt)) for reader in readers] for prompt in rows.prompt]
+    assert any(a != b for a, b in counted)
+    assert [both[agent] for both, agent in zip(counted, rows.agent, strict=True)] == rows.n_prompt_tokens.tolist()
     heard = rows[rows.intervention == "untrained"].set_index(["task_id", "turn"])
     for task in heard.index.unique("task_id"):
         assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
