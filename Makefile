@@ -51,6 +51,15 @@ lint: .venv/.ready
 lock:
 	$(BIN)/uv pip compile -q pyproject.toml --group dev $(if $(UV_FIND_LINKS),--find-links "$(UV_FIND_LINKS)") \
 	  --generate-hashes --no-emit-package torch --no-header --no-annotate -o envs/main.lock
+	printf 'torch==2.13.0\ntrl==1.16.0\n' | $(BIN)/uv pip compile -q - $(if $(UV_FIND_LINKS),--find-links "$(UV_FIND_LINKS)") \
+	  --generate-hashes --no-emit-package torch --no-header --no-annotate -o envs/trl.lock
+
+# What benchmarks/update.py compares with: TRL, in an environment of its own.
+.venv-trl/.ready: envs/trl.lock .venv/.ready
+	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv-trl torch==2.13.0
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv-trl --require-hashes --no-deps -r envs/trl.lock
+	touch $@
 
 clean:
-	rm -rf .venv results scratch logs .snakemake
+	rm -rf .venv .venv-trl results scratch logs .snakemake

@@ -1,75 +1,245 @@
-"""One update of the `tiny` team by part, and the share of its time that is matrix products. `python benchmarks/update.py`
+"""Seconds of an update against TRL's GRPOTrainer, and where ours go. `python benchmarks/update.py [CONTEST ...]`
 
-Prints seconds of rollout, verify, credit, update and save (medians over updates), and the share of the processor time of an update that
-torch's profiler counts in matrix products (addmm, mm, bmm, attention kernels). One thread.
+Both train the same model folder on the same prompts in the same order, with the same reward, group size, lengths, learning rate, loss
+(clipped ratio, token mean, z-score of the group, no KL term) and one optimiser step of each batch, on one thread, in turns of a few updates
+in one run; the first update of each does not count. `equal`: the end token is one that is never said (both load the same changed folder),
+so all completions have full length and both do the same work. `natural`: completions end when the model ends them.
+
+Ours is then shown by part, and beside its floor: every matrix product of an update (attention kernels included), done alone on this machine
+with random numbers in the same shapes. TRL has its own environment: `make .venv-trl/.ready`, or `--trl PYTHON`.
 """
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import argparse
-import platform
+import json
 import statistics
+import subprocess
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import _pairs
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ccpo.config import read_experiment
-from ccpo.learn import model, train
-from ccpo.study import data
+from ccpo.config import RunConfig
+from ccpo.learn import train
 
-PRODUCTS = ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product_flash_attention_for_cpu")
-BACKWARD = ("aten::_scaled_dot_product_flash_attention_for_cpu_backward",)
+SUM = {"name": "arithmetic", "operations": 2, "largest": 9, "n_train": 128}  # a third of SmolLM2's sampled answers are right
+SMALL = {"benchmark": SUM, "shots": 2, "train": {"tasks": 2, "lr": 1.0e-5}}
+CONTESTS: dict[str, tuple[str, str, str, int, dict[str, Any]]] = {  # model, ends, dtype, updates of a turn, what else differs
+    "tiny": ("tiny", "equal", "float32", 5, {}),
+    "tiny-natural": ("tiny", "natural", "float32", 5, {}),
+    "smollm2": ("smollm2-135m", "equal", "bfloat16", 1, SMALL),
+    "smollm2-natural": ("smollm2-135m", "natural", "bfloat16", 1, SMALL),
+    "smollm2-float32": ("smollm2-135m", "equal", "float32", 1, SMALL),
+}
+Row = dict[str, float]
+
+
+class Ours:
+    """Our side: does updates when told to."""
+
+    def __init__(self, run: RunConfig, folder: Path) -> None:
+        self.run, self.team, self.pool, self.state = run, run.build_team(), _pairs.pool(run), train.State(run, folder)
+
+    def update(self) -> Row:
+        """One update."""
+        start, cpu = time.perf_counter(), time.process_time()
+        ledger = train.update(self.run, self.team, self.pool, self.state)
+        took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+        row = self.state.rows["train"][-1]
+        counted = {"tokens": ledger.total("generated_tokens"), "prompt_tokens": ledger.total("prompt_tokens")}
+        return {**took, "reward": row["reward"], "loss": row["loss"], **counted, **{f"in {k}": v for k, v in ledger.seconds.items()}}
+
+    def prompts(self, updates: int) -> list[tuple[Any, str]]:
+        """Chat messages and truths of the first updates, in order."""
+        speaker = _pairs.replace(self.state.speakers[0], tokenizer=_Messages())
+        role = self.team.role(0, range(1))
+        batches = [train._batch(self.run, self.pool, step) for step in range(updates)]
+        return [(speaker.prompt(role, task.question, []), task.truth) for batch in batches for task in batch]
+
+
+class _Messages:
+    """In a tokenizer's place: leaves chat messages as they are."""
+
+    def apply_chat_template(self, messages: list[Any], **_: Any) -> list[Any]:
+        return messages
+
+
+class Theirs:
+    """TRL's side, in a process of its own that sleeps while ours works."""
+
+    def __init__(self, python: Path, ours: Ours, folder: Path, scratch: Path, updates: int) -> None:
+        run, asked = ours.run, ours.prompts(updates)
+        n = run.train.tasks * run.train.fanout[0]
+        self.config = {
+            "output_dir": str(scratch), "max_steps": 10**6, "report_to": "none", "logging_strategy": "no", "save_strategy": "no", "disable_tqdm": True,
+            "use_cpu": True, "bf16": False, "activation_checkpointing": False, "per_device_train_batch_size": n, "gradient_accumulation_steps": 1,
+            "num_generations": run.train.fanout[0], "max_completion_length": run.sampling.max_tokens[0], "temperature": run.sampling.temperature,
+            "beta": 0.0, "epsilon": run.objective.clip_low, "loss_type": "dapo", "scale_rewards": "group", "learning_rate": run.train.lr,
+            "lr_scheduler_type": "constant", "weight_decay": run.train.weight_decay, "max_grad_norm": run.train.grad_clip, "shuffle_dataset": False,
+            "dataloader_pin_memory": False, "seed": run.seed,
+        }  # fmt: skip
+        request = {"model": str(folder.resolve()), "prompts": [p for p, _ in asked], "truths": [t for _, t in asked]}
+        (scratch / "request.json").write_text(json.dumps({**request, "config": self.config, "dtype": run.train.dtype}))
+        paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        command = [str(python), str(Path(__file__).with_name("trl_grpo.py")), str(scratch / "request.json")]
+        self.log = open(scratch / "trl.log", "w+")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **paths}
+        )
+        self.versions = self._read()["ready"]
+
+    def _read(self) -> Any:
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            self.log.seek(0)
+            raise SystemExit(f"TRL's process ended:\n{self.log.read()[-2000:]}")
+        return json.loads(line)
+
+    def update(self) -> Row:
+        """One update."""
+        self.process.stdin.write("1\n")  # type: ignore[union-attr]
+        self.process.stdin.flush()  # type: ignore[union-attr]
+        return self._read()
+
+    def close(self) -> None:
+        """Ends the process, which this class began."""
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait()
+
+
+ATTEND = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+ATTEND_BACK = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm, ATTEND, ATTEND_BACK)
+
+
+class Products(TorchDispatchMode):
+    """Records every matrix product: operator, shapes, strides, formats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[Any] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket in PRODUCTS:
+            self.calls[func, tuple(map(_shape, args)), tuple((k, _shape(v)) for k, v in kwargs.items())] += 1
+        elif func._can_decompose() and func.overloadpacket not in PRODUCTS:
+            with self:
+                done = func.decompose(*args, **kwargs)
+            if done is not NotImplemented:
+                return done
+        return func(*args, **kwargs)
+
+    def floor(self) -> tuple[float, float]:
+        """Processor seconds that the recorded products take alone, and their floating-point operations."""
+        total = flops = 0.0
+        for (func, args, kwargs), times in self.calls.items():
+            given, named = [_tensor(a) for a in args], {k: _tensor(v) for k, v in kwargs}
+            func(*given, **named)
+            total += times * statistics.median(_pairs.cpu(lambda: func(*given, **named)) for _ in range(5))  # noqa: B023
+            flops += times * _flops(func.overloadpacket, [a for a in given if isinstance(a, torch.Tensor)])
+        return total, flops
+
+
+def _shape(value: Any) -> Any:
+    return (tuple(value.shape), value.stride(), value.dtype) if isinstance(value, torch.Tensor) else value
+
+
+def _tensor(value: Any) -> Any:
+    if not (isinstance(value, tuple) and len(value) == 3 and isinstance(value[2], torch.dtype)):
+        return value
+    shape, stride, dtype = value
+    size = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    return (torch.randn(size) if dtype.is_floating_point else torch.ones(size)).to(dtype).as_strided(shape, stride)
+
+
+def _flops(packet: Any, given: list[torch.Tensor]) -> float:
+    if packet in (ATTEND, ATTEND_BACK):  # two products forwards, five backwards
+        q, k = given[:2] if packet is ATTEND else given[1:3]
+        return (4 if packet is ATTEND else 10) * q.numel() * k.shape[-2]
+    return 2.0 * given[-2].numel() * given[-1].shape[-1]
+
+
+def contest(name: str, python: Path | None, turns: int) -> None:
+    """Prints one contest's table."""
+    model, ends, dtype, block, changes = CONTESTS[name]
+    changes = {**changes, "train": {**changes.get("train", {}), "dtype": dtype}}
+    run = _pairs.run(model, advantage={"name": "group_z", "ddof": 1, "eps": 1.0e-4}, **changes)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = _pairs.folder(model)
+        if ends == "equal":
+            folder = _pairs.endless(folder, Path(temporary) / "model")
+        ours = Ours(run, folder)
+        sides: dict[str, Any] = {"ccpo": ours}
+        if python:
+            sides["trl"] = Theirs(python, ours, folder, Path(temporary), block * turns + 1)
+        rows: dict[str, list[Row]] = {side: [who.update()] for side, who in sides.items()}  # the first warms up
+        for turn in range(turns):
+            for side in list(sides)[:: 1 if turn % 2 else -1]:
+                rows[side] += [sides[side].update() for _ in range(block)]
+        if python:
+            sides["trl"].close()
+        size, n = sum(p.numel() for p in ours.state.models[0].parameters()), run.train.tasks * run.train.fanout[0]
+        tokens = run.sampling.max_tokens[0]
+        print(f"\n{name}: {size:,} parameters, {dtype}; {run.train.tasks} prompts x {run.train.fanout[0]} = {n} completions of at most {tokens} tokens")
+        print(f"{'':6}{'s / update':>11}{'of CPU':>8}{'tokens':>8}{'prompt':>8}{'reward, first to last third':>29}{'loss':>20}")
+        for side, all_of in rows.items():
+            third = max(1, len(all_of) // 3)
+            first, last = ({k: statistics.mean(r[k] for r in part) for k in ("reward", "loss")} for part in (all_of[:third], all_of[-third:]))
+            mean = {k: statistics.mean(r[k] for r in all_of[1:]) for k in ("tokens", "prompt_tokens")}
+            wall, cpu = (statistics.median(r[k] for r in all_of[1:]) for k in ("seconds", "cpu"))
+            print(f"{side:6}{wall:11.3f}{cpu:8.3f}{mean['tokens']:8.0f}{mean['prompt_tokens']:8.0f}{first['reward']:20.3f} -> {last['reward']:5.3f}", end="")
+            print(f"{first['loss']:+12.4f} -> {last['loss']:+.4f}")
+        if python:
+            for what, name in (("seconds", "wall seconds"), ("cpu", "processor seconds")):
+                middle, low, high = _pairs.ratio(*([r[what] for r in rows[side][1:]] for side in ("trl", "ccpo")))
+                print(f"trl / ccpo in {name}: {middle:.2f} (pairs from {low:.2f} to {high:.2f})")
+            print(f"trl: {sides['trl'].versions}")
+            print(f"trl settings: {sides['trl'].config}")
+        print(f"ccpo settings: {json.dumps(run.model_dump(mode='json', include={'advantage', 'objective', 'sampling', 'train'}))}")
+        parts(ours, rows["ccpo"][1:])
+
+
+def parts(ours: Ours, rows: list[Row]) -> None:
+    """Prints ours by part, and its floor measured beside it."""
+    wall, known = statistics.median(r["seconds"] for r in rows), 0.0
+    for part in ("rollout", "verify", "credit", "update"):
+        found = statistics.median(r.get(f"in {part}", 0.0) for r in rows)
+        known += found
+        print(f"  {part:20}{found:8.3f} s {found / wall:5.0%}")
+    print(f"  {'prompts, records':20}{wall - known:8.3f} s {(wall - known) / wall:5.0%}")
+    with Products() as products:
+        ours.update()
+    beside = [(products.floor(), ours.update()["cpu"]) for _ in range(3)]
+    floor, flops = (statistics.median(b[0][k] for b in beside) for k in (0, 1))
+    share = statistics.median(b[0][0] / b[1] for b in beside)
+    at = f"{flops / 1e9:.2f} GFLOP at {flops / floor / 1e9:.0f} GFLOP/s"
+    print(f"  matrix products alone: {floor:.3f} processor seconds, {share:.0%} of those of an update: {at}")
 
 
 def main() -> None:
-    """Prints the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--experiment", default="quickstart")
-    options.add_argument("--condition", default="shared")
-    options.add_argument("--updates", type=int, default=8)
-    options.add_argument("--model", type=Path, help="a prepared model folder (default: results/models, else made anew)")
+    """Prints the tables."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("contests", nargs="*", default=["tiny", "tiny-natural", "smollm2"], help=f"some of {', '.join(CONTESTS)}")
+    options.add_argument("--trl", type=Path, default=Path(".venv-trl/bin/python"), help="interpreter of TRL's environment")
+    options.add_argument("--turns", type=int, default=6, help="turns of each side")
     chosen = options.parse_args()
     torch.set_num_threads(1)
-    run = next(iter(read_experiment(chosen.experiment).runs[chosen.condition].values()))
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        weights = chosen.model or Path("results/models") / run.model.slug
-        if not weights.is_dir():
-            weights = scratch / "model"
-            model.prepare(run.model, weights)
-        data.tasks(run.benchmark, scratch / "tasks.parquet")
-        pool = train.read_tasks(scratch / "tasks.parquet", "train")
-        state = train.State(run, weights)
-        team, parts, walls = run.build_team(), [], []
-        for number in range(chosen.updates + 1):
-            start = time.perf_counter()
-            ledger = train.update(run, team, pool, state)
-            saving = time.perf_counter()
-            state.save(scratch / "checkpoints")
-            ledger.timed("save", saving)
-            if number:  # the first warms up
-                parts.append(ledger.seconds)
-                walls.append(time.perf_counter() - start)
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
-            train.update(run, team, pool, state)
-    total = sum(e.self_cpu_time_total for e in profiled.key_averages())
-    products = sum(e.self_cpu_time_total for e in profiled.key_averages() if e.key in PRODUCTS + BACKWARD)
-    wall = statistics.median(walls)
-    plan = run.plan()
-    print(f"{run.id}, {platform.processor() or platform.machine()}, one thread, {chosen.updates} updates")
-    size = sum(p.numel() for p in state.models[0].parameters())
-    print(f"{run.train.tasks} tasks x {plan.episodes} episodes, {team.agents} agents, {size:,} parameters")
-    print(f"{'part':10} {'seconds':>8} {'share':>6}")
-    for part in ("rollout", "verify", "credit", "update", "save"):
-        seconds = statistics.median(p.get(part, 0.0) for p in parts)
-        print(f"{part:10} {seconds:8.3f} {seconds / wall:6.0%}")
-    known = sum(statistics.median(p.get(part, 0.0) for p in parts) for part in ("rollout", "verify", "credit", "update", "save"))
-    print(f"{'prompts, decoding, records':10} {wall - known:.3f}")
-    print(f"{'update, whole':10} {wall:8.3f}")
-    print(f"matrix products: {products / total:.0%} of the operators' time of an update")
+    print(_pairs.machine())
+    if not chosen.trl.is_file():
+        print(f"without TRL: {chosen.trl} does not exist. Remedy: make .venv-trl/.ready, or name an interpreter that has trl with --trl")
+    for name in chosen.contests:
+        contest(name, chosen.trl if chosen.trl.is_file() else None, chosen.turns)
 
 
 if __name__ == "__main__":
