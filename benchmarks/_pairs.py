@@ -8,7 +8,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from ccpo import benchmark
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_models
 from ccpo.learn import model, policy
-from ccpo.learn.train import State
-from ccpo.play.engine.hf import HF
 
 Work = Callable[[], object]
 
@@ -51,7 +49,7 @@ def folder(name: str) -> Path:
 def endless(source: Path, target: Path) -> Path:
     """A copy of a model folder whose end token is one that is never said: all who load it draw completions of full length."""
     network, tokenizer = policy.load(source)
-    silent = next(i for i in tokenizer.all_special_ids[::-1] + [0] if i not in policy.end_ids(network, tokenizer))
+    silent = next(i for i in [*tokenizer.all_special_ids[::-1], 0] if i not in policy.end_ids(network, tokenizer))
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(silent)
     network.config.eos_token_id = network.generation_config.eos_token_id = silent
     shutil.rmtree(target, ignore_errors=True)
@@ -71,7 +69,13 @@ def run(name: str, **changes: Any) -> RunConfig:
         "evaluate": {"tasks": 1},
         "seed": 0,
     }
-    merged = {k: {**base[k], **v} if isinstance(v, Mapping) and k in ("sampling", "train") else v for k, v in changes.items()}
+    return changed(base, **changes)
+
+
+def changed(run: RunConfig | Mapping[str, Any], **changes: Any) -> RunConfig:
+    """Another run: blocks are changed key by key, what has a name is replaced."""
+    base = run.model_dump() if isinstance(run, RunConfig) else run
+    merged = {k: {**base[k], **v} if isinstance(v, Mapping) and "name" not in v else v for k, v in changes.items()}
     return RunConfig.model_validate({**base, **merged})
 
 
@@ -80,38 +84,41 @@ def pool(run: RunConfig) -> list[Task]:
     return list(benchmark.load(run.benchmark.name).tasks("train", {}, **run.benchmark.params))
 
 
-def never_ending(state: State) -> None:
-    """From now on no completion of this state ends before its largest number of tokens."""
-    state.speakers = [replace(s, engine=HF(m, [])) for s, m in ((s, s.engine.model) for s in state.speakers)]
+@dataclass(frozen=True)
+class Taken:
+    """Seconds on the wall and of the processor. On a machine that others use, too, the second is nearer to what the work costs."""
+
+    wall: float
+    cpu: float
 
 
-def seconds(work: Work) -> float:
-    """Wall seconds of one call."""
-    start = time.perf_counter()
+def taken(work: Work) -> Taken:
+    """What one call takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return Taken(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def cpu(work: Work) -> float:
-    """Processor seconds of one call: on a machine that others use, too, nearer to what it costs than the clock on the wall."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def alternate(contestants: Mapping[str, Work], repeats: int) -> dict[str, list[float]]:
-    """Wall seconds of each contestant, who take turns (and go first in turn) after one turn of each that does not count."""
+def alternate(contestants: Mapping[str, Work], repeats: int) -> dict[str, list[Taken]]:
+    """What each contestant takes. They take turns, and take turns in going first, after one turn of each that does not count."""
     for work in contestants.values():
         work()
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    found: dict[str, list[Taken]] = {name: [] for name in contestants}
     order = list(contestants)
     for turn in range(repeats):
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            taken[name].append(seconds(contestants[name]))
-    return taken
+            found[name].append(taken(contestants[name]))
+    return found
 
 
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float, float]:
-    """Median of the ratios of what was measured side by side, and the smallest and largest of them."""
-    all_of = sorted(a / b for a, b in zip(slow, fast, strict=True))
-    return statistics.median(all_of), all_of[0], all_of[-1]
+def median(taken: Sequence[Taken]) -> Taken:
+    """Medians of both."""
+    return Taken(statistics.median(t.wall for t in taken), statistics.median(t.cpu for t in taken))
+
+
+def ratio(slow: Sequence[Taken], fast: Sequence[Taken]) -> str:
+    """Medians of the ratios of what was measured side by side: of wall seconds, and of processor seconds with the middle half of them."""
+    wall = statistics.median(a.wall / b.wall for a, b in zip(slow, fast, strict=True))
+    cpu = [a.cpu / b.cpu for a, b in zip(slow, fast, strict=True)]
+    low, middle, high = statistics.quantiles(cpu, n=4) if len(cpu) > 1 else cpu * 3
+    return f"{wall:6.2f}{middle:6.2f} ({low:.2f} to {high:.2f})"

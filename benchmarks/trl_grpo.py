@@ -2,7 +2,7 @@
 
 `python trl_grpo.py SETTINGS.json`: `model`, `prompts` (chat messages, one list for each prompt in the order of use), `truths`, `config` (of
 GRPOConfig), `dtype`. Prints a JSON line when ready; for each number read from stdin it does as many updates and prints a JSON line for
-each: seconds (data, generation, reward, loss, optimiser), reward, loss, tokens of prompts and completions.
+each: seconds on the wall and of the processor (data, generation, reward, loss, optimiser), reward, loss, tokens of prompts and completions.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ class Told(TrainerCallback):
         self.started, self.cpu = time.perf_counter(), time.process_time()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        print(json.dumps({"ready": f"trl {trl.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"}), file=self.out)
+        versions = f"trl {trl.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
+        print(json.dumps({"ready": versions}), file=self.out)
         self._wait(control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         found = self.seen
-        took = {"seconds": time.perf_counter() - self.started, "cpu": time.process_time() - self.cpu}
+        took = {"wall": time.perf_counter() - self.started, "cpu": time.process_time() - self.cpu}
         reward = found.pop("rewards") / found.pop("completions")
         print(json.dumps({**took, "reward": reward, **found}), file=self.out)
         self.seen, self.left = dict(NOTHING), self.left - 1
@@ -59,7 +60,7 @@ def main() -> None:
     told = Told(out)
 
     def reward(prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], truth: list[str], **_: Any) -> list[float]:
-        right = [float(verifier.verify(said[0]["content"], t, "number").correct) for said, t in zip(completions, truth, strict=True)]
+        right = [float(verifier.verify(said[0]["content"], t, "text").correct) for said, t in zip(completions, truth, strict=True)]
         for name, number in (("rewards", sum(right)), ("completions", len(right)), ("tokens", sum(map(len, completion_ids)))):
             told.seen[name] += number
         return right

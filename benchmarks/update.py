@@ -2,7 +2,8 @@
 
 Both train the same model folder on the same prompts in the same order, with the same reward, group size, lengths, learning rate, loss
 (clipped ratio, token mean, z-score of the group, no KL term) and one optimiser step of each batch, on one thread, in turns of a few updates
-in one run; the first update of each does not count. `equal`: the end token is one that is never said (both load the same changed folder),
+in one run; the first update of each does not count. (The loss of the first step on fresh messages is minus their mean advantage, about 0
+whatever is learnt: the reward shows whether both learn.) `equal`: the end token is one that is never said (both load the same changed folder),
 so all completions have full length and both do the same work. `natural`: completions end when the model ends them.
 
 Ours is then shown by part, and beside its floor: every matrix product of an update (attention kernels included), done alone on this machine
@@ -20,17 +21,17 @@ import json
 import statistics
 import subprocess
 import tempfile
-import time
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import _floor
 import _pairs
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccpo.config import RunConfig
 from ccpo.learn import train
+from ccpo.play.rollout import Ledger
 
 SUM = {"name": "arithmetic", "operations": 2, "largest": 9, "n_train": 128}  # a third of SmolLM2's sampled answers are right
 SMALL = {"benchmark": SUM, "shots": 2, "train": {"tasks": 2, "lr": 1.0e-5}}
@@ -41,6 +42,23 @@ CONTESTS: dict[str, tuple[str, str, str, int, dict[str, Any]]] = {  # model, end
     "smollm2-natural": ("smollm2-135m", "natural", "bfloat16", 1, SMALL),
     "smollm2-float32": ("smollm2-135m", "equal", "float32", 1, SMALL),
 }
+QUIET = {  # of TRL's settings: our loss, no KL term, and nothing that costs time without need
+    "loss_type": "dapo",
+    "scale_rewards": "group",
+    "beta": 0.0,
+    "lr_scheduler_type": "constant",
+    "gradient_accumulation_steps": 1,
+    "activation_checkpointing": False,
+    "bf16": False,  # the weights have the contest's format, as ours: no autocast
+    "use_cpu": True,
+    "dataloader_pin_memory": False,
+    "shuffle_dataset": False,
+    "max_steps": 10**6,
+    "report_to": "none",
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
 Row = dict[str, float]
 
 
@@ -48,20 +66,21 @@ class Ours:
     """Our side: does updates when told to."""
 
     def __init__(self, run: RunConfig, folder: Path) -> None:
-        self.run, self.team, self.pool, self.state = run, run.build_team(), _pairs.pool(run), train.State(run, folder)
+        self.run, self.team, self.state = run, run.build_team(), train.State(run, folder)
+        self.pool = [replace(task, kind="text") for task in _pairs.pool(run)]  # a kind decided by rule: TRL's environment has no algebra
 
     def update(self) -> Row:
         """One update."""
-        start, cpu = time.perf_counter(), time.process_time()
-        ledger = train.update(self.run, self.team, self.pool, self.state)
-        took = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
-        row = self.state.rows["train"][-1]
+        ledgers: list[Ledger] = []
+        took = _pairs.taken(lambda: ledgers.append(train.update(self.run, self.team, self.pool, self.state)))
+        ledger, row = ledgers[0], self.state.rows["train"][-1]
         counted = {"tokens": ledger.total("generated_tokens"), "prompt_tokens": ledger.total("prompt_tokens")}
-        return {**took, "reward": row["reward"], "loss": row["loss"], **counted, **{f"in {k}": v for k, v in ledger.seconds.items()}}
+        parts = {f"in {k}": v for k, v in ledger.seconds.items()}
+        return {"wall": took.wall, "cpu": took.cpu, "reward": row["reward"], "loss": row["loss"], **counted, **parts}
 
     def prompts(self, updates: int) -> list[tuple[Any, str]]:
         """Chat messages and truths of the first updates, in order."""
-        speaker = _pairs.replace(self.state.speakers[0], tokenizer=_Messages())
+        speaker = replace(self.state.speakers[0], tokenizer=_Messages())
         role = self.team.role(0, range(1))
         batches = [train._batch(self.run, self.pool, step) for step in range(updates)]
         return [(speaker.prompt(role, task.question, []), task.truth) for batch in batches for task in batch]
@@ -81,28 +100,33 @@ class Theirs:
         run, asked = ours.run, ours.prompts(updates)
         n = run.train.tasks * run.train.fanout[0]
         self.config = {
-            "output_dir": str(scratch), "max_steps": 10**6, "report_to": "none", "logging_strategy": "no", "save_strategy": "no", "disable_tqdm": True,
-            "use_cpu": True, "bf16": False, "activation_checkpointing": False, "per_device_train_batch_size": n, "gradient_accumulation_steps": 1,
-            "num_generations": run.train.fanout[0], "max_completion_length": run.sampling.max_tokens[0], "temperature": run.sampling.temperature,
-            "beta": 0.0, "epsilon": run.objective.clip_low, "loss_type": "dapo", "scale_rewards": "group", "learning_rate": run.train.lr,
-            "lr_scheduler_type": "constant", "weight_decay": run.train.weight_decay, "max_grad_norm": run.train.grad_clip, "shuffle_dataset": False,
-            "dataloader_pin_memory": False, "seed": run.seed,
-        }  # fmt: skip
+            **QUIET,
+            "output_dir": str(scratch),
+            "per_device_train_batch_size": n,
+            "num_generations": run.train.fanout[0],
+            "max_completion_length": run.sampling.max_tokens[0],
+            "temperature": run.sampling.temperature,
+            "epsilon": run.objective.clip_low,
+            "learning_rate": run.train.lr,
+            "weight_decay": run.train.weight_decay,
+            "max_grad_norm": run.train.grad_clip,
+            "seed": run.seed,
+        }
         request = {"model": str(folder.resolve()), "prompts": [p for p, _ in asked], "truths": [t for _, t in asked]}
         (scratch / "request.json").write_text(json.dumps({**request, "config": self.config, "dtype": run.train.dtype}))
         paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         command = [str(python), str(Path(__file__).with_name("trl_grpo.py")), str(scratch / "request.json")]
-        self.log = open(scratch / "trl.log", "w+")
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env={**os.environ, **paths}
-        )
+        self.log = scratch / "trl.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **paths}
+            )
         self.versions = self._read()["ready"]
 
     def _read(self) -> Any:
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
-            self.log.seek(0)
-            raise SystemExit(f"TRL's process ended:\n{self.log.read()[-2000:]}")
+            raise SystemExit(f"TRL's process ended:\n{self.log.read_text()[-2000:]}")
         return json.loads(line)
 
     def update(self) -> Row:
@@ -115,59 +139,6 @@ class Theirs:
         """Ends the process, which this class began."""
         self.process.stdin.close()  # type: ignore[union-attr]
         self.process.wait()
-
-
-ATTEND = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-ATTEND_BACK = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm, ATTEND, ATTEND_BACK)
-
-
-class Products(TorchDispatchMode):
-    """Records every matrix product: operator, shapes, strides, formats."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[Any] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.overloadpacket in PRODUCTS:
-            self.calls[func, tuple(map(_shape, args)), tuple((k, _shape(v)) for k, v in kwargs.items())] += 1
-        elif func._can_decompose() and func.overloadpacket not in PRODUCTS:
-            with self:
-                done = func.decompose(*args, **kwargs)
-            if done is not NotImplemented:
-                return done
-        return func(*args, **kwargs)
-
-    def floor(self) -> tuple[float, float]:
-        """Processor seconds that the recorded products take alone, and their floating-point operations."""
-        total = flops = 0.0
-        for (func, args, kwargs), times in self.calls.items():
-            given, named = [_tensor(a) for a in args], {k: _tensor(v) for k, v in kwargs}
-            func(*given, **named)
-            total += times * statistics.median(_pairs.cpu(lambda: func(*given, **named)) for _ in range(5))  # noqa: B023
-            flops += times * _flops(func.overloadpacket, [a for a in given if isinstance(a, torch.Tensor)])
-        return total, flops
-
-
-def _shape(value: Any) -> Any:
-    return (tuple(value.shape), value.stride(), value.dtype) if isinstance(value, torch.Tensor) else value
-
-
-def _tensor(value: Any) -> Any:
-    if not (isinstance(value, tuple) and len(value) == 3 and isinstance(value[2], torch.dtype)):
-        return value
-    shape, stride, dtype = value
-    size = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
-    return (torch.randn(size) if dtype.is_floating_point else torch.ones(size)).to(dtype).as_strided(shape, stride)
-
-
-def _flops(packet: Any, given: list[torch.Tensor]) -> float:
-    if packet in (ATTEND, ATTEND_BACK):  # two products forwards, five backwards
-        q, k = given[:2] if packet is ATTEND else given[1:3]
-        return (4 if packet is ATTEND else 10) * q.numel() * k.shape[-2]
-    return 2.0 * given[-2].numel() * given[-1].shape[-1]
 
 
 def contest(name: str, python: Path | None, turns: int) -> None:
@@ -189,36 +160,38 @@ def contest(name: str, python: Path | None, turns: int) -> None:
                 rows[side] += [sides[side].update() for _ in range(block)]
         if python:
             sides["trl"].close()
-        size, n = sum(p.numel() for p in ours.state.models[0].parameters()), run.train.tasks * run.train.fanout[0]
-        tokens = run.sampling.max_tokens[0]
-        print(f"\n{name}: {size:,} parameters, {dtype}; {run.train.tasks} prompts x {run.train.fanout[0]} = {n} completions of at most {tokens} tokens")
+        size, n, tokens = sum(p.numel() for p in ours.state.models[0].parameters()), run.train.fanout[0], run.sampling.max_tokens[0]
+        print(f"\n{name}: {size:,} parameters, {dtype}; {run.train.tasks} prompts x {n} completions of at most {tokens} tokens")
         print(f"{'':6}{'s / update':>11}{'of CPU':>8}{'tokens':>8}{'prompt':>8}{'reward, first to last third':>29}{'loss':>20}")
         for side, all_of in rows.items():
-            third = max(1, len(all_of) // 3)
-            first, last = ({k: statistics.mean(r[k] for r in part) for k in ("reward", "loss")} for part in (all_of[:third], all_of[-third:]))
-            mean = {k: statistics.mean(r[k] for r in all_of[1:]) for k in ("tokens", "prompt_tokens")}
-            wall, cpu = (statistics.median(r[k] for r in all_of[1:]) for k in ("seconds", "cpu"))
-            print(f"{side:6}{wall:11.3f}{cpu:8.3f}{mean['tokens']:8.0f}{mean['prompt_tokens']:8.0f}{first['reward']:20.3f} -> {last['reward']:5.3f}", end="")
-            print(f"{first['loss']:+12.4f} -> {last['loss']:+.4f}")
+            print(f"{side:6}{summary(all_of)}")
         if python:
-            for what, name in (("seconds", "wall seconds"), ("cpu", "processor seconds")):
-                middle, low, high = _pairs.ratio(*([r[what] for r in rows[side][1:]] for side in ("trl", "ccpo")))
-                print(f"trl / ccpo in {name}: {middle:.2f} (pairs from {low:.2f} to {high:.2f})")
-            print(f"trl: {sides['trl'].versions}")
-            print(f"trl settings: {sides['trl'].config}")
-        print(f"ccpo settings: {json.dumps(run.model_dump(mode='json', include={'advantage', 'objective', 'sampling', 'train'}))}")
+            both = ([_pairs.Taken(r["wall"], r["cpu"]) for r in rows[side][1:]] for side in ("trl", "ccpo"))
+            print(f"trl / ccpo, of wall seconds and of processor seconds (middle half of the pairs): {_pairs.ratio(*both)}")
+            print(f"trl: {sides['trl'].versions}; {json.dumps(sides['trl'].config)}")
+        print(f"ccpo: {json.dumps(run.model_dump(mode='json', include={'advantage', 'objective', 'sampling', 'train'}))}")
         parts(ours, rows["ccpo"][1:])
+
+
+def summary(rows: list[Row]) -> str:
+    """A side's row of the table. The first update counts for the reward, not for the time."""
+    third = max(1, len(rows) // 3)
+    first, last = ({k: statistics.mean(r[k] for r in part) for k in ("reward", "loss")} for part in (rows[:third], rows[-third:]))
+    tokens, prompt = (statistics.mean(r[k] for r in rows[1:]) for k in ("tokens", "prompt_tokens"))
+    wall, cpu = (statistics.median(r[k] for r in rows[1:]) for k in ("wall", "cpu"))
+    learnt = f"{first['reward']:20.3f} -> {last['reward']:5.3f}{first['loss']:+12.4f} -> {last['loss']:+.4f}"
+    return f"{wall:11.3f}{cpu:8.3f}{tokens:8.0f}{prompt:8.0f}{learnt}"
 
 
 def parts(ours: Ours, rows: list[Row]) -> None:
     """Prints ours by part, and its floor measured beside it."""
-    wall, known = statistics.median(r["seconds"] for r in rows), 0.0
+    wall, known = statistics.median(r["wall"] for r in rows), 0.0
     for part in ("rollout", "verify", "credit", "update"):
         found = statistics.median(r.get(f"in {part}", 0.0) for r in rows)
         known += found
         print(f"  {part:20}{found:8.3f} s {found / wall:5.0%}")
     print(f"  {'prompts, records':20}{wall - known:8.3f} s {(wall - known) / wall:5.0%}")
-    with Products() as products:
+    with _floor.Products() as products:
         ours.update()
     beside = [(products.floor(), ours.update()["cpu"]) for _ in range(3)]
     floor, flops = (statistics.median(b[0][k] for b in beside) for k in (0, 1))
