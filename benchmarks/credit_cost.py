@@ -1,10 +1,10 @@
 """What a credit method costs: seconds, messages, tokens and evaluator calls of an update. `python benchmarks/credit_cost.py`
 
 The conditions of the experiment `head_to_head`, each with 8 episodes a task, as published: `ccpo` and `ccpo_v1` ask for as many solo
-messages besides, `sepo` for ratings, `mappo` trains a critic, `c3` draws a tree of 8 leaves. All play whole updates of the real loop in turns in one
-run, on one thread, on the same tasks. The learning rate is next to nothing, so that nobody's messages grow or shrink while they are
-measured. `shared` is the ratio to the shared reward with the same team and 8 episodes; `equal calls` to the shared reward with as many
-episodes as make the same number of evaluator calls.
+messages besides, `sepo` for ratings, `mappo` trains a critic, `c3` draws a tree of 8 leaves. All play whole updates of the real loop, in
+turns in one run, on one thread, on the same tasks. The learning rate is next to nothing, so that nobody's messages grow or shrink while
+they are measured. `shared` is the ratio to the shared reward with the same team and 8 episodes; `equal calls` to the shared reward with as
+many episodes as make the same number of evaluator calls.
 """
 
 from __future__ import annotations

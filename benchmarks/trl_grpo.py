@@ -2,7 +2,7 @@
 
 `python trl_grpo.py SETTINGS.json`: `model`, `prompts` (chat messages, one list for each prompt in the order of use), `truths`, `config` (of
 GRPOConfig), `dtype`. Prints a JSON line when ready; for each number read from stdin it does as many updates and prints a JSON line for
-each: seconds on the wall and of the processor (data, generation, reward, loss, optimiser), reward, loss, tokens of prompts and completions.
+each: seconds on the wall and of the processor (data, generation, reward, loss, optimiser), reward, loss, tokens.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import _reward
 import torch
 import transformers
 import trl
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from ccpo.play import verifier
-
-NOTHING = {"rewards": 0.0, "completions": 0, "loss": 0.0, "tokens": 0, "prompt_tokens": 0}
+NOTHING = {"rewards": 0.0, "completions": 0, "loss": 0.0, "generated": 0, "prompt": 0, "trained": 0}
 
 
 class Told(TrainerCallback):
@@ -60,8 +59,8 @@ def main() -> None:
     told = Told(out)
 
     def reward(prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], truth: list[str], **_: Any) -> list[float]:
-        right = [float(verifier.verify(said[0]["content"], t, "text").correct) for said, t in zip(completions, truth, strict=True)]
-        for name, number in (("rewards", sum(right)), ("completions", len(right)), ("tokens", sum(map(len, completion_ids)))):
+        right = [float(_reward.verify(said[0]["content"], t).correct) for said, t in zip(completions, truth, strict=True)]
+        for name, number in (("rewards", sum(right)), ("completions", len(right)), ("generated", sum(map(len, completion_ids)))):
             told.seen[name] += number
         return right
 
@@ -71,7 +70,8 @@ def main() -> None:
         def _compute_loss(self, model: Any, inputs: Any) -> Any:
             loss = super()._compute_loss(model, inputs)
             told.seen["loss"] += float(loss.detach())
-            told.seen["prompt_tokens"] += int(inputs["prompt_mask"].sum())
+            told.seen["prompt"] += int(inputs["prompt_mask"].sum())
+            told.seen["trained"] += int(inputs["completion_mask"].sum())
             return loss
 
     model = transformers.AutoModelForCausalLM.from_pretrained(asked["model"], dtype=getattr(torch, asked["dtype"]))

@@ -2,9 +2,10 @@
 
 Both train the same model folder on the same prompts in the same order, with the same reward, group size, lengths, learning rate, loss
 (clipped ratio, token mean, z-score of the group, no KL term) and one optimiser step of each batch, on one thread, in turns of a few updates
-in one run; the first update of each does not count. (The loss of the first step on fresh messages is minus their mean advantage, about 0
-whatever is learnt: the reward shows whether both learn.) `equal`: the end token is one that is never said (both load the same changed folder),
-so all completions have full length and both do the same work. `natural`: completions end when the model ends them.
+in one run; the first update of each does not count. `equal`: the end token is one that is never said (both load the same changed folder),
+so all completions have full length and both do the same work. `natural`: completions end when the model ends them. The loss of a first step
+on fresh messages is minus their mean advantage, so about 0 whatever is learnt: the reward shows that both learn. `trained` are the tokens
+whose gradient is computed: ours leaves out messages whose advantage is exactly 0.
 
 Ours is then shown by part, and beside its floor: every matrix product of an update (attention kernels included), done alone on this machine
 with random numbers in the same shapes. TRL has its own environment: `make .venv-trl/.ready`, or `--trl PYTHON`.
@@ -24,17 +25,35 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import _floor
 import _pairs
+import _reward
 import torch
 
+from ccpo.benchmark import Task
 from ccpo.config import RunConfig
 from ccpo.learn import train
 from ccpo.play.rollout import Ledger
 
-SUM = {"name": "arithmetic", "operations": 2, "largest": 9, "n_train": 128}  # a third of SmolLM2's sampled answers are right
-SMALL = {"benchmark": SUM, "shots": 2, "train": {"tasks": 2, "lr": 1.0e-5}}
+SMALL = {"train": {"tasks": 2, "lr": 1.0e-5}}
+THINGS = [
+    "bread",
+    "bridges",
+    "cats",
+    "clocks",
+    "coffee",
+    "gardens",
+    "glass",
+    "horses",
+    "islands",
+    "maps",
+    "music",
+    "paper",
+    "rivers",
+    "ships",
+]
 CONTESTS: dict[str, tuple[str, str, str, int, dict[str, Any]]] = {  # model, ends, dtype, updates of a turn, what else differs
     "tiny": ("tiny", "equal", "float32", 5, {}),
     "tiny-natural": ("tiny", "natural", "float32", 5, {}),
@@ -68,13 +87,16 @@ class Ours:
     def __init__(self, run: RunConfig, folder: Path) -> None:
         self.run, self.team, self.state = run, run.build_team(), train.State(run, folder)
         self.pool = [replace(task, kind="text") for task in _pairs.pool(run)]  # a kind decided by rule: TRL's environment has no algebra
+        if run.model.name.startswith("smollm2"):
+            self.pool = [Task(thing, f"Tell me about {thing}.", "e >= 15", "text") for thing in THINGS]
 
     def update(self) -> Row:
         """One update."""
         ledgers: list[Ledger] = []
-        took = _pairs.taken(lambda: ledgers.append(train.update(self.run, self.team, self.pool, self.state)))
+        with mock.patch("ccpo.play.verifier.verify", _reward.verify):
+            took = _pairs.taken(lambda: ledgers.append(train.update(self.run, self.team, self.pool, self.state)))
         ledger, row = ledgers[0], self.state.rows["train"][-1]
-        counted = {"tokens": ledger.total("generated_tokens"), "prompt_tokens": ledger.total("prompt_tokens")}
+        counted = {name: ledger.total(f"{name}_tokens") for name in ("generated", "prompt", "trained")}
         parts = {f"in {k}": v for k, v in ledger.seconds.items()}
         return {"wall": took.wall, "cpu": took.cpu, "reward": row["reward"], "loss": row["loss"], **counted, **parts}
 
@@ -162,7 +184,9 @@ def contest(name: str, python: Path | None, turns: int) -> None:
             sides["trl"].close()
         size, n, tokens = sum(p.numel() for p in ours.state.models[0].parameters()), run.train.fanout[0], run.sampling.max_tokens[0]
         print(f"\n{name}: {size:,} parameters, {dtype}; {run.train.tasks} prompts x {n} completions of at most {tokens} tokens")
-        print(f"{'':6}{'s / update':>11}{'of CPU':>8}{'tokens':>8}{'prompt':>8}{'reward, first to last third':>29}{'loss':>20}")
+        print(
+            f"{'':6}{'s / update':>11}{'of CPU':>8}{'tokens':>8}{'trained':>8}{'prompt':>8}{'reward, first to last third':>29}{'loss':>20}"
+        )
         for side, all_of in rows.items():
             print(f"{side:6}{summary(all_of)}")
         if python:
@@ -177,10 +201,10 @@ def summary(rows: list[Row]) -> str:
     """A side's row of the table. The first update counts for the reward, not for the time."""
     third = max(1, len(rows) // 3)
     first, last = ({k: statistics.mean(r[k] for r in part) for k in ("reward", "loss")} for part in (rows[:third], rows[-third:]))
-    tokens, prompt = (statistics.mean(r[k] for r in rows[1:]) for k in ("tokens", "prompt_tokens"))
+    counts = "".join(f"{statistics.mean(r[k] for r in rows[1:]):8.0f}" for k in ("generated", "trained", "prompt"))
     wall, cpu = (statistics.median(r[k] for r in rows[1:]) for k in ("wall", "cpu"))
     learnt = f"{first['reward']:20.3f} -> {last['reward']:5.3f}{first['loss']:+12.4f} -> {last['loss']:+.4f}"
-    return f"{wall:11.3f}{cpu:8.3f}{tokens:8.0f}{prompt:8.0f}{learnt}"
+    return f"{wall:11.3f}{cpu:8.3f}{counts}{learnt}"
 
 
 def parts(ours: Ours, rows: list[Row]) -> None:
