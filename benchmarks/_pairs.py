@@ -46,12 +46,15 @@ def folder(name: str) -> Path:
     return made / wanted.slug
 
 
-def endless(source: Path, target: Path) -> Path:
-    """A copy of a model folder whose end token is one that is never said: all who load it draw completions of full length."""
+def changed_folder(source: Path, target: Path, *, endless: bool, context: int = 0) -> Path:
+    """A copy of a model folder. `endless`: its end token is one that is never said, so all who load it draw completions of full length.
+    `context`: at least so many positions; they are rotary, so a model computes as fast at more than it was made for."""
     network, tokenizer = policy.load(source)
-    silent = next(i for i in [*tokenizer.all_special_ids[::-1], 0] if i not in policy.end_ids(network, tokenizer))
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(silent)
-    network.config.eos_token_id = network.generation_config.eos_token_id = silent
+    if endless:
+        silent = next(i for i in [*tokenizer.all_special_ids[::-1], 0] if i not in policy.end_ids(network, tokenizer))
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(silent)
+        network.config.eos_token_id = network.generation_config.eos_token_id = silent
+    network.config.max_position_embeddings = max(context, network.config.max_position_embeddings)
     shutil.rmtree(target, ignore_errors=True)
     policy.save(network, tokenizer, target)
     return target

@@ -16,11 +16,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ccpo import team
 from ccpo.benchmark import Task
 from ccpo.learn import policy
 from ccpo.play.engine import Draw
-from ccpo.play.engine.hf import HF, left_pad
+from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Ledger, Speaker, play
 from ccpo.team import SOLO
 from ccpo.tree import Plan
@@ -50,11 +50,9 @@ class Sides:
     def __init__(self, folder: Path) -> None:
         self.model, self.tokenizer = policy.load(folder)
         self.model.eval()
-        # positions are rotary: a model made for fewer computes as fast at more, and what it says there does not matter here
-        self.model.config.max_position_embeddings = max(1024, self.model.config.max_position_embeddings)
         self.ends = policy.end_ids(self.model, self.tokenizer)
         self.speaker = Speaker(HF(self.model, self.ends), self.tokenizer)
-        self.seeds = count()
+        self.seeds = itertools.count()
 
     def prompts(self, tasks: list[Task]) -> Ids:
         """What a single agent is asked."""
@@ -75,7 +73,8 @@ class Sides:
     @torch.inference_mode()
     def theirs(self, prompts: Ids, n: int, temperature: float = 1.0) -> Ids:
         """Completions by transformers."""
-        ids, mask = left_pad(prompts)
+        padded = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
+        ids, mask = padded["input_ids"], padded["attention_mask"]
         how = {"max_new_tokens": TOKENS, "num_return_sequences": n, "eos_token_id": self.ends, "pad_token_id": 0}
         drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
         out = self.model.generate(input_ids=ids, attention_mask=mask, **how, **drawn)
@@ -116,6 +115,11 @@ class Vllm:
         print(json.dumps([prompts, n]), file=self.process.stdin, flush=True)
         return self._read()
 
+    def close(self) -> None:
+        """Ends the process, which this class began."""
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait()
+
 
 def serve(folder: Path) -> None:
     """Answers requests for completions, one a line."""
@@ -123,7 +127,8 @@ def serve(folder: Path) -> None:
 
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    engine = VLLM(folder)
+    model, tokenizer = policy.load(folder)
+    engine = VLLM(model, policy.end_ids(model, tokenizer))
     print(json.dumps("ready"), file=out)
     for seed, line in enumerate(sys.stdin):
         prompts, n = json.loads(line)
@@ -183,16 +188,20 @@ def main() -> None:
     print(f"float32, temperature 1, at most {TOKENS} tokens, {chosen.repeats} turns of each; generate: dynamic cache, sdpa, one batch")
     if not chosen.vllm:
         print("without vLLM: no --vllm PYTHON was given")
-    for name in chosen.models:
-        equality(name, Sides(_pairs.folder(name)))
     head = f"{'model':14}{'ends':9}{'prefix':7}{'tokens':>7}  {'shape':16}{'ccpo s':>10}{'generate s':>11}{'vllm s':>9}"
-    print(f"{head}   generate / ccpo: wall, processor (middle half)")
     with tempfile.TemporaryDirectory() as temporary:
-        for name in chosen.models:
-            for ends in chosen.ends:
-                folder = _pairs.folder(name)
-                folder = _pairs.endless(folder, Path(temporary) / "model") if ends == "full" else folder
-                cases(name, ends, Sides(folder), chosen.repeats, Vllm(chosen.vllm, folder) if chosen.vllm else None)
+        folders = {}
+        for name, ends in itertools.product(chosen.models, chosen.ends):
+            target = Path(temporary) / f"{name}-{ends}"
+            folders[name, ends] = _pairs.changed_folder(_pairs.folder(name), target, endless=ends == "full", context=1024)
+        for (name, ends), folder in folders.items():
+            equality(f"{name}, {ends}", Sides(folder))
+        print(f"{head}   generate / ccpo: wall, processor (middle half)")
+        for (name, ends), folder in folders.items():
+            served = Vllm(chosen.vllm, folder) if chosen.vllm else None
+            cases(name, ends, Sides(folder), chosen.repeats, served)
+            if served:
+                served.close()
 
 
 if __name__ == "__main__":

@@ -38,22 +38,7 @@ from ccpo.learn import train
 from ccpo.play.rollout import Ledger
 
 SMALL = {"train": {"tasks": 2, "lr": 1.0e-5}}
-THINGS = [
-    "bread",
-    "bridges",
-    "cats",
-    "clocks",
-    "coffee",
-    "gardens",
-    "glass",
-    "horses",
-    "islands",
-    "maps",
-    "music",
-    "paper",
-    "rivers",
-    "ships",
-]
+THINGS = ("bread", "bridges", "cats", "clocks", "coffee", "gardens", "glass", "horses", "maps", "music", "rivers", "ships")
 CONTESTS: dict[str, tuple[str, str, str, int, dict[str, Any]]] = {  # model, ends, dtype, updates of a turn, what else differs
     "tiny": ("tiny", "equal", "float32", 5, {}),
     "tiny-natural": ("tiny", "natural", "float32", 5, {}),
@@ -169,9 +154,7 @@ def contest(name: str, python: Path | None, turns: int) -> None:
     changes = {**changes, "train": {**changes.get("train", {}), "dtype": dtype}}
     run = _pairs.run(model, advantage={"name": "group_z", "ddof": 1, "eps": 1.0e-4}, **changes)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = _pairs.folder(model)
-        if ends == "equal":
-            folder = _pairs.endless(folder, Path(temporary) / "model")
+        folder = _pairs.changed_folder(_pairs.folder(model), Path(temporary) / "model", endless=ends == "equal")
         ours = Ours(run, folder)
         sides: dict[str, Any] = {"ccpo": ours}
         if python:
