@@ -29,7 +29,7 @@ CONDITIONS = {
     "vote_shared": ("magrpo", "mappo", "ccpo", "shapley"),
 }
 MORE = {"ts_shared x 16": ("ts_shared", [16, 1]), "ts_c3 4 x 4": ("ts_c3", [4, 4])}  # for equal calls
-PARTS = ("rollout", "verify", "credit", "update")  # a critic learns in "credit"
+PARTS = ("rollout", "verify", "credit", "update")  # a critic learns in "update"
 
 
 class Condition:

@@ -104,7 +104,7 @@ def main() -> None:
         wide(folder := Path(temporary) / "model")
         print(f"{'group':>6}{'tokens':>8}{'ranks':>7}{'s / update':>12}{'of CPU':>8}{'peak MB':>9}")
         for group, tokens, ranks in ROWS:
-            row = child(folder, ranks, group=group, tokens=tokens, tasks=2, updates=3, every=0)
+            row = child(folder, ranks, group=group, tokens=tokens, tasks=2, updates=2, every=0)
             print(f"{group:6}{tokens:8}{ranks:7}{row['wall']:12.2f}{row['cpu']:8.2f}{row['peak']:9.0f}", flush=True)
         row = child(folder, 1, group=4, tokens=8, tasks=1, updates=a.updates, every=a.every)
     print(f"resident MB every {a.every} of {a.updates} updates (after the first: {row['before']:.0f}):")
