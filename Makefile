@@ -70,6 +70,14 @@ COMPILE = $(BIN)/uv pip compile -q $(if $(UV_FIND_LINKS),--find-links "$(UV_FIND
 lock:
 	$(COMPILE) pyproject.toml --group dev -o envs/main.lock
 	$(COMPILE) envs/vllm.in --overrides envs/vllm-overrides.txt -o envs/vllm.lock
+	printf 'torch==2.13.0\ntrl==1.16.0\n' | $(COMPILE) - -o envs/trl.lock
+
+# What benchmarks/update.py compares with: TRL, in an environment of its own.
+.venv-trl/.ready: envs/trl.lock .venv/.ready
+	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv-trl torch==2.13.0
+	$(BIN)/uv pip install -q --compile-bytecode --python .venv-trl --require-hashes --no-deps -r envs/trl.lock
+	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm results scratch logs .snakemake
+	rm -rf .venv .venv-vllm .venv-trl results scratch logs .snakemake

@@ -176,7 +176,7 @@ def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path]
         state = updated(files, 2, **{**over, "train": {"lr": 1e-2, "order": "simultaneous", "minibatches": 1}})
         if own:
             state.references = [policy.load(files["model"])[0]] * 2
-        run = RunConfig.model_validate(run_data(**over, train={"minibatches": 1}))
+        run = RunConfig.model_validate(run_data(**{**over, "train": {"minibatches": 1}}))
         taking = state.optimisers[0]
         monkeypatch.setattr(taking, "step", lambda lr, of=taking: grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0)
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
