@@ -85,6 +85,10 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     ),
     # Wall seconds of one update by part (rollout, verify, credit, update, refresh, save).
     "seconds": (1, {"step": _I32, "part": _STR, "seconds": _F64}),
+    # One row per (update, policy that learnt, name): `gap`, largest difference of engine's and trainer's log-probs of fixed messages after
+    # the update; `retokenized`, the share of messages whose text has other tokens than were drawn; `ratio a..b`, shares of tokens by
+    # importance ratio.
+    "canary": (1, {"step": _I32, "policy": _I32, "name": _STR, "value": _F64}),
     # One row per message of the evaluation. `intervention`: factual, solo, blank, shuffle, untrained.
     "rollouts": (
         1,

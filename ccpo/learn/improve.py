@@ -9,15 +9,12 @@ import numpy as np
 import torch
 
 from ccpo.config import RunConfig
-from ccpo.learn import policy
+from ccpo.learn import canary, policy
 from ccpo.learn.objective import OBJECTIVES, kl_k3, kl_to_go, terms
 from ccpo.learn.optimiser import Optimiser
 from ccpo.play.prefix import WORTH, Trunks, trunks
 from ccpo.play.rollout import Played, stream
 from ccpo.ranks import ALONE, Ranks
-
-# Largest difference of the engine's and the trainer's log-probs of the same weights.
-GAP = {"float32": 2e-3, "bfloat16": 0.5}
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,9 @@ def improve(
     chosen: np.ndarray,
     step: int,
     ranks: Ranks = ALONE,
-) -> dict[str, float]:
-    """Optimiser steps of policy `index` on the chosen messages; returns loss, gradient norm, clip fraction, entropy, log-prob gap.
+) -> tuple[dict[str, float], list[float]]:
+    """Optimiser steps of policy `index` on the chosen messages; returns loss, gradient norm, clip fraction, entropy and log-prob gap, and
+    the counts of tokens by importance ratio (`canary.RATIOS`).
 
     `advantage` [M] is of all messages, `chosen` the indices of those this policy learns from, `reference` the model that training started
     with, once adapters are off (None where the objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where
@@ -59,17 +57,18 @@ def improve(
     lr = run.train.lr * min(1.0, (step + 1) / (run.train.warmup + 1))
     order = np.random.default_rng(stream("minibatch", run.seed, step, index)).permutation(chosen)
     totals = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
+    ratios = [0.0] * (len(canary.RATIOS) + 1)
     tokens = sum(len(played.messages[i].completion.ids) for i in order if every or advantage[i] != 0)
     parts = [p for p in np.array_split(order, run.train.minibatches) if len(p)]
     for number, part in enumerate(parts):
         some = part if every else part[advantage[part] != 0]
         lengths = [len(played.messages[i].completion.ids) for i in part]
         batches = micro_batches(played, some, model)
-        sums, gap, mine = [0.0, 0.0, 0.0], 0.0, ranks.mine(len(batches))
+        sums, gap, mine = [0.0] * (3 + len(ratios)), 0.0, ranks.mine(len(batches))
         for batch in (batches[k] for k in mine):
             loss, found = optimiser.backward(_loss, run, reference, played, batch, advantage, lengths)
             gap = max(gap, found["logprob_gap"])
-            sums = [a + b for a, b in zip(sums, (loss, found["clip_fraction"], found["entropy"]), strict=True)]
+            sums = [a + b for a, b in zip(sums, (loss, found["clip_fraction"], found["entropy"], *found["ratios"]), strict=True)]
         if len(mine) * ranks.world < len(batches):  # the ranks before this one have one more
             optimiser.idle(_loss, run, reference, played, batches[0].one(), advantage, lengths)
         sums = ranks.total(sums)
@@ -78,21 +77,19 @@ def improve(
         totals["loss"] += sums[0] / len(parts)
         totals["clip_fraction"] += sums[1] / len(parts)
         totals["entropy"] += sums[2] / max(1, tokens)
-        if totals["logprob_gap"] > GAP[run.train.dtype]:
-            raise ValueError(
-                f"update {step}, policy {index}: engine and trainer log-probs differ by {totals['logprob_gap']:.3g} (allowed "
-                f"{GAP[run.train.dtype]}), so the engine does not speak with the trainer's weights. Nothing was updated."
-            )
+        ratios = [a + b for a, b in zip(ratios, sums[3:], strict=True)]
+        if not totals["logprob_gap"] <= canary.GAP[run.train.dtype]:
+            raise ValueError(f"update {step}, policy {index}: {canary.disagreement(totals['logprob_gap'], run.train.dtype)}")
         norm = optimiser.step(lr) if batches else 0.0
         if not np.isfinite(norm):
             raise ValueError(f"update {step}, policy {index}: gradient norm is {norm}. The last checkpoint is untouched; lower train.lr.")
         totals["grad_norm"] += norm / len(parts)
-    return totals
+    return totals, ratios
 
 
 def _loss(
     model: Any, run: RunConfig, reference: Any, played: Played, batch: Batch, advantage: np.ndarray, lengths: list[int]
-) -> tuple[torch.Tensor, dict[str, float]]:
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """A micro-batch's part of the mini-batch's loss; `lengths` are the tokens of all of the mini-batch's messages."""
     goal, messages, shared = run.objective, [played.messages[i] for i in batch.rows], batch.shared
     prompts, said = [m.prompt for m in messages], [m.completion.ids for m in messages]
@@ -117,6 +114,7 @@ def _loss(
         "logprob_gap": float((logps.detach() - behaviour)[mask].abs().max()),
         "clip_fraction": float(clipped) / count,
         "entropy": float(entropy.detach().sum()),
+        "ratios": canary.histogram((logps.detach() - behaviour)[mask].exp()),
     }
     return loss / count + extra / sum(lengths), found
 

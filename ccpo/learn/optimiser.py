@@ -25,13 +25,13 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 KEPT_WHOLE = 100_000  # elements up to which stage 3 leaves a parameter whole: gathering it would cost more than it frees
 
 Saved = dict[str, Any]
-Loss = Callable[..., tuple[torch.Tensor, dict[str, float]]]  # of a model and more: a loss, and what else was found
+Loss = Callable[..., tuple[torch.Tensor, dict[str, Any]]]  # of a model and more: a loss, and what else was found
 
 
 class Optimiser(Protocol):
     """What `improve` and a checkpoint need. All ranks call everything but `backward`, of which each calls its own share."""
 
-    def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, float]]:
+    def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """Adds the gradient of loss(model, *arguments); gives what it gave."""
         ...
 
@@ -83,7 +83,7 @@ class Plain:
         self.masters = {name: _master(parameter) for name, parameter in self.own.items()}
         self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, weight_decay=train.weight_decay, foreach=True)
 
-    def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, float]]:
+    def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
         value, found = loss(self.model, *arguments)
         value.backward()
@@ -192,7 +192,7 @@ class Sharded:
                 model=_Called(model), optimizer=self.adamw, model_parameters=parameters, config=config, dist_init_required=False
             )[0]
 
-    def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, float]]:
+    def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
         value, found = self.engine(loss, *arguments)
         self.engine.backward(value * self.ranks.world)  # DeepSpeed takes means over ranks, ours are parts of a sum
@@ -267,7 +267,7 @@ class _Called(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, loss: Loss, *arguments: Any) -> tuple[torch.Tensor, dict[str, float]]:
+    def forward(self, loss: Loss, *arguments: Any) -> tuple[torch.Tensor, dict[str, Any]]:
         return loss(self.model, *arguments)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from ccpo import benchmark
 from ccpo.config import RunConfig
-from ccpo.learn import optimiser, policy
+from ccpo.learn import canary, optimiser, policy
 from ccpo.learn.critic import Critic
 from ccpo.play import engine
 from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
-TABLES = ("train", "credit", "ledger", "seconds")
+TABLES = ("train", "credit", "ledger", "seconds", "canary")
 
 
 class State:
@@ -59,6 +59,7 @@ class State:
         ]
         voices = [Speaker(e, t, demos, asked.FORM) for e, t in zip(self.engines, self.tokenizers, strict=True)]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
+        self.songs = [canary.song(team, [a for a in range(team.agents) if self.policy_of(a) == i], self.speakers) for i in range(n)]
 
     def policy_of(self, agent: int) -> int:
         """Index of the policy an agent acts with."""

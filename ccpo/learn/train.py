@@ -24,6 +24,7 @@ import torch
 from ccpo import credit, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
+from ccpo.learn import canary
 from ccpo.learn.advantage import ADVANTAGES, remember, role_information
 from ccpo.learn.critic import Critic
 from ccpo.learn.improve import improve
@@ -177,10 +178,10 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     if state.critic:
         _teach(state.critic, played, given, ledger)
     active = _active(run, team, step)
-    learnt = {}
+    learnt, ratios = {}, {}
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
-        learnt[index] = improve(
+        learnt[index], ratios[index] = improve(
             run,
             index,
             state.live(index),
@@ -197,14 +198,28 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
             ledger.add(int(agent), "update", trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine))
     ledger.timed("update", start)
     start = time.perf_counter()
-    for index in learnt:
-        state.engines[index].refresh()
+    with state.whole():
+        for index in learnt:
+            state.rows["canary"] += _sing(run, state, index, played, learner, ratios[index], ledger)
     ledger.timed("refresh", start)
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")
     _record(run, team, state, batch, played, given, active, learnt, ledger)
     return ledger
+
+
+def _sing(
+    run: RunConfig, state: State, index: int, played: Played, learner: np.ndarray, ratios: list[float], ledger: Ledger
+) -> list[dict[str, Any]]:
+    """Shows the engine a policy's new weights and asks whether it speaks with them; rows of the table `canary`."""
+    heard, engine, mine = state.songs[index], state.engines[index], np.flatnonzero(learner == index)
+    engine.refresh()
+    where = f"update {state.step}, policy {index}"
+    gap = canary.check(where, state.live(index), engine, heard, run.sampling.temperature, run.train.dtype)
+    ledger.add(int(played.tree.agent[mine[0]]), "canary", prompt_tokens=sum(map(len, heard.prompts + heard.completions)))
+    some = [played.messages[i] for i in mine[:: max(1, len(mine) // canary.SOME)]]
+    return canary.rows(state.step + 1, index, gap, canary.drift(some, state.tokenizers[index]), ratios)
 
 
 def _active(run: RunConfig, team: Team, step: int) -> list[int]:

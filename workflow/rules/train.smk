@@ -7,7 +7,7 @@ rule train:
         model=directory("results/runs/{run}/model"),
         tables=expand(
             "results/runs/{{run}}/{table}.parquet",
-            table=["train", "credit", "ledger", "seconds"],
+            table=["train", "credit", "ledger", "seconds", "canary"],
         ),
         provenance="results/runs/{run}/provenance.json",
     log:

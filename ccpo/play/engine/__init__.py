@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Engine(Protocol):
         """Called after each update of the policy: from now on the engine speaks with the weights that the policy has now."""
         ...
 
+    def sums(self) -> dict[str, float]:
+        """`layers` of the weights that the engine computes with, adapters left out; empty where it has none."""
+        ...
+
     def rest(self) -> None:
         """Called before an update: what the engine takes of the GPU may be needed until it next speaks."""
         ...
@@ -52,6 +57,19 @@ class Engine(Protocol):
 def load(name: str) -> Callable[..., Engine]:
     """The engine class of a name, `hf` or `vllm`: made of a live model, the ids of its end tokens, and the ranks it shares work with."""
     return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
+
+
+def layers(named: Iterable[tuple[str, Any]]) -> dict[str, float]:
+    """Sums of the sizes of all weights by layer, whatever parts a layer's weights are cut into; adapters are left out."""
+    import torch
+
+    out: dict[str, float] = {}
+    for name, weight in named:
+        if ".lora_" not in name:
+            found = re.search(r"layers\.\d+", name)
+            layer = found[0] if found else "what is not in a layer"
+            out[layer] = out.get(layer, 0.0) + float(weight.detach().abs().sum(dtype=torch.float64))
+    return out
 
 
 def fits(prompts: Sequence[list[int]], draw: Draw, limit: int | None) -> None:

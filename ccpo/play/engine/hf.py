@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from ccpo.play.engine import Completion, Draw, fits
+from ccpo.play.engine import Completion, Draw, fits, layers
 from ccpo.play.prefix import WORTH, enter, trunks
 from ccpo.ranks import ALONE, Ranks
 
@@ -78,6 +78,10 @@ class HF:
 
     def refresh(self) -> None:
         """See Engine: nothing to do, it speaks with the live model."""
+
+    def sums(self) -> dict[str, float]:
+        """See Engine."""
+        return layers(self.model.named_parameters())
 
     def rest(self) -> None:
         """See Engine: nothing to do, its cache ends with the call."""

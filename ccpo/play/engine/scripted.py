@@ -30,6 +30,10 @@ class Scripted:
     def refresh(self) -> None:
         """See Engine: a script has no weights."""
 
+    def sums(self) -> dict[str, float]:
+        """See Engine: a script has no weights."""
+        return {}
+
     def rest(self) -> None:
         """See Engine: a script takes nothing."""
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ccpo.play.engine import Completion, Draw, fits
+from ccpo.play.engine import Completion, Draw, fits, layers
 from ccpo.ranks import ALONE, Ranks
 
 T = TypeVar("T")
@@ -70,6 +70,11 @@ class VLLM:
         if self.salt:
             self._push(_core(self.model, self.ranks))
 
+    def sums(self) -> dict[str, float]:
+        """See Engine."""
+        [found] = _core(self.model, self.ranks).llm.collective_rpc(_sums)
+        return found
+
     def rest(self) -> None:
         """See Engine."""
         if self.salt:
@@ -104,6 +109,10 @@ class VLLM:
         if len(whole) != len(asked):
             raise ValueError(f"vLLM completed {len(whole)} of {len(asked)} messages; none is counted. Remedy: run again, it goes on.")
         return whole
+
+
+def _sums(worker: Any) -> dict[str, float]:
+    return layers(worker.model_runner.model.named_parameters())
 
 
 def _completion(output: Any) -> Completion:
