@@ -57,9 +57,7 @@ def test_weights_that_were_not_pushed(files: dict[str, Path]) -> None:
     state, update = state_of(files, train={"lr": 0.05})
     old = copy.deepcopy(state.models[0])
     after_refresh(state, lambda engine: setattr(engine, "model", old))
-    with pytest.raises(
-        ValueError, match=r"update 0, policy 0: canary: .* log-probs differ by \d.*allowed"
-    ):
+    with pytest.raises(ValueError, match=r"update 0, policy 0: canary: .* log-probs differ by \d.*allowed"):
         update()
 
 

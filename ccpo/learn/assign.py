@@ -1,0 +1,70 @@
+"""What each message of an update gets: credit by the run's method, then advantage, then a critic's lesson."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ccpo import credit
+from ccpo.config import RunConfig
+from ccpo.learn.advantage import ADVANTAGES, remember
+from ccpo.learn.critic import Critic
+from ccpo.learn.state import State
+from ccpo.play.rollout import Ledger, Message, Played
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What the messages [M] of an update get: credit, group and advantage; and a critic's estimate and target, NaN where there is none."""
+
+    credit: np.ndarray
+    group: np.ndarray
+    advantage: np.ndarray
+    estimate: np.ndarray
+    target: np.ndarray
+
+
+def assign(run: RunConfig, state: State, played: Played, learner: np.ndarray) -> Assigned:
+    """Credit, then advantage within what one policy learns from (`learner` [M]); moves the memories of methods that have one."""
+    tree, method, name = played.tree, credit.load(run.credit.name), run.advantage.name
+    estimate = np.full(len(tree), np.nan)
+    if state.critic:
+        used = np.flatnonzero(tree.factual)
+        estimate[used] = state.critic.values([_read(state.critic, played.messages[i]) for i in used])
+    before = (state.memory.get("credit", {}),) if hasattr(method, "remember") else ()
+    seen = replace(tree, value=estimate)
+    value, group = method.credit(seen, *before, **run.credit.params)
+    if before:
+        state.memory["credit"] = method.remember(seen, *before, **run.credit.params)
+    advantage = np.zeros(len(tree))
+    tokens = np.array([len(m.completion.ids) for m in played.messages])
+    for index in range(len(state.models)):
+        rows = learner == index
+        params = dict(run.advantage.params)
+        if name == "gae":
+            params["value"] = estimate[rows]
+        if name == "history":
+            params["memory"] = state.memory.get(f"advantage-{index}", {})
+            state.memory[f"advantage-{index}"] = remember(value[rows], group[rows], params["memory"], decay=params["decay"])
+        advantage[rows] = ADVANTAGES[name](value[rows], group[rows], tokens[rows], **params)
+    if run.advantage.per_token:
+        advantage = advantage / np.maximum(tokens, 1)
+    outcome = run.plan().critic == "message"
+    target = tree.reward if outcome else value if name == "gae" else value + estimate
+    return Assigned(value, group, advantage, estimate, np.where(np.isnan(estimate), np.nan, target))
+
+
+def _read(critic: Critic, message: Message) -> list[int]:
+    """What a critic reads of a message: its context, or the message too."""
+    return message.prompt + message.completion.ids if critic.kind == "message" else message.prompt
+
+
+def teach(critic: Critic, played: Played, given: Assigned, ledger: Ledger) -> None:
+    """Moves the critic towards its targets, and counts what it read."""
+    rows = np.flatnonzero(~np.isnan(given.target))
+    texts = [_read(critic, played.messages[i]) for i in rows]
+    critic.fit(texts, given.estimate[rows], given.target[rows])
+    for i, text in zip(rows, texts, strict=True):
+        agent = int(played.tree.agent[i])
+        ledger.add(agent, "critic", prompt_tokens=len(text), trained_tokens=len(text) * critic.settings.steps)
