@@ -11,6 +11,7 @@ where another is as likely to seven digits. Log-probs are of the full distributi
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import tempfile
@@ -169,6 +170,7 @@ class _Core:
                 **options,
             ),
         )
+        gc.unfreeze()  # vLLM takes all that the process holds, the trainer's models too, for eternal
         if self.adapters:
             base = {name.replace(".base_layer.", "."): w for name, w in model.state_dict().items() if ".lora_" not in name}
             self.load(base)
