@@ -1,7 +1,7 @@
 """TRL's side of update.py: a GRPOTrainer that works when told to. Runs in TRL's own environment (envs/trl.lock).
 
 `python trl_grpo.py SETTINGS.json`: `model`, `prompts` (chat messages, one list for each prompt in the order of use), `truths`, `config` (of
-GRPOConfig), `dtype`. Prints a JSON line when ready; for each number read from stdin it does as many updates and prints a JSON line for
+GRPOConfig), `dtype`, `attention`. Prints a JSON line when ready; for each number read from stdin it does as many updates and prints a JSON line for
 each: seconds on the wall and of the processor (data, generation, reward, loss, optimiser), reward, loss, tokens.
 """
 
@@ -74,7 +74,8 @@ def main() -> None:
             told.seen["trained"] += int(inputs["completion_mask"].sum())
             return loss
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(asked["model"], dtype=getattr(torch, asked["dtype"]))
+    form = {"dtype": getattr(torch, asked["dtype"]), "attn_implementation": asked["attention"]}
+    model = transformers.AutoModelForCausalLM.from_pretrained(asked["model"], **form)
     trainer = Trainer(
         model=model,
         processing_class=transformers.AutoTokenizer.from_pretrained(asked["model"], padding_side="left"),
