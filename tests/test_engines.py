@@ -156,8 +156,13 @@ def test_a_crowd_draws_what_each_draws_alone(spoken: Case) -> None:
     assert ids(found) == ids(engine.generate(crowd, 6, Draw(1.0, 4), [8]))
 
 
-def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(case: Case) -> None:
+@pytest.mark.parametrize("other", [False, True], ids=["own", "other"])
+def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(case: Case, other: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end tokens are those the engine is told, even where the model's folder names others."""
     engine, model, prompts = case
+    if model is not None and other:
+        [[likely]] = engine.generate(prompts[:1], 1, Draw(0.0, 1), [0])
+        monkeypatch.setattr(engine, "end_ids", [next(i for i in (likely.ids[0], 5) if i not in engine.end_ids)])  # type: ignore[attr-defined]
     ends = [1] if model is None else engine.end_ids  # type: ignore[attr-defined]
     found = [c for row in engine.generate(prompts, 60, Draw(1.5, 5), [2]) for c in row]
     for c in found:

@@ -101,8 +101,9 @@ class VLLM:
         from vllm import SamplingParams
 
         core.wake()
-        common: dict[str, Any] = {"temperature": draw.temperature, "max_tokens": draw.max_tokens, "detokenize": False}
-        params = [SamplingParams(**common, stop_token_ids=self.end_ids, **own) for _, own in asked]
+        # the end tokens are those we say, not those of the model's folder
+        ends: dict[str, Any] = {"max_tokens": draw.max_tokens, "stop_token_ids": self.end_ids, "ignore_eos": True}
+        params = [SamplingParams(temperature=draw.temperature, detokenize=False, **ends, **own) for _, own in asked]
         texts = [{"prompt_token_ids": prompt, "cache_salt": self.salt} for prompt, _ in asked]
         spoken = lambda: core.llm.generate(texts, params, use_tqdm=False, lora_request=self.adapter)  # noqa: E731
         outputs = [o for answer in (_said("died while it spoke", spoken) if asked else []) for o in answer.outputs]
