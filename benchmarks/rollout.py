@@ -102,18 +102,19 @@ class Vllm:
         command = [str(python), __file__, "--serve", str(folder)]
         paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **paths})
-        self._read()
-
-    def _read(self) -> Any:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            raise SystemExit("vLLM's process ended; what it said stands above")
-        return json.loads(line)
 
     def __call__(self, prompts: Ids, n: int) -> Ids:
-        """Completions by vLLM."""
+        """Completions by vLLM.
+
+        Raises:
+            ValueError: vLLM cannot do that, and why.
+        """
         print(json.dumps([prompts, n]), file=self.process.stdin, flush=True)
-        return self._read()
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        reply = json.loads(line or '{"failed": "its process ended; what it said stands above"}')
+        if "failed" in reply:
+            raise ValueError(reply["failed"])
+        return reply["said"]
 
     def close(self) -> None:
         """Ends the process, which this class began."""
@@ -129,11 +130,13 @@ def serve(folder: Path) -> None:
     os.dup2(2, 1)
     model, tokenizer = policy.load(folder)
     engine = VLLM(model, policy.end_ids(model, tokenizer))
-    print(json.dumps("ready"), file=out)
     for seed, line in enumerate(sys.stdin):
         prompts, n = json.loads(line)
-        said = engine.generate(prompts, n, Draw(1.0, TOKENS), [seed])
-        print(json.dumps([c.ids for row in said for c in row]), file=out)
+        try:
+            reply: Any = {"said": [c.ids for row in engine.generate(prompts, n, Draw(1.0, TOKENS), [seed]) for c in row]}
+        except ValueError as error:
+            reply = {"failed": str(error)}
+        print(json.dumps(reply), file=out)
 
 
 def questions(n: int, length: int) -> list[Task]:
@@ -199,6 +202,12 @@ def main() -> None:
         print(f"{head}   generate / ccpo: wall, processor (middle half)")
         for (name, ends), folder in folders.items():
             served = Vllm(chosen.vllm, folder) if chosen.vllm else None
+            try:
+                if served:
+                    served([[1, 2, 3]], 1)
+            except ValueError as error:
+                print(f"{name}, without vLLM: {error}")
+                served = served.close()
             cases(name, ends, Sides(folder), chosen.repeats, served)
             if served:
                 served.close()
