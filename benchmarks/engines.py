@@ -8,7 +8,6 @@ vllm - hf, with their 95 % t-intervals; and what an update took by part. One thr
 from __future__ import annotations
 
 import argparse
-import gc
 import platform
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ import torch
 
 from ccpo.config import RunConfig
 from ccpo.learn import model, policy, train
+from ccpo.play.engine import vllm
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Ledger, Speaker, stream
 from ccpo.play.rollout import evaluate as play
@@ -107,6 +107,7 @@ def main() -> None:
     options.add_argument("--model", type=Path, help="the model, prepared before (default: prepared now)")
     chosen = options.parse_args()
     torch.set_num_threads(1)
+    vllm.CACHE = 1 << 26  # bytes; every training of this process keeps its engine
     first = config("hf", 0, chosen.updates)
     found: dict[str, list[dict[str, Any]]] = {"hf": [], "vllm": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +121,6 @@ def main() -> None:
         for seed in range(chosen.seeds):
             for engine in found:
                 made = trained(config(engine, seed, chosen.updates), weights, tasks)
-                gc.collect()  # one vLLM at a time
                 made["last"] = float(np.mean(made["rewards"][-LAST:]))
                 found[engine].append(made)
                 start = float(np.mean(made["rewards"][:LAST]))

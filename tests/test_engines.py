@@ -33,11 +33,9 @@ TOLERANCE = 1e-4  # of log-probs in float32: kernels add up in other orders; 5e-
 TEXTS = ("7-1+9", "3+2", "What is 4+4-1? Say it in a box.", "9")
 
 
-@pytest.fixture(scope="session", params=["tiny", *filter(None, [os.environ.get("CCPO_TEST_MODEL")])])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose heads are as wide as vLLM's CPU kernels ask (32), with weights large enough to prefer some tokens to others."""
-    if request.param != "tiny":
-        return Path(request.param)
     from ccpo.config import WarmStart
     from ccpo.learn import model
 
@@ -51,6 +49,12 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     built = tmp_path_factory.mktemp("models") / "wide"
     policy.save(made, tokenizer, built)
     return built
+
+
+@pytest.fixture(scope="session", params=["tiny", *filter(None, [os.environ.get("CCPO_TEST_MODEL")])])
+def folder(request: pytest.FixtureRequest, wide: Path) -> Path:
+    """The model folders of the suite."""
+    return wide if request.param == "tiny" else Path(request.param)
 
 
 Case = tuple[Engine, Any, list[list[int]]]  # engine, model (None: a script), prompts
@@ -365,18 +369,22 @@ def test_a_model_that_vllm_cannot_run_ends_in_words(tiny: Path) -> None:
 
 @vllm_only
 @pytest.mark.usefixtures("lively")
-def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(tmp_path: Path, folder: Path) -> None:
+def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(
+    tmp_path: Path, wide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two policies in turns, eight updates. Every update compares the messages' log-probs with the trainer's (2e-3, improve.GAP), so an
     engine that lags behind would stop it. Stopped after four updates and gone on with: the same messages, the same weights."""
     from ccpo import schema
     from ccpo.learn import train as training
+    from ccpo.play.engine import vllm
 
+    monkeypatch.setattr(vllm, "CACHE", 1 << 26)  # of six engines in one process
     blocks: dict[str, Any] = {
         "train": {"steps": 8, "lr": 3e-3},
         "sampling": {"engine": "vllm"},
         "model": {"name": "wide", "spec": {**SPEC, "hidden": 64, "layers": 2}},
     }
-    whole, halves = (make_files(tmp_path / name, folder, **blocks) for name in ("whole", "halves"))
+    whole, halves = (make_files(tmp_path / name, wide, **blocks) for name in ("whole", "halves"))
     training.train(**whole)
     true, stop = training.update, iter([False] * 3 + [True] + [False] * 9)
 
@@ -422,11 +430,12 @@ torch.save([[c.ids for row in part for c in row] for part in said], f"{out}{here
 
 
 @vllm_only
+@pytest.mark.timeout(900)  # vLLM starts three times
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for two ranks it takes two GPUs")
-def test_two_ranks_draw_what_one_draws_and_both_hear_it(tmp_path: Path, folder: Path) -> None:
+def test_two_ranks_draw_what_one_draws_and_both_hear_it(tmp_path: Path, wide: Path) -> None:
     (tmp_path / "shared.py").write_text(SHARED)
     for world, launch in ((1, []), (2, ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
-        command = [sys.executable, *launch, tmp_path / "shared.py", folder, str(world), tmp_path / f"said{world}-"]
+        command = [sys.executable, *launch, tmp_path / "shared.py", wide, str(world), tmp_path / f"said{world}-"]
         subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
     alone, first, second = (torch.load(tmp_path / f"said{name}") for name in ("1-0", "2-0", "2-1"))
     assert alone == first == second

@@ -11,11 +11,9 @@ where another is as likely to seven digits. Log-probs are of the full distributi
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -171,7 +169,6 @@ class _Core:
                 **options,
             ),
         )
-        gc.unfreeze()  # vLLM takes all that the process holds, the trainer's models too, for eternal
         if self.adapters:
             base = {name.replace(".base_layer.", "."): w for name, w in model.state_dict().items() if ".lora_" not in name}
             self.load(base)
@@ -205,7 +202,8 @@ class _Core:
             self.asleep = False
 
 
-_CORES: weakref.WeakKeyDictionary[Any, _Core] = weakref.WeakKeyDictionary()
+# Each lives as long as the process: one that went would take down what vLLM's engines of a process have in common.
+_CORES: dict[Any, _Core] = {}
 
 
 def _core(model: Any, ranks: Ranks) -> _Core:
