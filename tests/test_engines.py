@@ -452,3 +452,25 @@ def test_a_resting_vllm_gives_its_memory_back_and_wakes_with_the_weights_it_had(
     engine.rest()
     assert torch.cuda.mem_get_info()[0] > taken + (1 << 30)  # its key-value cache alone is larger
     assert engine.generate(prompts, 1, Draw(0.0, 8), [0]) == before
+
+
+@vllm_only
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_sums_of_its_weights_are_the_trainers_and_tell_of_a_layer_that_was_not_pushed(make: Callable[[str], Case]) -> None:
+    engine, model, prompts = make("vllm")
+    engine.generate(prompts, 1, Draw(0.0, 8), [0])
+    ours = engines.layers(model.named_parameters())
+    assert engine.sums() == pytest.approx(ours, rel=1e-9)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "layers.1" in name).add_(1e-3)
+    assert engine.sums()["layers.1"] != pytest.approx(engines.layers(model.named_parameters())["layers.1"], rel=1e-9)
+    engine.refresh()
+    assert engine.sums() == pytest.approx(engines.layers(model.named_parameters()), rel=1e-9)
+
+
+def test_the_sums_of_the_reference_engine_are_those_of_its_model_by_layer(make: Callable[[str], Case]) -> None:
+    engine, model, _ = make("hf")
+    found = engine.sums()
+    assert set(found) == {"layers.0", "layers.1", "what is not in a layer"}
+    assert sum(found.values()) == pytest.approx(sum(float(p.detach().double().abs().sum()) for p in model.parameters()), rel=1e-12)
