@@ -71,7 +71,7 @@ def cluster(base: Path, n: int) -> None:
     print("\n| trivial jobs | SLURM jobs | seconds | seconds a trivial job | of it CPU seconds |\n|---|---|---|---|---|")
     quick = ["--executor", "slurm", "--jobs", "16", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
     quick += ["--default-resources", "slurm_account=test", "slurm_partition=cpu", "--latency-wait", "10", "--quiet", "rules", "progress"]
-    for grouped in (1, 20):
+    for grouped in (1, 4):  # a group's jobs run side by side: a node here has 4 CPUs
         folder = base / f"jobs{grouped}"
         folder.mkdir()
         (folder / "Snakefile").write_text(TRIVIAL % n)
