@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from ccpo.learn import improve, policy
-from ccpo.play.engine import Completion
-from ccpo.play.prefix import enter, trunks
+from ccpo.play.engine import Completion, Draw, hf
+from ccpo.play.prefix import check, enter, trunks
 from ccpo.play.rollout import Message
 
 PROMPTS = st.lists(st.lists(st.integers(5, 7), min_size=1, max_size=6), min_size=1, max_size=7)
@@ -104,6 +105,64 @@ def test_hidden_states_are_those_of_each_row_alone(model: Any) -> None:
                 assert int(found.start[i] + found.length[i]) == len(row)
                 assert torch.allclose(found.hidden[i, : found.length[i]], alone[found.start[i] :], atol=1e-5)
                 assert int(found.mask[i].sum()) == len(row)
+
+
+def long(tokenizer: Any) -> list[list[int]]:
+    """Prompts of two tasks, each with a common question of 60 tokens, and endings of different lengths; two are equal."""
+    rng = np.random.default_rng(2)
+    known = tokenizer.encode("0123456789+-= ", add_special_tokens=False)
+    questions = [rng.choice(known, 60).tolist() for _ in range(2)]
+    prompts = [q + rng.choice(known, n).tolist() for q in questions for n in (2, 5, 9)]
+    return [*prompts, prompts[1]]
+
+
+def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greedy token for token, with rows that end early and leave the batch; log-probs at a temperature within 1e-4 (float32)."""
+    model, tokenizer = policy.load(tiny)
+    prompts, shared = long(tokenizer), []
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)  # so that it prefers some tokens to others
+
+    def noting(model: Any, rows: Any, trunks: Any, cache: Any) -> Any:
+        shared.append(trunks)
+        return enter(model, rows, trunks, cache)
+
+    monkeypatch.setattr(hf, "enter", noting)
+    theirs = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            more = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, eos_token_id=-1)
+        theirs.append(more[0, len(prompt) :].tolist())
+    ends = sorted({row[2 + i] for i, row in enumerate(theirs[:3])})  # some rows end in the third token, some later, some never
+    wanted = [row[: next((i + 1 for i, token in enumerate(row) if token in ends), 12)] for row in theirs]
+    assert len({len(row) for row in wanted}) > 1
+    found = hf.HF(model, ends).generate(prompts, 1, Draw(0.0, 12), [0])
+    assert [row[0].ids for row in found] == wanted
+    engine = hf.HF(model, [])
+    drawn = engine.generate(prompts, 2, Draw(0.7, 12), [1])
+    pairs = [(prompt, c) for prompt, row in zip(prompts, drawn, strict=True) for c in row]
+    for prompt, said in pairs:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + said.ids])).logits[0, len(prompt) - 1 : -1]
+        plain = torch.log_softmax(logits / 0.7, -1).gather(1, torch.tensor(said.ids)[:, None])[:, 0]
+        assert said.logprobs == pytest.approx(plain.tolist(), abs=1e-4)
+    assert engine.logprobs([p for p, _ in pairs], [c.ids for _, c in pairs], 0.7)[0] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
+    assert all(trunks is not None and len(trunks.length) == 2 for trunks in shared)  # it did share, by task
+
+
+def test_a_model_whose_layers_see_a_window_only_is_refused() -> None:
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16}
+    check(Qwen2ForCausalLM(Qwen2Config(**small, vocab_size=20)))
+    window = Qwen2Config(**small, vocab_size=20, use_sliding_window=True, sliding_window=8, max_window_layers=1)
+    with pytest.raises(ValueError, match=r"the model \(qwen2\) has layers that do not attend to all tokens \(DynamicSlidingWindowLayer"):
+        check(Qwen2ForCausalLM(window))
+
+
+def test_messages_of_a_single_token_behind_a_single_token() -> None:
+    played = Few([[5]] * 3, [1, 1, 1], 64, 100)
+    assert [b.rows.tolist() for b in improve.micro_batches(played, np.arange(3), played)] == [[0, 1, 2]]
 
 
 class Few:

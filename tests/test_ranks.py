@@ -80,18 +80,22 @@ def test_two_and_three_ranks_are_one(tmp_path: Path, tiny: Path, over: dict[str,
         pd.testing.assert_frame_equal(*told, rtol=1e-3, atol=1e-4)
 
 
-def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = make_files(tmp_path, tiny, train={"steps": 4})
-    inputs = {k: files[k] for k in ("config", "tasks", "model", "scratch")}
-    update = training.update
+def stopping(update: Callable[..., Any]) -> Callable[..., Any]:
+    """`update`, after whose second the second rank, and it alone, is told to stop."""
 
-    def stopping(run: Any, team: Any, pool: Any, state: Any, *more: Any) -> Any:
+    def then(run: Any, team: Any, pool: Any, state: Any, *more: Any) -> Any:
         done = update(run, team, pool, state, *more)
         if state.ranks.rank == 1 and state.step == 2:
             os.kill(os.getpid(), 15)
         return done
 
-    monkeypatch.setattr(training, "update", stopping)
+    return then
+
+
+def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = make_files(tmp_path, tiny, train={"steps": 4})
+    inputs = {k: files[k] for k in ("config", "tasks", "model", "scratch")}
+    monkeypatch.setattr(training, "update", stopping(training.update))
     assert together(2, lambda rank: training.train(**inputs, out=files["out"], ranks=2)) == [training.INTERRUPTED] * 2
     assert (files["scratch"] / "step-00000002").is_dir()
     assert together(1, lambda rank: training.train(**inputs, out=files["out"])) == [0]

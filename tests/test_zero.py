@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, make_files
 from safetensors.torch import load_file
-from test_ranks import together
+from test_ranks import stopping, together
 from test_train import command
 
 from ccpo import __main__ as cli
@@ -221,13 +221,6 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(tmp_path:
     files = make_files(tmp_path, tiny, train={"steps": 4})
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**inputs, scratch=tmp_path / "scratch", out=tmp_path / "one")
-    update = training.update
-
-    def stopping(run: Any, team: Any, pool: Any, state: Any, *more: Any) -> Any:
-        done = update(run, team, pool, state, *more)
-        if state.ranks.rank == 1 and state.step == 2:
-            os.kill(os.getpid(), 15)
-        return done
 
     def work(name: str, world: int, sharding: Sharding) -> list[int]:
         return together(
@@ -235,7 +228,7 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(tmp_path:
         )
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "update", stopping)
+        patched.setattr(training, "update", stopping(training.update))
         assert work("plain", 2, Sharding(3)) == [training.INTERRUPTED] * 2
     shutil.copytree(tmp_path / "splain", tmp_path / "sother")
     assert work("plain", 1, Sharding()) == [0]

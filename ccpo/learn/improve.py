@@ -147,10 +147,10 @@ def _packed(length: np.ndarray, said: np.ndarray, shared: Trunks | None, model: 
     out: list[list[int]] = []
     total = cost = before = widest = tail = groups = spoken = 0
     for i in np.lexsort((rest, group, trunk, longest[group])).tolist():
-        n = len(out[-1]) + 1 if out else most
+        n = len(out[-1]) + 1 if out else 1
         groups, widest, tail = groups + (group[i] != before), max(widest, int(trunk[i])), max(tail, int(rest[i]))
         # keys and values of a trunk are copied to each row: an eighth of what computing them would take
-        if groups * widest + n * tail + n * widest // 8 > most or spoken + said[i] > logits:
+        if not out or groups * widest + n * tail + n * widest // 8 > most or spoken + said[i] > logits:
             out.append([])
             total, n, groups, widest, tail, spoken = total + cost, 1, 1, int(trunk[i]), int(rest[i]), 0
         cost, before, spoken = groups * widest + n * tail, group[i], spoken + said[i]

@@ -18,7 +18,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from ccpo.config import Lora, RunConfig
-from ccpo.play.prefix import Trunks, enter
+from ccpo.play.prefix import Trunks, check, enter
 from ccpo.ranks import device
 from ccpo.schema import sha256
 
@@ -42,7 +42,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is not there or holds no model that transformers can load.
+        ValueError: the folder is not there, holds no model that transformers can load, or one that does not attend to all tokens.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -58,6 +58,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run snakemake again.") from None
+    check(model)
     return model, tokenizer
 
 
