@@ -17,7 +17,7 @@ from ccpo import schema
 from ccpo.config import RunConfig
 from ccpo.learn import canary
 from ccpo.learn import train as training
-from ccpo.play.engine import Completion
+from ccpo.play.engine import Completion, layers
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Message
 
@@ -37,6 +37,12 @@ def after_refresh(state: training.State, act: Callable[[HF], None]) -> None:
     """Does something to policy 0's engine each time it was shown new weights: nothing else is in its way before."""
     engine = state.engines[0]
     engine.refresh = lambda: act(engine)  # type: ignore[method-assign]
+
+
+def own(engine: HF, model: Any) -> None:
+    """The engine computes with weights of its own from now on, as vLLM does, and tells their sums."""
+    engine.model = model
+    engine.sums = lambda: layers(model.named_parameters())  # type: ignore[method-assign]
 
 
 def test_an_update_in_step_is_recorded(files: dict[str, Path]) -> None:
@@ -72,7 +78,7 @@ def test_one_layer_that_was_not_pushed_however_little_it_moved(files: dict[str, 
             for (name, mine), theirs in zip(old.named_parameters(), trained.parameters(), strict=True):
                 if "layers.0" not in name:
                     mine.copy_(theirs)
-        engine.model = old
+        own(engine, old)
 
     after_refresh(state, all_but_one)
     with pytest.raises(ValueError, match=r"canary: the weights of layers\.0 sum up to .* so that these were not pushed"):
@@ -107,7 +113,7 @@ def test_a_prefix_that_was_computed_with_old_weights(files: dict[str, Path]) -> 
 
 def test_weights_that_were_rounded_on_their_way(files: dict[str, Path]) -> None:
     state, update = state_of(files)
-    after_refresh(state, lambda engine: setattr(engine, "model", copy.deepcopy(state.models[0]).to(torch.bfloat16).float()))
+    after_refresh(state, lambda engine: own(engine, copy.deepcopy(state.models[0]).to(torch.bfloat16).float()))
     with pytest.raises(ValueError, match="update 0, policy 0: canary: "):
         update()
 

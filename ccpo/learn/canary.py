@@ -1,8 +1,8 @@
 """Canaries: after each update, does the engine speak with the weights that the trainer has now? What disagrees stops the run.
 
-Two are compared. Log-probs of fixed messages, the engine's by its own cached decoding, the trainer's by one forward pass; and sums of the
-weights that each computes with, layer by layer, which tell of a layer that was not pushed however little it moved. Beside them `improve`
-compares the log-probs of all messages of a batch before it learns from them.
+Two are compared. Log-probs of fixed messages, the engine's by its own cached decoding, the trainer's by one forward pass; and, of an engine
+that has weights of its own, their sums with those of the trainer's, layer by layer, which tell of a layer that was not pushed however
+little it moved. Beside them `improve` compares the log-probs of all messages of a batch before it learns from them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Song:
 
 
 def song(team: Team, agents: Sequence[int], speakers: Sequence[Speaker]) -> Song:
-    """What the agents of one policy are asked and made to say."""
+    """What the agents of one policy are asked and made to say: three tokens, for of one or two a trained model may be all too sure."""
     turns = [(i, turn) for i, turn in enumerate(team.turns) if turn.agent in agents]
     prompts = [speakers[t.agent].prompt(team.role(i, range(len(team.turns))), QUESTION, [REPLY] * len(t.reads)) for i, t in turns]
-    return Song(prompts, [list(speakers[t.agent].tokenizer.encode(REPLY, add_special_tokens=False)) for _, t in turns])
+    return Song(prompts, [list(speakers[t.agent].tokenizer.encode(REPLY, add_special_tokens=False))[:3] for _, t in turns])
 
 
 def gap(model: Any, engine: Engine, heard: Song, temperature: float) -> float:
@@ -63,8 +63,9 @@ def check(where: str, model: Any, engine: Engine, heard: Song, temperature: floa
     found = gap(model, engine, heard, temperature)
     if not found <= GAP[dtype]:
         raise ValueError(f"{where}: canary: on fixed messages {disagreement(found, dtype)}")
-    ours, theirs = layers(model.named_parameters()), engine.sums()
-    for name in sorted(ours) if theirs else ():
+    theirs = engine.sums()
+    ours = layers(model.named_parameters()) if theirs else {}
+    for name in sorted(ours):
         if not abs(ours[name] - theirs.get(name, 0.0)) <= SUMS * abs(ours[name]):
             raise ValueError(
                 f"{where}: canary: the weights of {name} sum up to {ours[name]:.12g} in the trainer and to {theirs.get(name, 0.0):.12g} "

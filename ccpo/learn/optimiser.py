@@ -81,7 +81,7 @@ class Plain:
         self.model, self.ranks, self.clip = model, ranks, train.grad_clip
         self.own = policy.learnt(model)
         self.masters = {name: _master(parameter) for name, parameter in self.own.items()}
-        self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, weight_decay=train.weight_decay, foreach=True)
+        self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
 
     def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
@@ -167,7 +167,7 @@ class Sharded:
         self.shapes = {name: parameter.shape for name, parameter in self.own.items()}
         mixed = {p.dtype for p in self.own.values()} == {torch.bfloat16}
         parameters = list(self.own.values())
-        # fused: one pass over a shard, on CPUs too, without the compiler that DeepSpeed's own Adam for CPUs needs
+        # fused: without the compiler that DeepSpeed's own Adam for CPUs needs
         self.adamw = torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
         bucket = min(500_000_000, sum(p.numel() for p in parameters))  # buffers of this size are made, whatever the model's
         config: dict[str, Any] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import json
 import os
 import shutil
@@ -18,7 +20,8 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from ccpo.config import Lora, RunConfig
-from ccpo.play.prefix import Trunks, check, enter
+from ccpo.play import attention
+from ccpo.play.prefix import Trunks, enter
 from ccpo.ranks import device
 from ccpo.schema import sha256
 
@@ -42,13 +45,14 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is not there, holds no model that transformers can load, or one that does not attend to all tokens.
+        ValueError: the folder is not there, holds no model that transformers can load, or one whose prompts cannot be shared.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    _reuse_memory()
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(f"model folder {folder} has no config.json. Remedy: run the rule that makes it (snakemake {folder}).")
@@ -58,8 +62,18 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run snakemake again.") from None
-    check(model)
+    attention.prepare(model)
     return model, tokenizer
+
+
+@functools.cache
+def _reuse_memory() -> None:
+    """Makes glibc, where there is one, keep what is freed: else large tensors are new pages each time, and the kernel's zeroing of these is
+    a fifth of an update of SmolLM2-135M (https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html)."""
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_max = -1, -4
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_max, 0)
 
 
 def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
@@ -153,7 +167,8 @@ def completion_logprobs(
     rows = [p + c[:-1] for p, c in zip(prompts, completions, strict=True)]  # nothing follows the last token
     entered = enter(model, rows, shared, DynamicCache(config=model.config) if shared else None)
     hidden = entered.hidden[row, (starts - entered.start)[row] + offset - 1]
-    logps = torch.log_softmax(model.get_output_embeddings()(hidden).float() / temperature, -1)
+    logits = model.get_output_embeddings()(hidden).float()
+    logps = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)  # a copy of all logits less
     said = torch.tensor([token for c in completions for token in c], device=device)
     out = logps.new_zeros(mask.shape)
     out[row, offset] = logps.gather(1, said[:, None]).squeeze(1)

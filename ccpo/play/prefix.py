@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
 WORTH = 0.2  # share of the computed tokens that must be saved: below it, computing in two steps costs more
 
@@ -60,20 +59,6 @@ def _common(a: list[int], b: list[int]) -> int:
     if a == b:
         return len(a)
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def check(model: Any) -> None:
-    """Nothing, or:
-
-    Raises:
-        ValueError: a layer of the model does not see all tokens before it, so that padding and branches would disturb it.
-    """
-    odd = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers} - {DynamicLayer.__name__}
-    if odd:
-        raise ValueError(
-            f"the model ({model.config.model_type}) has layers that do not attend to all tokens ({', '.join(sorted(odd))}: a sliding "
-            "window or a recurrence), for which prompts cannot be shared. Remedy: a model with full attention, as Llama, Qwen2.5 or Qwen3."
-        )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Engine(Protocol):
         ...
 
     def sums(self) -> dict[str, float]:
-        """`layers` of the weights that the engine computes with, adapters left out; empty where it has none."""
+        """`layers` of the weights that the engine computes with, adapters left out; empty where it has none of its own."""
         ...
 
     def rest(self) -> None:

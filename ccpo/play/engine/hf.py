@@ -1,8 +1,8 @@
 """The reference engine: a transformers model, decoded in one batch with a key-value cache.
 
-What prompts begin with in common is computed once and its cache is branched (ccpo/play/prefix.py); finished rows leave the batch. A row's
-draws come from a uniform number for each (prompt, sample, position), so that what a prompt draws depends on the seed and its place, not on
-its company.
+What prompts begin with in common is computed once (ccpo/play/prefix.py), and rows that continue a prompt read it where it is
+(ccpo/play/attention.py); finished rows leave the batch. A row's draws come from a uniform number for each (prompt, sample, position), so
+that what a prompt draws depends on the seed and its place, not on its company.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 
-from ccpo.play.engine import Completion, Draw, fits, layers
+from ccpo.play import attention
+from ccpo.play.engine import Completion, Draw, fits
 from ccpo.play.prefix import WORTH, enter, trunks
 from ccpo.ranks import ALONE, Ranks
 
@@ -39,6 +40,7 @@ class HF:
         ready: Callable[[], object] = lambda: None,
     ) -> None:
         self.model, self.end_ids, self.budget, self.ranks, self.ready = model, list(end_ids), budget, ranks, ready
+        attention.prepare(model)
         self.limit: int | None = int(model.config.max_position_embeddings)
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
@@ -80,8 +82,8 @@ class HF:
         """See Engine: nothing to do, it speaks with the live model."""
 
     def sums(self) -> dict[str, float]:
-        """See Engine."""
-        return layers(self.model.named_parameters())
+        """See Engine: none, it computes with the model's own."""
+        return {}
 
     def rest(self) -> None:
         """See Engine: nothing to do, its cache ends with the call."""
@@ -99,9 +101,8 @@ class HF:
     @torch.inference_mode()
     def _decode(self, prompts: list[list[int]], n: int, room: int, choose: Choose, end_ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and their log-probs [S, room] of `n` rows of each prompt, of any meaning behind a row's end token."""
-        cache, logits, position, mask, full = self._begin(prompts, n, room)
-        first, end = mask.shape[-1] - room + 1, torch.tensor(end_ids, device=logits.device)
-        rows = torch.arange(len(logits), device=logits.device)
+        cache, branches, logits, position = self._begin(prompts, n, room)
+        end, rows = torch.tensor(end_ids, device=logits.device), torch.arange(len(logits), device=logits.device)
         done = torch.zeros_like(rows, dtype=torch.bool)
         tokens, logps = rows.new_zeros(len(rows), room), logits.new_zeros(len(rows), room, dtype=torch.float32)
         for t in range(room):
@@ -111,33 +112,29 @@ class HF:
             live = len(done) - int(done.sum())
             if t + 1 == room or not live:
                 break
-            if live < CROWD * len(done):  # dropping rows copies the cache: worth it for several at a time
+            if live < CROWD * len(done):  # dropping rows copies what is left: worth it for several at a time
                 keep = (~done).nonzero()[:, 0]
-                rows, done, token, mask, position = rows[keep], done[keep], token[keep], mask[keep], position[keep]
+                rows, done, token, position = rows[keep], done[keep], token[keep], position[keep]
                 cache.batch_select_indices(keep)
-            state = self.model(
-                input_ids=token[:, None],
-                attention_mask=None if full else mask[..., : first + t],
-                position_ids=position[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, position = state.logits[:, -1], position + 1
+                branches = branches.some(keep)
+            given = {"past_key_values": cache, "use_cache": True, "branches": branches}
+            logits, position = self.model(input_ids=token[:, None], position_ids=position[:, None], **given).logits[:, -1], position + 1
         return tokens, logps
 
-    def _begin(self, prompts: list[list[int]], n: int, room: int) -> tuple[DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
-        """What decoding `n` rows of each prompt starts with: cache, logits [S, V] and position [S] of the first token, the mask [S, 1, 1,
-        keys] with `room` for what is generated, and whether it hides nothing. Equal prompts are computed once."""
+    def _begin(self, prompts: list[list[int]], n: int, room: int) -> tuple[Cache, attention.Branches, torch.Tensor, torch.Tensor]:
+        """What decoding `n` rows of each prompt starts with: an empty cache of what is said, the prompts that it follows, logits [S, V] and
+        position [S] of the first token. Equal prompts are computed once."""
         place = {tuple(p): i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
         unique = [list(p) for p in place]
         shared, tokens = trunks(unique), sum(map(len, unique)) + len(prompts) * n * room
         cache = DynamicCache(config=self.model.config)
         entered = enter(self.model, unique, shared if shared.saved > WORTH * tokens else None, cache)
-        of = torch.tensor([place[tuple(p)] for p in prompts], device=self.model.device).repeat_interleave(n)
-        cache.batch_select_indices(of)
+        seen, of = entered.mask[:, None, None], torch.tensor([place[tuple(p)] for p in prompts], device=entered.mask.device)
+        hide = None if seen.all() else torch.zeros_like(seen, dtype=self.model.dtype).masked_fill(~seen, -torch.inf)
+        branches = attention.Branches.make([attention.held(layer) for layer in cache.layers], hide, of.repeat_interleave(n))
         last = entered.hidden[torch.arange(len(unique), device=of.device), entered.length - 1]
-        mask = torch.cat([entered.mask, entered.mask.new_ones(len(unique), room)], 1)[of][:, None, None]
-        return cache, self.model.get_output_embeddings()(last)[of], (entered.start + entered.length)[of], mask, bool(entered.mask.all())
+        logits, after = self.model.get_output_embeddings()(last), entered.start + entered.length
+        return attention.tails(len(cache.layers), room - 1), branches, logits[branches.of], after[branches.of]
 
     def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
         length = next((i + 1 for i, token in enumerate(ids) if token in self.end_ids), 0)
