@@ -27,6 +27,7 @@ from typing import Any
 import _pairs
 import numpy as np
 import torch
+from transformers import AutoModelForCausalLM
 
 from ccpo import team
 from ccpo.benchmark import Task
@@ -49,7 +50,7 @@ class Sides:
 
     def __init__(self, folder: Path) -> None:
         self.model, self.tokenizer = policy.load(folder)
-        self.model.eval()
+        self.plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()  # as anybody loads it
         self.ends = policy.end_ids(self.model, self.tokenizer)
         self.speaker = Speaker(HF(self.model, self.ends), self.tokenizer)
         self.seeds = itertools.count()
@@ -77,7 +78,7 @@ class Sides:
         ids, mask = padded["input_ids"], padded["attention_mask"]
         how = {"max_new_tokens": TOKENS, "num_return_sequences": n, "eos_token_id": self.ends, "pad_token_id": 0}
         drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
-        out = self.model.generate(input_ids=ids, attention_mask=mask, **how, **drawn)
+        out = self.plain.generate(input_ids=ids, attention_mask=mask, **how, **drawn)
         return [self._ended(row) for row in out[:, ids.shape[1] :].tolist()]
 
     def _ended(self, row: list[int]) -> list[int]:
@@ -89,7 +90,7 @@ class Sides:
         worst = 0.0
         said = self.speaker.engine.generate(prompts, 2, Draw(1.0, TOKENS), [next(self.seeds)])
         for prompt, completion in ((p, c) for p, row in zip(prompts, said, strict=True) for c in row):
-            logits = self.model(torch.tensor([prompt + completion.ids])).logits[0, len(prompt) - 1 : -1].float()
+            logits = self.plain(torch.tensor([prompt + completion.ids])).logits[0, len(prompt) - 1 : -1].float()
             plain = torch.log_softmax(logits, -1).gather(1, torch.tensor(completion.ids)[:, None])[:, 0]
             worst = max(worst, float((plain - torch.tensor(completion.logprobs)).abs().max()))
         return worst
@@ -188,7 +189,8 @@ def main() -> None:
     if chosen.serve:
         return serve(chosen.serve)
     print(_pairs.machine())
-    print(f"float32, temperature 1, at most {TOKENS} tokens, {chosen.repeats} turns of each; generate: dynamic cache, sdpa, one batch")
+    print(f"float32, temperature 1, at most {TOKENS} tokens, {chosen.repeats} turns of each; freed memory is kept, for both")
+    print("generate: dynamic cache, sdpa, one batch")
     if not chosen.vllm:
         print("without vLLM: no --vllm PYTHON was given")
     head = f"{'model':14}{'ends':9}{'prefix':7}{'tokens':>7}  {'shape':16}{'ccpo s':>10}{'generate s':>11}{'vllm s':>9}"
