@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -367,3 +369,13 @@ def test_the_size_of_a_mixed_team_is_the_mean_of_its_models() -> None:
     small, big = (m.parameters or 0.0 for m in run.models)
     assert small != big
     assert plan.parameters(run, Path("nowhere")) == (small + big) / 2
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_freed_memory_is_used_again() -> None:
+    """A tensor where one a little larger was, of 16,384 pages: new pages would be as many faults."""
+    policy._reuse_memory()
+    torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones((1 << 24) - (1 << 12))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000

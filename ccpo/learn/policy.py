@@ -52,7 +52,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    _reuse_memory()
+    if device() == "cpu":
+        _reuse_memory()
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(f"model folder {folder} has no config.json. Remedy: run the rule that makes it (snakemake {folder}).")

@@ -26,9 +26,9 @@ CROWD = 0.75  # rows leave the batch when this share or less is left
 class HF:
     """An engine over a live model: it always speaks with the weights that the model has now.
 
-    `budget` bounds prompt plus completion tokens decoded together, and so memory. Where several `ranks` speak with the same weights, each
-    decodes its share of the prompts, and all get all completions. `ready` is called first: where policies are adapters of one model, it
-    makes this engine's the live one.
+    `budget` bounds the tokens that are held together, of prompts once and of completions, and so memory. Where several `ranks` speak with
+    the same weights, each decodes its share of the prompts, and all get all completions. `ready` is called first: where policies are
+    adapters of one model, it makes this engine's the live one.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class HF:
         start, longest = 0, 0
         for i, prompt in enumerate(prompts):
             longest = max(longest, len(prompt))
-            if i > start and (i + 1 - start) * n * (longest + max_tokens) > self.budget:
+            if i > start and (i + 1 - start) * (longest + n * max_tokens) > self.budget:
                 yield slice(start, i)
                 start, longest = i, len(prompt)
         if prompts:
