@@ -253,25 +253,25 @@ def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path],
 
 @pytest.mark.usefixtures("lively")
 def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to its norm; float32's own rounding is 6e-8 a number."""
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     pool = training.read_tasks(files["tasks"], "train")
 
-    def weights(budget: int) -> dict[str, torch.Tensor]:
+    def gradient(budget: int) -> torch.Tensor:
         def parts(played: object, part: np.ndarray, model: object) -> list[improve.Batch]:
             return [improve.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
 
         monkeypatch.setattr(improve, "micro_batches", parts)
-        state = training.State(run, files["model"])
-        for optimiser in state.optimisers:  # plain gradient descent, so that weights show the gradient
-            optimiser.step = lambda lr, o=optimiser: float(len([p.data.sub_(p.grad) for p in o.own.values()]))
+        state, kept = training.State(run, files["model"]), []
+        for optimiser in state.optimisers:
+            optimiser.step = lambda lr, o=optimiser: float(len(kept.append([p.grad.flatten() for p in o.own.values()]) or kept))
         training.update(run, run.build_team(), pool, state)
-        return state.models[0].state_dict()
+        [parts_of_it] = kept
+        return torch.cat(parts_of_it)
 
-    one, many = weights(10_000), weights(3)
-    for name, value in one.items():
-        assert torch.allclose(value, many[name], atol=1e-6), name
-    start = policy.load(files["model"])[0].state_dict()
-    assert any(not torch.equal(one[n], start[n]) for n in one)
+    one, many = gradient(10_000), gradient(3)
+    assert (one - many).norm() < 1e-6 * one.norm()
+    assert one.norm() > 1e-3
 
 
 @pytest.mark.usefixtures("lively")
