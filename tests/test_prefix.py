@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -152,6 +155,40 @@ def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(tin
         assert said.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
     assert engine.logprobs([p for p, _ in pairs], [c.ids for _, c in pairs], 0.7)[0] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
     assert all(trunks is not None and len(trunks.length) == 2 for trunks in shared)  # it did share, by task
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[list[int]]:
+    """The token ids, padding included, that each forward pass of the model is given."""
+    seen: list[int] = []
+    handle = model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0].numel()))
+    yield seen
+    handle.remove()
+
+
+def test_an_engine_computes_what_is_common_once_and_holds_a_prompt_once(tiny: Path) -> None:
+    """Two questions of 60 tokens, six different endings of at most 9 and 7 x 4 messages of 5 tokens, of which the first follows the prompt."""
+    model, tokenizer = policy.load(tiny)
+    prompts, engine = long(tokenizer), hf.HF(model, [])
+    with counted(model) as seen:
+        engine.generate(prompts, 4, Draw(1.0, 5), [0])
+    assert seen == [2 * 60, 6 * 9, *[28] * 4]
+    branches = engine._begin(prompts, 4, 5)[1]
+    assert {len(keys) for layer in branches.layers for keys in layer} == {6}
+    assert len(branches.of) == 28
+
+
+def test_an_update_computes_what_is_common_once(model: Any) -> None:
+    """Two questions of 60 tokens, eight messages of 5 behind endings of 4 of each; nothing follows a message's last token."""
+    rng = np.random.default_rng(3)
+    prompts = [q + rng.integers(5, 60, 4).tolist() for q in (rng.integers(5, 60, 60).tolist() for _ in range(2)) for _ in range(8)]
+    messages = [Message(p, Completion([7] * 5, [0.0] * 5, "length"), "", "rollout") for p in prompts]
+    played: Any = SimpleNamespace(messages=messages)
+    with counted(model) as seen:
+        for batch in improve.micro_batches(played, np.arange(16), model):
+            some = [messages[i] for i in batch.rows]
+            policy.completion_logprobs(model, [m.prompt for m in some], [m.completion.ids for m in some], 1.0, batch.shared)
+    assert sum(seen) == 2 * 60 + 16 * (4 + 5 - 1)
 
 
 def test_messages_of_a_single_token_behind_a_single_token() -> None:

@@ -250,19 +250,15 @@ def test_a_checkpoint_of_other_parameters_is_refused(tiny: Path) -> None:
 
 @pytest.mark.usefixtures("sharded")
 def test_policies_of_one_model_have_an_optimiser_each_below_stage_3(tiny: Path) -> None:
-    """Two optimisers, each of its own layer, on one model: one's step leaves the other's parameters and moments; stage 3 refuses."""
+    """Two optimisers, each of its own layer, on one model: one's step leaves the other's parameters and moments."""
 
     def work(_: int) -> None:
         here = ranks.join(2)
-        for sharding in (Sharding(1), Sharding(2), Sharding(3)):
+        for sharding in (Sharding(1), Sharding(2)):
             model, learners = policy.load(tiny)[0].train(), []
             for part in ("q_proj", "k_proj"):
                 for name, parameter in model.named_parameters():
                     parameter.requires_grad_(part in name)
-                if sharding.stage == 3 and learners:
-                    with pytest.raises(ValueError, match="Remedy: --zero 2 or below"):
-                        optimiser.make(model, settings(), here, sharding)
-                    return
                 learners.append(optimiser.make(model, settings(), here, sharding))
             before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
             walk(learners[1], here, range(2))
@@ -309,4 +305,12 @@ def test_what_cannot_be_sharded_is_refused_before_anything_starts(
     monkeypatch.setattr("sys.argv", ["ccpo", *command(files, files["out"], files["scratch"])[3:], *options])
     assert cli.main() == 1
     assert re.search(said, capsys.readouterr().err)
+    assert not files["scratch"].exists()
+
+
+def test_adapters_of_one_model_are_not_sharded_with_it(tmp_path: Path) -> None:
+    """Said before the model, which is not there, is looked at."""
+    files = make_files(tmp_path, tmp_path / "no model", policy="lora")
+    with pytest.raises(ValueError, match="policy lora has one for each adapter. Remedy: --zero 2 or below"):
+        training.train(**files, sharding=Sharding(3))
     assert not files["scratch"].exists()

@@ -156,13 +156,12 @@ def _master(parameter: Any) -> Any:
 
 class Sharded:
     """AdamW under DeepSpeed's ZeRO: each rank holds a share of the moments and float32 weights, of the gradients too (stage 2), of the
-    weights that the model computes with too (stage 3). With `offload` the moments and float32 weights live in main memory.
+    weights that the model computes with too (stage 3: of one optimiser only). With `offload` the moments and float32 weights live in main
+    memory.
     """
 
     def __init__(self, model: Any, train: Train, ranks: Ranks, sharding: Sharding) -> None:
         self.model, self.ranks, self.stage = model, ranks, sharding.stage
-        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
-            raise ValueError("ZeRO stage 3 shards a model for one optimiser, here policies share a model. Remedy: --zero 2 or below.")
         self.own = policy.learnt(model)
         self.shapes = {name: parameter.shape for name, parameter in self.own.items()}
         mixed = {p.dtype for p in self.own.values()} == {torch.bfloat16}

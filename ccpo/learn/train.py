@@ -78,6 +78,10 @@ def train(
         Interrupted: after a signal, when the state is saved.
     """
     stop, run = _Stop(), read_run(config)
+    if run.lora and run.build_team().agents > 1 and sharding.stage == 3:
+        raise ValueError(
+            "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each adapter. Remedy: --zero 2 or below."
+        )
     pool = [task for task in read_tasks(tasks, "train") if task.task_id not in without] if run.train.steps else []
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class HF:
         ready: Callable[[], object] = lambda: None,
     ) -> None:
         self.model, self.end_ids, self.budget, self.ranks, self.ready = model, list(end_ids), budget, ranks, ready
-        attention.prepare(model)
+        attention.prepare(model)  # any other attention would leave out `branches` without a word
         self.limit: int | None = int(model.config.max_position_embeddings)
 
     def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
@@ -52,30 +53,24 @@ class HF:
         fits(prompts, draw, self.limit)
         uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))
         out: list[list[Completion]] = []
-        self.ready()
-        training = self.model.training
-        self.model.eval()
         mine = self.ranks.mine(len(prompts))
-        for part in self._parts([prompts[i] for i in mine], n, draw.max_tokens):
-            chosen = mine[part]
-            lots = torch.from_numpy(uniform[chosen].reshape(-1, draw.max_tokens)).to(self.model.device)
-            choose = functools.partial(_drawn, draw.temperature, lots)
-            tokens, logps = self._decode([prompts[i] for i in chosen], n, draw.max_tokens, choose, self.end_ids)
-            done = [self._completion(i, p) for i, p in zip(tokens.tolist(), logps.tolist(), strict=True)]
-            out += [done[i : i + n] for i in range(0, len(done), n)]
-        self.model.train(training)
+        with self._speaking():
+            for part in self._parts([prompts[i] for i in mine], n, draw.max_tokens):
+                chosen = mine[part]
+                lots = torch.from_numpy(uniform[chosen].reshape(-1, draw.max_tokens)).to(self.model.device)
+                choose = functools.partial(_drawn, draw.temperature, lots)
+                tokens, logps = self._decode([prompts[i] for i in chosen], n, draw.max_tokens, choose, self.end_ids)
+                done = [self._completion(i, p) for i, p in zip(tokens.tolist(), logps.tolist(), strict=True)]
+                out += [done[i : i + n] for i in range(0, len(done), n)]
         return self.ranks.gather(out)
 
     @torch.inference_mode()
     def logprobs(self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float) -> list[list[float]]:
         """See Engine: decoded token by token, as `generate` does, with the given tokens in place of drawn ones."""
-        self.ready()
-        training = self.model.training
-        self.model.eval()
         room = max(map(len, completions))
         said = torch.tensor([[*c, *[0] * (room - len(c))] for c in completions], device=self.model.device)
-        found = self._decode(list(prompts), 1, room, functools.partial(_given, temperature, said), [])[1]
-        self.model.train(training)
+        with self._speaking():
+            found = self._decode(list(prompts), 1, room, functools.partial(_given, temperature, said), [])[1]
         return [row[: len(c)] for row, c in zip(found.tolist(), completions, strict=True)]
 
     def refresh(self) -> None:
@@ -87,6 +82,17 @@ class HF:
 
     def rest(self) -> None:
         """See Engine: nothing to do, its cache ends with the call."""
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Inside, the model computes with this engine's weights and without dropout."""
+        self.ready()
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
 
     def _parts(self, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Iterator[slice]:
         start, longest = 0, 0
@@ -146,7 +152,7 @@ Choose = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.T
 
 def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens [rows] drawn by inverting the cumulative distribution at `uniform`, and their log-probs [rows]; greedy at temperature 0."""
-    logps = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
+    logps = _logps(logits, temperature)
     if temperature == 0:
         token = logps.argmax(-1)
     else:
@@ -162,5 +168,8 @@ def _drawn(
 
 
 def _given(temperature: float, said: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
-    logps = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
-    return said[rows, t], logps.gather(1, said[rows, t][:, None]).squeeze(1)
+    return said[rows, t], _logps(logits, temperature).gather(1, said[rows, t][:, None]).squeeze(1)
+
+
+def _logps(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    return torch.log_softmax(logits.float() / (temperature or 1.0), -1)
