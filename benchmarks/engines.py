@@ -39,7 +39,6 @@ MODEL = {
     "batch": 64,
     "lr": 4e-3,
     "steps": 1000,
-    "slip": 0.25,
     "least_accuracy": 0.15,
 }
 
@@ -54,7 +53,7 @@ def config(engine: str, seed: int, updates: int) -> RunConfig:
             "model": {"name": "narrow", "spec": MODEL},
             "sampling": {"max_tokens": [40, 40], "engine": engine},
             "train": {"steps": updates, "tasks": 32, "fanout": [8, 1], "lr": 5e-4, "warmup": 4, "minibatches": 2},
-            "evaluate": {"tasks": 128, "temperature": 1.0, "samples": 4},
+            "evaluate": {"tasks": 128},
             "seed": seed,
         }
     )
@@ -86,8 +85,8 @@ def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
         items,
         [speaker] * team.agents,
         intervention="factual",
-        samples=run.evaluate.samples,
-        temperature=run.evaluate.temperature,
+        samples=4,
+        temperature=1.0,
         max_tokens=run.sampling.max_tokens,
         seed=stream("evaluation", 0),
         factual=None,

@@ -89,12 +89,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # the update; `retokenized`, the share of messages whose text has other tokens than were drawn; `ratio a..b`, shares of tokens by
     # importance ratio.
     "canary": (1, {"step": _I32, "policy": _I32, "name": _STR, "value": _F64}),
-    # One row per message of the evaluation. `intervention`: factual, solo, blank, shuffle, untrained.
+    # One row per message of the evaluation. `intervention`: factual, solo, blank, shuffle, untrained. `logprob`: sum over the message's
+    # tokens at the temperature it was drawn with, at temperature 1 if greedy.
     "rollouts": (
-        1,
+        2,
         {
             "benchmark": _STR,
             "task_id": _STR,
+            "decoding": _STR,
             "sample": _I32,
             "intervention": _STR,
             "turn": _I32,
@@ -103,6 +105,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "completion": _STR,
             "n_prompt_tokens": _I32,
             "n_completion_tokens": _I32,
+            "logprob": _F64,
             "finish_reason": _STR,
         },
     ),
@@ -140,13 +143,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "role_information": _F64,
         },
     ),
-    # One row per factual (benchmark, task, sample) of teams whose last message answers, for kinds of answers that the papers' graders were
-    # used on: our verdict and theirs (ccpo/play/published.py).
+    # One row per factual (benchmark, task, decoding, sample) of teams whose last message answers, for kinds of answers that the papers'
+    # graders were used on: our verdict and theirs (ccpo/play/published.py).
     "graders": (
-        1,
+        2,
         {
             "benchmark": _STR,
             "task_id": _STR,
+            "decoding": _STR,
             "sample": _I32,
             "answer": _STR,
             "truth": _STR,
@@ -155,12 +159,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "ccpo": _F64,
         },
     ),
-    # One row per (benchmark, task, sample, intervention): the team's answer and its verdict.
+    # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its verdict; tokens and log-probs of the
+    # messages that were drawn for it.
     "scores": (
-        2,
+        3,
         {
             "benchmark": _STR,
             "task_id": _STR,
+            "decoding": _STR,
             "sample": _I32,
             "intervention": _STR,
             "answer": _STR,
@@ -169,6 +175,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "fraction": _F64,  # of a program's tests that passed; for other kinds of answers as accuracy
             "leakage": _F64,
             "n_tokens": _I32,
+            "logprob": _F64,
         },
     ),
 }

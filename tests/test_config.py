@@ -96,7 +96,13 @@ BAD = {
     "learning rate zero": ({"base__train__lr": 0}, "greater than 0"),
     "no seeds": ({"grid__seed": []}, "grid.seed must be a list that is not empty"),
     "a seed twice": ({"grid__seed": [1, 1]}, "names 1 twice"),
-    "greedy samples": ({"base__evaluate": {"tasks": 16, "samples": 4}}, "all the same"),
+    "greedy samples": ({"base__evaluate": {"tasks": 16, "decodings": {"g": {"temperature": 0, "samples": 4}}}}, "all the same"),
+    "no greedy answers": (
+        {"base__evaluate": {"tasks": 16, "decodings": {"t1": {"temperature": 1}}, "primary": "t1"}},
+        "temperatures [1.0]",
+    ),
+    "a primary decoding that is none": ({"base__evaluate": {"tasks": 16, "primary": "gredy"}}, "Did you mean 'greedy'?"),
+    "a decoding's name": ({"base__evaluate": {"tasks": 16, "decodings": {"a b": {"temperature": 0}}}}, "pattern"),
 }
 
 

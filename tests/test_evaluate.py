@@ -31,22 +31,24 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     }
     whole, again = tmp_path / "whole.parquet", tmp_path / "again.parquet"
     evaluate.rollout(**inputs, scratch=tmp_path / "other", out=whole)
-    kinds, play, played = evaluate.kinds(read_run(files["config"])), evaluate.playing.evaluate, list[str]()
+    run, play, played = read_run(files["config"]), evaluate.playing.evaluate, list[tuple[float, str]]()
+    parts = [(run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)]
+    assert len(set(parts)) == 5 + 2 + 2  # greedy with all interventions; at two temperatures the team as it is, and untrained
 
-    def dying(*args: Any, intervention: str, **more: Any) -> Any:
+    def dying(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
         if len(played) % 2 == 1:
-            played.append("killed")
+            played.append((0.0, "killed"))
             raise Killed
-        played.append(intervention)
-        return play(*args, intervention=intervention, **more)
+        played.append((temperature, intervention))
+        return play(*args, intervention=intervention, temperature=temperature, **more)
 
     monkeypatch.setattr(evaluate.playing, "evaluate", dying)
-    for _ in kinds[:-1]:
+    for _ in parts[:-1]:
         with pytest.raises(Killed):
             evaluate.rollout(**inputs, scratch=files["scratch"], out=again)
         assert not again.exists()
     evaluate.rollout(**inputs, scratch=files["scratch"], out=again)
-    assert [kind for kind in played if kind != "killed"] == kinds  # each once
+    assert [part for part in played if part[1] != "killed"] == parts  # each once
     assert again.read_bytes() == whole.read_bytes()
     # what was kept of another policy is not taken for this one's
     with pytest.raises(Killed):

@@ -33,7 +33,10 @@ def test_counts_from_a_models_size_are_those_of_full_messages(
     assert found.generated == told.generated == 4 * (8 if credit == "shared" else 12) * 6
     assert found.calls == told.calls == 4 * (4 if credit == "shared" else 8)
     assert found.updates == told.updates == 4
-    assert found.task_generated == pytest.approx((2 + 1 + 1 + 1 + 2) * 6)  # factual, solo, blank, shuffle (of the reader only), untrained
+    greedily = 2 + 1 + 1 + 1 + 2  # factual, solo, blank, shuffle (of the reader only), untrained
+    assert found.task_generated == pytest.approx(
+        (greedily + 2 * (2 + 2)) * 6
+    )  # and twice more: factual and untrained at other temperatures
 
 
 def test_a_run_ends_by_the_first_of_its_two_limits() -> None:
@@ -70,6 +73,7 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(monkeypat
         "single": "pilot",
         "shared": "model size",
         "ccpo": "finished runs",
+        "outcome": "model size",
         "vote_shared": "model size",
         "vote_ccpo": "model size",
     }

@@ -295,7 +295,7 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
     counted = [[len(reader.encode(prompt)) for reader in readers] for prompt in rows.prompt]
     assert any(a != b for a, b in counted)
     assert [both[agent] for both, agent in zip(counted, rows.agent, strict=True)] == rows.n_prompt_tokens.tolist()
-    heard = rows[rows.intervention == "untrained"].set_index(["task_id", "turn"])
+    heard = rows[(rows.intervention == "untrained") & (rows.decoding == "greedy")].set_index(["task_id", "turn"])
     for task in heard.index.unique("task_id"):
         assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
     pace = plan.of_pilot(run, files["model"], [files["tasks"]])
@@ -350,6 +350,7 @@ def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Pat
             out=rollouts,
         )
         rows = schema.read_table(rollouts, "rollouts").to_pandas()
+        rows = rows[rows.decoding == "greedy"]  # sampled, the same uniform number names another token of another order
         texts.append(rows[["task_id", "turn", "intervention", "prompt", "completion"]])
     assert texts[0].equals(texts[1])
     assert texts[0].completion.nunique() > 8

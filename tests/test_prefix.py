@@ -167,7 +167,8 @@ def counted(model: Any) -> Iterator[list[int]]:
 
 
 def test_an_engine_computes_what_is_common_once_and_holds_a_prompt_once(tiny: Path) -> None:
-    """Two questions of 60 tokens, six different endings of at most 9 and 7 x 4 messages of 5 tokens, of which the first follows the prompt."""
+    """Two questions of 60 tokens, six different endings of at most 9 and 7 x 4 messages of 5 tokens, the first of which follows the
+    prompt."""
     model, tokenizer = policy.load(tiny)
     prompts, engine = long(tokenizer), hf.HF(model, [])
     with counted(model) as seen:

@@ -66,11 +66,116 @@ def test_power_is_the_simulated_share_of_rejections_and_its_inverses_fit() -> No
 
 def test_claims_follow_the_numbers() -> None:
     clear = st.compare(dict(enumerate([0.8, 0.82, 0.79, 0.81])), dict(enumerate([0.5, 0.53, 0.5, 0.5])))
-    assert st.claim("a", "b", clear | {"p_holm": clear["p"]}, 1).startswith("a is above b: +29.")
+    assert st.claim("a", "b", clear | {"p_holm": clear["p"]}, 1).startswith("Answering greedily, a is above b: +29.")
     vague = st.compare(dict(enumerate([0.5, 0.6, 0.4])), dict(enumerate([0.52, 0.5, 0.45])))
     assert "not decidable with 3 seeds" in st.claim("a", "b", vague | {"p_holm": vague["p"]}, 1)
     one = st.compare({0: 0.5}, {0: 0.4})
     assert st.claim("a", "b", one | {"p_holm": None}, 1) == "a against b: not decidable with 1 seed."
+
+
+def test_seeds_of_one_base_model_are_averaged_and_seeds_of_one_alone_are_not() -> None:
+    values = {0: 0.1, 1: 0.3, 2: 0.5, 3: 0.9}
+    assert st.replicates(values, dict.fromkeys(values, "m/0")) == [0.1, 0.3, 0.5, 0.9]
+    assert st.replicates(values, {0: "m/0", 1: "m/1", 2: "m/0", 3: "m/1"}) == pytest.approx([0.3, 0.6])
+    row = st.compare(values, dict.fromkeys(values, 0.1), {0: "m/0", 1: "m/1", 2: "m/0", 3: "m/1"})
+    assert (row["n"], row["unit"]) == (2, "base model")
+    assert row["mean"] == pytest.approx(0.35)
+    assert row["p"] == pytest.approx(scipy_stats.ttest_1samp([0.2, 0.5], 0.0).pvalue)
+
+
+def test_intervals_over_base_models_cover_where_intervals_over_their_seeds_do_not() -> None:
+    """Eight base models (sd 3) of two seeds each (sd 1): 95 % of intervals over base models hold the mean, within four standard errors of
+    2,000 simulations; those that take the 16 seeds for replicates hold it in fewer than 90 %."""
+    rng = np.random.default_rng(5)
+    names = {s: f"m/{s % 8}" for s in range(16)}
+    hits = np.zeros(2)
+    for _ in range(2000):
+        base, noise = rng.normal(0, 3, 8), rng.normal(0, 1, 16)
+        values = {s: float(base[s % 8] + noise[s]) for s in range(16)}
+        for i, known in enumerate((names, dict.fromkeys(names, "one"))):
+            row = st.interval(st.replicates(values, known))
+            hits[i] += row.ci_low <= 0 <= row.ci_high
+    assert abs(hits[0] / 2000 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
+    assert hits[1] / 2000 < 0.9
+
+
+def test_the_sources_of_a_spread_are_those_it_was_drawn_from() -> None:
+    """200 base models of unequal numbers of seeds, 60 tasks of 4 answers: each standard deviation within 15 % of the true one."""
+    rng = np.random.default_rng(6)
+    bases, values, samples = {}, {}, []
+    for base in range(200):
+        level = rng.normal(0.5, 0.05)
+        for _ in range(2 + base % 3):
+            seed = len(bases)
+            chances = level + rng.normal(0, 0.02) + rng.normal(0, 0.1, 60)
+            answers = chances[:, None] + rng.normal(0, 0.2, (60, 4))
+            bases[seed], values[seed] = f"m/{base}", float(answers.mean())
+            samples.append(answers)
+    found = st.sources(values, bases, samples)
+    draw = 0.2 / np.sqrt(60 * 4)
+    tasks = np.sqrt((0.1**2 + 0.2**2 / 4) / 60)
+    assert found["draw"] == pytest.approx(draw, rel=0.05)
+    assert found["task"] == pytest.approx(tasks, rel=0.05)
+    assert found["base"] == pytest.approx(0.05, rel=0.15)
+    assert found["seed"] == pytest.approx(np.sqrt(0.02**2 + 0.1**2 / 60), rel=0.15)  # other tasks for each seed, here
+
+
+def test_sources_that_a_design_cannot_tell_are_not_told() -> None:
+    answers = [np.array([[1.0], [0.0]]), np.array([[1.0], [1.0]])]
+    one = st.sources({0: 0.5, 1: 1.0}, {0: "m/0", 1: "m/1"}, answers)
+    assert one["base"] is one["seed"] is one["draw"] is None
+    assert one["total"] == pytest.approx(0.5 / np.sqrt(2))
+    balanced = {0: 0.1, 1: 0.3, 2: 0.6, 3: 0.6}  # of 0 and 1, of 2 and 3: the anova of a textbook
+    found = st.sources(balanced, {0: "a", 1: "a", 2: "b", 3: "b"}, [a.repeat(2, 1) for a in [*answers, *answers]])
+    within, between = (2 * 0.1**2) / 2, 2 * (0.2**2 + 0.2**2)
+    assert found["base"] == pytest.approx(np.sqrt((between - within) / 2))
+    assert found["seed"] == pytest.approx(np.sqrt(within))
+    assert found["draw"] == 0.0
+
+
+def test_a_difference_at_temperature_1_alone_is_called_sureness() -> None:
+    rows = {"greedy": {"mean": 0.01, "ci_low": -0.02, "ci_high": 0.04}, "t1": {"mean": 0.08, "ci_low": 0.05, "ci_high": 0.11}}
+    temperatures = {"greedy": 0.0, "t1": 1.0}
+    text = st.elsewhere(rows, "greedy", temperatures)
+    assert text.startswith("The same at temperature 1 +8.0 [+5.0, +11.0].")
+    assert "how sure the teams are" in text
+    rows["greedy"] = {"mean": 0.06, "ci_low": 0.02, "ci_high": 0.1}
+    assert "how sure" not in st.elsewhere(rows, "greedy", temperatures)
+    assert st.elsewhere({"greedy": rows["greedy"]}, "greedy", temperatures) == ""
+
+
+def test_a_gain_that_temperature_alone_gives_is_said_to_be_that(tmp_path: Path) -> None:
+    """The untrained team is at 0.3 sampled and 0.9 greedily, the trained one at 0.9 everywhere."""
+    rng = np.random.default_rng(9)
+    levels = {"greedy": {"factual": 0.9, "untrained": 0.9}, "t1": {"factual": 0.9, "untrained": 0.3}}
+    accuracy: dict[str, dict[str, dict[str, object]]] = {}
+    bases = {s: f"m/{s}" for s in range(6)}
+    for decoding, kinds in levels.items():
+        values = {kind: {s: level + rng.normal(0, 0.01) for s in bases} for kind, level in kinds.items()}
+        accuracy[decoding] = {kind: analysing._row(row, bases) for kind, row in values.items()}
+    gain = analysing._gain(accuracy, "greedy", bases)
+    assert gain is not None
+    assert gain["best"] == "greedy"
+    assert gain["by_decoding"]["t1"]["mean"] == pytest.approx(0.6, abs=0.03)
+    by_hand = [accuracy["greedy"]["factual"]["by_seed"][str(s)] - accuracy["greedy"]["untrained"]["by_seed"][str(s)] for s in bases]  # type: ignore[index]
+    assert gain["beyond"]["mean"] == pytest.approx(np.mean(by_hand))
+    text = st.gained("c", gain, 0.9, {"greedy": 0.0, "t1": 1.0}, "greedy")
+    assert "sharpening" in text
+    gain["beyond"] |= {"mean": 0.3, "ci_low": 0.2, "ci_high": 0.4}
+    assert "sharpening" not in st.gained("c", gain, 0.9, {"greedy": 0.0, "t1": 1.0}, "greedy")
+    assert analysing._gain({"greedy": {"factual": accuracy["greedy"]["factual"]}}, "greedy", bases) is None
+
+
+def test_the_page_says_what_its_intervals_are_over() -> None:
+    assert st.scope(["m/0", "m/1"], 8).startswith(
+        "Intervals are over 2 base models of one recipe, each with a training seed of its own, and"
+    )
+    assert "averaged first" in st.scope(["m/0", "m/1", "m/0"], 8)
+    assert st.scope(["m", "m"], 8).startswith("Intervals are over 2 training seeds of one base model, m")
+    assert "no interval over seeds" in st.scope(["m"], 8)
+
+
+DECODINGS = {"greedy": 0.0, "t1": 1.0}
 
 
 def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
@@ -89,8 +194,10 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
             "model": [{"name": "small"}, {"name": "big"}],
             "policy": "separate",
             "train": {"fanout": [2, 1]},
+            "evaluate": {"decodings": {name: {"temperature": t} for name, t in DECODINGS.items()}, "primary": "greedy"},
         }
-        conditions[label] = {"config": config, "preset": "", "degenerate": "it is made up" if label == "other" else "", "runs": ids}
+        made = {"config": config, "preset": "", "degenerate": "it is made up" if label == "other" else "", "runs": ids}
+        conditions[label] = {**made, "bases": {seed: f"small/{seed}" for seed in ids}}
     manifest = {
         "experiment": "made_up",
         "question": "Is <other> better?",
@@ -142,6 +249,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         {
             "benchmark": "arithmetic",
             "task_id": str(t),
+            "decoding": decoding,
             "sample": 0,
             "intervention": kind,
             "answer": "1",
@@ -150,19 +258,21 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "fraction": 0.0,
             "leakage": 0.0,
             "n_tokens": 3,
+            "logprob": -0.6,
         }
+        for decoding in DECODINGS
         for kind, p in accuracy.items()
         for t in range(50)
     ]
-    graded = [
-        {**{k: s[k] for k in ("benchmark", "task_id", "sample", "answer", "truth", "accuracy")}, "c3": 1.0, "ccpo": 0.0} for s in scores[:3]
-    ]
+    shared = ("benchmark", "task_id", "decoding", "sample", "answer", "truth", "accuracy")
+    graded = [{**{k: s[k] for k in shared}, "c3": 1.0, "ccpo": 0.0} for s in scores[:3]]
     message = {"step": 1, "task_id": "0", "parent": -1, "turn": 0, "agent": 0, "removed": -1, "credit": 1.0, "advantage": 0.5, "answer": ""}
     credit = [{**message, "message": i, "reward": float(i), "text": "<b>7-1</b>"} for i in (0, 1)]
     rollouts = [
         {
             "benchmark": "arithmetic",
             "task_id": "0",
+            "decoding": "greedy",
             "sample": 0,
             "intervention": "factual",
             "turn": 0,
@@ -171,6 +281,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "completion": "c<script>",
             "n_prompt_tokens": 1,
             "n_completion_tokens": 1,
+            "logprob": -0.1,
             "finish_reason": "stop",
         }
     ]
@@ -210,7 +321,8 @@ def test_a_benchmark_that_is_only_learnt_leaves_the_primary_metric_to_the_first_
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "own.json")
     manifest = schema.read_json(experiment)
     for condition in manifest["conditions"].values():
-        condition["config"] |= {"benchmark": {"name": "only_train"}, "evaluate": {"also": [{"name": "arithmetic"}, {"name": "none"}]}}
+        condition["config"]["benchmark"] = {"name": "only_train"}
+        condition["config"]["evaluate"]["also"] = [{"name": "arithmetic"}, {"name": "none"}]
     schema.write_json(experiment, manifest)
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "also.json")
     assert schema.read_json(tmp_path / "also.json") == schema.read_json(tmp_path / "own.json")
@@ -221,8 +333,11 @@ def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     made = publish(tmp_path / "a")
     numbers = schema.read_json(made["stats"])
     scores = schema.read_table(made["runs"] / "other.s1" / "scores.parquet", "scores").to_pandas()
-    by_hand = scores[scores.intervention == "factual"].accuracy.mean()
-    assert numbers["conditions"]["other"]["accuracy"]["arithmetic"]["factual"]["by_seed"]["1"] == pytest.approx(by_hand)
+    found = numbers["conditions"]["other"]["accuracy"]["arithmetic"]
+    for decoding in DECODINGS:
+        by_hand = scores[(scores.intervention == "factual") & (scores.decoding == decoding)].accuracy.mean()
+        assert found[decoding]["factual"]["by_seed"]["1"] == pytest.approx(by_hand)
+    assert numbers["conditions"]["other"]["nll"]["t1"]["factual"]["mean"] == pytest.approx(0.2)
     assert numbers["conditions"]["other"]["ledger"]["generated_tokens"] == 400
     assert numbers["comparisons"][0]["matched"]
     text = made["page"].read_text()
@@ -303,14 +418,15 @@ def test_the_interval_over_tasks_is_wilsons(right: int, n: int) -> None:
 def test_one_run_has_an_interval_over_tasks_several_have_none(tmp_path: Path) -> None:
     made = publish(tmp_path)
     for condition in schema.read_json(made["stats"])["conditions"].values():
-        row = condition["accuracy"]["arithmetic"]["factual"]
+        row = condition["accuracy"]["arithmetic"]["greedy"]["factual"]
         assert row["tasks"] is None
         assert condition["graders"]["arithmetic"] == {"accuracy": pytest.approx(row["mean"], abs=1), "c3": 1.0, "ccpo": 0.0}
-    frame = pd.DataFrame({"benchmark": "b", "intervention": "factual", "sample": 0, "accuracy": [1.0, 0.0, 1.0, 1.0]})
+    answers = pd.DataFrame({0: [1.0, 0.0, 1.0, 1.0]})
     low, high = st.wilson(3, 4)
-    assert analysing._over_tasks([frame], "b", "factual") == {"n": 4, "low": low, "high": high}
-    assert analysing._over_tasks([frame, frame], "b", "factual") is None
-    assert analysing._over_tasks([frame.assign(sample=[0, 1, 0, 1])], "b", "factual") is None
+    assert analysing._over_tasks([answers]) == {"n": 4, "low": low, "high": high}
+    assert analysing._over_tasks([answers, answers]) is None
+    assert analysing._over_tasks([answers.assign(second=1.0)]) is None
+    assert analysing._over_tasks([answers / 2]) is None
 
 
 def test_the_page_shows_the_papers_graders_beside_ours(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ class Scene:
 
     def look(self) -> watch.Run:
         runs = watch.look(self.study, self.folder, NOW)
-        assert len(runs) == 8
+        assert len(runs) == 10
         assert {run.state for run in runs[1:]} == {"waiting"}
         return runs[0]
 
@@ -264,10 +264,10 @@ def test_the_page_shows_failed_and_resumed_runs_in_full(scene: Scene) -> None:
     scene.said(LOG + FAILED)
     scene.writes(released=True, error="x", at=time.time())
     study = watch.summary(scene.study, scene.folder)
-    assert json.loads(json.dumps(study))["counts"] == {"failed": 1, "running": 0, "interrupted": 0, "queued": 0, "waiting": 7, "done": 0}
+    assert json.loads(json.dumps(study))["counts"] == {"failed": 1, "running": 0, "interrupted": 0, "queued": 0, "waiting": 9, "done": 0}
     out = io.StringIO()
     Console(file=out, width=200).print(live.page(study, 10))
     text = out.getvalue()
-    assert "smoke  0 of 8 runs done  1 failed  7 waiting" in text
+    assert "smoke  0 of 10 runs done  1 failed  9 waiting" in text
     for words in ("the loss is not finite", f"log: logs/train/{scene.run}.log", "again: snakemake results/runs/"):
         assert words in text

@@ -43,9 +43,9 @@ def test_a_dry_run_of_the_quickstart_is_whole_and_quick(checkout: Path) -> None:
     seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
     planned = jobs(done.stdout + done.stderr)
-    assert planned["train"] == planned["rollout"] == planned["score"] == 40
+    assert planned["train"] == planned["rollout"] == planned["score"] == 48
     assert planned["model"] == planned["analyse"] == planned["report"] == planned["track"] == 1
-    assert planned["figure"] == 6
+    assert planned["figure"] == 7
     assert seconds < 20  # 4 s when nothing else runs; `make reproduce` is measured by hand
 
 
@@ -138,8 +138,8 @@ def test_an_audit_is_planned_beside_trainings(checkout: Path) -> None:
     planned = jobs(done.stdout + done.stderr)
     assert planned["diagnose"] == 16
     assert planned["compare"] == planned["audit_report"] == planned["report"] == planned["analyse"] == planned["track"] == 1
-    assert planned["train"] == 8
-    assert planned["figure"] == 6 + 5
+    assert planned["train"] == 10
+    assert planned["figure"] == 7 + 5
     assert planned["table"] == planned["experiment_config"] == planned["model"] == 2
 
 
@@ -149,7 +149,7 @@ def test_training_waits_for_every_table_it_is_compared_with(checkout: Path) -> N
     assert done.returncode == 0, done.stderr
     text = done.stdout + done.stderr
     blocks = re.findall(r"^rule train:\n    input: (.*)\n", text, re.MULTILINE)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         assert re.search(r"results/tasks/arithmetic-\w+\.parquet, results/tasks/gsm8k-\w+\.parquet", block)
     assert re.search(r"results/tasks/gsm8k-\w+\.dropped\.json", text)

@@ -311,6 +311,6 @@ def test_what_cannot_be_sharded_is_refused_before_anything_starts(
 def test_adapters_of_one_model_are_not_sharded_with_it(tmp_path: Path) -> None:
     """Said before the model, which is not there, is looked at."""
     files = make_files(tmp_path, tmp_path / "no model", policy="lora")
-    with pytest.raises(ValueError, match="policy lora has one for each adapter. Remedy: --zero 2 or below"):
+    with pytest.raises(ValueError, match=r"policy lora has one for each adapter\. Remedy: --zero 2 or below"):
         training.train(**files, sharding=Sharding(3))
     assert not files["scratch"].exists()

@@ -21,6 +21,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import ClassVar
 
 from ccpo import plain
 
@@ -61,6 +62,33 @@ class Demo:
     solution: str
     correct: bool = True
     shares: tuple[float, float] = (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How often a role works a step the wrong way, by the step's operator: the chances at the smallest and at the largest operand, and
+    linear between. Above 1/2 the wrong way is the usual one."""
+
+    plus: tuple[float, float] = (0.0, 0.0)
+    minus: tuple[float, float] = (0.0, 0.0)
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # read from models.yaml, where an unknown key is an error
+
+
+@dataclass(frozen=True)
+class Habits:
+    """Ways of working that demonstrations teach each role, for the reward to turn round. A copy of them is wrong at every temperature
+    where the wrong way is the usual one, so that being surer of itself does not help it.
+
+    plan, conclusion, solution: of the fields of a Demo. alone: chance that a conclusion works the whole problem without the plan.
+    They make an agent's message necessary (plan right, solution wrong), replaceable (all alike), idle (alone: 1), or harmful (plan wrong,
+    solution right).
+    """
+
+    plan: Habit = Habit()
+    conclusion: Habit = Habit()
+    solution: Habit = Habit()
+    alone: float = 0.0
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ test split if its CRC-32 is divisible by five, else to train: the splits are dis
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ccpo.benchmark import BOXED, Demo, Source, Task
+from ccpo.benchmark import BOXED, Demo, Habit, Habits, Source, Task
 
 VERSION = 1
 SOURCES: dict[str, Source] = {}
@@ -31,12 +32,13 @@ def is_test(expression: str) -> bool:
     return zlib.crc32(expression.encode()) % 5 == 0
 
 
-def steps(expression: str, slips: Callable[[], bool] = lambda: False) -> list[str]:
-    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]. Where `slips()` says so, a result is one too high."""
+def steps(expression: str, wrong: Callable[[str, int], bool] = lambda operator, operand: False) -> list[str]:
+    """The worked steps of an expression: "7-1+9" -> ["7-1=6", "6+9=15"]. Where `wrong(operator, operand)` says so, a result is one too
+    high, and the work goes on from there."""
     tokens = expression.replace("+", " + ").replace("-", " - ").split()
     value, out = int(tokens[0]), []
-    for operator, operand in zip(tokens[1::2], tokens[2::2], strict=True):
-        result = (value + int(operand) if operator == "+" else value - int(operand)) + slips()
+    for operator, operand in zip(tokens[1::2], map(int, tokens[2::2]), strict=True):
+        result = (value + operand if operator == "+" else value - operand) + wrong(operator, operand)
         out.append(f"{value}{operator}{operand}={result}")
         value = result
     return out
@@ -78,28 +80,46 @@ def tasks(
     return [Task(text, text, steps(text)[-1].split("=")[1], "number") for text in seen]
 
 
-def demo(work: list[str], expression: str) -> Demo:
-    """The plan gives all steps but the last; the conclusion writes the last one; the solution writes every step. The fault is that of who
-    slipped."""
-    box = f"\\boxed{{{work[-1].split('=')[1]}}}"
-    sound = [steps(line.split("=")[0])[0] == line for line in work]  # each step by itself
-    blame = {(True, True): (0.5, 0.5), (False, True): (0.9, 0.1), (True, False): (0.1, 0.9), (False, False): (0.5, 0.5)}
-    shares = blame[all(sound[:-1]), sound[-1]]
-    return Demo(expression, ";".join(work[:-1]), f"{work[-1]};{box}", ";".join([*work, box]), all(sound), shares)
+def chance(habit: Habit, operator: str, operand: int, largest: int) -> float:
+    """Chance that a role of this habit works a step the wrong way."""
+    low, high = habit.plus if operator == "+" else habit.minus
+    return low + (high - low) * (operand - 1) / max(1, largest - 1)
+
+
+def demo(expression: str, habits: Habits, rng: np.random.Generator, largest: int) -> Demo:
+    """The plan gives all steps but the last; the conclusion goes on from there, or works alone; the solution gives every step. `shares`
+    blame whose steps are wrong by themselves."""
+
+    def work(habit: Habit, task: str) -> list[str]:
+        return steps(task, lambda operator, operand: bool(rng.random() < chance(habit, operator, operand, largest)))
+
+    plan = work(habits.plan, expression)[:-1]
+    last = re.findall(r"[+-]\d+", expression)[-1]
+    follows = plan and rng.random() >= habits.alone
+    conclusion = work(habits.conclusion, plan[-1].split("=")[1] + last if follows else expression)
+    solution = work(habits.solution, expression)
+    right = conclusion[-1].split("=")[1] == steps(expression)[-1].split("=")[1]
+    planned, concluded = (all(steps(line.split("=")[0])[0] == line for line in lines) for lines in (plan, conclusion))
+    shares = (0.5, 0.5) if planned == concluded else (0.1, 0.9) if planned else (0.9, 0.1)
+    return Demo(expression, ";".join(plan), boxed(conclusion), boxed(solution), right, shares)
+
+
+def boxed(work: Sequence[str]) -> str:
+    """Worked steps and their last result as the answer."""
+    return ";".join([*work, f"\\boxed{{{work[-1].split('=')[1]}}}"])
 
 
 def demos(
     n: int,
     *,
     seed: int = 1,
-    slip: float = 0.0,
+    habits: Habits = Habits(),  # noqa: B008 - it is frozen
     operations: int = 3,
     largest: int = 9,
     n_train: int = 4096,
     n_test: int = 256,
 ) -> list[Demo]:
-    """`n` demonstrations from the train split. With probability `slip` a step's result is one too high, and the work goes on
-    from there: carelessness for the warm start to teach and for the reward to undo."""
+    """`n` demonstrations from the train split, worked by roles of the given habits (right in every step by default)."""
     stream = expressions("train", seed, operations=operations, largest=largest)
-    rng = np.random.default_rng([seed, zlib.crc32(b"slip")])
-    return [demo(steps(text, lambda: bool(rng.random() < slip)), text) for text in (next(stream) for _ in range(n))]
+    rng = np.random.default_rng([seed, zlib.crc32(b"habits")])
+    return [demo(next(stream), habits, rng, largest) for _ in range(n)]

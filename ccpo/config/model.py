@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ccpo import STAGE_VERSIONS
+from ccpo import STAGE_VERSIONS, benchmark
+from ccpo.benchmark import Habits
 from ccpo.config.choice import Choice, Strict, fingerprint, resolve
 
 
@@ -23,7 +25,7 @@ class WarmStart(Strict):
     batch: int = Field(ge=1)
     lr: float = Field(gt=0)
     steps: int = Field(ge=1)
-    slip: float = Field(0.0, ge=0, le=1, description="chance that a demonstrated step is one too high")
+    habits: Habits = Field(Habits(), description="wrong ways of working that the demonstrations teach")
     tokens: tuple[str, ...] = Field((), description="texts that are single tokens, and come first: another vocabulary")
     ratings: bool = Field(False, description="it is taught to rate episodes, too (credit sepo)")
     least_accuracy: float = Field(0.01, ge=0, lt=1, description="below this (solo, sampled, fresh train tasks) preparing it fails")
@@ -33,6 +35,18 @@ class WarmStart(Strict):
     @classmethod
     def _resolve(cls, data: Any) -> Any:
         return {**data, "benchmark": resolve("benchmark", data["benchmark"])} if "benchmark" in data else data
+
+    @model_validator(mode="after")
+    def _teachable(self) -> WarmStart:
+        if self.habits == Habits():
+            return self
+        if "habits" not in inspect.signature(benchmark.load(self.benchmark.name).demos).parameters:
+            raise ValueError(f"benchmark {self.benchmark.name} has no demonstrations of habits. Remove habits, or use benchmark arithmetic")
+        roles = (self.habits.plan, self.habits.conclusion, self.habits.solution)
+        chances = [self.habits.alone, *(chance for role in roles for way in (role.plus, role.minus) for chance in way)]
+        if not all(0 <= chance <= 1 for chance in chances):
+            raise ValueError(f"habits are chances from 0 to 1; these are {chances}")
+        return self
 
 
 class Wheel(Strict):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ccpo import STAGE_VERSIONS, benchmark, credit, team
-from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, resolve
+from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, near, resolve
 from ccpo.config.model import Model, WarmStart
 from ccpo.team import Team
 from ccpo.tree import Plan
@@ -163,12 +163,31 @@ class Train(Strict):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
+class Decoding(Strict):
+    """How messages are drawn in an evaluation; temperature 0 takes the likeliest token."""
+
+    temperature: float = Field(ge=0)
+    samples: int = Field(1, ge=1, description="episodes of each task")
+
+
+DECODINGS = {
+    "greedy": Decoding(temperature=0.0, samples=1),
+    "low": Decoding(temperature=0.2, samples=1),
+    "sampled": Decoding(temperature=1.0, samples=1),
+}
+
+
 class Evaluate(Strict):
-    """Evaluation of the final policies. `also` lists further benchmarks, after the one trained on."""
+    """Evaluation of the final policies. `also` lists further benchmarks, after the one trained on.
+
+    The team, trained and untrained, is played under every decoding: a policy that only became surer of
+    what it said before gains at temperature 1 and nothing greedily. Interventions are played under the
+    `primary` decoding, which is the one that claims are made of.
+    """
 
     tasks: int = Field(ge=1, description="test tasks of each benchmark, from its start; all of one that has fewer")
-    temperature: float = Field(0.0, ge=0)
-    samples: int = Field(1, ge=1)
+    decodings: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")], Decoding] = DECODINGS
+    primary: str = "greedy"
     seed: int = 0
     interventions: tuple[Literal["solo", "blank", "shuffle", "untrained"], ...] = (
         "solo",
@@ -187,9 +206,14 @@ class Evaluate(Strict):
         return data
 
     @model_validator(mode="after")
-    def _greedy(self) -> Evaluate:
-        if self.temperature == 0 and self.samples > 1:
-            raise ValueError(f"samples={self.samples} at temperature 0 are all the same; give a temperature or one sample")
+    def _decodings(self) -> Evaluate:
+        for name, decoding in self.decodings.items():
+            if decoding.temperature == 0 and decoding.samples > 1:
+                raise ValueError(
+                    f"decodings.{name}: samples={decoding.samples} at temperature 0 are all the same; give a temperature or one sample"
+                )
+        if self.primary not in self.decodings:
+            raise ValueError(f"primary '{self.primary}' is none of decodings. {near(self.primary, list(self.decodings))}")
         return self
 
 
@@ -259,7 +283,19 @@ class RunConfig(Strict):
             )
         self._policies(the_team)
         self._speakable()
+        self._tells_learning_from_sharpening()
         return self
+
+    def _tells_learning_from_sharpening(self) -> None:
+        """What was trained is evaluated greedily, at temperature 1, and at a low temperature between."""
+        temperatures = [decoding.temperature for decoding in self.evaluate.decodings.values()]
+        shown = 0 in temperatures and 1 in temperatures and any(0 < t <= 0.5 for t in temperatures)
+        if self.train.steps and not shown:
+            raise ValueError(
+                f"evaluate.decodings have the temperatures {sorted(temperatures)}. A trained team is evaluated at 0, at 1, and at one "
+                "between 0 and 0.5, since a policy that only became surer gains at temperature 1 without having learnt. Add what is "
+                "missing, or leave decodings out"
+            )
 
     def _policies(self, the_team: Team) -> None:
         """What the agents act with fits the team."""

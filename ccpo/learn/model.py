@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ccpo import benchmark, team
-from ccpo.benchmark import Demo
+from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.learn import policy
 from ccpo.play import rating, verifier
@@ -202,7 +202,8 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     rng, start = np.random.default_rng(spec.seed), time.monotonic()
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for step in range(1, spec.steps + 1):
-        demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), slip=spec.slip, **spec.benchmark.params)
+        habits = {} if spec.habits == Habits() else {"habits": spec.habits}  # a benchmark may know none
+        demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), **habits, **spec.benchmark.params)
         asked = [*roles, None, None] if spec.ratings else roles  # both agents rate
         pairs = [_lesson(speaker, asked[i % len(asked)], demo, rater=i % 2) for i, demo in enumerate(demos)]
         logps, mask, _ = policy.completion_logprobs(model, [p for p, _ in pairs], [c for _, c in pairs], 1.0)

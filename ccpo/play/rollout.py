@@ -313,7 +313,7 @@ def evaluate(
     factual: Sequence[Sequence[str]] | None,
     ledger: Ledger,
 ) -> list[dict[str, Any]]:
-    """Rows of the table `rollouts` (without the benchmark's name) for one intervention on the team.
+    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one intervention on the team.
 
     factual/untrained: as it is. solo: only the last turn speaks. blank: what a turn would read is empty. shuffle: it reads what was
     said in the next task (`factual`: texts by turn and episode of the factual pass).
@@ -358,6 +358,7 @@ def evaluate(
                     "completion": message.text,
                     "n_prompt_tokens": len(message.prompt),
                     "n_completion_tokens": len(message.completion.ids),
+                    "logprob": float(sum(message.completion.logprobs)),
                     "finish_reason": message.completion.finish_reason,
                 }
             )

@@ -65,7 +65,7 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
         for (title, part), axes in zip(parts.items(), grid[:, 0], strict=True):
             names = list(dict.fromkeys(part.condition)) if "condition" in part else []
             paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
-            axes.set_title(title, fontsize=10)
+            axes.set_title(title.strip(), fontsize=10)
         temporary = svg.with_name("." + svg.name)
         figure.savefig(temporary, format="svg", metadata={"Date": None})
         plt.close(figure)
@@ -73,17 +73,24 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
 
 
 def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What each panel shows, by its title: all, or one panel for each team where there are more conditions than colours."""
+    """What each panel shows, by its title: all, or one panel for each team where there are more conditions than colours; and one for
+    each value of a column `panel`."""
     conditions = numbers.get("conditions", {})
-    if len(conditions) <= len(COLOURS) or "condition" not in frame:
+    keys = ["panel"] if "panel" in frame else []
+    if "condition" in frame and len(conditions) > len(COLOURS):
+        frame = frame.assign(_team=frame.condition.map({c: v["team"] for c, v in conditions.items()}))
+        keys = ["_team", *keys]
+    if not keys:
         return {"": frame}
-    team = frame.condition.map({c: v["team"] for c, v in conditions.items()})
-    return {str(name): rows for name, rows in frame.groupby(team, sort=False)}
+    parts = frame.groupby(keys, sort=False)
+    return {
+        ", ".join(k for k, key in zip(names, keys, strict=True) if key == "_team") + " " * i: rows for i, (names, rows) in enumerate(parts)
+    }
 
 
 def _height(part: pd.DataFrame) -> float:
     """Inches for a panel: for a line over updates or tokens always the same, else enough for a line of text for each condition or agent."""
-    if "condition" not in part or {"step", "tokens", "generated_tokens"} & set(part):
+    if "condition" not in part or {"step", "tokens", "generated_tokens", "temperature"} & set(part):
         return 2.8
     return max(1.4, 1.0 + 0.27 * len(part[[c for c in ("condition", "agent") if c in part]].drop_duplicates()))
 
@@ -109,6 +116,11 @@ def _legend(axes: Any) -> None:
 def _half(frame: pd.DataFrame) -> Any:
     """Half widths of the intervals; 0 where one seed gives none."""
     return (frame.ci_high - frame["mean"]).fillna(0.0)
+
+
+def primary(condition: dict[str, Any]) -> dict[str, Any]:
+    """Accuracies by intervention, of the first benchmark under the primary decoding."""
+    return condition["accuracy"][condition["benchmark"]][condition["primary"]]
 
 
 def _curves(numbers: dict[str, Any]) -> pd.DataFrame:
@@ -140,7 +152,7 @@ def _final(numbers: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for c, v in numbers["conditions"].items():
         for kind in ("untrained", "factual"):
-            found = v["accuracy"][v["benchmark"]].get(kind)
+            found = primary(v).get(kind)
             if found:
                 head = {"condition": c, "team": "trained" if kind == "factual" else "untrained"}
                 values = {k: found[k] for k in ("mean", "ci_low", "ci_high")}
@@ -170,10 +182,44 @@ def _paint_final(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> Non
     _labels(axes, "Accuracy after training (grey squares: before). Dots: seeds", "accuracy on test tasks, %", "")
 
 
+ACCURACY, UNSURE = "accuracy, %", "nats per token"
+
+
+def _temperatures(numbers: dict[str, Any]) -> pd.DataFrame:
+    rows = []
+    for c, v in numbers["conditions"].items():
+        for panel, found in ((ACCURACY, v["accuracy"][v["benchmark"]]), (UNSURE, v["nll"])):
+            for decoding, drawn in v["decodings"].items():
+                for kind in ("factual", "untrained"):
+                    if kind in found[decoding]:
+                        head = {"condition": c, "panel": panel, "team": "trained" if kind == "factual" else "untrained"}
+                        values = {k: found[decoding][kind][k] for k in ("mean", "ci_low", "ci_high", "n")}
+                        rows.append({**head, "temperature": drawn["temperature"], **values})
+    return pd.DataFrame(rows)
+
+
+def _paint_temperatures(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
+    """One panel: accuracy or nats per token. A team before training is drawn in its colour too, dotted."""
+    accuracy = frame.panel.iloc[0] == ACCURACY
+    scale = 100.0 if accuracy else 1.0
+    for (condition, team), rows in frame.groupby(["condition", "team"], sort=False):
+        line, trained = rows.sort_values("temperature"), team == "trained"
+        style = {"marker": "o", "ls": "-", "lw": 1.8} if trained else {"marker": "s", "ls": ":", "lw": 1.1}
+        label = condition if trained else "_"
+        axes.plot(line.temperature, line["mean"] * scale, color=colours[condition], ms=4, label=label, **style)
+        if trained and line.ci_low.notna().all():
+            low, high = line.ci_low.astype(float) * scale, line.ci_high.astype(float) * scale
+            axes.fill_between(line.temperature, low, high, color=colours[condition], alpha=0.12, lw=0)
+    axes.set_ylim(0, 100 if accuracy else None)
+    title = "By temperature: accuracy, and how unsure the team is (dotted: untrained)"
+    _labels(axes, title, "temperature (0: greedy)", ACCURACY if accuracy else UNSURE)
+    _legend(axes)
+
+
 def _solo(numbers: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for c, v in numbers["conditions"].items():
-        kinds = v["accuracy"][v["benchmark"]]
+        kinds = primary(v)
         if any(k in kinds for k in ("solo", "blank", "shuffle")):
             for kind in ("factual", "solo", "blank", "shuffle"):
                 if kind in kinds:
@@ -244,7 +290,7 @@ def _paint_agents(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> No
 def _tokens(numbers: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for c, v in numbers["conditions"].items():
-        found = v["accuracy"][v["benchmark"]]["factual"]
+        found = primary(v)["factual"]
         rows.append(
             {
                 "condition": c,
@@ -310,6 +356,7 @@ def _paint_information(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) 
 FIGURES: dict[str, tuple[Callable[[dict[str, Any]], pd.DataFrame], Callable[[pd.DataFrame, Any, dict[str, str]], None]]] = {
     "learning_curves": (_curves, _paint_curves),
     "accuracy": (_final, _paint_final),
+    "temperatures": (_temperatures, _paint_temperatures),
     "solo": (_solo, _paint_solo),
     "agents": (_agents, _paint_agents),
     "tokens": (_tokens, _paint_tokens),

@@ -182,8 +182,9 @@ def _import(
     names = ("reward", "credit", "loss", "role_information", "grad_norm", "entropy", "clip_fraction")
     metrics = [Metric(f"agent{r['agent']}/{n}", r[n], 0, r["step"]) for r in rows for n in names]
     metrics += [Metric("generated_tokens", r["generated_tokens"], 0, r["step"]) for r in rows if r["agent"] == 0]
-    for benchmark, kinds in numbers["conditions"][label]["accuracy"].items():
-        metrics += [Metric(f"{benchmark}/{kind}", row["by_seed"][seed], 0, 0) for kind, row in kinds.items()]
+    for benchmark, decodings in numbers["conditions"][label]["accuracy"].items():
+        for decoding, kinds in decodings.items():
+            metrics += [Metric(f"{benchmark}/{decoding}/{kind}", row["by_seed"][seed], 0, 0) for kind, row in kinds.items()]
     client.log_batch(key, params=[Param(k, str(v)[:500]) for k, v in flat.items()])
     for start in range(0, len(metrics), 1000):
         client.log_batch(key, metrics=metrics[start : start + 1000])

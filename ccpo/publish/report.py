@@ -28,6 +28,7 @@ SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 CAPTIONS = {
     "learning_curves": "Mean outcome of the episodes each update was trained on, over fresh tasks at the training temperature.",
     "accuracy": "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey.",
+    "temperatures": "Sharpening alone lifts the right end of a line, not its left; nats per token at temperature 1 estimate the policy's entropy.",
     "solo": "Accuracy when a message is withheld, emptied, or taken from another task. Only teams with more than one agent.",
     "agents": "What the verifier paid for an agent's messages, and what the credit method made of it.",
     "tokens": "Every token that training generated counts, counterfactual episodes included.",
@@ -70,6 +71,7 @@ def _of_runs(numbers: dict[str, Any], manifest: dict[str, Any], table: Path, dra
         "<h2>What the numbers allow to say</h2>" + sentences(numbers, manifest),
         f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
         "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
+        "<h2>Where the spread comes from</h2><div class='wide'>" + sources(numbers) + "</div>",
         "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
         "<h2>The same answers under the papers' graders</h2><div class='wide'>" + graders(numbers) + "</div>",
         "<h2>Figures</h2>" + drawn,
@@ -79,20 +81,18 @@ def _of_runs(numbers: dict[str, Any], manifest: dict[str, Any], table: Path, dra
 
 def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
     """Claims of the declared comparisons, gains over the untrained teams, and degenerate credit, from the numbers."""
-    said = [row["sentence"] for row in numbers["comparisons"]]
+    said = [f"{row['sentence']} {row['elsewhere']}".strip() for row in numbers["comparisons"]]
     for row in numbers["comparisons"]:
         if not row["matched"]:
             said.append(
                 f"The comparison of {row['a']} with {row['b']} is not matched in tokens, so it says nothing at equal cost: {row['tokens']}."
             )
+    said.append(numbers["scope"])
     for label, c in numbers["conditions"].items():
         if preset := manifest["conditions"][label]["preset"]:
             said.append(f"Condition {label} follows {preset} of config/presets.yaml, except for what the experiment sets otherwise.")
-        gain = c.get("gain")
-        if gain and len(c["seeds"]) > 1:
-            said.append(
-                f"{label} gained {100 * gain['mean']:+.1f} points over its own untrained team (95 % interval {100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}); {gain['seeds_counted']} of {len(c['seeds'])} seeds gained at least {100 * numbers['gain_counted']:.0f}."
-            )
+        if c["gain"] and len(c["seeds"]) > 1 and c["updates"]:
+            said.append(c["gain"]["sentence"])
         measured = max((r["max"] for r in c["role_information"] or ()), default=None)
         zero = measured is not None and measured < 1e-9
         if why := manifest["conditions"][label]["degenerate"]:
@@ -109,6 +109,36 @@ def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
                 f"Credit {c['credit']} in condition {label} taught nothing that the shared reward does not teach: role information was 0 in every update."
             )
     return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in said) + "</ul>"
+
+
+def sources(numbers: dict[str, Any]) -> str:
+    """Where the spread of final accuracies and of their differences comes from: standard deviations in points."""
+    names = {
+        "base": "base model",
+        "seed": "training seed",
+        "draw": "drawing of answers",
+        "task": "choice of tasks",
+        "total": "between seeds, all",
+    }
+    rows = []
+    for label, by_decoding, decodings in [
+        *((label, c["parts"], c["decodings"]) for label, c in numbers["conditions"].items()),
+        *(
+            (f"{r['a']} − {r['b']}", {d: row["parts"] for d, row in r["decodings"].items()}, numbers["conditions"][r["a"]]["decodings"])
+            for r in numbers["comparisons"]
+        ),
+    ]:
+        for decoding, parts in by_decoding.items():
+            if parts:
+                cells = "".join(f"<td>{tables.percent(parts[key])}</td>" for key in names)
+                how = decodings[decoding]["words"]
+                rows.append(f"<tr><td>{html.escape(label)}</td><td>{how}</td>{cells}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in ["", "answering", *names.values()])
+    return (
+        "<p>Standard deviations, in points. A dash: this experiment cannot tell (base models and seeds are told apart only where a base "
+        "model has several seeds, drawing only where a task has several answers).</p>"
+        f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    )
 
 
 def comparisons(numbers: dict[str, Any]) -> str:
@@ -142,16 +172,19 @@ def comparisons(numbers: dict[str, Any]) -> str:
 
 
 def interventions(numbers: dict[str, Any]) -> str:
-    """Accuracy by condition, benchmark and intervention; of a single run with the interval over its tasks."""
+    """Accuracy by condition, benchmark, decoding and intervention; of a single run with the interval over its tasks."""
     rows = []
     for label, c in numbers["conditions"].items():
-        for name, kinds in c["accuracy"].items():
-            for kind, row in kinds.items():
-                t = row["tasks"]
-                band = f" <small>[{tables.percent(t['low'])}, {tables.percent(t['high'])}] over {t['n']} tasks</small>" if t else ""
-                cells = [html.escape(label), html.escape(name), kind, tables.percent(row["mean"]) + band]
-                rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table><tr><th>condition</th><th>benchmark</th><th>intervention</th><th>accuracy, %</th></tr>{''.join(rows)}</table>"
+        for name, decodings in c["accuracy"].items():
+            for decoding, kinds in decodings.items():
+                for kind, row in kinds.items():
+                    t = row["tasks"]
+                    band = f" <small>[{tables.percent(t['low'])}, {tables.percent(t['high'])}] over {t['n']} tasks</small>" if t else ""
+                    how = c["decodings"][decoding]["words"]
+                    cells = [html.escape(label), html.escape(name), how, kind, tables.percent(row["mean"]) + band]
+                    rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    names = ("condition", "benchmark", "answering", "intervention", "accuracy, %")
+    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 
 
 def graders(numbers: dict[str, Any]) -> str:
@@ -244,8 +277,9 @@ def _answered(run: Path) -> list[str]:
     said = schema.read_table(run / "rollouts.parquet", "rollouts").to_pandas()
     scores = schema.read_table(run / "scores.parquet", "scores").to_pandas()
     parts = []
-    for name, rows in said[said["sample"] == 0].groupby("benchmark", sort=False):
-        verdicts = scores[(scores.benchmark == name) & (scores["sample"] == 0)]
+    decoding = said.decoding.iloc[0]  # the primary one is played first
+    for name, rows in said[(said["sample"] == 0) & (said.decoding == decoding)].groupby("benchmark", sort=False):
+        verdicts = scores[(scores.benchmark == name) & (scores["sample"] == 0) & (scores.decoding == decoding)]
         for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
             kinds = ("factual", "solo") if index == 0 else ("factual",)
             lines = [_said(rows[rows.task_id == task], verdicts[verdicts.task_id == task], kind) for kind in kinds]

@@ -16,8 +16,9 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
     """One row for each condition; accuracies as fractions, tokens and evaluator calls of training as means over seeds."""
     rows = []
     for label, c in numbers["conditions"].items():
-        kinds = c["accuracy"][c["benchmark"]]
-        gain = c.get("gain", {})
+        decodings = c["accuracy"][c["benchmark"]]
+        kinds, gain = decodings[c["primary"]], c["gain"] or {}
+        at_one: dict[str, Any] = next((decodings[name] for name, drawn in c["decodings"].items() if drawn["temperature"] == 1), {})
         rows.append(
             {
                 "condition": label,
@@ -30,7 +31,10 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
                 "accuracy": kinds["factual"]["mean"],
                 "ci_low": kinds["factual"]["ci_low"],
                 "ci_high": kinds["factual"]["ci_high"],
-                "gain": gain.get("mean"),
+                "accuracy_at_1": at_one.get("factual", {}).get("mean"),
+                "untrained_at_1": at_one.get("untrained", {}).get("mean"),
+                "untrained_best": decodings[gain["best"]]["untrained"]["mean"] if gain else None,
+                "gain_beyond_temperature": gain["beyond"]["mean"] if gain else None,
                 "seeds_gaining_15_points": gain.get("seeds_counted"),
                 "leakage": c["leakage"],
                 "updates": c["updates"],
@@ -74,8 +78,10 @@ def page(csv: Path) -> str:
             html.escape(f"{r['team']}, {r['credit']}"),
             html.escape(f"{r['model']}, {r['policy']}"),
             percent(r["untrained"]),
+            percent(r["untrained_best"]),
             percent(r["accuracy"]) + band,
-            percent(r["gain"], signed=True),
+            percent(r["accuracy_at_1"]),
+            percent(r["gain_beyond_temperature"], signed=True),
             counted,
             f"{r['updates']:,.0f}",
             f"{r['generated_tokens']:,.0f}",
@@ -87,8 +93,10 @@ def page(csv: Path) -> str:
         "team, credit",
         "model, policy",
         "untrained, %",
+        "untrained at its best temperature, %",
         "trained, % [95 % interval]",
-        "gain, points",
+        "trained at temperature 1, %",
+        "gain beyond temperature, points",
         "seeds gaining 15 points",
         "updates",
         "generated tokens",

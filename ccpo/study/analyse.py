@@ -28,12 +28,23 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
     for label in manifest["order"]:  # as the experiment names them: canonical JSON sorts its keys
         condition = manifest["conditions"][label]
         tables = {int(seed): _tables(runs / run) for seed, run in condition["runs"].items()}
-        conditions[label] = _condition(condition["config"], tables)
-        first = conditions[label]["benchmark"]
-        factual[label] = {s: _accuracy(t["scores"], first, "factual") for s, t in tables.items()}
+        bases = {int(seed): name for seed, name in condition["bases"].items()}
+        conditions[label] = _condition(condition["config"], tables, bases)
+        factual[label] = {s: _answers(t["scores"], conditions[label]["benchmark"]) for s, t in tables.items()}
+    for label, c in conditions.items():
+        if c["gain"]:
+            temperatures = {k: v["temperature"] for k, v in c["decodings"].items()}
+            best = c["accuracy"][c["benchmark"]][c["gain"]["best"]]["untrained"]["mean"]
+            c["gain"]["sentence"] = st.gained(label, c["gain"], best, temperatures, c["primary"])
+    first = next(iter(conditions.values()))
     head = {k: manifest[k] for k in ("experiment", "question", "note", "primary_metric", "token_tolerance")}
-    comparisons = _comparisons(manifest, factual, conditions)
-    schema.write_json(stats, {**head, "conditions": conditions, "comparisons": comparisons, "gain_counted": GAIN})
+    made = {
+        "scope": st.scope(list(first["bases"].values()), first["tasks"]),
+        "conditions": conditions,
+        "comparisons": _comparisons(manifest, factual, conditions),
+        "gain_counted": GAIN,
+    }
+    schema.write_json(stats, {**head, **made})
 
 
 def inputs(experiment: Path, runs: Path) -> list[Path]:
@@ -46,20 +57,23 @@ def _tables(run: Path) -> dict[str, pd.DataFrame]:
     return {name: schema.read_table(run / f"{name}.parquet", name).to_pandas() for name in USED}
 
 
-def _accuracy(scores: pd.DataFrame, benchmark: str, intervention: str) -> float:
+Answers = dict[str, pd.DataFrame]  # by decoding: correctness, a row for each task, a column for each sample
+
+
+def _answers(scores: pd.DataFrame, benchmark: str, intervention: str = "factual") -> Answers:
     rows = scores[(scores.benchmark == benchmark) & (scores.intervention == intervention)]
-    return float(rows.accuracy.mean())
+    return {
+        str(name): part.pivot(index="task_id", columns="sample", values="accuracy") for name, part in rows.groupby("decoding", sort=False)
+    }
 
 
-def _over_tasks(scores: list[pd.DataFrame], benchmark: str, intervention: str) -> dict[str, float] | None:
+def _over_tasks(answers: list[pd.DataFrame]) -> dict[str, float] | None:
     """The interval over tasks of one run with one answer a task; several runs have the better one over seeds."""
-    if len(scores) > 1:
+    if len(answers) > 1 or answers[0].shape[1] > 1 or not answers[0].isin([0.0, 1.0]).all(axis=None):
         return None
-    rows = scores[0][(scores[0].benchmark == benchmark) & (scores[0].intervention == intervention)]
-    if rows["sample"].max() > 0 or not rows.accuracy.isin([0.0, 1.0]).all():
-        return None
-    low, high = st.wilson(int(rows.accuracy.sum()), len(rows))
-    return {"n": len(rows), "low": low, "high": high}
+    right, n = int(answers[0].to_numpy().sum()), len(answers[0])
+    low, high = st.wilson(right, n)
+    return {"n": n, "low": low, "high": high}
 
 
 def _primary(config: Mapping[str, Any], evaluated: Collection[str]) -> str:
@@ -68,44 +82,87 @@ def _primary(config: Mapping[str, Any], evaluated: Collection[str]) -> str:
     return next(str(choice["name"]) for choice in named if choice["name"] in evaluated)
 
 
-def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
+def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]], bases: dict[int, str]) -> dict[str, Any]:
     seeds = sorted(tables)
-    kinds = tables[seeds[0]]["scores"][["benchmark", "intervention"]].drop_duplicates().itertuples(index=False)
-    accuracy: dict[str, dict[str, Any]] = {}
-    for name, kind in kinds:
-        by_seed = {s: _accuracy(tables[s]["scores"], name, kind) for s in seeds}
-        mean = asdict(st.interval(list(by_seed.values())))
-        accuracy.setdefault(name, {})[kind] = {
-            **mean,
-            "by_seed": {str(s): v for s, v in by_seed.items()},
-            "tasks": _over_tasks([t["scores"] for t in tables.values()], name, kind),
-        }
-    primary = _primary(config, accuracy)
-    first = accuracy[primary]
-    out = {
+    evaluated = tables[seeds[0]]["scores"]
+    accuracy: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, kind in evaluated[["benchmark", "intervention"]].drop_duplicates().itertuples(index=False):
+        answers = {s: _answers(tables[s]["scores"], name, kind) for s in seeds}
+        for decoding in answers[seeds[0]]:
+            row = _row({s: float(answers[s][decoding].to_numpy().mean()) for s in seeds}, bases)
+            row["tasks"] = _over_tasks([answers[s][decoding] for s in seeds])
+            accuracy.setdefault(name, {}).setdefault(decoding, {})[kind] = row
+    benchmark = _primary(config, accuracy)
+    temperatures = {k: float(v["temperature"]) for k, v in config["evaluate"]["decodings"].items()}
+    primary = config["evaluate"]["primary"]
+    label_of = {k: {"temperature": t, "words": st.decoded(t)} for k, t in temperatures.items()}
+    return {
         "team": config["team"]["name"],
         "credit": config["credit"]["name"],
         "model": "+".join(m["name"] for m in (config["model"] if isinstance(config["model"], list) else [config["model"]])),
         "policy": config["policy"],
-        "benchmark": primary,
+        "benchmark": benchmark,
+        "tasks": int(evaluated[evaluated.benchmark == benchmark].task_id.nunique()),
+        "decodings": label_of,
+        "primary": primary,
         "seeds": seeds,
+        "bases": {str(s): bases[s] for s in seeds},
         "accuracy": accuracy,
+        "nll": _nll(tables, bases, benchmark),
+        "gain": _gain(accuracy[benchmark], primary, bases),
+        "parts": {d: _parts({s: _answers(t["scores"], benchmark)[d] for s, t in tables.items()}, bases) for d in temperatures},
         "ledger": _ledger(tables),
         "updates": _mean(len(t["train"].step.unique()) for t in tables.values()),
         "curve": _curve(tables),
         "agents": _agents(tables),
         "role_information": _information(tables),
         "leakage": _mean(_leakage(t["scores"]) for t in tables.values()),
-        "graders": _graders(tables),
+        "graders": _graders(tables, primary),
     }
-    if "untrained" in first:
-        gains = [first["factual"]["by_seed"][str(s)] - first["untrained"]["by_seed"][str(s)] for s in seeds]
-        out["gain"] = {
-            **asdict(st.interval(gains)),
-            "by_seed": gains,
-            "seeds_counted": sum(g >= GAIN for g in gains),
-        }
-    return out
+
+
+def _row(by_seed: dict[int, float], bases: Mapping[int, str]) -> dict[str, Any]:
+    """Mean over replicates with its interval, and the value of every seed."""
+    return {**asdict(st.interval(st.replicates(by_seed, bases))), "by_seed": {str(s): v for s, v in by_seed.items()}}
+
+
+def _nll(tables: dict[int, dict[str, pd.DataFrame]], bases: Mapping[int, str], benchmark: str) -> dict[str, dict[str, Any]]:
+    """Nats per token of what the team said, by decoding, trained and untrained: minus the log-probs under the distribution it was
+    drawn from (greedy: at temperature 1) by the tokens. At temperature 1 this estimates the policy's entropy per token."""
+    by_seed: dict[str, dict[str, dict[int, float]]] = {}
+    for seed, t in tables.items():
+        rows = t["scores"][(t["scores"].benchmark == benchmark) & t["scores"].intervention.isin(["factual", "untrained"])]
+        sums = rows.groupby(["decoding", "intervention"], sort=False)[["logprob", "n_tokens"]].sum()
+        for (decoding, kind), row in sums.iterrows():
+            value = max(0.0, -row.logprob / max(row.n_tokens, 1))
+            by_seed.setdefault(decoding, {}).setdefault(kind, {})[seed] = float(value)
+    return {d: {kind: _row(values, bases) for kind, values in kinds.items()} for d, kinds in by_seed.items()}
+
+
+def _gain(accuracy: dict[str, dict[str, Any]], primary: str, bases: Mapping[int, str]) -> dict[str, Any] | None:
+    """What training added to the untrained team, and what lowering the temperature alone adds to it; None where it was not played.
+
+    by_decoding: trained minus untrained under each decoding. best: the decoding at which the untrained team is most often right
+    (chosen by its mean, which flatters the untrained team). beyond: the trained team under the primary decoding minus the untrained
+    one at its best: what no choice of temperature gives.
+    """
+    if "untrained" not in accuracy[primary]:
+        return None
+
+    def minus(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+        return _row({int(s): a["by_seed"][s] - b["by_seed"][s] for s in a["by_seed"]}, bases)
+
+    best = max(accuracy, key=lambda name: accuracy[name]["untrained"]["mean"])
+    gains = {name: minus(kinds["factual"], kinds["untrained"]) for name, kinds in accuracy.items()}
+    beyond = minus(accuracy[primary]["factual"], accuracy[best]["untrained"])
+    counted = sum(gain >= GAIN for gain in beyond["by_seed"].values())
+    return {"by_decoding": gains, "best": best, "beyond": beyond, "seeds_counted": counted}
+
+
+def _parts(answers: dict[int, pd.DataFrame], bases: Mapping[int, str]) -> dict[str, float | None]:
+    """Standard deviations of a final accuracy (or of a difference) by their source."""
+    means = {s: float(frame.to_numpy().mean()) for s, frame in answers.items()}
+    return st.sources(means, bases, [frame.to_numpy() for frame in answers.values()])
 
 
 def _mean(values: Any) -> float:
@@ -117,9 +174,10 @@ def _leakage(scores: pd.DataFrame) -> float:
     return float(scores[scores.intervention == "factual"].leakage.mean())
 
 
-def _graders(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
+def _graders(tables: dict[int, dict[str, pd.DataFrame]], primary: str) -> dict[str, Any]:
     """Accuracy of the same factual answers under our verifier and under the papers' graders, by benchmark: means over seeds."""
     frame = pd.concat(t["graders"].assign(seed=s) for s, t in tables.items())
+    frame = frame[frame.decoding == primary]
     kinds = ["accuracy", "c3", "ccpo"]
     by_seed = frame.groupby(["benchmark", "seed"])[kinds].mean()
     return {str(name): {k: float(rows[k].mean()) for k in kinds} for name, rows in by_seed.groupby("benchmark")}
@@ -181,15 +239,31 @@ def _information(tables: dict[int, dict[str, pd.DataFrame]]) -> list[dict[str, A
     ]
 
 
-def _comparisons(manifest: dict[str, Any], factual: dict[str, dict[int, float]], conditions: dict[str, Any]) -> list[dict[str, Any]]:
-    """The declared family: paired differences with Holm's adjustment, and whether the tokens match."""
-    rows: list[dict[str, Any]] = [{"a": a, "b": b, **st.compare(factual[a], factual[b])} for a, b in manifest["compare"]]
+def _comparisons(manifest: dict[str, Any], factual: dict[str, dict[int, Answers]], conditions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The declared family under the primary decoding: paired differences with Holm's adjustment, and whether the tokens match; beside
+    each the same difference under every decoding that both conditions have, unadjusted."""
+    rows: list[dict[str, Any]] = []
+    for a, b in manifest["compare"]:
+        bases = {s: f"{conditions[a]['bases'][str(s)]}, {conditions[b]['bases'][str(s)]}" for s in set(factual[a]) & set(factual[b])}
+        names = [d for d in conditions[a]["decodings"] if d in conditions[b]["decodings"]]
+        each = {d: _difference({s: t[d] for s, t in factual[a].items()}, {s: t[d] for s, t in factual[b].items()}, bases) for d in names}
+        rows.append({"a": a, "b": b, "decoding": conditions[a]["primary"], **each[conditions[a]["primary"]], "decodings": each})
     for row, p in zip(rows, st.holm([r["p"] for r in rows]), strict=True):
         row["p_holm"] = p
         row["detectable"] = st.detectable(row["sd"], row["n"], len(rows))
-        row["sentence"] = st.claim(row["a"], row["b"], row, len(rows))
+        temperatures = {k: v["temperature"] for k, v in conditions[row["a"]]["decodings"].items()}
+        row["sentence"] = st.claim(row["a"], row["b"], row, len(rows), temperatures[row["decoding"]])
+        row["elsewhere"] = st.elsewhere(row["decodings"], row["decoding"], temperatures)
         row |= _matched(row["a"], row["b"], conditions, manifest["token_tolerance"])
     return rows
+
+
+def _difference(a: dict[int, pd.DataFrame], b: dict[int, pd.DataFrame], bases: Mapping[int, str]) -> dict[str, Any]:
+    """A paired difference over the seeds that both have, and where its spread comes from."""
+    mine, theirs = ({s: float(frame.to_numpy().mean()) for s, frame in side.items()} for side in (a, b))
+    row = st.compare(mine, theirs, bases)
+    both = [s for s in sorted(set(a) & set(b)) if a[s].shape == b[s].shape and a[s].index.equals(b[s].index)]
+    return {**row, "parts": _parts({s: a[s] - b[s] for s in both}, bases)} if both else {**row, "parts": None}
 
 
 def _matched(a: str, b: str, conditions: dict[str, Any], tolerance: float) -> dict[str, Any]:

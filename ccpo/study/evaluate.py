@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ log = logging.getLogger("ccpo")
 
 
 def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | Sequence[Path], scratch: Path, out: Path) -> None:
-    """Plays the final policies on each benchmark's test tasks, with every intervention that means something for the team.
+    """Plays the final policies on each benchmark's test tasks, under every decoding, with every intervention that means something.
 
     `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with, or one for each
-    agent. What is played is kept in `scratch`, so that a killed evaluation goes on with the next intervention.
+    agent. What is played is kept in `scratch`, so that a killed evaluation goes on with the next part.
     """
     import torch
 
@@ -41,7 +41,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
     starts = policy.starts(run, untrained)
     team = run.build_team()
     with lease.hold(scratch, "rollout") as held:
-        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(kinds(run)))
+        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(parts_of(run)))
         folders = sorted(model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy")))
         trained = _speakers(run, team, folders)
         started = _speakers(run, team, starts) if "untrained" in run.evaluate.interventions else None
@@ -62,7 +62,7 @@ def sample(run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], m
     team, start, rows, n = run.build_team(), time.perf_counter(), [], 0
     for choice, path in zip(run.evaluated, tasks, strict=True):
         items = read_tasks(path, "test")[: min(most, run.evaluate.tasks)]
-        rows += _one(run, team, choice, items, speakers, speakers, lambda name, kind, play: play())
+        rows += _one(run, team, choice, items, speakers, speakers, lambda part, play: play())
         n += len(items)
     return rows, n, time.perf_counter() - start
 
@@ -76,24 +76,37 @@ def _key(inputs: list[Path]) -> str:
 Rows = list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What an evaluation plays at a time: a benchmark, a decoding and an intervention, by name."""
+
+    benchmark: str
+    decoding: str
+    intervention: str
+
+    def __str__(self) -> str:
+        return f"{self.benchmark}.{self.decoding}.{self.intervention}"
+
+
 class _Parts:
-    """Rows of (benchmark, intervention) as they are played, kept in a folder."""
+    """Rows of parts as they are played, kept in a folder."""
 
     def __init__(self, folder: Path, held: lease.Lease, total: int) -> None:
         self.folder, self.held, self.total, self.done = folder, held, total, 0
         held.tell(0, total)
 
-    def __call__(self, name: str, kind: str, play: Callable[[], Rows]) -> Rows:
+    def __call__(self, part: Part, play: Callable[[], Rows]) -> Rows:
         """The rows of one part, as they were kept, else played now."""
-        path = self.folder / f"{name}.{kind}.parquet"
+        path = self.folder / f"{part}.parquet"
         if path.is_file():
             rows = schema.read_table(path, "rollouts").to_pylist()
         else:
-            rows = [{"benchmark": name, **row} for row in play()]
+            head = {"benchmark": part.benchmark, "decoding": part.decoding}
+            rows = [{**head, **row} for row in play()]
             self.held.check()
             schema.write_table(path, schema.rows_to_table("rollouts", rows))
         self.done += 1
-        self.held.tell(self.done, self.total, f"{name} {kind}")
+        self.held.tell(self.done, self.total, f"{part}")
         return rows
 
 
@@ -107,9 +120,14 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
 
 
-def kinds(run: RunConfig) -> list[str]:
-    """What a run's evaluation plays on each benchmark: the team as it is, then every intervention that means something for it."""
-    return ["factual", *meaningful(run.build_team(), run.evaluate.interventions)]
+def parts_of(run: RunConfig) -> list[tuple[str, str]]:
+    """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every decoding the team as it is and the
+    untrained one, if asked for; under the primary decoding also the other interventions that mean something for the team."""
+    kinds = meaningful(run.build_team(), run.evaluate.interventions)
+    everywhere = ["factual", *(kind for kind in kinds if kind == "untrained")]
+    primary = ["factual", *kinds]
+    names = [run.evaluate.primary, *(name for name in run.evaluate.decodings if name != run.evaluate.primary)]
+    return [(name, kind) for name in names for kind in (primary if name == run.evaluate.primary else everywhere)]
 
 
 def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
@@ -126,30 +144,32 @@ def _one(
     items: list[Task],
     trained: list[playing.Speaker],
     started: list[playing.Speaker] | None,
-    parts: Callable[[str, str, Callable[[], Rows]], Rows],
+    parts: Callable[[Part, Callable[[], Rows]], Rows],
 ) -> list[dict[str, Any]]:
-    """Rows of one benchmark. Every intervention draws from the same stream, so that comparisons are paired."""
+    """Rows of one benchmark. All interventions of a run, and all conditions of a training seed, draw from the same stream, so that
+    comparisons are paired; another training seed draws others, so that the noise of drawing is in every interval over seeds."""
     asked = benchmark.load(choice.name)
     demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
     shown = {id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices] for voices in (trained, started or [])}
     rows: Rows = []
     heard: dict[int, list[str]] = defaultdict(list)
-    for kind in kinds(run):
+    for name, kind in parts_of(run):
+        decoding = run.evaluate.decodings[name]
         play = functools.partial(
             playing.evaluate,
             team,
             items,
             shown[id(started if kind == "untrained" and started else trained)],
             intervention=kind,
-            samples=run.evaluate.samples,
-            temperature=run.evaluate.temperature,
+            samples=decoding.samples,
+            temperature=decoding.temperature,
             max_tokens=run.evaluate.max_tokens or run.sampling.max_tokens,
-            seed=playing.stream("evaluation", run.evaluate.seed),
+            seed=playing.stream("evaluation", run.evaluate.seed, run.seed),
             factual=[heard[t] for t in range(len(team.turns))],
             ledger=playing.Ledger(),
         )
-        found = parts(choice.name, kind, play)
-        if kind == "factual":
+        found = parts(Part(choice.name, name, kind), play)
+        if (name, kind) == (run.evaluate.primary, "factual"):
             for row in found:
                 heard[row["turn"]].append(row["completion"])
         rows += found
@@ -157,19 +177,20 @@ def _one(
 
 
 def score(*, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out: Path, graders: Path) -> None:
-    """The team's answer and its verdict for every (task, sample, intervention), and beside it what the papers' graders would have said.
+    """The team's answer and its verdict for every (task, decoding, sample, intervention), and beside it what the papers' graders would have
+    said.
 
     The run is complete then, and what was kept in `scratch` for a job that dies is deleted.
     """
     run = read_run(config)
     team = run.build_team()
     truths = {(c.name, t.task_id): t for c, path in zip(run.evaluated, tasks, strict=True) for t in read_tasks(path, "test")}
-    episodes: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    episodes: dict[tuple[str, str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
-        episodes[row["benchmark"], row["task_id"], row["sample"], row["intervention"]].append(row)
+        episodes[row["benchmark"], row["task_id"], row["decoding"], row["sample"], row["intervention"]].append(row)
     rows, audited = [], []
-    for (name, task_id, sample, intervention), messages in episodes.items():
-        head, task = {"benchmark": name, "task_id": task_id, "sample": sample}, truths[name, task_id]
+    for (name, task_id, decoding, sample, intervention), messages in episodes.items():
+        head, task = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}, truths[name, task_id]
         judged = judge(team, messages, task)
         rows.append({**head, "intervention": intervention, **judged})
         if intervention == "factual" and team.answer == "last":
@@ -185,7 +206,7 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out
 
 
 def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, Any]:
-    """Answer, truth, accuracy, leakage and tokens of one episode."""
+    """Answer, truth, accuracy, leakage, tokens and log-prob of one episode."""
     messages = sorted(messages, key=lambda m: m["turn"])
     voting = team.answer == "vote" and len(messages) > 1
     verdicts = [verifier.verify(m["completion"], task.truth, task.kind, task.tolerance) for m in (messages if voting else messages[-1:])]
@@ -205,4 +226,5 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
         "fraction": fraction,
         "leakage": float(any(playing.leaks(m["completion"], task.truth) for m in heard)),
         "n_tokens": sum(m["n_completion_tokens"] for m in messages),
+        "logprob": sum(m["logprob"] for m in messages),
     }

@@ -22,7 +22,7 @@ from ccpo import schema
 from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint
 from ccpo.play import rollout as playing
 from ccpo.study import stats
-from ccpo.study.evaluate import kinds
+from ccpo.study.evaluate import parts_of
 from ccpo.study.watch import job_seconds
 
 PILOT_UPDATES, PILOT_TASKS = 3, 32
@@ -147,8 +147,8 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
         generated += plan.episodes * len(team.turns) * FILLED * run.sampling.rating_tokens
         prompt += plan.episodes * len(team.turns) * (base + sum(heard.values()))
     limits = run.evaluate.max_tokens or run.sampling.max_tokens
-    spoken = [t for kind in kinds(run) for t in playing.turns(team, kind)]
-    task = run.evaluate.samples * sum(limit(t, limits) for t in spoken)
+    samples = {name: decoding.samples for name, decoding in run.evaluate.decodings.items()}
+    task = sum(samples[name] * limit(t, limits) for name, kind in parts_of(run) for t in playing.turns(team, kind))
     if gpus:
         make = 2 * parameters / (GPU_FLOPS * GENERATING)
         learn = 6 * parameters / (GPU_FLOPS * TRAINING)
@@ -222,7 +222,8 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
             pace = replace(pace, updates=_updates(first, pace.generated))
         tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
         train, rollout = pace.start + pace.updates * pace.seconds, pace.start + tasks * pace.task_seconds
-        score = PROCESS / 4 + tasks * first.evaluate.samples * len(kinds(first)) * SCORED
+        verdicts = sum(first.evaluate.decodings[name].samples for name, _ in parts_of(first))
+        score = PROCESS / 4 + tasks * verdicts * SCORED
         tokens, time_ = ERRORS[pace.source]
         n = len(runs)
         rows.append(

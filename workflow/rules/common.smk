@@ -51,6 +51,7 @@ BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()
 FIGURES = [
     "learning_curves",
     "accuracy",
+    "temperatures",
     "solo",
     "agents",
     "tokens",
@@ -71,7 +72,8 @@ def figures_of(study):
     trained = any(run.train.steps for run in runs)
     alone = all(run.build_team().agents == 1 for run in runs)
     solo = not alone and any("solo" in run.evaluate.interventions for run in runs)
-    drawn = {"accuracy": True, "solo": solo}
+    several = any(len(run.evaluate.decodings) > 1 for run in runs)
+    drawn = {"accuracy": True, "temperatures": several, "solo": solo}
     return [name for name in FIGURES if drawn.get(name, trained)]
 
 
