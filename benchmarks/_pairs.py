@@ -18,7 +18,7 @@ import transformers
 from ccpo import benchmark
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_models
-from ccpo.learn import model, policy
+from ccpo.models import policy, prepare
 
 Work = Callable[[], object]
 
@@ -42,7 +42,7 @@ def folder(name: str) -> Path:
         if (place / wanted.slug / "config.json").is_file():
             return place / wanted.slug
     made.mkdir(parents=True, exist_ok=True)
-    model.prepare(wanted, made / wanted.slug)
+    prepare.prepare(wanted, made / wanted.slug)
     return made / wanted.slug
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ccpo.play import verifier
-from ccpo.play.verifier import Verdict
+from ccpo.grade import verifier
+from ccpo.grade.verifier import Verdict
 
 _verified = verifier.verify  # update.py puts the function below in its place
 

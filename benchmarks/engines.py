@@ -18,14 +18,16 @@ import numpy as np
 import torch
 
 from ccpo.config import RunConfig
-from ccpo.learn import model, policy, train
+from ccpo.data import door
+from ccpo.data.tables import read_tasks
+from ccpo.evaluate import stats
+from ccpo.evaluate.evaluate import judge
+from ccpo.learn import train
+from ccpo.models import policy, prepare
 from ccpo.play.engine import vllm
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Ledger, Speaker, stream
 from ccpo.play.rollout import evaluate as play
-from ccpo.play.tasks import read_tasks
-from ccpo.study import data, stats
-from ccpo.study.evaluate import judge
 
 LAST = 5  # updates whose mean reward is the final one
 TASK = {"name": "arithmetic", "operations": 3, "largest": 9}
@@ -111,9 +113,9 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {"hf": [], "vllm": []}
     with tempfile.TemporaryDirectory() as folder:
         tasks, weights = Path(folder) / "tasks.parquet", chosen.model or Path(folder) / "model"
-        data.tasks(first.benchmark, tasks)
+        door.tasks(first.benchmark, tasks)
         if not weights.is_dir():
-            model.prepare(first.model, weights)
+            prepare.prepare(first.model, weights)
         machine = platform.processor() or platform.machine()
         print(f"{machine}, one thread, torch {torch.__version__}, {chosen.updates} updates of 32 x 8 episodes")
         print(f"{'seed':>4} {'engine':>6} {'reward, first':>13} {'last':>6} {'accuracy before':>15} {'after':>6} {'gap':>8}")

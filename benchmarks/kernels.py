@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ccpo import schema
-from ccpo.study import stats as st
+from ccpo.evaluate import stats as st
 
 
 def rows(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, dict[int, float], dict[int, float]]]:

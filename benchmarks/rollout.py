@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM
 
 from ccpo import team
 from ccpo.benchmark import Task
-from ccpo.learn import policy
+from ccpo.models import policy
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Ledger, Speaker, play

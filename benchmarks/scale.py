@@ -27,7 +27,8 @@ import psutil
 import torch
 
 from ccpo.config import RunConfig
-from ccpo.learn import policy, train
+from ccpo.learn import train
+from ccpo.models import policy
 from ccpo.ranks import join
 
 ROWS = [  # samples of a task, tokens of a completion, ranks

@@ -79,7 +79,7 @@ class Ours:
     def update(self) -> Row:
         """One update."""
         ledgers: list[Ledger] = []
-        with mock.patch("ccpo.play.verifier.verify", _reward.verify):
+        with mock.patch("ccpo.grade.verifier.verify", _reward.verify):
             took = _pairs.taken(lambda: ledgers.append(train.update(self.run, self.team, self.pool, self.state)))
         ledger, row = ledgers[0], self.state.rows["train"][-1]
         counted = {name: ledger.total(f"{name}_tokens") for name in ("generated", "prompt", "trained")}

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 
 from ccpo import benchmark
 from ccpo.benchmark import Task
-from ccpo.play import sandbox, verifier
-from ccpo.study.data import fetch
+from ccpo.data.door import fetch
+from ccpo.grade import verifier
+from ccpo.grade.sandbox import programs
 
 Item = tuple[str, str, str, float]
 
@@ -91,7 +92,7 @@ def main() -> None:
         )
     code = [(f"```python\n{t.gold}\n```", t.truth, "code", 0.0) for t in tasks("mbpp", "test")[: max(1, a.tasks // 5)]]
     cold, cached, right = rate(code)
-    print(f"{'mbpp':22}{'code':>12}{len(code):7d}{cold:10.1f}{cached:12.1f}{'-':>21}{'-':>13}   right {right}; {sandbox.describe()}")
+    print(f"{'mbpp':22}{'code':>12}{len(code):7d}{cold:10.1f}{cached:12.1f}{'-':>21}{'-':>13}   right {right}; {programs.describe()}")
     cores = os.cpu_count() or 1
     one, memory = bulk(a.bulk // 5, 1)
     many, larger = bulk(a.bulk, cores)

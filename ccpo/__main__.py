@@ -12,42 +12,42 @@ from pathlib import Path
 
 
 def _data(a: argparse.Namespace) -> None:
-    from ccpo.study import data
+    from ccpo.data import door
 
-    data.data(a.names)
+    door.data(a.names)
 
 
 def _tasks(a: argparse.Namespace) -> None:
     from ccpo.config import Choice
-    from ccpo.study import data
+    from ccpo.data import door
 
-    data.tasks(Choice.model_validate_json(a.choice), a.out)
+    door.tasks(Choice.model_validate_json(a.choice), a.out)
 
 
 def _overlap(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage
-    from ccpo.study import data, overlap
+    from ccpo import lineage
+    from ccpo.data import door, overlap
 
-    train, test = data.items(a.train, "train"), data.items(a.test, "test")
+    train, test = door.items(a.train, "train"), door.items(a.test, "test")
     overlap.write(overlap.table(train, test), a.out)
-    lineage.passport(a.out, data.raw_files([*train, *test]), " ".join(sys.argv[1:]))
+    lineage.passport(a.out, door.raw_files([*train, *test]), " ".join(sys.argv[1:]))
 
 
 def _model(a: argparse.Namespace) -> None:
     from ccpo.config import Model
-    from ccpo.learn import model
+    from ccpo.models import prepare
 
-    model.prepare(Model.model_validate_json(a.model), a.out)
+    prepare.prepare(Model.model_validate_json(a.model), a.out)
 
 
 def _train(a: argparse.Namespace) -> None:
-    from ccpo import cluster
     from ccpo.config import read_run
+    from ccpo.data import overlap
+    from ccpo.operate import slurm
     from ccpo.ranks import Sharding
-    from ccpo.study import overlap
 
     sharding = Sharding(a.zero, a.offload)
-    if command := cluster.launch(sys.argv[1:]):
+    if command := slurm.launch(sys.argv[1:]):
         os.execvp(command[0], command)
     without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
     from ccpo.learn.train import Interrupted, train
@@ -66,27 +66,26 @@ def _train(a: argparse.Namespace) -> None:
             sharding=sharding,
         )
     except Interrupted as stop:
-        if stop.progress and stop.first and (said := cluster.requeue()):
+        if stop.progress and stop.first and (said := slurm.requeue()):
             print(f"ccpo train: {said}", file=sys.stderr)
         raise
 
 
 def _rollout(a: argparse.Namespace) -> None:
-    from ccpo.study.evaluate import rollout
+    from ccpo.evaluate.evaluate import rollout
 
     rollout(config=a.config, tasks=a.tasks, model=a.model, untrained=a.untrained, scratch=a.scratch, out=a.out)
 
 
 def _score(a: argparse.Namespace) -> None:
-    from ccpo.study.evaluate import score
+    from ccpo.evaluate.evaluate import score
 
     score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, scratch=a.scratch, out=a.out, graders=a.graders)
 
 
 def _diagnose(a: argparse.Namespace) -> None:
-    from ccpo import schema
-    from ccpo.publish import lineage
-    from ccpo.study import diagnose
+    from ccpo import lineage, schema
+    from ccpo.oracle import diagnose
 
     audit = schema.read_json(a.experiment)
     rows, skipped = diagnose.diagnose(
@@ -107,23 +106,24 @@ def _diagnose(a: argparse.Namespace) -> None:
 
 
 def _compare(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage
-    from ccpo.study import audit
+    from ccpo import lineage
+    from ccpo.oracle import claims
 
-    audit.compare(experiment=a.experiment, diagnostics=a.diagnostics, stats=a.out)
+    claims.compare(experiment=a.experiment, diagnostics=a.diagnostics, stats=a.out)
     lineage.passport(a.out, [a.experiment, *a.diagnostics], " ".join(sys.argv[1:]))
 
 
 def _analyse(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage
-    from ccpo.study.analyse import analyse, inputs
+    from ccpo import lineage
+    from ccpo.evaluate.analyse import analyse, inputs
 
     analyse(experiment=a.experiment, runs=a.runs, stats=a.out)
     lineage.passport(a.out, [a.experiment, *inputs(a.experiment, a.runs)], " ".join(sys.argv[1:]))
 
 
 def _figure(a: argparse.Namespace) -> None:
-    from ccpo.publish import figures, lineage
+    from ccpo import lineage
+    from ccpo.publish import figures
 
     figures.draw(a.name, a.stats, a.svg, a.csv)
     for made in (a.svg, a.csv):
@@ -131,40 +131,42 @@ def _figure(a: argparse.Namespace) -> None:
 
 
 def _table(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage, tables
+    from ccpo import lineage
+    from ccpo.publish import tables
 
     for made in (tables.write(a.stats, a.out), a.out):
         lineage.passport(made, [a.stats], " ".join(sys.argv[1:]))
 
 
 def _report(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage, report
+    from ccpo import lineage
+    from ccpo.publish import report
 
     report.write(stats=a.stats, experiment=a.experiment, figures=a.figures, table=a.table, runs=a.runs, plan=a.plan, out=a.out)
     lineage.passport(a.out, [a.stats, a.experiment, a.table, *a.figures, *([a.plan] if a.plan else [])], " ".join(sys.argv[1:]))
 
 
 def _track(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage
+    from ccpo.publish import track
 
-    lineage.track(experiment=a.experiment, runs=a.runs, stats=a.stats, uri=a.uri, out=a.out)
+    track.track(experiment=a.experiment, runs=a.runs, stats=a.stats, uri=a.uri, out=a.out)
 
 
 def _audit(a: argparse.Namespace) -> None:
-    from ccpo.publish import lineage
+    from ccpo import lineage
 
     print("\n".join(lineage.audit(a.path)))
 
 
 def _verify(a: argparse.Namespace) -> None:
-    from ccpo.play import verifier
+    from ccpo.grade import verifier
 
     print("\n".join(verifier.explain(a.text, a.truth, a.kind, a.tolerance)))
 
 
 def _check(a: argparse.Namespace) -> None:
     from ccpo.config import Audit, read_experiment, tasks_slug
-    from ccpo.study.overlap import gate
+    from ccpo.data.overlap import gate
 
     experiment = read_experiment(a.experiment)
     if isinstance(experiment, Audit):
@@ -189,16 +191,16 @@ def _check(a: argparse.Namespace) -> None:
 def _plan(a: argparse.Namespace) -> None:
     from ccpo import schema
     from ccpo.config import Experiment, read_experiment
+    from ccpo.operate import forecast
     from ccpo.publish import tables
-    from ccpo.study import plan
 
     experiment = read_experiment(a.experiment)
     if not isinstance(experiment, Experiment):
         raise ValueError(f"{a.experiment} is an audit; it trains nothing, and takes minutes")
-    slots = a.slots or (1 if a.gpus else plan.cores())
+    slots = a.slots or (1 if a.gpus else forecast.cores())
     kept = Path(f"results/plans/{a.experiment}.json")
-    pilots = plan.piloted(experiment) if a.pilot else schema.read_json(kept)["pilots"] if kept.is_file() else {}
-    found = plan.forecast(experiment, pilots, slots, a.gpus)
+    pilots = forecast.piloted(experiment) if a.pilot else schema.read_json(kept)["pilots"] if kept.is_file() else {}
+    found = forecast.forecast(experiment, pilots, slots, a.gpus)
     if a.out:
         schema.write_json(a.out, {"pilots": pilots, "forecast": found})
     print(json.dumps(found) if a.json else "\n".join(tables.forecast(found)))
@@ -206,8 +208,7 @@ def _plan(a: argparse.Namespace) -> None:
 
 def _watch(a: argparse.Namespace) -> None:
     from ccpo.config import Experiment, read_experiment
-    from ccpo.publish import live
-    from ccpo.study import watch
+    from ccpo.operate import live, watch
 
     experiment = read_experiment(a.experiment)
     if not isinstance(experiment, Experiment):
@@ -219,15 +220,15 @@ def _watch(a: argparse.Namespace) -> None:
 
 
 def _site(a: argparse.Namespace) -> None:
-    from ccpo.study import site
+    from ccpo.operate import doctor
 
-    wrong = site.check()
+    wrong = doctor.check()
     if wrong:
         raise ValueError(f"{len(wrong)} thing(s) do not fit:\n" + "\n".join(f"- {line}" for line in wrong))
 
 
 def _failures(a: argparse.Namespace) -> None:
-    from ccpo.study import watch
+    from ccpo.operate import watch
 
     print("\n".join(watch.failures(a.log.read_text())))
 

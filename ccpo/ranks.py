@@ -1,6 +1,6 @@
 """Several processes that do one job together: each computes a share, all hold the same. One process is the case of one rank.
 
-They are launched by torchrun, on one node or many (`ccpo.cluster.launch`); `join` checks that as many came as were asked for. What is dealt
+They are launched by torchrun, on one node or many (ccpo/operate/slurm.py); `join` checks that as many came as were asked for. What is dealt
 out is dealt by position, so that the work of all ranks is the work that one would have done, summed in another order.
 """
 

@@ -109,7 +109,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "finish_reason": _STR,
         },
     ),
-    # One row per (family, shape, instance of a world, method, advantage, turn): error against truth, see ccpo/study/diagnose.py.
+    # One row per (family, shape, instance of a world, method, advantage, turn): error against truth, see ccpo/oracle/diagnose.py.
     "diagnostics": (
         2,
         {
@@ -144,7 +144,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
         },
     ),
     # One row per factual (benchmark, task, decoding, sample) of teams whose last message answers, for kinds of answers that the papers'
-    # graders were used on: our verdict and theirs (ccpo/play/published.py).
+    # graders were used on: our verdict and theirs (ccpo/grade/paper_graders.py).
     "graders": (
         2,
         {

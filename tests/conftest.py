@@ -50,14 +50,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from ccpo.config import WarmStart
-    from ccpo.learn import model, policy
+    from ccpo.models import policy, prepare
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
     spec = WarmStart.model_validate(SPEC)
-    tokenizer = model.tiny_tokenizer(model.roles_of(spec.teams))
+    tokenizer = prepare.tiny_tokenizer(prepare.roles_of(spec.teams))
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    policy.save(model.tiny_model(spec, tokenizer), tokenizer, folder)
+    policy.save(prepare.tiny_model(spec, tokenizer), tokenizer, folder)
     return folder
 
 
@@ -71,12 +71,12 @@ def make_files(folder: Path, model: Path, /, **over: Any) -> dict[str, Path]:
     """Writes the inputs of a training run into `folder`."""
     from ccpo import schema
     from ccpo.config import RunConfig, canonical
-    from ccpo.study import data
+    from ccpo.data import door
 
     run = RunConfig.model_validate(run_data(**over))
     folder.mkdir(parents=True, exist_ok=True)
     schema.write_text(folder / "config.json", canonical(run.model_dump(mode="json")))
-    data.tasks(run.benchmark, folder / "tasks.parquet")
+    door.tasks(run.benchmark, folder / "tasks.parquet")
     named = {"config": "config.json", "tasks": "tasks.parquet", "scratch": "scratch", "out": "out"}
     return {**{k: folder / v for k, v in named.items()}, "model": model}
 
@@ -84,8 +84,8 @@ def make_files(folder: Path, model: Path, /, **over: Any) -> dict[str, Path]:
 @pytest.fixture
 def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untaught model earns nothing, and would not move: here about half of all messages are right, by the letters they hold."""
+    from ccpo.grade.verifier import Verdict
     from ccpo.play import rollout
-    from ccpo.play.verifier import Verdict
 
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from ccpo.play.attention import NAME, Branches, Tail, attend, prepare
+from ccpo.play.engine.attention import NAME, Branches, Tail, attend, prepare
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16}
 

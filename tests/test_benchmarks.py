@@ -15,8 +15,8 @@ import pytest
 
 from ccpo import benchmark, schema
 from ccpo.benchmark import Task, _math, logic
-from ccpo.play import answers, verifier
-from ccpo.study import data
+from ccpo.data import door
+from ccpo.grade import answers, verifier
 
 MIRROR = os.environ.get("CCPO_DATA_MIRROR", "")
 pytestmark = pytest.mark.skipif(not MIRROR, reason="needs the sets' files: set CCPO_DATA_MIRROR")
@@ -43,7 +43,7 @@ def test_bytes_and_rows_are_the_pinned_ones(name: str) -> None:
     module = benchmark.load(name)
     for key, source in module.SOURCES.items():
         assert schema.sha256(raw(name)[key]) == source.sha256
-        assert data.rows_of(raw(name)[key]) == source.rows
+        assert door.rows_of(raw(name)[key]) == source.rows
         assert source.licence
         assert re.fullmatch(r"https://\S+/[0-9a-f]{40}/\S+", source.url)  # a commit, never a branch
     for split, found in every(name):
@@ -178,7 +178,7 @@ def test_the_gate_drops_what_cannot_be_used_and_says_so(name: str, dropped: int 
     from ccpo.config import Choice
     from ccpo.config.choice import resolve
 
-    data.tasks(Choice(**resolve("benchmark", name)), tmp_path / "t.parquet", tmp_path / "raw")
+    door.tasks(Choice(**resolve("benchmark", name)), tmp_path / "t.parquet", tmp_path / "raw")
     report = schema.read_json(tmp_path / "t.dropped.json")
     assert all(row["reason"] for row in report["dropped"])
     assert sum(s["items"] - s["usable"] for s in report["splits"].values()) == len(report["dropped"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccpo import cluster
+from ccpo.operate import slurm
 
 FORK = multiprocessing.get_context("fork")
 
@@ -18,7 +18,7 @@ class Slurm:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **said: str) -> None:
         self.said, self.asked = said, list[str]()
-        monkeypatch.setattr(cluster, "ask", self)
+        monkeypatch.setattr(slurm, "ask", self)
 
     def __call__(self, *command: str) -> str:
         self.asked.append(" ".join(command))
@@ -37,14 +37,14 @@ class Slurm:
 def test_a_job_queues_itself_again_unless_it_is_being_ended(monkeypatch: pytest.MonkeyPatch, state: str, again: bool, words: str) -> None:
     slurm = Slurm(monkeypatch, squeue=state)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    assert cluster.requeue().startswith(words)
+    assert slurm.requeue().startswith(words)
     assert ("scontrol requeue 77" in slurm.asked) is again
 
 
 def test_outside_of_slurm_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = Slurm(monkeypatch)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert cluster.requeue() == ""
+    assert slurm.requeue() == ""
     assert slurm.asked == []
 
 
@@ -54,9 +54,9 @@ def test_a_site_that_forbids_it_is_left_to_the_retries(monkeypatch: pytest.Monke
             raise ValueError("scontrol requeue 77: Requested operation is presently disabled")
         return "RUNNING"
 
-    monkeypatch.setattr(cluster, "ask", ask)
+    monkeypatch.setattr(slurm, "ask", ask)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    assert "not queued again" in cluster.requeue()
+    assert "not queued again" in slurm.requeue()
 
 
 def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(
         return path
 
     def live(name: str) -> None:
-        held = cluster.begin(log(name), tmp_path / "marks")
+        held = slurm.begin(log(name), tmp_path / "marks")
         assert held
         time.sleep(60)
 
@@ -80,7 +80,7 @@ def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(
     there["killed"].kill()
     there["killed"].join()
     try:
-        held = cluster.begin(log("next"), tmp_path / "marks")
+        held = slurm.begin(log("next"), tmp_path / "marks")
         assert held
         assert {line.split("--name ")[1].split()[0] for line in slurm.asked if "--name" in line} == {"killed"}
         assert sorted(p.name for p in (tmp_path / "marks").iterdir()) == ["living", "next"]
@@ -89,4 +89,4 @@ def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(
         there["living"].kill()
         there["living"].join()
     (tmp_path / "local.log").write_text("Building DAG of jobs...\n")
-    assert cluster.begin(tmp_path / "local.log", tmp_path / "marks") is None
+    assert slurm.begin(tmp_path / "local.log", tmp_path / "marks") is None

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from ccpo import benchmark, plain
+from ccpo import benchmark
 from ccpo.benchmark import Task, mbpp, mbpp_plus
-from ccpo.play import isolation, sandbox
-from ccpo.study import data
+from ccpo.data import door
+from ccpo.grade.sandbox import isolation, plain, programs
 
 NAMES = ("mbpp", "mbpp_plus", "humaneval")
 MIRROR = os.environ.get("CCPO_DATA_MIRROR", "")
@@ -56,17 +56,17 @@ def test_examples_and_demonstrations_hold(name: str) -> None:
     module = benchmark.load(name)
     assert module.FORM == benchmark.CODE
     for text, truth, kind, accepted in module.EXAMPLES:
-        program = sandbox.program(text)
+        program = programs.program(text)
         assert kind == "code"
-        assert (program is not None and sandbox.grade(program, truth).passed) is accepted
+        assert (program is not None and programs.grade(program, truth).passed) is accepted
     for demo in module.demos(2):
-        assert sandbox.program(demo.plan) is None
+        assert programs.program(demo.plan) is None
         shown = [line.strip() for line in demo.question.splitlines()]
         pairs = [mbpp._pair(line) for line in shown if line.startswith("assert ")]
         pairs += [(line[4:], ast.literal_eval(after)) for line, after in itertools.pairwise(shown) if line.startswith(">>> ")]
         truth = benchmark.checks([call for call, _ in pairs], [value for _, value in pairs])
         for text in (demo.conclusion, demo.solution):
-            assert sandbox.grade(sandbox.program(text) or "", truth).passed
+            assert programs.grade(programs.program(text) or "", truth).passed
     with pytest.raises(ValueError, match=rf"{name}: 3 demonstrations"):
         module.demos(3)
 
@@ -76,7 +76,7 @@ def test_examples_and_demonstrations_hold(name: str) -> None:
 def test_the_pinned_files_hold_what_the_splits_say(name: str, tmp_path: Path) -> None:
     module = benchmark.load(name)
     for source in module.SOURCES.values():
-        data.fetch(source, tmp_path)  # the hash
+        door.fetch(source, tmp_path)  # the hash
         assert len(rows(name)) == source.rows
     found = [task for split in module.SPLITS for task in tasks(name, split)]
     assert {split: len(tasks(name, split)) for split in module.SPLITS} == module.SPLITS
@@ -119,7 +119,7 @@ def test_no_call_of_mbpp_holds_its_answer_and_the_question_shows_the_asserts() -
 def test_gold_programs_pass_their_tests(name: str, split: str, n: int) -> None:
     wrong = {}
     for task in some(name, split, n):
-        graded = sandbox.grade(task.gold, sandbox.complete(task.truth, task.gold))
+        graded = programs.grade(task.gold, programs.complete(task.truth, task.gold))
         if not graded.passed:
             wrong[task.task_id] = graded.reason
     assert wrong == {}
@@ -176,7 +176,7 @@ def test_mutants_get_the_verdict_of_the_published_asserts(name: str, n: int, mon
         else:
             published = f"{row['test']}\ncheck({row['entry_point']})"
         mutant = random.Random(task.task_id).choice([*mutants(task.gold)])
-        graded = sandbox.grade(mutant, task.truth)
+        graded = programs.grade(mutant, task.truth)
         verdicts.append(graded.passed)
         if graded.passed != passes_as_published(mutant, published):
             differ.append((task.task_id, mutant, graded))
@@ -188,14 +188,14 @@ def test_mutants_get_the_verdict_of_the_published_asserts(name: str, n: int, mon
 @pytest.mark.parametrize("name", NAMES)
 def test_a_value_in_a_list_is_another_value(name: str) -> None:
     for task in some(name, "test", 12):
-        truth = sandbox.complete(task.truth, task.gold)
+        truth = programs.complete(task.truth, task.gold)
         entry = ast.parse(json.loads(truth)["calls"][0], mode="eval")
         called = next(
             n.func.id for n in ast.walk(entry) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in task.gold
         )
         wrapped = f"{task.gold}\n_gold = {called}\n{called} = lambda *a: [[_gold(*a)]]\n"
-        assert sandbox.grade(wrapped.replace("[[", "").replace("]]", ""), truth).passed, task.task_id
-        assert not sandbox.grade(wrapped, truth).passed, task.task_id
+        assert programs.grade(wrapped.replace("[[", "").replace("]]", ""), truth).passed, task.task_id
+        assert not programs.grade(wrapped, truth).passed, task.task_id
 
 
 # MBPP+ gives these other arguments than its own field `assertion` does, lists for tuples but in the two dictionaries; so does EvalPlus.
@@ -255,7 +255,7 @@ ORACLES = [
 @pytest.mark.parametrize(("number", "program", "right"), ORACLES, ids=lambda x: str(x)[:30])
 def test_other_answers_that_are_right(number: int, program: str, right: bool) -> None:
     task = next(t for t in tasks("mbpp_plus", "test") if t.task_id == f"mbpp/{number}")
-    assert sandbox.grade(program, sandbox.complete(task.truth, task.gold)).passed is right
+    assert programs.grade(program, programs.complete(task.truth, task.gold)).passed is right
 
 
 @needs_files
@@ -264,14 +264,14 @@ def test_presence_is_what_counts(number: int) -> None:
     """The gold program may answer with a match object; a bool, or anything but None in its place, is right."""
     entry = next(row["entry_point"] for row in rows("mbpp_plus") if row["task_id"] == f"Mbpp/{number}")
     task = next(t for t in tasks("mbpp_plus", "test") if t.task_id == f"mbpp/{number}")
-    truth = sandbox.complete(task.truth, task.gold)
+    truth = programs.complete(task.truth, task.gold)
     expected = json.loads(truth)["expected"]
     assert {"true"} <= set(expected) <= {"true", "false"}
     flipped = ["false" if e == "true" else "true" for e in expected]
     for shown in ("found", "'yes' if found else None", "re.match('', '') if found else None"):
         program = f"import re\ndef {entry}(*a):\n    found = answers.pop(0) == 'true'\n    return {shown}\nanswers = "
-        assert sandbox.grade(f"{program}{expected!r}", truth).passed
-        assert sandbox.grade(f"{program}{flipped!r}", truth).fraction == 0.0
+        assert programs.grade(f"{program}{expected!r}", truth).passed
+        assert programs.grade(f"{program}{flipped!r}", truth).fraction == 0.0
 
 
 def test_source_is_python_of_the_same_value() -> None:

@@ -26,8 +26,8 @@ from conftest import ROOT
 from ccpo import benchmark, schema
 from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
-from ccpo.play.tasks import read_tasks
-from ccpo.study import data
+from ccpo.data import door
+from ccpo.data.tables import read_tasks
 
 BODY = np.random.default_rng(0).bytes(300_000)
 
@@ -109,17 +109,17 @@ def part(root: Path, content: bytes) -> None:
 
 def test_a_file_comes_whole_and_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    path = data.fetch(server.source(), tmp_path, lambda have, total: told.append((have, total)))
+    path = door.fetch(server.source(), tmp_path, lambda have, total: told.append((have, total)))
     assert left(tmp_path) == {"set/rows.bin": BODY}
     assert told[-1] == (len(BODY), len(BODY))
     assert [h for h, _ in told] == sorted(h for h, _ in told)
-    assert data.fetch(server.source(), tmp_path) == path
+    assert door.fetch(server.source(), tmp_path) == path
     assert server.asked == [""]
 
 
 def test_a_broken_connection_is_gone_on_with(server: Server, tmp_path: Path) -> None:
     server.manner = "cuts"
-    data.fetch(server.source(), tmp_path)
+    door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin": BODY}
     assert server.asked == ["", "bytes=100000-", "bytes=200000-"]
 
@@ -129,10 +129,10 @@ def test_a_server_that_brings_nothing_more_is_an_error_and_the_part_is_kept(serv
     with pytest.raises(
         ValueError, match=r"rows\.bin cannot be had: the connection broke.*100,000 bytes that came are kept.*CCPO_DATA_MIRROR"
     ):
-        data.fetch(server.source(), tmp_path)
+        door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin.part": BODY[:100_000]}
     server.manner = "plain"
-    data.fetch(server.source(), tmp_path)
+    door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin": BODY}
     assert server.asked[-1] == "bytes=100000-"
 
@@ -152,7 +152,7 @@ def test_a_server_that_brings_nothing_more_is_an_error_and_the_part_is_kept(serv
 def test_parts_are_gone_on_with_or_thrown_away(server: Server, tmp_path: Path, manner: str, content: bytes, asked: list[str]) -> None:
     server.manner = manner
     part(tmp_path, content)
-    data.fetch(server.source(), tmp_path)
+    door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin": BODY}
     assert server.asked == asked
 
@@ -163,7 +163,7 @@ def test_corrupted_bytes_are_refused_and_not_kept(server: Server, tmp_path: Path
     if begun:
         part(tmp_path, begun)
     with pytest.raises(ValueError, match=r"has sha256 [0-9a-f]{64}, set/rows\.bin is pinned to") as error:
-        data.fetch(server.source(), tmp_path)
+        door.fetch(server.source(), tmp_path)
     assert hashlib.sha256(BODY[::-1]).hexdigest() in str(error.value)  # of what the server has, whatever the part was
     assert left(tmp_path) == {}
 
@@ -171,14 +171,14 @@ def test_corrupted_bytes_are_refused_and_not_kept(server: Server, tmp_path: Path
 def test_a_wrong_file_in_place_is_replaced(server: Server, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "rows.bin").write_bytes(b"half")
-    data.fetch(server.source(), tmp_path)
+    door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin": BODY}
 
 
 def test_what_is_not_there_says_so(server: Server, tmp_path: Path) -> None:
     server.manner = "missing"
     with pytest.raises(ValueError, match=r"the server answers 404.*Remedy: try again"):
-        data.fetch(server.source(), tmp_path)
+        door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {}
 
 
@@ -188,7 +188,7 @@ def test_offline_is_one_error_and_the_part_stays(tmp_path: Path, monkeypatch: py
     nobody = Server(port=9).source()
     part(tmp_path, BODY[:10])
     with pytest.raises(ValueError, match=r"cannot be had: .*refused.*10 bytes that came are kept.*CCPO_DATA_MIRROR"):
-        data.fetch(nobody, tmp_path)
+        door.fetch(nobody, tmp_path)
     assert left(tmp_path) == {"set/rows.bin.part": BODY[:10]}
 
 
@@ -196,20 +196,20 @@ def test_a_mirror_serves_the_same_bytes_and_no_others(tmp_path: Path, monkeypatc
     source, mirror, root = Server().source(), tmp_path / "mirror", tmp_path / "root"
     monkeypatch.setenv("CCPO_DATA_MIRROR", str(mirror))
     with pytest.raises(ValueError, match=r"has no file set/rows\.bin. Remedy: correct the folder"):
-        data.fetch(source, root)
+        door.fetch(source, root)
     (mirror / "set").mkdir(parents=True)
     (mirror / "set" / "rows.bin").write_bytes(BODY[1:])
     with pytest.raises(ValueError, match="is pinned to"):
-        data.fetch(source, root)
+        door.fetch(source, root)
     assert left(root) == {}
     (mirror / "set" / "rows.bin").write_bytes(BODY)
     part(root, b"of an earlier download")
-    data.fetch(source, root)
+    door.fetch(source, root)
     assert left(root) == {"set/rows.bin": BODY}
 
 
 def _fetch(source: Source, root: Path, results: multiprocessing.Queue[str]) -> None:
-    results.put(hashlib.sha256(data.fetch(source, root).read_bytes()).hexdigest())
+    results.put(hashlib.sha256(door.fetch(source, root).read_bytes()).hexdigest())
 
 
 def started(server: Server, root: Path, n: int) -> tuple[list[Any], multiprocessing.Queue[str]]:
@@ -249,7 +249,7 @@ def test_a_killed_download_keeps_its_part_and_is_gone_on_with(server: Server, tm
     assert name == "set/rows.bin.part"
     assert content
     assert content == BODY[: len(content)]
-    data.fetch(server.source(), tmp_path)
+    door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin": BODY}
     assert server.asked == ["", f"bytes={len(content)}-"]
 
@@ -263,8 +263,8 @@ def test_the_verb_fetches_a_shared_file_once_and_says_a_line_for_each(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         lines: list[str] = []
-        patch.setattr(data.log, "info", lambda text, *values: lines.append(text % values))
-        data.data(["made_up"])
+        patch.setattr(door.log, "info", lambda text, *values: lines.append(text % values))
+        door.data(["made_up"])
     assert left(tmp_path / "data" / "raw") == {"set/rows.bin": BODY, "set/more.bin": BODY}
     assert server.asked == ["", ""]
     assert lines == [f"set/{name}.bin: 300,000 bytes, verified (test)" for name in ("rows", "more")]
@@ -296,10 +296,10 @@ def test_rows_are_counted_by_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\na\nfirst\n\nb\nsecond\n \n\n")
     pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
     for kind in ("jsonl", "jsonl.gz", "json", "txt", "parquet"):
-        assert data.rows_of(tmp_path / f"a.{kind}") == 2, kind
+        assert door.rows_of(tmp_path / f"a.{kind}") == 2, kind
     (tmp_path / "a.tsv").write_text(text)
     with pytest.raises(ValueError, match=r"rows of a \.tsv file cannot be counted"):
-        data.rows_of(tmp_path / "a.tsv")
+        door.rows_of(tmp_path / "a.tsv")
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def test_every_unusable_item_is_dropped_with_its_reason(
     ]
     plug({"train": train, "validation": [Task("v", "What is 9+9?", "18", "number")]})
     with caplog.at_level(logging.INFO, "ccpo"):
-        data.tasks(MADE_UP, tmp_path / "t.parquet")
+        door.tasks(MADE_UP, tmp_path / "t.parquet")
     assert read_tasks(tmp_path / "t.parquet", "train") == [train[0], train[8]]
     assert [t.task_id for t in read_tasks(tmp_path / "t.parquet", "validation")] == ["v"]
     report = schema.read_json(tmp_path / "t.dropped.json")
@@ -381,7 +381,7 @@ def test_a_set_that_is_wrong_as_a_whole_is_refused(case: str, plug: Callable[...
     items, over, message = REFUSED[case]
     plug(items, **over)
     with pytest.raises(ValueError, match=message):
-        data.tasks(MADE_UP, tmp_path / "t.parquet")
+        door.tasks(MADE_UP, tmp_path / "t.parquet")
     assert left(tmp_path) == {}
 
 
@@ -391,7 +391,7 @@ def test_a_raw_file_of_another_number_of_rows_is_refused(plug: Callable[..., Mod
     path.write_text('{"q": 1}\n{"q": 2}\n')
     plug({"test": [one()]}, SOURCES={"all": Source("http://nowhere", schema.sha256(path), "set/a.jsonl", 3, "test")})
     with pytest.raises(ValueError, match=r"a\.jsonl has 2 rows, SOURCES\['all'\] says 3"):
-        data.tasks(MADE_UP, tmp_path / "t.parquet", tmp_path)
+        door.tasks(MADE_UP, tmp_path / "t.parquet", tmp_path)
 
 
 @dataclass(frozen=True)
@@ -421,7 +421,7 @@ class Sandbox:
 
 
 def test_code_is_kept_if_its_gold_program_passes(plug: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ccpo.play.sandbox", Sandbox())
+    monkeypatch.setitem(sys.modules, "ccpo.grade.sandbox.programs", Sandbox())
     plug(
         {
             "test": [
@@ -434,7 +434,7 @@ def test_code_is_kept_if_its_gold_program_passes(plug: Callable[..., ModuleType]
             ]
         }
     )
-    data.tasks(MADE_UP, tmp_path / "t.parquet")
+    door.tasks(MADE_UP, tmp_path / "t.parquet")
     assert [(t.task_id, t.truth, t.gold) for t in read_tasks(tmp_path / "t.parquet", "test")] == [("good", "1>2\n4>8", "")]
     clash = "contradictory keys: tasks square, not square ask the same and have different truths"
     assert {r["task_id"]: r["reason"] for r in schema.read_json(tmp_path / "t.dropped.json")["dropped"]} == {

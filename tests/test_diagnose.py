@@ -14,10 +14,10 @@ import pytest
 
 from ccpo import credit, schema
 from ccpo.config import read_experiment
-from ccpo.study import audit, diagnose
-from ccpo.study import world as oracle
-from ccpo.study.diagnose import Method
-from ccpo.study.world import FAMILIES, Grove, World
+from ccpo.oracle import claims, diagnose
+from ccpo.oracle import world as oracle
+from ccpo.oracle.diagnose import Method
+from ccpo.oracle.world import FAMILIES, Grove, World
 from ccpo.tree import Plan
 
 
@@ -301,7 +301,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
 
 def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
     experiment, paths = tables
-    audit.compare(experiment=experiment, diagnostics=paths, stats=tmp_path / "stats.json")
+    claims.compare(experiment=experiment, diagnostics=paths, stats=tmp_path / "stats.json")
     numbers = schema.read_json(tmp_path / "stats.json")
     verdicts = {c["claim"]: c["verdict"] for c in numbers["claims"]}
     assert verdicts["C3's leave-one-out advantage is unbiased (arXiv 2603.06859)"] == "holds"
@@ -323,22 +323,22 @@ def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_pa
 
 
 def test_an_audit_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    from ccpo.publish import audits, figures, report
+    from ccpo.publish import figures, oracle, report
     from ccpo.publish import tables as made
 
     experiment, paths = tables
     stats = tmp_path / "stats.json"
-    audit.compare(experiment=experiment, diagnostics=paths, stats=stats)
-    for name in audits.FIGURES:
+    claims.compare(experiment=experiment, diagnostics=paths, stats=stats)
+    for name in oracle.FIGURES:
         figures.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
         assert len(pd.read_csv(tmp_path / f"{name}.csv")) > 5
     made.write(stats, tmp_path / "main.csv")
     assert len(pd.read_csv(tmp_path / "main.csv")) == len(schema.read_json(stats)["cells"])
-    drawn = [tmp_path / f"{name}.svg" for name in audits.FIGURES]
+    drawn = [tmp_path / f"{name}.svg" for name in oracle.FIGURES]
     report.write(stats=stats, experiment=experiment, figures=drawn, table=tmp_path / "main.csv", runs=None, out=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "does not hold" in page
-    assert page.count("<svg") == len(audits.FIGURES)
+    assert page.count("<svg") == len(oracle.FIGURES)
     assert "needs a team that votes" in page
 
 

@@ -21,7 +21,7 @@ import torch
 from conftest import ROOT, SPEC, make_files
 from scipy.stats import chisquare
 
-from ccpo.learn import policy
+from ccpo.models import policy
 from ccpo.play import engine as engines
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.play.engine.scripted import Scripted
@@ -37,12 +37,12 @@ TEXTS = ("7-1+9", "3+2", "What is 4+4-1? Say it in a box.", "9")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose heads are as wide as vLLM's CPU kernels ask (32), with weights large enough to prefer some tokens to others."""
     from ccpo.config import WarmStart
-    from ccpo.learn import model
+    from ccpo.models import prepare
 
     torch.manual_seed(0)
     spec = WarmStart.model_validate({**SPEC, "hidden": 64, "layers": 2})
-    tokenizer = model.tiny_tokenizer(model.roles_of(spec.teams))
-    made = model.tiny_model(spec, tokenizer)
+    tokenizer = prepare.tiny_tokenizer(prepare.roles_of(spec.teams))
+    made = prepare.tiny_model(spec, tokenizer)
     with torch.no_grad():
         for weight in made.parameters():
             weight.mul_(4)

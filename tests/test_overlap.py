@@ -19,13 +19,12 @@ import pytest
 from conftest import ROOT, make_files, run_data
 from pydantic import ValidationError
 
-from ccpo import benchmark, schema
+from ccpo import benchmark, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, canonical, read_run
-from ccpo.play.tasks import read_tasks
-from ccpo.publish import lineage
-from ccpo.study import data, overlap
-from ccpo.study.overlap import Overlap, normalised, overlaps
+from ccpo.data import door, overlap
+from ccpo.data.overlap import Overlap, normalised, overlaps
+from ccpo.data.tables import read_tasks
 
 MIRROR = os.environ.get("CCPO_DATA_MIRROR")
 real = pytest.mark.skipif(not MIRROR, reason="needs the raw files: set CCPO_DATA_MIRROR to a folder that has them")
@@ -355,13 +354,13 @@ def test_the_verb_writes_a_table_with_a_passport(tmp_path: Path) -> None:
 
 
 def test_items_are_those_of_the_splits_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(data.items(["arithmetic"], "test")["arithmetic"]) == 256
+    assert len(door.items(["arithmetic"], "test")["arithmetic"]) == 256
     with pytest.raises(ValueError, match="benchmark arithmetic has no split validation"):
-        data.items(["arithmetic"], "validation")
+        door.items(["arithmetic"], "validation")
     monkeypatch.setattr(benchmark, "names", lambda: ["arithmetic"])
-    assert data.items([], "validation") == {}
+    assert door.items([], "validation") == {}
     with pytest.raises(ValueError, match="benchmark 'arithmetics' is not a file"):
-        data.items(["arithmetics"], "test")
+        door.items(["arithmetics"], "test")
 
 
 def test_the_choice_of_a_run_is_found_in_its_config() -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_files, run_data
 
 from ccpo.config import Experiment, RunConfig, read_experiment
-from ccpo.study import plan
+from ccpo.operate import forecast
 
 
 def run_of(**over: Any) -> RunConfig:
@@ -22,14 +22,14 @@ def test_counts_from_a_models_size_are_those_of_full_messages(
     tmp_path: Path, tiny: Path, credit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With messages that fill their limits (an untaught model that never ends one) a pilot generates what the limits say, to the token."""
-    from ccpo.learn import policy
+    from ccpo.models import policy
 
-    monkeypatch.setattr(plan, "FILLED", 1.0)
+    monkeypatch.setattr(forecast, "FILLED", 1.0)
     monkeypatch.setattr(policy, "end_ids", lambda *_: [])
     files = make_files(tmp_path, tiny, credit=credit)
     run = run_of(credit=credit)
-    told = plan.of_size(run, 1e4, gpus=False)
-    found = plan.of_pilot(run, tiny, [files["tasks"]])
+    told = forecast.of_size(run, 1e4, gpus=False)
+    found = forecast.of_pilot(run, tiny, [files["tasks"]])
     assert found.generated == told.generated == 4 * (8 if credit == "shared" else 12) * 6
     assert found.calls == told.calls == 4 * (4 if credit == "shared" else 8)
     assert found.updates == told.updates == 4
@@ -41,11 +41,11 @@ def test_counts_from_a_models_size_are_those_of_full_messages(
 
 def test_a_run_ends_by_the_first_of_its_two_limits() -> None:
     run = run_of(train={"steps": 10, "tokens": 1000})
-    assert plan._updates(run, 99) == 10
-    assert plan._updates(run, 100) == 10
-    assert plan._updates(run, 334) == 3
-    assert plan._updates(run, 333) == 4  # it ends after the update that reaches the limit
-    assert plan._updates(run_of(train={"steps": 10}), 1e9) == 10
+    assert forecast._updates(run, 99) == 10
+    assert forecast._updates(run, 100) == 10
+    assert forecast._updates(run, 334) == 3
+    assert forecast._updates(run, 333) == 4  # it ends after the update that reaches the limit
+    assert forecast._updates(run_of(train={"steps": 10}), 1e9) == 10
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
@@ -57,18 +57,18 @@ def test_the_schedule_is_that_of_a_clock(slots: int) -> None:
             running.append(waiting.pop(0))
         clock += 1
         running = [left - 1 for left in running if left > 1]
-    assert plan._makespan(chains, slots) == clock
+    assert forecast._makespan(chains, slots) == clock
 
 
 def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = read_experiment("quickstart")
     assert isinstance(experiment, Experiment)
     first = {label: next(iter(runs.values())) for label, runs in experiment.runs.items()}
-    pace = plan.Pace("pilot", 0, 1000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
-    pilots = {plan.key(first["single"]): vars(pace), plan.key(first["ccpo"]): vars(pace)}
-    ready = plan.Pace("finished runs", 7, 2000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
-    monkeypatch.setattr(plan, "of_finished", lambda runs, folder: ready if runs[0].credit.name == "ccpo" else None)
-    rows = {row["condition"]: row for row in plan.forecast(experiment, pilots, 2, gpus=False)["conditions"]}
+    pace = forecast.Pace("pilot", 0, 1000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
+    pilots = {forecast.key(first["single"]): vars(pace), forecast.key(first["ccpo"]): vars(pace)}
+    ready = forecast.Pace("finished runs", 7, 2000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
+    monkeypatch.setattr(forecast, "of_finished", lambda runs, folder: ready if runs[0].credit.name == "ccpo" else None)
+    rows = {row["condition"]: row for row in forecast.forecast(experiment, pilots, 2, gpus=False)["conditions"]}
     assert {k: row["source"] for k, row in rows.items()} == {
         "single": "pilot",
         "shared": "model size",
@@ -87,8 +87,8 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
     base = run_of()
     same = [run_of(seed=7), run_of(train={"steps": 9}), run_of(train={"tokens": 500}), run_of(evaluate={"tasks": 3})]
     other = [run_of(credit="shared"), run_of(train={"tasks": 2}), run_of(sampling={"max_tokens": [6, 7]}), run_of(policy="shared")]
-    assert {plan.key(run) for run in same} == {plan.key(base)}
-    assert all(plan.key(a) != plan.key(b) for a, b in itertools.combinations([base, *other], 2))
+    assert {forecast.key(run) for run in same} == {forecast.key(base)}
+    assert all(forecast.key(a) != forecast.key(b) for a, b in itertools.combinations([base, *other], 2))
 
 
 def test_sizes_from_names_and_from_folders(tiny: Path) -> None:
@@ -99,7 +99,7 @@ def test_sizes_from_names_and_from_folders(tiny: Path) -> None:
         assert run.models[0].parameters == float(billions) * 1e9
     from transformers import AutoModelForCausalLM
 
-    counted = sum(plan._counted(path) for path in tiny.glob("*.safetensors"))
+    counted = sum(forecast._counted(path) for path in tiny.glob("*.safetensors"))
     assert counted == AutoModelForCausalLM.from_pretrained(tiny).num_parameters()
 
 
@@ -109,6 +109,6 @@ def test_more_seeds_for_a_smaller_effect_or_a_larger_family() -> None:
 
     def needed(effect: float, n: int) -> int:
         study = experiment.model_copy(update={"effect": effect, "compare": experiment.compare[:n]})
-        return int(plan._seeds(study, Path("nowhere"))[0]["needed"])
+        return int(forecast._seeds(study, Path("nowhere"))[0]["needed"])
 
     assert needed(0.05, 1) < needed(0.05, 3) < needed(0.02, 3)

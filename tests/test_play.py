@@ -11,8 +11,8 @@ import torch
 
 from ccpo import benchmark, team
 from ccpo.benchmark import Task
-from ccpo.learn import policy
-from ccpo.play import verifier
+from ccpo.grade import verifier
+from ccpo.models import policy
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.engine.scripted import Scripted

@@ -14,8 +14,9 @@ from conftest import make_files
 
 from ccpo import benchmark, credit, schema, team
 from ccpo.config import read_run
+from ccpo.data import door
+from ccpo.evaluate import evaluate
 from ccpo.learn import train as training
-from ccpo.study import data, evaluate
 
 CREDIT = '''
 """Half the outcome. Source: this test. Departures: none. Cost: none."""
@@ -119,7 +120,7 @@ def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(plu
     other = {"name": "arithmetic", "operations": 2, "n_train": 8, "n_test": 8}
     files = make_files(tmp_path / "run", tiny, benchmark=plugged, train={"steps": 1}, evaluate={"tasks": 8, "also": [other]})
     run = read_run(files["config"])
-    data.tasks(run.evaluated[0], tmp_path / "other.parquet")
+    door.tasks(run.evaluated[0], tmp_path / "other.parquet")
     training.train(**files)
     rollouts, scores = tmp_path / "rollouts.parquet", tmp_path / "scores.parquet"
     tasks = [tmp_path / "other.parquet"]

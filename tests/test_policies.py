@@ -19,11 +19,13 @@ from test_ranks import together
 
 from ccpo import schema
 from ccpo.config import RunConfig, WarmStart, canonical
-from ccpo.learn import model, optimiser, policy
+from ccpo.evaluate import evaluate
+from ccpo.learn import optimiser
 from ccpo.learn import train as training
+from ccpo.models import policy, prepare
+from ccpo.operate import forecast
 from ccpo.play.engine import Draw
 from ccpo.play.rollout import Ledger, play
-from ccpo.study import evaluate, plan
 from ccpo.team import guard
 
 LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
@@ -38,9 +40,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untaught model of another size, with another vocabulary."""
     torch.manual_seed(1)
     spec = WarmStart.model_validate(OTHER)
-    tokenizer = model.tiny_tokenizer(model.roles_of(spec.teams), tokens=spec.tokens)
+    tokenizer = prepare.tiny_tokenizer(prepare.roles_of(spec.teams), tokens=spec.tokens)
     folder = tmp_path_factory.mktemp("models") / "other"
-    policy.save(model.tiny_model(spec, tokenizer), tokenizer, folder)
+    policy.save(prepare.tiny_model(spec, tokenizer), tokenizer, folder)
     return folder
 
 
@@ -298,8 +300,8 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
     heard = rows[(rows.intervention == "untrained") & (rows.decoding == "greedy")].set_index(["task_id", "turn"])
     for task in heard.index.unique("task_id"):
         assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
-    pace = plan.of_pilot(run, files["model"], [files["tasks"]])
-    assert pace.disk == sum(4 * plan._counted(folder / "model.safetensors") for folder in (tiny, other))
+    pace = forecast.of_pilot(run, files["model"], [files["tasks"]])
+    assert pace.disk == sum(4 * forecast._counted(folder / "model.safetensors") for folder in (tiny, other))
 
 
 def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> None:
@@ -324,7 +326,7 @@ def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> Non
 def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Path) -> None:
     """A solver whose ids (and rows of weights) are permuted is the same solver: greedy answers of the mixed team are the plain team's."""
     plain, reads = policy.load(tiny)
-    permuted = model.tiny_tokenizer(model.roles_of(tuple(SPEC["teams"])), tokens=tuple("9876543210+-=;"))
+    permuted = prepare.tiny_tokenizer(prepare.roles_of(tuple(SPEC["teams"])), tokens=tuple("9876543210+-=;"))
     old, new = reads.get_vocab(), permuted.get_vocab()
     assert old.keys() == new.keys()
     order = torch.tensor([old[token] for token in sorted(new, key=lambda token: new[token])])
@@ -369,7 +371,7 @@ def test_the_size_of_a_mixed_team_is_the_mean_of_its_models() -> None:
     run = RunConfig.model_validate(run_data(model=MIXED))
     small, big = (m.parameters or 0.0 for m in run.models)
     assert small != big
-    assert plan.parameters(run, Path("nowhere")) == (small + big) / 2
+    assert forecast.parameters(run, Path("nowhere")) == (small + big) / 2
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")

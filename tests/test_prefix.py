@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.cache_utils import DynamicCache
 
-from ccpo.learn import improve, policy
+from ccpo.learn import improve
+from ccpo.models import policy
 from ccpo.play.engine import Completion, Draw, hf
-from ccpo.play.prefix import enter, trunks
+from ccpo.play.engine.prefix import enter, trunks
 from ccpo.play.rollout import Message
 
 PROMPTS = st.lists(st.lists(st.integers(5, 7), min_size=1, max_size=6), min_size=1, max_size=7)

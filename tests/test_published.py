@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccpo.play import published, verifier
+from ccpo.grade import paper_graders, verifier
 
 BOX = "\\boxed{%s}"
 C3 = [
@@ -35,19 +35,19 @@ CCPO = [
 
 @pytest.mark.parametrize(("text", "truth", "says"), C3)
 def test_c3(text: str, truth: str, says: bool) -> None:
-    assert published.verdict("c3", text, truth, "set" if "," in truth else "number") is says
+    assert paper_graders.verdict("c3", text, truth, "set" if "," in truth else "number") is says
 
 
 @pytest.mark.parametrize(("text", "truth", "says"), CCPO)
 def test_ccpo(text: str, truth: str, says: bool) -> None:
     kind = "equation" if "=" in truth else "set" if "," in truth else "expression" if "b" in truth else "number"
-    assert published.verdict("ccpo", text, truth, kind) is says
+    assert paper_graders.verdict("ccpo", text, truth, kind) is says
 
 
 def test_they_differ_from_us_where_they_are_wrong() -> None:
     """Of the observed verdicts, these many are errors of theirs by our trials."""
     wrong = [(x, t) for x, t, says in C3[:7] if "x=" not in x and says and not verifier.verify(x, t, "number").correct]
     assert len(wrong) == 6
-    assert published.verdict("c3", "A", "B", "choice") is None
+    assert paper_graders.verdict("c3", "A", "B", "choice") is None
     with pytest.raises(ValueError, match="unknown grader"):
-        published.verdict("c4", "A", "B", "number")
+        paper_graders.verdict("c4", "A", "B", "number")

@@ -15,8 +15,9 @@ import torch
 from conftest import make_files
 from safetensors.torch import load_file
 
-from ccpo import cluster, ranks, schema
+from ccpo import ranks, schema
 from ccpo.learn import train as training
+from ccpo.operate import slurm
 
 FORK = multiprocessing.get_context("fork")
 
@@ -147,8 +148,8 @@ def test_the_launch_is_that_of_the_allocation(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(cluster, "ask", lambda *command: said if command[0] == "squeue" else "n1\nn2")
-    command = cluster.launch(["train", "--config", "c.json"])
+    monkeypatch.setattr(slurm, "ask", lambda *command: said if command[0] == "squeue" else "n1\nn2")
+    command = slurm.launch(["train", "--config", "c.json"])
     if wanted is None:
         assert command is None
     else:

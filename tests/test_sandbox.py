@@ -25,9 +25,8 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccpo import plain
 from ccpo.benchmark import checks
-from ccpo.play import isolation, sandbox
+from ccpo.grade.sandbox import isolation, plain, programs
 
 SECRET = "secret-5f1c0b7e9a2d4638"
 REACHED = 42
@@ -69,7 +68,7 @@ def leaves_nothing() -> Iterator[None]:
     yield
     assert time.monotonic() - start < isolation.SECONDS + 8
     assert remains() == []
-    assert sandbox.grade("def answer(x): return x", checks(["answer(1)"], [1])).passed
+    assert programs.grade("def answer(x): return x", checks(["answer(1)"], [1])).passed
 
 
 # What should come back is SECRET, which a program cannot know: it must claim, fake, break or search.
@@ -342,7 +341,7 @@ FORGERIES = {
     "ellipsis": "def answer(x): return ...",
     "members of one hash": "def answer(x): return {i * ((1 << 61) - 1) for i in range(20000)}",
     "imports the tests": "import test_sandbox\ndef answer(x): return test_sandbox.SECRET",
-    "imports the package": "import ccpo.play.sandbox as s\ndef answer(x): return s",
+    "imports the package": "import ccpo.grade.sandbox.programs as s\ndef answer(x): return s",
     "waits for input": "def answer(x): return input()",
     "no answer": "",
     "not Python": "This is no program.",
@@ -354,7 +353,7 @@ FORGERIES = {
 def test_no_forgery_passes(name: str) -> None:
     tests = checks(["answer(1)", "answer(2)"], [SECRET, SECRET])
     with leaves_nothing():
-        graded = sandbox.grade(textwrap.dedent(FORGERIES[name]), tests)
+        graded = programs.grade(textwrap.dedent(FORGERIES[name]), tests)
     assert not graded.passed
     assert graded.fraction == 0.0
     assert graded.reason
@@ -365,7 +364,7 @@ def test_no_forgery_passes(name: str) -> None:
 def test_the_search_finds_what_is_there() -> None:
     """So that it finds nothing above means that there is nothing: here a call names the secret."""
     program = textwrap.dedent(FORGERIES["searches frames and objects"])
-    assert sandbox.grade(program, checks([f"answer({SECRET!r})"], [SECRET])).passed
+    assert programs.grade(program, checks([f"answer({SECRET!r})"], [SECRET])).passed
 
 
 # Each gives REACHED if, and only if, it got through. Braces in capitals are filled in by the test.
@@ -534,7 +533,7 @@ def reach(name: str, outside: dict[str, object]) -> str:
 def test_nothing_outside_is_reached(name: str, outside: dict[str, object]) -> None:
     needs_walls()
     with leaves_nothing():
-        graded = sandbox.grade(reach(name, outside), checks(["answer()"], [REACHED]))
+        graded = programs.grade(reach(name, outside), checks(["answer()"], [REACHED]))
     assert not graded.passed, graded
     assert "SyntaxError" not in graded.reason
     assert "NameError" not in graded.reason
@@ -575,7 +574,7 @@ def test_plain_limits_refuse_what_they_can(name: str, outside: dict[str, object]
         pytest.skip(f"no filter of system calls on this machine: {found.name}")
     monkeypatch.setattr(isolation, "_chosen", [found])
     with leaves_nothing():
-        assert not sandbox.grade(reach(name, outside), checks(["answer()"], [REACHED])).passed
+        assert not programs.grade(reach(name, outside), checks(["answer()"], [REACHED])).passed
 
 
 @pytest.mark.usefixtures("brief")
@@ -587,7 +586,7 @@ def test_plain_limits_give_the_same_verdicts(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with caplog.at_level("WARNING", logger="ccpo"), leaves_nothing():
         for _ in range(2):
-            assert not sandbox.grade(textwrap.dedent(FORGERIES[name]), checks(["answer(1)"], [SECRET])).passed
+            assert not programs.grade(textwrap.dedent(FORGERIES[name]), checks(["answer(1)"], [SECRET])).passed
     assert isolation.describe().startswith("plain limits: files of this user can be read and written")
     assert [r.message.startswith("programs run under plain limits") for r in caplog.records] == [True]  # once
 
@@ -765,7 +764,7 @@ def test_ordinary_programs_pass(name: str, walls: bool, monkeypatch: pytest.Monk
     else:
         monkeypatch.setattr(isolation, "_chosen", [isolation._choose(None)])
     program, answers = ORDINARY[name]
-    graded = sandbox.grade(textwrap.dedent(program), checks(list(answers), list(answers.values())))
+    graded = programs.grade(textwrap.dedent(program), checks(list(answers), list(answers.values())))
     assert (graded.passed, graded.fraction, graded.reason) == (True, 1.0, "passed")
 
 
@@ -796,19 +795,19 @@ def subprocess_free(name: str) -> bool:
 
 def test_a_share_of_the_tests() -> None:
     program = "def f(x):\n    if x == 3: raise ValueError('no threes')\n    return x * x if x < 5 else -1"
-    graded = sandbox.grade(program, checks([f"f({i})" for i in range(1, 6)], [1, 4, 9, 16, 25]))
-    assert graded == sandbox.Graded(False, 0.6, "f(3): ValueError: no threes")
-    wrong = sandbox.grade("def f(x): return 7", checks(["f(1)", "f(2)"], [7, 8]))
-    assert wrong == sandbox.Graded(False, 0.5, "f(2): gives 7")
+    graded = programs.grade(program, checks([f"f({i})" for i in range(1, 6)], [1, 4, 9, 16, 25]))
+    assert graded == programs.Graded(False, 0.6, "f(3): ValueError: no threes")
+    wrong = programs.grade("def f(x): return 7", checks(["f(1)", "f(2)"], [7, 8]))
+    assert wrong == programs.Graded(False, 0.5, "f(2): gives 7")
 
 
 @pytest.mark.usefixtures("brief")
 def test_what_was_right_before_the_end_counts() -> None:
     tests = checks([f"f({i})" for i in range(4)], [0, 1, 2, 3])
-    slow = sandbox.grade("def f(x):\n    while x == 2: pass\n    return x", tests)
-    assert slow == sandbox.Graded(False, 0.5, "f(2): time limit of 1 s")
-    dead = sandbox.grade("import os\ndef f(x):\n    if x == 3: os._exit(0)\n    return x", tests)
-    assert dead == sandbox.Graded(False, 0.75, "f(3): the program's process died")
+    slow = programs.grade("def f(x):\n    while x == 2: pass\n    return x", tests)
+    assert slow == programs.Graded(False, 0.5, "f(2): time limit of 1 s")
+    dead = programs.grade("import os\ndef f(x):\n    if x == 3: os._exit(0)\n    return x", tests)
+    assert dead == programs.Graded(False, 0.75, "f(3): the program's process died")
 
 
 @pytest.mark.parametrize(
@@ -842,9 +841,9 @@ def test_what_was_right_before_the_end_counts() -> None:
     ],
 )
 def test_comparison(answer: str, expected: object, options: dict[str, object], right: bool) -> None:
-    tests = sandbox._parse(checks([answer], [expected], **options))  # type: ignore[arg-type]
+    tests = programs._parse(checks([answer], [expected], **options))  # type: ignore[arg-type]
     assert tests.right is not None
-    assert (sandbox._verdict("=" + plain.write(eval(answer)), tests.right[0], tests) == "") == right
+    assert (programs._verdict("=" + plain.write(eval(answer)), tests.right[0], tests) == "") == right
 
 
 @pytest.mark.parametrize(
@@ -867,15 +866,15 @@ def test_comparison(answer: str, expected: object, options: dict[str, object], r
 )
 def test_tests_that_are_none_are_refused(tests: str) -> None:
     with pytest.raises(ValueError, match=r"sandbox: .*Remedy"):
-        sandbox.grade("def f(): return 1", tests)
+        programs.grade("def f(): return 1", tests)
 
 
 def test_expected_values_come_from_the_gold_program() -> None:
     open_ended = checks(["f(1)", "f(2)"], setup="k = 10")
-    filled = sandbox.complete(open_ended, "def f(x): return [x * k]")
-    assert sandbox.grade("def f(x): return [10 * x]", filled).passed
-    assert not sandbox.grade("def f(x): return [x]", filled).passed
-    assert sandbox.complete(filled, "nonsense") == filled
+    filled = programs.complete(open_ended, "def f(x): return [x * k]")
+    assert programs.grade("def f(x): return [10 * x]", filled).passed
+    assert not programs.grade("def f(x): return [x]", filled).passed
+    assert programs.complete(filled, "nonsense") == filled
     for gold, why in {
         "def f(x): return 1 / (2 - x)": r"f\(2\): ZeroDivisionError",
         "nonsense": "answers 0 of 2 calls: the program fails: NameError",
@@ -883,21 +882,21 @@ def test_expected_values_come_from_the_gold_program() -> None:
         "import os\ndef f(x): os._exit(x - 1) if x == 2 else 0\n": "answers 1 of 2 calls: the program's process died",
     }.items():
         with pytest.raises(ValueError, match=why):
-            sandbox.complete(open_ended, gold)
+            programs.complete(open_ended, gold)
 
 
 def test_the_program_in_a_completion() -> None:
-    assert sandbox.program("a\n```python\nx = 1\n```\nb\n```python\ny = 2\n```\nc") == "y = 2\n"
-    assert sandbox.program("a\n```Python\ndef f():\n    return '''\n  x```'''\n") == "def f():\n    return '''\n  x```'''\n"
-    assert sandbox.program("```py\r\nx = 1\r\n```") == "x = 1\r\n"
-    assert sandbox.program("def f(x):\n    return x") == "def f(x):\n    return x"
-    assert sandbox.program("```text\nx\n```") is None
-    assert sandbox.program("The answer is 4.") is None
-    assert sandbox.program("Yes") is None
-    assert sandbox.program("") is None
-    assert sandbox.program("x = '\0'") is None
-    assert sandbox.program("(" * 100000) is None
-    assert sandbox.program("```python\n```") == ""
+    assert programs.program("a\n```python\nx = 1\n```\nb\n```python\ny = 2\n```\nc") == "y = 2\n"
+    assert programs.program("a\n```Python\ndef f():\n    return '''\n  x```'''\n") == "def f():\n    return '''\n  x```'''\n"
+    assert programs.program("```py\r\nx = 1\r\n```") == "x = 1\r\n"
+    assert programs.program("def f(x):\n    return x") == "def f(x):\n    return x"
+    assert programs.program("```text\nx\n```") is None
+    assert programs.program("The answer is 4.") is None
+    assert programs.program("Yes") is None
+    assert programs.program("") is None
+    assert programs.program("x = '\0'") is None
+    assert programs.program("(" * 100000) is None
+    assert programs.program("```python\n```") == ""
 
 
 def test_a_sandbox_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -907,7 +906,7 @@ def test_a_sandbox_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPat
     for command in (str(broken), str(tmp_path / "absent")):
         monkeypatch.setattr(isolation, "_chosen", [isolation._Isolation("bubblewrap", (command,))])
         with pytest.raises(RuntimeError, match=r"under bubblewrap: .*(no permission|absent).*Remedy"):
-            sandbox.grade("def f(): return 1", checks(["f()"], [1]))
+            programs.grade("def f(): return 1", checks(["f()"], [1]))
     assert re.match(r"plain limits: .*no permission.*Remedy", isolation._choose(str(broken)).name)
 
 
@@ -915,7 +914,7 @@ def test_many_at_once() -> None:
     """Eight threads, each verdict its own."""
 
     def one(i: int) -> bool:
-        return sandbox.grade(f"def f(): return {i}", checks(["f()"], [i - i % 2])).passed
+        return programs.grade(f"def f(): return {i}", checks(["f()"], [i - i % 2])).passed
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(one, range(24))) == [i % 2 == 0 for i in range(24)]
@@ -929,7 +928,7 @@ def test_a_program_dies_with_whoever_runs_it(walls: bool) -> None:
         pytest.skip("plain limits without a filter do not see to this")
     choose = "" if walls else "isolation._chosen.append(isolation._choose(None)); "
     mark = f"isolation._START += ' # {MARK}'; "
-    text = f"from ccpo.play import isolation; {choose}{mark}isolation.run('import time; time.sleep(1000)', '', ['1'])"
+    text = f"from ccpo.grade.sandbox import isolation; {choose}{mark}isolation.run('import time; time.sleep(1000)', '', ['1'])"
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     wait_for(lambda: len(remains()) > 1)  # itself, and what it runs
     time.sleep(0.5)  # until the program itself runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccpo.study import site
+from ccpo.operate import doctor
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ from ccpo.study import site
     ],
 )
 def test_times_of_slurm(said: str, minutes: float) -> None:
-    assert site.minutes(said) == minutes
+    assert doctor.minutes(said) == minutes
 
 
 @pytest.mark.parametrize(("value", "minutes"), [(20, 20), ("4h", 240), ("30m", 30), ("2d", 2880), ("90s", 1.5), ("240", 240)])
 def test_times_of_a_profile(value: object, minutes: float) -> None:
-    assert site.asked(value) == minutes
+    assert doctor.asked(value) == minutes
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_times_of_a_profile(value: object, minutes: float) -> None:
 def test_what_a_rule_asks_for_and_a_partition_has(wanted: dict[str, object], partition: dict[str, object], words: str) -> None:
     has = {"name": "gpu", "up": True, "limit": 1440.0, "gres": "gpu:a100:4", "cpus": 64, "memory": 512_000, **partition}
     asked = {"slurm_partition": "gpu", "gres": "gpu:1", "runtime": 240, "mem_mb": 2000, **wanted}
-    said = list(site._partition("train", asked, {"gpu": site.Partition(**has)}))  # type: ignore[arg-type]
+    said = list(doctor._partition("train", asked, {"gpu": doctor.Partition(**has)}))  # type: ignore[arg-type]
     assert len(said) == bool(words)
     assert words in "".join(said)
     assert all("train" in line for line in said)
@@ -56,19 +56,19 @@ def test_what_a_rule_asks_for_and_a_partition_has(wanted: dict[str, object], par
 
 def test_settings_that_would_hang_a_study() -> None:
     good = {"slurm-status-command": "squeue", "slurm-requeue": True}
-    assert not list(site._settings({"AccountingStorageType": "accounting_storage/slurmdbd", "KillWait": "30 sec"}, good))
+    assert not list(doctor._settings({"AccountingStorageType": "accounting_storage/slurmdbd", "KillWait": "30 sec"}, good))
     assert "never noticed" in next(
-        site._settings({"AccountingStorageType": "accounting_storage/slurmdbd"}, {**good, "slurm-status-command": "sacct"})
+        doctor._settings({"AccountingStorageType": "accounting_storage/slurmdbd"}, {**good, "slurm-status-command": "sacct"})
     )
     none = {"AccountingStorageType": "accounting_storage/none", "MinJobAge": "30 sec"}
-    assert "slurm-init-seconds-before-status-checks: 10" in next(site._settings(none, good))
-    assert "slurm-requeue: true" in next(site._settings({"AccountingStorageType": "x"}, {"slurm-status-command": "squeue"}))
+    assert "slurm-init-seconds-before-status-checks: 10" in next(doctor._settings(none, good))
+    assert "slurm-requeue: true" in next(doctor._settings({"AccountingStorageType": "x"}, {"slurm-status-command": "squeue"}))
 
 
 def test_sqlite_on_a_network_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "_file_system", lambda path: "nfs4")
-    said = list(site._files({"workflow": {"mlflow_uri": "sqlite:///results/mlflow.db"}}))
+    monkeypatch.setattr(doctor, "_file_system", lambda path: "nfs4")
+    said = list(doctor._files({"workflow": {"mlflow_uri": "sqlite:///results/mlflow.db"}}))
     assert "SQLite breaks on network file systems (nfs4)" in said[0]
-    assert not list(site._files({"workflow": {"mlflow_uri": "http://tracking:5000"}}))
-    monkeypatch.setattr(site, "_file_system", lambda path: "ext4")
-    assert not list(site._files({"workflow": {"mlflow_uri": "sqlite:///results/mlflow.db"}}))
+    assert not list(doctor._files({"workflow": {"mlflow_uri": "http://tracking:5000"}}))
+    monkeypatch.setattr(doctor, "_file_system", lambda path: "ext4")
+    assert not list(doctor._files({"workflow": {"mlflow_uri": "sqlite:///results/mlflow.db"}}))

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from ccpo import schema
-from ccpo.publish import figures, lineage, report, tables
-from ccpo.study import analyse as analysing
-from ccpo.study import stats as st
-from ccpo.study.analyse import analyse, inputs
+from ccpo import lineage, schema
+from ccpo.evaluate import analyse as analysing
+from ccpo.evaluate import stats as st
+from ccpo.evaluate.analyse import analyse, inputs
+from ccpo.publish import figures, report, tables, track
 
 
 def test_intervals_and_p_values_are_scipys() -> None:
@@ -384,7 +384,7 @@ def test_tracking_twice_imports_once(tmp_path: Path) -> None:
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
     uri, out = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.json"
     for _ in range(2):
-        lineage.track(experiment=experiment, runs=runs, stats=tmp_path / "stats.json", uri=uri, out=out)
+        track.track(experiment=experiment, runs=runs, stats=tmp_path / "stats.json", uri=uri, out=out)
     client = MlflowClient(uri)
     ids = schema.read_json(out)
     found = client.search_runs([ids["experiment_id"]])

@@ -20,8 +20,9 @@ from conftest import ROOT, make_files, run_data
 
 from ccpo import schema
 from ccpo.config import RunConfig, canonical
-from ccpo.learn import improve, policy
+from ccpo.learn import improve
 from ccpo.learn import train as training
+from ccpo.models import policy
 
 COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
 

@@ -11,7 +11,7 @@ import time
 import pytest
 import trials
 
-from ccpo.play import answers, judge, verifier
+from ccpo.grade import answers, process, verifier
 
 PAIRS = [(a, t, k, want) for want, table in ((True, trials.ACCEPT), (False, trials.REJECT)) for k, rows in table.items() for a, t in rows]
 
@@ -61,7 +61,7 @@ def test_an_answer_that_never_ends_is_wrong_after_its_time(monkeypatch: pytest.M
     monkeypatch.setattr(verifier, "SECONDS", 1.0)
     verifier.equal("\\sqrt{8}", "2\\sqrt{2}", "expression")  # the worker is up
     start = time.perf_counter()
-    reply = judge.mine().ask(
+    reply = process.mine().ask(
         [{"do": "sleep"}, *[{"do": "equal", "answer": "1", "truth": "1", "kind": "number", "tolerance": 0}] * 2], [1.0] * 3
     )
     assert [r and r["correct"] for r in reply] == [None, True, True]  # what came after it is answered all the same
@@ -77,7 +77,7 @@ def test_threads_get_right_verdicts_side_by_side() -> None:
         for a, t, k in rows:
             out[k] = verifier.equal(a, t, "expression")
             out[-k] = verifier.equal(a, t + "+1", "expression")
-        judge.mine().stop()
+        process.mine().stop()
 
     threads = [threading.Thread(target=work, args=(hard[i::2],)) for i in range(2)]
     for thread in threads:
@@ -89,7 +89,7 @@ def test_threads_get_right_verdicts_side_by_side() -> None:
 
 def _forked(queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
     queue.put(verifier.equal("\\sqrt{50}", "5\\sqrt{2}", "expression"))
-    judge.mine().stop()
+    process.mine().stop()
 
 
 def test_a_forked_daemon_worker_gets_its_own_judge() -> None:

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from ccpo import lease
 from ccpo.config import Experiment, read_experiment
-from ccpo.publish import live
-from ccpo.study import watch
+from ccpo.operate import live, watch
 
 NOW = 1_800_000_000.0
 # As Snakemake 9.27 and its SLURM plugin 2.8 write it; RUN stands for a run's name.

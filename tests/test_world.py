@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ccpo.config import Audit
-from ccpo.study import world as oracle
-from ccpo.study.world import FAMILIES, SHAPES, World, build
+from ccpo.oracle import world as oracle
+from ccpo.oracle.world import FAMILIES, SHAPES, World, build
 from ccpo.team import vote_outcome
 from ccpo.tree import Plan, Removal
 

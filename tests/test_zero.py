@@ -21,8 +21,9 @@ from test_train import command
 from ccpo import __main__ as cli
 from ccpo import ranks, schema
 from ccpo.config.run import Train
-from ccpo.learn import improve, optimiser, policy
+from ccpo.learn import improve, optimiser
 from ccpo.learn import train as training
+from ccpo.models import policy
 from ccpo.ranks import Sharding
 
 EVERY = [Sharding(1), Sharding(2), Sharding(2, True), Sharding(3), Sharding(3, True)]

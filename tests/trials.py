@@ -1,6 +1,6 @@
 """Pairs of an answer and a truth, judged by hand: what a careful examiner would accept and what he would not.
 
-The verdicts that the papers' graders got wrong (their official code, as described in ccpo/play/published.py) are among them.
+The verdicts that the papers' graders got wrong (their official code, as described in ccpo/grade/paper_graders.py) are among them.
 """
 
 ACCEPT: dict[str, list[tuple[str, str]]] = {

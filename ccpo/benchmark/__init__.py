@@ -23,15 +23,14 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
-from ccpo import plain
-
-BOXED = "in \\boxed{}"
-CODE = "as one Python program in a ```python block"
+from ccpo.grade import BOXED as BOXED
+from ccpo.grade import CODE as CODE
+from ccpo.grade.sandbox import plain
 
 
 @dataclass(frozen=True)
 class Task:
-    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see play/verifier.py).
+    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see grade/verifier.py).
 
     tolerance: relative error that the set declares acceptable where the truth is an inexact number (0: none).
     origin: the item this one is a copy of where its text may have been edited ("mbpp/601"); equal origins are the same item.
@@ -118,11 +117,11 @@ def checks(
     atol: float = 0.0,
     float_atol: float = 0.0,
 ) -> str:
-    """The truth of a task of kind "code" (see play/sandbox.py): what to call, and what should come back.
+    """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what should come back.
 
     calls: Python expressions, evaluated in order after the program and `setup`. A call may bring what it gives into the form that is
     compared, as in `set(f(1))`. None of them may hold the expected value: the program can read them.
-    expected: plain data for each call (see ccpo/plain.py); None: what the gold program gives, filled in by `sandbox.complete`.
+    expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives, filled in by `programs.complete`.
     also: call -> further values that are right.
     compare: "equal"; or "root": `expected` are coefficients, lowest first, of polynomials of which the call should give a root, up to atol.
     rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol * |expected| if atol is not 0;

@@ -67,7 +67,7 @@ class Measured(Strict):
 
 
 class Audit(Strict):
-    """A question answered in oracle worlds, where truth is summed (ccpo/study/world.py), instead of by training."""
+    """A question answered in oracle worlds, where truth is summed (ccpo/oracle/world.py), instead of by training."""
 
     name: str
     question: str = Field(min_length=10)

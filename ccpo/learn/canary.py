@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo.learn import policy
+from ccpo.models import policy
 from ccpo.play.engine import Engine, layers
 from ccpo.play.rollout import Message, Speaker
 from ccpo.team import Team

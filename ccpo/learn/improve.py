@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from ccpo.config import RunConfig
-from ccpo.learn import canary, policy
+from ccpo.learn import canary
 from ccpo.learn.objective import OBJECTIVES, kl_k3, kl_to_go, terms
 from ccpo.learn.optimiser import Optimiser
-from ccpo.play.prefix import WORTH, Trunks, trunks
+from ccpo.models import policy
+from ccpo.play.engine.prefix import WORTH, Trunks, trunks
 from ccpo.play.rollout import Played, stream
 from ccpo.ranks import ALONE, Ranks
 

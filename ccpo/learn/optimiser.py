@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from ccpo.config.run import Train
-from ccpo.learn import policy
+from ccpo.models import policy
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -11,8 +11,9 @@ from typing import Any
 
 from ccpo import benchmark
 from ccpo.config import RunConfig
-from ccpo.learn import canary, optimiser, policy
+from ccpo.learn import canary, optimiser
 from ccpo.learn.critic import Critic
+from ccpo.models import policy
 from ccpo.play import engine
 from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding

@@ -20,17 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo import lease, schema
+from ccpo import lease, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
+from ccpo.data.tables import read_tasks
 from ccpo.learn import canary
 from ccpo.learn.advantage import role_information
 from ccpo.learn.assign import Assigned, assign, teach
 from ccpo.learn.improve import improve
 from ccpo.learn.state import TABLES, State
 from ccpo.play.rollout import COUNTS, Ledger, Played, leaks, play, stream
-from ccpo.play.tasks import read_tasks
-from ccpo.publish import lineage
 from ccpo.ranks import WHOLE, Sharding, join
 from ccpo.team import Team
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ccpo.benchmark import BOXED, Demo, Task
-from ccpo.play import rating, verifier
+from ccpo.grade import verifier
+from ccpo.play import rating
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.team import Role, Team, chat, guard, vote_outcome
 from ccpo.tree import Plan, Tree, make_tree

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
-from ccpo.publish import audits
+from ccpo.publish import oracle
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a brown
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B"]
@@ -42,7 +42,7 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     Raises:
         ValueError: an unknown figure, or stats that hold nothing to draw it from.
     """
-    known = FIGURES | audits.FIGURES
+    known = FIGURES | oracle.FIGURES
     if name not in known:
         raise ValueError(f"figure '{name}' is not known. Known: {', '.join(known)}.")
     import matplotlib

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
-from ccpo.publish import audits, tables
-from ccpo.publish.lineage import source
+from ccpo.lineage import source
+from ccpo.publish import oracle, tables
 
 CSS = """
 :root { color-scheme: light; } * { box-sizing: border-box; }
@@ -48,7 +48,7 @@ def write(
         parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
     drawn = "".join(_figure(path) for path in figures)
     if "cells" in numbers:
-        parts += audits.parts(numbers, drawn)
+        parts += oracle.parts(numbers, drawn)
     else:
         if runs is None:
             raise ValueError("report: an experiment's page shows messages of its runs; --runs says where they are")
@@ -233,7 +233,7 @@ def _figure(path: Path) -> str:
         re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1),
         count=1,
     )
-    return f"<figure>{svg}<figcaption>{(CAPTIONS | audits.CAPTIONS)[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{(CAPTIONS | oracle.CAPTIONS)[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
 
 
 def example(manifest: dict[str, Any], runs: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
-from ccpo.publish import audits
+from ccpo.publish import oracle
 
 
 def frame(numbers: dict[str, Any]) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
 def write(stats: Path, csv: Path) -> Path:
     """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics` reads); returns the path of the JSON."""
     found = schema.read_json(stats)
-    table = audits.frame(found).assign(condition=_cell_names) if "cells" in found else frame(found)
+    table = oracle.frame(found).assign(condition=_cell_names) if "cells" in found else frame(found)
     schema.write_text(csv, table.to_csv(index=False))
     beside = csv.with_suffix(".json")
     numbers = table.set_index("condition").select_dtypes("number")
@@ -106,7 +106,7 @@ def page(csv: Path) -> str:
 
 
 def forecast(plan: dict[str, Any]) -> list[str]:
-    """A forecast (ccpo/study/plan.py) as lines of text."""
+    """A forecast (ccpo/operate/forecast.py) as lines of text."""
     head = ("condition", "runs", "updates", "train tokens", "eval tokens", "calls", "time of work", "GPU-h", "disk", "known from")
     summed = ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
     total = {"condition": "all", "updates": "", **{k: sum(row[k] for row in plan["conditions"]) for k in summed}}

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from ccpo.benchmark import BOXED
+from ccpo.grade import BOXED
 
 
 @dataclass(frozen=True)

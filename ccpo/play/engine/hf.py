@@ -1,7 +1,7 @@
 """The reference engine: a transformers model, decoded in one batch with a key-value cache.
 
-What prompts begin with in common is computed once (ccpo/play/prefix.py), and rows that continue a prompt read it where it is
-(ccpo/play/attention.py); finished rows leave the batch. A row's draws come from a uniform number for each (prompt, sample, position), so
+What prompts begin with in common is computed once (prefix.py), and rows that continue a prompt read it where it is
+(attention.py); finished rows leave the batch. A row's draws come from a uniform number for each (prompt, sample, position), so
 that what a prompt draws depends on the seed and its place, not on its company.
 """
 
@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from ccpo.play import attention
-from ccpo.play.engine import Completion, Draw, fits
-from ccpo.play.prefix import WORTH, enter, trunks
+from ccpo.play.engine import Completion, Draw, attention, fits
+from ccpo.play.engine.prefix import WORTH, enter, trunks
 from ccpo.ranks import ALONE, Ranks
 
 CROWD = 0.75  # rows leave the batch when this share or less is left

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any
 
 START_SECONDS = 120  # to import the algebra on a slow disk
-MEMORY = 4 << 30  # bytes of address space
 
 _mine = threading.local()
 _living: weakref.WeakSet[Judge] = weakref.WeakSet()
@@ -65,7 +64,7 @@ class Judge:
         if self.process is None or self.process.poll() is not None:
             self.heard = b""
             path = os.pathsep.join(p or os.getcwd() for p in sys.path)
-            command = [sys.executable, "-W", "ignore", "-m", "ccpo.play.judge"]
+            command = [sys.executable, "-W", "ignore", "-m", "ccpo.grade.worker"]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
             )
@@ -113,26 +112,3 @@ def mine() -> Judge:
 def _end() -> None:
     for judge in list(_living):
         judge.stop()
-
-
-def serve() -> None:
-    """The worker: a line of requests in, a line of reply for each."""
-    import resource
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks decides; the end of its pipe ends this
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints goes to the log
-
-    from ccpo.play import answers, verifier
-
-    answers.symbolic("x", "x")  # the algebra is imported before anybody's time runs
-    print('"ready"', file=replies, flush=True)
-    for line in sys.stdin:
-        for request in json.loads(line):
-            print(json.dumps(verifier.answer_request(request)), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    serve()

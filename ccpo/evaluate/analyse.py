@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo import schema
-from ccpo.study import stats as st
+from ccpo.evaluate import stats as st
 
 GAIN = 0.15  # the gain over the own untrained team that a seed is counted for
 USED = ("train", "ledger", "scores", "graders")  # tables of a run

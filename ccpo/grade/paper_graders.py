@@ -11,7 +11,7 @@ import functools
 import re
 from collections.abc import Callable
 
-from ccpo.play import answers, verifier
+from ccpo.grade import answers, verifier
 
 GRADERS = ("c3", "ccpo")
 _ANCHOR = re.compile(r"(?:answer|答案)\s*[:：]\s*([^\n]+)", re.IGNORECASE)

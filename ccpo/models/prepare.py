@@ -18,8 +18,9 @@ import torch
 from ccpo import benchmark, team
 from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
-from ccpo.learn import policy
-from ccpo.play import rating, verifier
+from ccpo.grade import verifier
+from ccpo.models import policy
+from ccpo.play import rating
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker

@@ -20,10 +20,10 @@ import psutil
 
 from ccpo import schema
 from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint
+from ccpo.evaluate import stats
+from ccpo.evaluate.evaluate import parts_of
+from ccpo.operate.watch import job_seconds
 from ccpo.play import rollout as playing
-from ccpo.study import stats
-from ccpo.study.evaluate import parts_of
-from ccpo.study.watch import job_seconds
 
 PILOT_UPDATES, PILOT_TASKS = 3, 32
 # A forecast may be off by these factors either way: (tokens, seconds).
@@ -102,8 +102,8 @@ def of_pilot(run: RunConfig, model: Path | Sequence[Path], tasks: Sequence[Path]
 
     `tasks`: the tables of the benchmark and of `evaluate.also`; `start`: seconds that a process takes until it works.
     """
+    from ccpo.evaluate.evaluate import sample
     from ccpo.learn.train import pilot
-    from ccpo.study.evaluate import sample
 
     counts, state = pilot(run, tasks[0], model, PILOT_UPDATES)
     table = dict(zip([c.name for c in (run.benchmark, *run.evaluate.also)], tasks, strict=True))
@@ -294,8 +294,6 @@ def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
 
 def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
     """Paces of a pilot of every condition, by `key`; the models and task tables must be there."""
-    import ccpo.learn.train
-    import ccpo.study.evaluate  # noqa: F401 - what every job imports, and waits for
     from ccpo.config import tasks_slug
 
     start = time.time() - _born()

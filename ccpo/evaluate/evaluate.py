@@ -18,9 +18,10 @@ import numpy as np
 from ccpo import STAGE_VERSIONS, benchmark, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
-from ccpo.play import engine, published, verifier
+from ccpo.data.tables import read_tasks
+from ccpo.grade import paper_graders, verifier
+from ccpo.play import engine
 from ccpo.play import rollout as playing
-from ccpo.play.tasks import read_tasks
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
@@ -34,7 +35,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
     """
     import torch
 
-    from ccpo.learn import policy
+    from ccpo.models import policy
 
     torch.set_num_threads(1)
     run = read_run(config)
@@ -111,7 +112,7 @@ class _Parts:
 
 
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
-    from ccpo.learn import policy
+    from ccpo.models import policy
 
     make, voices = engine.load(run.sampling.engine), []
     for folder in folders:
@@ -195,7 +196,7 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out
         rows.append({**head, "intervention": intervention, **judged})
         if intervention == "factual" and team.answer == "last":
             last = max(messages, key=lambda m: m["turn"])["completion"]
-            theirs = {g: published.verdict(g, last, task.truth, task.kind) for g in published.GRADERS}
+            theirs = {g: paper_graders.verdict(g, last, task.truth, task.kind) for g in paper_graders.GRADERS}
             if None not in theirs.values():
                 audited.append(
                     {**head, **{k: judged[k] for k in ("answer", "truth", "accuracy")}, **{g: float(bool(v)) for g, v in theirs.items()}}

@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ccpo.play import answers, judge, sandbox
+from ccpo.grade import answers, process
+from ccpo.grade.sandbox import programs
 
 LONGEST = 300  # characters of an answer; longer ones are no answer
 SECONDS = 2.0  # of one comparison
@@ -62,7 +63,7 @@ def boxes(text: str) -> list[tuple[int, str | None]]:
 def extract(text: str, kind: str = "number") -> str | None:
     """The answer a message gives, or None."""
     if kind == "code":
-        return sandbox.program(text)
+        return programs.program(text)
     found = boxes(text)
     if found:
         answer = found[-1][1]
@@ -107,7 +108,7 @@ def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
         return answers.same(answer, truth, kind, tolerance, leaf=answers.undecided)
     except answers.Undecided:
         request = {"do": "equal", "answer": answer, "truth": truth, "kind": kind, "tolerance": tolerance}
-        reply = judge.mine().ask([request], [SECONDS])[0]
+        reply = process.mine().ask([request], [SECONDS])[0]
         return reply is not None and bool(reply["correct"])
 
 
@@ -115,7 +116,7 @@ def value(text: str) -> float | None:
     """The real value of a formula without variables, or None; at most SECONDS."""
     if answers.prose(text) or answers.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
         return None
-    reply = judge.mine().ask([{"do": "value", "text": text}], [SECONDS])[0]
+    reply = process.mine().ask([{"do": "value", "text": text}], [SECONDS])[0]
     return reply["value"] if reply else None
 
 
@@ -129,7 +130,7 @@ def verify(text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal
     if kind == "code":
         if answer is None:
             return Verdict(None, False, 0.0, "no program")
-        graded = sandbox.grade(answer, truth)
+        graded = programs.grade(answer, truth)
         return Verdict(answer, graded.passed, graded.fraction, graded.reason)
     return Verdict(answer, answer is not None and same(answer, truth, kind, tolerance))
 
@@ -153,7 +154,7 @@ def verify_many(items: Iterable[tuple[str, str, str, float]], workers: int | Non
 
 def _chunk(items: list[tuple[str, str, str, float]]) -> list[Verdict]:
     requests = [{"do": "verify", "text": x, "truth": t, "kind": k, "tolerance": r} for x, t, k, r in items]
-    replies = judge.mine().ask(requests, [CODE_SECONDS if k == "code" else SECONDS for _, _, k, _ in items])
+    replies = process.mine().ask(requests, [CODE_SECONDS if k == "code" else SECONDS for _, _, k, _ in items])
     late = f"no verdict within {SECONDS:g} s"
     return [Verdict(**r) if r else Verdict(extract(x, k), False, None, late) for r, (x, _, k, _) in zip(replies, items, strict=True)]
 
@@ -195,8 +196,8 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
     if answer is None:
         return [*lines, "verdict: wrong"]
     if kind == "code":
-        graded = sandbox.grade(answer, truth)
-        lines.append(f"sandbox: {sandbox.describe()}")
+        graded = programs.grade(answer, truth)
+        lines.append(f"sandbox: {programs.describe()}")
         return [
             *lines,
             f"tests passed: {graded.fraction:.0%} {graded.reason}".rstrip(),
@@ -211,7 +212,7 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
         decided, how = answers.same(answer, truth, kind, tolerance, leaf=answers.undecided), "by rule"
     except answers.Undecided:
         request = {"do": "equal", "answer": answer, "truth": truth, "kind": kind, "tolerance": tolerance}
-        reply = judge.mine().ask([request], [SECONDS])[0]
+        reply = process.mine().ask([request], [SECONDS])[0]
         decided = reply is not None and bool(reply["correct"])
         how = "by algebra (math-verify)" if reply else f"no decision within {SECONDS:g} s, which is no match"
     return [*lines, f"compared: {how}", f"verdict: {'correct' if decided else 'wrong'}"]

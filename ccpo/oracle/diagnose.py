@@ -20,9 +20,9 @@ from scipy import stats
 from ccpo import credit, schema
 from ccpo import team as teams
 from ccpo.learn.advantage import ADVANTAGES, role_information
-from ccpo.study import language
-from ccpo.study import world as oracle
-from ccpo.study.world import Grove, World
+from ccpo.oracle import language
+from ccpo.oracle import world as oracle
+from ccpo.oracle.world import Grove, World
 from ccpo.tree import Plan
 
 log = logging.getLogger("ccpo")
@@ -44,7 +44,7 @@ TINY = 1e-9  # an advantage below this is none
 @dataclass(frozen=True)
 class Method:
     """A credit method as it is measured: its parameters, whether its tree is nested, how far its critic is off (0: exact), and what its
-    raters are like (RATERS of ccpo/study/world.py)."""
+    raters are like (RATERS of ccpo/oracle/world.py)."""
 
     label: str
     credit: str

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import CodeType
 from typing import IO
 
-from ccpo import plain
+from ccpo.grade.sandbox import plain
 
 log = logging.getLogger("ccpo")
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from ccpo import schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig
-from ccpo.play.tasks import read_tasks
+from ccpo.data.tables import read_tasks
 
 log = logging.getLogger("ccpo")
 

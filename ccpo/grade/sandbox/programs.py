@@ -1,6 +1,6 @@
-"""The verdict on a Python program: its calls run shut away (play/isolation.py), what they give is compared here.
+"""The verdict on a Python program: its calls run shut away (grade/sandbox/isolation.py), what they give is compared here.
 
-The program's process is told the calls and never the expected values; it sends back plain data (ccpo/plain.py), which is read, not run, and
+The program's process is told the calls and never the expected values; it sends back plain data (plain.py), which is read, not run, and
 compared with builtin equality in this process. So an object that claims to equal everything, a patched builtin, a faked exit code or a
 forged reply is worth no more than the data it sends: to be right, it must know the answer.
 """
@@ -13,9 +13,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from ccpo import plain
-from ccpo.play import isolation
-from ccpo.play.isolation import describe
+from ccpo.grade.sandbox import isolation, plain
+from ccpo.grade.sandbox.isolation import describe
 
 __all__ = ["Graded", "complete", "describe", "grade", "program"]
 

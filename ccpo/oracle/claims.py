@@ -15,8 +15,8 @@ import pandas as pd
 import scipy.stats
 
 from ccpo import schema
-from ccpo.study import diagnose
-from ccpo.study import stats as st
+from ccpo.evaluate import stats as st
+from ccpo.oracle import diagnose
 
 FIGURES = (
     "bias",

@@ -20,8 +20,8 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from ccpo.config import Lora, RunConfig
-from ccpo.play import attention
-from ccpo.play.prefix import Trunks, enter
+from ccpo.play.engine import attention
+from ccpo.play.engine.prefix import Trunks, enter
 from ccpo.ranks import device
 from ccpo.schema import sha256
 

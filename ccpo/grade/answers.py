@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, TypeVar
 
-from ccpo.play.quantity import Number, close, literal, number, unit
+from ccpo.grade.numbers import Number, close, literal, number, unit
 
 KINDS = ("number", "expression", "set", "tuple", "interval", "equation", "choice", "text")
 Leaf = Callable[[str, str], bool]

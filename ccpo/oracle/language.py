@@ -1,7 +1,7 @@
 """A language model as an oracle world: its messages are one token out of two, so that all of its episodes can be summed.
 
 The Thinker says one digit, the Solver completes a box with one digit; each may say the true answer or the number after it, with the
-model's own probabilities of the two. What is right is the family's rule (ccpo/study/world.py). The parameters are the model's, and
+model's own probabilities of the two. What is right is the family's rule (ccpo/oracle/world.py). The parameters are the model's, and
 gradients are compared there: the Gram matrix of the scores is all that is needed of them.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ccpo import benchmark, team
-from ccpo.study.world import QUESTIONS, World, outcomes
+from ccpo.oracle.world import QUESTIONS, World, outcomes
 
 BENCHMARK = "arithmetic"
 BOX = "\\boxed{"
@@ -34,7 +34,7 @@ def build(folder: Path, family: str, seed: int) -> World:
     """
     import torch
 
-    from ccpo.learn import policy
+    from ccpo.models import policy
     from ccpo.play.engine.hf import HF
     from ccpo.play.rollout import Speaker
 
@@ -75,7 +75,7 @@ def _rows(model: Any, contexts: list[tuple[list[int], list[int]]], scored: bool)
     model's distribution over the two (empty if not `scored`)."""
     import torch
 
-    from ccpo.learn.policy import completion_logprobs
+    from ccpo.models.policy import completion_logprobs
 
     logits, scores = [], []
     for prompt, digits in contexts:

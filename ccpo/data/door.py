@@ -26,8 +26,8 @@ from typing import Any, BinaryIO
 from ccpo import benchmark, schema
 from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
-from ccpo.play import verifier
-from ccpo.study.overlap import normalised
+from ccpo.data.overlap import normalised
+from ccpo.grade import verifier
 
 log = logging.getLogger("ccpo")
 
@@ -308,7 +308,7 @@ def _checked(task: Task) -> tuple[Task, str]:
 
 def _run_gold(task: Task) -> str:
     """The tests of a task of kind code, their expected outputs filled in by its gold program, which passes them; else ValueError."""
-    sandbox = importlib.import_module("ccpo.play.sandbox")  # when there is code to run
+    sandbox = importlib.import_module("ccpo.grade.sandbox.programs")  # when there is code to run
     truth = str(sandbox.complete(task.truth, task.gold))
     graded = sandbox.grade(task.gold, truth)
     if not graded.passed:
@@ -323,5 +323,5 @@ def _agree(first: Task, other: Task) -> bool:
     if first.kind != other.kind:
         return False
     if first.kind == "code":
-        return bool(importlib.import_module("ccpo.play.sandbox").grade(first.gold, other.truth).passed)
+        return bool(importlib.import_module("ccpo.grade.sandbox.programs").grade(first.gold, other.truth).passed)
     return verifier.verify(f"\\boxed{{{first.truth}}}", other.truth, first.kind).correct

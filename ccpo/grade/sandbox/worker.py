@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-# Runs inside the sandbox, after the text of ccpo/plain.py; nothing imports it. It runs a program, evaluates calls, and writes what they
+# Runs inside the sandbox, after the text of plain.py; nothing imports it. It runs a program, evaluates calls, and writes what they
 # give as plain data. It is told no expected value and its word decides nothing: the program may do to it what it likes.
 # Reply, one line each: "R" when the limits are in force; "X" and a reason if the program fails; then for each call "=" and data, or "!"
 # and a reason.

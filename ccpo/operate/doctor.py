@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from ccpo.cluster import ask
 from ccpo.config import read_profile
+from ccpo.operate.slurm import ask
 
 PATIENCE = 120.0  # seconds that a probe may wait in the queue
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "fuse.sshfs", "panfs", "wekafs")

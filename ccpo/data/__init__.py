@@ -1,0 +1,1 @@
+"""Raw files to task tables: the data door, and the gate that keeps test items out of training."""

@@ -1,0 +1,1 @@
+"""Policies to scores to statistics."""

@@ -1,0 +1,1 @@
+"""Models as plain Hugging Face folders: prepared, loaded, adapted, saved."""

@@ -1,0 +1,1 @@
+"""Before, while and after a study runs: forecast, watch, doctor, SLURM."""

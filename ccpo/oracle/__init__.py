@@ -1,0 +1,1 @@
+"""Worlds small enough to sum, in which methods are measured against truth."""
