@@ -40,6 +40,14 @@ def _model(a: argparse.Namespace) -> None:
     prepare.prepare(Model.model_validate_json(a.model), a.out)
 
 
+def _base_models(a: argparse.Namespace) -> None:
+    from ccpo.learn import base_models
+    from ccpo.study import plan
+
+    follow = base_models.compare if a.compare else base_models.pin
+    follow(a.names, slots=a.slots or plan.cores())
+
+
 def _train(a: argparse.Namespace) -> None:
     from ccpo.config import read_run
     from ccpo.data import overlap
@@ -290,6 +298,18 @@ def parser() -> argparse.ArgumentParser:
         "prepare a model as a Hugging Face folder",
         model={"help": "model as JSON"},
         out=path("folder to write"),
+    )
+    verb(
+        "base-models",
+        _base_models,
+        "make the base models that git keeps and pin them, or compare them with what is pinned",
+        names={"positional": True, "nargs": "*", "help": "models; none: all of warm_start"},
+        compare={
+            "action": "store_true",
+            "default": False,
+            "help": "make them anew elsewhere, and say how they differ from the pinned ones",
+        },
+        slots={"type": int, "default": None, "help": "made side by side (as many as cores)"},
     )
     verb(
         "train",

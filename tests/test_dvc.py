@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,43 @@ def test_the_stage_keeps_what_is_verified() -> None:
     assert stage["outs"] == [{"data/raw": {"persist": True}}]
     assert stage["always_changed"]
     assert "deps" not in stage
+
+
+def test_base_models_are_made_on_purpose_only_and_pinned_by_the_lock(repository: Path) -> None:
+    """Git brings them, so that a clone without a remote has them; one byte changed is seen; what
+    other stages do leaves them alone."""
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["base_models"]
+    assert stage["frozen"]
+    assert stage["outs"] == [{"config/base_models": {"cache": False, "persist": True}}]
+    folder = clone(repository, "fresh", repository.parent / "remote")
+    base = folder / "config" / "base_models"
+    before = schema.sha256(base)
+
+    def status() -> object:
+        said = run(folder, "dvc", "status", "--json", "base_models")
+        return json.loads(said.splitlines()[0])  # warnings follow
+
+    mend = "dvc.lock is not that of config/base_models. Remedy: dvc commit -f base_models"
+    assert status() == {}, mend
+    assert "didn't change, skipping" in run(folder, "dvc", "repro", "base_models")
+    assert schema.sha256(base) == before
+    assert run(folder, "git", "status", "--porcelain") == ""
+    weights = base / "smoke" / "0" / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    assert status() == {"base_models": [{"changed outs": {"config/base_models": "modified"}}]}
+    run(folder, "git", "checkout", "--", "config/base_models")
+    assert status() == {}
+
+
+def test_no_tool_changes_the_bytes_of_base_models(repository: Path) -> None:
+    """Git that writes the ends of lines of another system leaves them as they are."""
+    run(repository.parent, "git", "clone", "-q", "-c", "core.autocrlf=true", "origin", "other")
+    found = repository.parent / "other" / "config" / "base_models"
+    for base in (p.parent for p in found.rglob("config.json")):
+        kept = ROOT / "config" / "base_models" / base.relative_to(found)
+        assert schema.sha256(base) == schema.sha256(kept)
+    assert b"\r\n" in (repository.parent / "other" / "README.md").read_bytes()
 
 
 @pytest.mark.skipif("CCPO_DATA_MIRROR" not in os.environ, reason="needs the raw files: set CCPO_DATA_MIRROR to a folder that has them")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_files, run_data
+from conftest import SPEC, make_files, run_data
 
 from ccpo.config import Experiment, RunConfig, read_experiment
 from ccpo.operate import forecast
@@ -89,6 +89,34 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
     other = [run_of(credit="shared"), run_of(train={"tasks": 2}), run_of(sampling={"max_tokens": [6, 7]}), run_of(policy="shared")]
     assert {forecast.key(run) for run in same} == {forecast.key(base)}
     assert all(forecast.key(a) != forecast.key(b) for a, b in itertools.combinations([base, *other], 2))
+
+
+def test_the_key_of_a_pilot_is_that_of_any_replica() -> None:
+    def started(**over: Any) -> str:
+        return plan.key(run_of(model={"name": "test", "spec": {**SPEC, **over}}))
+
+    assert started(seed=3) == started(sha256="a" * 64) == started()
+    assert started(hidden=32) != started()
+
+
+def test_each_base_model_is_prepared_once_and_a_pinned_one_is_only_copied() -> None:
+    """Smoke has two of its own, side by side where there is room; the work of training stays."""
+    experiment = read_experiment("smoke")
+    assert isinstance(experiment, Experiment)
+    runs = {label: dict(list(of.items())[:1]) for label, of in experiment.runs.items()}
+    one = experiment.model_copy(update={"runs": runs})
+
+    def jobs(study: Experiment) -> int:
+        return int(plan.forecast(study, {}, 8, gpus=False, folder=Path("nowhere"))["jobs"])
+
+    # trainings and rollouts, scores, pages, base models
+    assert jobs(experiment) == 16 + 1 + 2 + 2
+    assert jobs(one) == 8 + 1 + 2 + 1
+    pinned = experiment.runs["single"][0].models[0]
+    assert plan._preparing(pinned) == plan.PROCESS
+    spec = pinned.spec.model_copy(update={"sha256": ""})
+    made = pinned.model_copy(update={"spec": spec})
+    assert plan._preparing(made) == plan.PROCESS + 300 * 64 * 1e-3
 
 
 def test_sizes_from_names_and_from_folders(tiny: Path) -> None:

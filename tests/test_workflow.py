@@ -44,7 +44,8 @@ def test_a_dry_run_of_the_quickstart_is_whole_and_quick(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     planned = jobs(done.stdout + done.stderr)
     assert planned["train"] == planned["rollout"] == planned["score"] == 48
-    assert planned["model"] == planned["analyse"] == planned["report"] == planned["track"] == 1
+    assert planned["analyse"] == planned["report"] == planned["track"] == 1
+    assert planned["model"] == 8  # each training seed starts from a base model of its own
     assert planned["figure"] == 7
     assert seconds < 20  # 4 s when nothing else runs; `make reproduce` is measured by hand
 
@@ -68,6 +69,7 @@ def test_runs_that_speak_with_vllm_are_trained_and_played_by_its_python(checkout
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
+    (checkout / "config" / "base_models" / "pins.json").unlink()  # those of other heads
     planned = ("-n", "-p", "--config", "experiments=[smoke]")
     done = snakemake(checkout, *planned)
     assert done.returncode != 0
@@ -122,7 +124,7 @@ def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) ->
     code.write_text(code.read_text().replace('"figure.figsize": (6.4, 3.9)', '"figure.figsize": (7, 4)'))
     (checkout / "README.md").write_text("New prose.\n")
     raw["question"] = "Does a new wording of the question train again?"
-    raw["grid"]["seed"] = [0, 1]
+    raw["grid"]["seed"] = [0, 2]  # of two base models both start from the first
     path.write_text(yaml.safe_dump(raw))
     done = snakemake(checkout, "-n", "--quiet", "rules", *only, "zero=1")
     planned = jobs(done.stdout + done.stderr)
@@ -140,7 +142,8 @@ def test_an_audit_is_planned_beside_trainings(checkout: Path) -> None:
     assert planned["compare"] == planned["audit_report"] == planned["report"] == planned["analyse"] == planned["track"] == 1
     assert planned["train"] == 10
     assert planned["figure"] == 7 + 5
-    assert planned["table"] == planned["experiment_config"] == planned["model"] == 2
+    assert planned["table"] == planned["experiment_config"] == 2
+    assert planned["model"] == 1 + 2  # the audit's, and one for each training seed
 
 
 def test_training_waits_for_every_table_it_is_compared_with(checkout: Path) -> None:

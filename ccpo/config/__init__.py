@@ -4,9 +4,18 @@ A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{
 experiments which share a condition share its runs.
 """
 
-from ccpo.config.choice import Choice, canonical, fingerprint
-from ccpo.config.experiment import Audit, Experiment, Measured, read_experiment, read_models, read_profile, read_run
-from ccpo.config.model import Folder, Hub, Model, WarmStart, Wheel
+from ccpo.config.choice import Choice, canonical, fingerprint, near
+from ccpo.config.experiment import (
+    Audit,
+    Experiment,
+    Measured,
+    read_experiment,
+    read_listed,
+    read_models,
+    read_profile,
+    read_run,
+)
+from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmStart, Wheel
 from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
 
 __all__ = [
@@ -16,15 +25,20 @@ __all__ = [
     "Experiment",
     "Folder",
     "Hub",
+    "Listed",
     "Lora",
     "Measured",
     "Model",
+    "Pin",
+    "Replicated",
     "RunConfig",
     "WarmStart",
     "Wheel",
     "canonical",
     "fingerprint",
+    "near",
     "read_experiment",
+    "read_listed",
     "read_models",
     "read_profile",
     "read_run",

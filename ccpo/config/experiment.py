@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ccpo.config.choice import Choice, Strict, near, resolve
-from ccpo.config.model import Model
+from ccpo.config.model import Listed, Model
 from ccpo.config.run import RunConfig
 
 
@@ -31,7 +31,8 @@ class Experiment(Strict):
     presets: dict[str, str] = Field(default_factory=dict)
 
     def manifest(self) -> dict[str, Any]:
-        """What the analysis needs to know: the question, the comparisons, and each condition's config and run ids."""
+        """What the analysis needs to know: the question, the comparisons, each condition's config
+        (of its first seed), and by seed the run's id and the base model it starts from."""
         head = {k: getattr(self, k) for k in ("question", "note", "primary_metric", "token_tolerance")}
         conditions = {
             label: {
@@ -39,6 +40,7 @@ class Experiment(Strict):
                 "degenerate": next(iter(runs.values())).degenerate(),
                 "preset": self.presets.get(label, ""),
                 "runs": {str(seed): run.id for seed, run in runs.items()},
+                "bases": {str(seed): run.base for seed, run in runs.items()},
             }
             for label, runs in self.runs.items()
         }
@@ -138,10 +140,43 @@ def _said(where: str, build: Callable[[], Any]) -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
-def read_models(folder: Path = Path("config")) -> dict[str, Model]:
-    """Models of config/models.yaml by name."""
+def read_listed(folder: Path = Path("config")) -> dict[str, Listed]:
+    """Entries of config/models.yaml by name, each with its pins in config/base_models/pins.json.
+
+    Raises:
+        ValueError: names the file, the place, the value and the reason.
+    """
     path = folder / "models.yaml"
-    return {n: _said(f"{path}, {n}", functools.partial(Model.model_validate, {"name": n, "spec": s})) for n, s in _read_yaml(path).items()}
+    pins = _read_pins(folder)
+
+    def listed(name: str, spec: object) -> Listed:
+        data = {"name": name, "spec": spec, "pins": pins.get(name, {})}
+        found: Listed = _said(f"{path}, {name}", lambda: Listed.model_validate(data))
+        return found
+
+    return {name: listed(name, spec) for name, spec in _read_yaml(path).items()}
+
+
+def read_models(folder: Path = Path("config")) -> dict[str, Model]:
+    """Models of config/models.yaml by name; of one with replicas the first."""
+    listed = read_listed(folder)
+    return {name: _replicas(str(folder), name, listed)[0] for name in listed}
+
+
+def _read_pins(folder: Path) -> dict[str, Any]:
+    path = folder / "base_models" / "pins.json"
+    if not path.is_file():
+        return {}
+    try:
+        pins = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        pins = error
+    if not isinstance(pins, dict):
+        raise ValueError(
+            f"{path} is no JSON mapping ({pins}). Remedy: take it from git again, or delete it and "
+            "make all pins anew: python -m ccpo base-models"
+        )
+    return pins
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,26 +233,27 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
     path = folder / "experiments" / f"{name}.yaml"
     raw = _read_yaml(path)
     if "audit" in raw:
-        return _audit(path, raw, read_models(folder))
+        return _audit(path, raw, read_listed(folder))
     known = {"question", "note", "primary_metric", "compare", "token_tolerance", "effect", "base", "grid"}
     for key in raw:
         if key not in known:
             raise ValueError(f"{path}: unknown key '{key}'. {near(str(key), list(known))}")
-    models, named = read_models(folder), {}
+    listed, named = read_listed(folder), {}
     runs: dict[str, dict[int, RunConfig]] = {}
     for label, cell in _cells(str(path), raw, _read_yaml(folder / "presets.yaml")).items():
         named[label] = cell.pop("preset", None)
-        cell["model"] = _models(f"{path}, condition {label}", cell.get("model"), models)
+        bases = _bases(f"{path}, condition {label}", cell.pop("model", None), listed)
         runs[label] = {}
         for seed in raw["grid"]["seed"]:
             if type(seed) is not int or seed < 0:
                 raise ValueError(f"{path}: grid.seed names {seed!r}. Seeds are whole numbers from 0 on.")
             if seed in runs[label]:
                 raise ValueError(f"{path}: grid.seed names {seed} twice")
+            own = {"seed": seed, "model": _of_seed(bases, seed)}
             if runs[label]:  # checked with the first seed; a check of each takes seconds with a thousand runs
-                runs[label][seed] = next(iter(runs[label].values())).model_copy(update={"seed": seed})
+                runs[label][seed] = next(iter(runs[label].values())).model_copy(update=own)
             else:
-                data = {**cell, "seed": seed}
+                data = {**cell, **own}
                 runs[label][seed] = _said(f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data))
     for pair in raw.get("compare", []):
         for label in pair:
@@ -227,16 +263,34 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Au
     return _said(str(path), lambda: Experiment(name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head))
 
 
-def _models(where: str, named: object, models: Mapping[str, Model]) -> Any:
-    """What a model's name stands for, or a list of what a list of names stands for."""
+def _replicas(where: str, name: str, listed: Mapping[str, Listed]) -> tuple[Model, ...]:
+    """What a model's name stands for."""
+    if name not in listed:
+        hint = near(name, list(listed))
+        raise ValueError(f"{where}: model '{name}' is not in models.yaml. {hint}")
+    found: tuple[Model, ...] = _said(where, lambda: listed[name].replicas)
+    return found
+
+
+Bases = tuple[Model, ...] | list[tuple[Model, ...]]  # replicas; or each agent's
+
+
+def _bases(where: str, named: object, listed: Mapping[str, Listed]) -> Bases:
+    """The replicas that a model's name stands for, or a list of those of each name of a list."""
     if isinstance(named, list):
-        return [_models(where, name, models) for name in named]
-    if str(named) not in models:
-        raise ValueError(f"{where}: model '{named}' is not in models.yaml. {near(str(named), list(models))}")
-    return models[str(named)].model_dump()
+        return [_replicas(where, str(name), listed) for name in named]
+    return _replicas(where, str(named), listed)
 
 
-def _audit(path: Path, raw: Mapping[str, Any], models: Mapping[str, Model]) -> Audit:
+def _of_seed(bases: Bases, seed: int) -> Model | tuple[Model, ...]:
+    """The base model that a training seed starts from, or each agent's: seeds that follow each
+    other have different ones, as far as there are replicas."""
+    if isinstance(bases, list):
+        return tuple(replicas[seed % len(replicas)] for replicas in bases)
+    return bases[seed % len(bases)]
+
+
+def _audit(path: Path, raw: Mapping[str, Any], listed: Mapping[str, Listed]) -> Audit:
     for key in raw:
         if key not in ("question", "note", "audit"):
             raise ValueError(f"{path}: unknown key '{key}'. An audit has question, note and audit only")
@@ -244,7 +298,7 @@ def _audit(path: Path, raw: Mapping[str, Any], models: Mapping[str, Model]) -> A
         raise ValueError(f"{path}: audit must be a mapping")
     head, block = {k: v for k, v in raw.items() if k != "audit"}, dict(raw["audit"])
     if (named := block.pop("model", None)) is not None:
-        block["model"] = _models(str(path), named, models)
+        block["model"] = _of_seed(_bases(str(path), named, listed), 0)
     audit: Audit = _said(str(path), lambda: Audit.model_validate({"name": path.stem, **head, **block}))
     return audit
 

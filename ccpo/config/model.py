@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import Annotated, Any, Literal
@@ -13,8 +14,9 @@ from ccpo.benchmark import Habits
 from ccpo.config.choice import Choice, Strict, fingerprint, resolve
 
 
-class WarmStart(Strict):
-    """A small decoder built here and taught the roles' formats on a procedural benchmark."""
+class Recipe(Strict):
+    """A small decoder built here and taught the roles' formats on a procedural benchmark: all that
+    its weights follow from on one machine; another processor rounds otherwise."""
 
     source: Literal["warm_start"]
     benchmark: Choice
@@ -37,7 +39,7 @@ class WarmStart(Strict):
         return {**data, "benchmark": resolve("benchmark", data["benchmark"])} if "benchmark" in data else data
 
     @model_validator(mode="after")
-    def _teachable(self) -> WarmStart:
+    def _teachable(self) -> Recipe:
         if self.habits == Habits():
             return self
         if "habits" not in inspect.signature(benchmark.load(self.benchmark.name).demos).parameters:
@@ -47,6 +49,28 @@ class WarmStart(Strict):
         if not all(0 <= chance <= 1 for chance in chances):
             raise ValueError(f"habits are chances from 0 to 1; these are {chances}")
         return self
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits of the recipe and of the version of the code that follows it."""
+        spec = self.model_dump(mode="json", include=set(Recipe.model_fields))
+        return fingerprint({"spec": spec, "stage": STAGE_VERSIONS["model"]})
+
+
+class WarmStart(Recipe):
+    """One base model made by a recipe: pinned bytes, or warm-started on this machine."""
+
+    sha256: str = Field(
+        "",
+        pattern="^([0-9a-f]{64})?$",
+        description="of its pinned folder in config/base_models; empty: it is made on this machine",
+    )
+
+
+class Replicated(Recipe):
+    """A recipe as config/models.yaml lists it, for base models that differ in their seed alone."""
+
+    replicas: int = Field(1, ge=1, description="how many; the first has `seed`, each next one more")
 
 
 class Wheel(Strict):
@@ -76,11 +100,23 @@ class Folder(Strict):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Pin(Strict):
+    """The bytes of a base model that everybody starts from (config/base_models/pins.json)."""
+
+    spec: str = Field(pattern="^[0-9a-f]{8}$", description="fingerprint of the recipe it follows")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of its folder")
+
+
 class Model(Strict):
-    """A model's name and where it comes from (config/models.yaml)."""
+    """One model: its name and where it comes from."""
 
     name: str
     spec: Annotated[WarmStart | Wheel | Hub | Folder, Field(discriminator="source")]
+
+    @property
+    def base(self) -> str:
+        """The base model: "tiny/3" is the replica of `tiny` with seed 3; others are their name."""
+        return f"{self.name}/{self.spec.seed}" if isinstance(self.spec, WarmStart) else self.name
 
     @property
     def parameters(self) -> float | None:
@@ -96,3 +132,55 @@ class Model(Strict):
     def slug(self) -> str:
         """Folder name: the model's name and 8 hex digits of its source."""
         return f"{self.name}-{fingerprint({'spec': self.spec.model_dump(mode='json'), 'stage': STAGE_VERSIONS['model']})}"
+
+
+class Listed(Strict):
+    """An entry of config/models.yaml: one model, or replicas of a base model, and their pins."""
+
+    name: str
+    spec: Annotated[Replicated | Wheel | Hub | Folder, Field(discriminator="source")]
+    pins: dict[int, Pin] = Field(default_factory=dict, description="by the replica's seed")
+
+    def unpinned(self) -> tuple[Model, ...]:
+        """Its replicas as the recipe alone gives them, whatever is pinned."""
+        if not isinstance(self.spec, Replicated):
+            return (Model(name=self.name, spec=self.spec),)
+        recipe = self.spec.model_dump(exclude={"replicas"})
+        seeds = range(self.spec.seed, self.spec.seed + self.spec.replicas)
+        made = [WarmStart.model_validate({**recipe, "seed": seed}) for seed in seeds]
+        return tuple(Model(name=self.name, spec=spec) for spec in made)
+
+    @functools.cached_property
+    def replicas(self) -> tuple[Model, ...]:
+        """Its base models; training seed s starts from number s modulo how many there are.
+
+        Raises:
+            ValueError: it is pinned, but some replica is not, or was made by another recipe.
+        """
+        found = self.unpinned()
+        return tuple(self._pinned(model) for model in found) if self.pins else found
+
+    def _pinned(self, model: Model) -> Model:
+        spec = model.spec
+        anew = f"`python -m ccpo base-models {self.name}` makes its pins anew"
+        if not isinstance(spec, WarmStart):
+            raise ValueError(
+                f"model {self.name} is pinned in base_models/pins.json, but its source is "
+                f"{spec.source}; only warm_start models are. Remedy: give it another name."
+            )
+        pin = self.pins.get(spec.seed)
+        if pin is None:
+            raise ValueError(
+                f"model {self.name}: its replica with seed {spec.seed} is not pinned, and those "
+                f"with seeds {', '.join(map(str, sorted(self.pins)))} are, in "
+                "base_models/pins.json; a model is pinned whole. "
+                f"Remedy: {anew}, or ask for fewer replicas."
+            )
+        if pin.spec != spec.fingerprint:
+            raise ValueError(
+                f"model {self.name}: its replica with seed {spec.seed} is pinned in "
+                f"base_models/pins.json as made by recipe {pin.spec}, but models.yaml and this "
+                f"code say {spec.fingerprint}: one of them was edited after pinning. "
+                f"Remedy: {anew}; or give the edited model another name."
+            )
+        return Model(name=self.name, spec=spec.model_copy(update={"sha256": pin.sha256}))

