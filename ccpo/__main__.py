@@ -41,11 +41,11 @@ def _model(a: argparse.Namespace) -> None:
 
 
 def _base_models(a: argparse.Namespace) -> None:
-    from ccpo.learn import base_models
-    from ccpo.study import plan
+    from ccpo.models import base_models
+    from ccpo.operate import forecast
 
     follow = base_models.compare if a.compare else base_models.pin
-    follow(a.names, slots=a.slots or plan.cores())
+    follow(a.names, slots=a.slots or forecast.cores())
 
 
 def _train(a: argparse.Namespace) -> None:

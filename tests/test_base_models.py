@@ -30,7 +30,7 @@ from ccpo.config import (
     read_listed,
     read_models,
 )
-from ccpo.learn import base_models, model, policy
+from ccpo.models import base_models, policy, prepare
 
 SMALL = {**SPEC, "least_accuracy": 0.0, "replicas": 2}
 FILES = ["chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"]
@@ -238,7 +238,7 @@ def test_another_version_of_the_code_makes_pins_stale(
 def test_a_pinned_model_is_copied_byte_for_byte(config: Path, tmp_path: Path) -> None:
     for seed, run in study(config).runs["ccpo"].items():
         out = tmp_path / f"out{seed}"
-        model.prepare(run.models[0], out, config / "base_models")
+        prepare.prepare(run.models[0], out, config / "base_models")
         assert schema.sha256(out) == pins(config)["small"][str(seed)]["sha256"]
         assert sorted(p.name for p in out.iterdir()) == FILES
 
@@ -260,9 +260,9 @@ def test_a_damaged_pin_is_refused(case: str, config: Path, tmp_path: Path) -> No
     runs = study(config).runs["ccpo"]
     said = r"small/1 has sha256 \w+, pins.json pins \w+\. Remedy: git checkout -- .*small/1, or "
     with pytest.raises(ValueError, match=said + "python -m ccpo base-models small"):
-        model.prepare(runs[1].models[0], tmp_path / "out", config / "base_models")
+        prepare.prepare(runs[1].models[0], tmp_path / "out", config / "base_models")
     assert not [p for p in tmp_path.iterdir() if p.name != "config"]
-    model.prepare(runs[0].models[0], tmp_path / "out", config / "base_models")
+    prepare.prepare(runs[0].models[0], tmp_path / "out", config / "base_models")
 
 
 def test_a_missing_pin_is_refused_and_what_was_there_stays(config: Path, tmp_path: Path) -> None:
@@ -270,14 +270,14 @@ def test_a_missing_pin_is_refused_and_what_was_there_stays(config: Path, tmp_pat
     run = study(config).runs["ccpo"][0]
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"small/0 is pinned, but is not there\. Remedy: git"):
-        model.prepare(run.models[0], tmp_path / "out", config / "base_models")
+        prepare.prepare(run.models[0], tmp_path / "out", config / "base_models")
     assert (tmp_path / "out").is_dir()
 
 
 def test_weights_are_rounded_to_the_nearest_float16(tiny: Path) -> None:
     """Against numpy's rounding; what it computes in stays float32."""
     untouched, rounded = policy.load(tiny)[0], policy.load(tiny)[0]
-    model.round_weights(rounded)
+    prepare.round_weights(rounded)
     for before, after in zip(untouched.parameters(), rounded.parameters(), strict=True):
         want = before.detach().numpy().astype(np.float16).astype(np.float32)
         assert np.array_equal(after.detach().numpy(), want)
@@ -306,7 +306,7 @@ def test_it_is_kept_in_float16_and_computed_in_float32(made: Path, tmp_path: Pat
 def test_the_verb_pins_what_a_workflow_would_make(config: Path, tmp_path: Path) -> None:
     """Both replicas, warm-started here once more, are the pinned bytes; they are two models."""
     for unpinned in read_listed(config)["small"].unpinned():
-        model.prepare(unpinned, tmp_path / unpinned.base)
+        prepare.prepare(unpinned, tmp_path / unpinned.base)
         seed = unpinned.base.split("/")[1]
         assert schema.sha256(tmp_path / unpinned.base) == pins(config)["small"][seed]["sha256"]
     assert base_models.largest_difference(tmp_path / "small/0", tmp_path / "small/1")
@@ -433,5 +433,5 @@ def test_smoke_is_pinned_and_taught() -> None:
     for one in read_listed(ROOT / "config")["smoke"].replicas:
         assert isinstance(one.spec, WarmStart)
         assert one.spec.sha256
-        found = model.solo_accuracy(ROOT / "config/base_models" / one.base, one.spec, 1.0)
+        found = prepare.solo_accuracy(ROOT / "config/base_models" / one.base, one.spec, 1.0)
         assert found >= one.spec.least_accuracy

@@ -93,7 +93,7 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
 
 def test_the_key_of_a_pilot_is_that_of_any_replica() -> None:
     def started(**over: Any) -> str:
-        return plan.key(run_of(model={"name": "test", "spec": {**SPEC, **over}}))
+        return forecast.key(run_of(model={"name": "test", "spec": {**SPEC, **over}}))
 
     assert started(seed=3) == started(sha256="a" * 64) == started()
     assert started(hidden=32) != started()
@@ -107,16 +107,16 @@ def test_each_base_model_is_prepared_once_and_a_pinned_one_is_only_copied() -> N
     one = experiment.model_copy(update={"runs": runs})
 
     def jobs(study: Experiment) -> int:
-        return int(plan.forecast(study, {}, 8, gpus=False, folder=Path("nowhere"))["jobs"])
+        return int(forecast.forecast(study, {}, 8, gpus=False, folder=Path("nowhere"))["jobs"])
 
     # trainings and rollouts, scores, pages, base models
     assert jobs(experiment) == 16 + 1 + 2 + 2
     assert jobs(one) == 8 + 1 + 2 + 1
     pinned = experiment.runs["single"][0].models[0]
-    assert plan._preparing(pinned) == plan.PROCESS
+    assert forecast._preparing(pinned) == forecast.PROCESS
     spec = pinned.spec.model_copy(update={"sha256": ""})
     made = pinned.model_copy(update={"spec": spec})
-    assert plan._preparing(made) == plan.PROCESS + 300 * 64 * 1e-3
+    assert forecast._preparing(made) == forecast.PROCESS + 300 * 64 * 1e-3
 
 
 def test_sizes_from_names_and_from_folders(tiny: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ccpo import schema
 from ccpo.config import Model, Pin, Replicated, WarmStart, near, read_listed
-from ccpo.learn.model import prepare, solo_accuracy
+from ccpo.models.prepare import prepare, solo_accuracy
 
 FOLDER, PINS = "base_models", "pins.json"
 
