@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ccpo import credit, team
-from ccpo.learn.advantage import ADVANTAGES, group_mean
+from ccpo import advantage, credit, team
+from ccpo.advantage import Messages, centred
 from ccpo.tree import Tree, make_tree
 
 TEAMS = {"think_solve": (16, 1), "reasoner_actor": (4, 4), "vote": (16, 1, 1)}
@@ -81,16 +81,16 @@ def main() -> None:
 
             def work(tree: Tree) -> np.ndarray:
                 past = (method.remember(tree, {}, **params),) if hasattr(method, "remember") else ()  # noqa: B023
-                return group_mean(*method.credit(tree, *past, **params))  # noqa: B023
+                return centred(*method.credit(tree, *past, **params))  # noqa: B023
 
             one, many = milliseconds(lambda: work(small), 21), milliseconds(lambda: work(large), 3)  # noqa: B023
             print(f"{name:>10} {kind:>15} {len(small):9,d} {one:8.2f} {many / one:14.1f}")
     tree = trees["think_solve"][0]
     value, group = credit.load("shared").credit(tree)
     tokens = rng.integers(1, 40, len(tree))
-    more = {"gae": {"value": tree.value}, "history": {"memory": {"mean": 0.0, "variance": 1.0}}}
-    for name, normalise in ADVANTAGES.items():
-        took = milliseconds(lambda: normalise(value, group, tokens, **more.get(name, {})), 21)  # noqa: B023
+    messages = Messages(value, group, tokens, tree.value)
+    for name in advantage.names():
+        took = milliseconds(lambda: advantage.compute(name, messages, {"mean": 0.0, "variance": 1.0}), 21)  # noqa: B023
         print(f"advantage {name:>20} {len(tree):5,d} {took:8.2f}")
 
 

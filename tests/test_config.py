@@ -56,7 +56,7 @@ BAD = {
     "impossible combination: no siblings": ({"grid__condition__ccpo__credit": "c3"}, "gives the messages of turn 1 none"),
     "a z-score's parameter without one": (
         {"base__advantage": {"name": "group_mean", "ddof": 1}},
-        "unknown key 'advantage.group_mean.ddof'",
+        "advantage group_mean has no parameter 'ddof'",
     ),
     "a critic that nobody asks": ({"base__critic": {"lr": 0.001}}, "neither credit"),
     "a method without its critic": ({"grid__condition__ccpo__credit": "mappo"}, "needs a critic"),

@@ -1,18 +1,21 @@
-"""A credit method, a team and a benchmark of one file each, put on the package path: found, tested, trained."""
+"""A credit method, a team, a benchmark, an advantage and an objective of one file each, put on the package path: found, tested, trained."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import test_advantage
 import test_credit
+import test_objective
 import test_play
 from conftest import make_files
 
-from ccpo import benchmark, credit, schema, team
+from ccpo import advantage, benchmark, credit, objective, schema, team
 from ccpo.config import read_run
 from ccpo.data import door
 from ccpo.evaluate import evaluate
@@ -34,7 +37,7 @@ def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     return Plan(fanout)
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     return "it is the shared one, scaled"
 
 
@@ -77,40 +80,111 @@ def tasks(split: str, raw: Mapping[str, Path], *, n_train: int = 16, n_test: int
 def demos(n: int, *, seed: int = 1, n_train: int = 16, n_test: int = 8) -> list[Demo]:
     return [Demo("x+" * k, "count", f"\\\\boxed{{{k}}}", f"\\\\boxed{{{k}}}") for k in range(1, n + 1)]
 '''
+ADVANTAGE = '''
+"""Twice the credit. Source: this test. Remembers nothing, compares with nothing, divides by nothing."""
+
+import numpy as np
+
+from ccpo.advantage import Messages
+
+VERSION = 1
+COMPARES = "nothing"
+
+
+def advantage(messages: Messages, *, times: float = 2.0) -> np.ndarray:
+    return np.where(messages.trained, times * messages.credit, 0.0)
+'''
+OBJECTIVE = '''
+"""REINFORCE: no ratio, no clip. Source: this test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ccpo.objective import Batch
+
+VERSION = 1
+KL = "loss"
+
+
+def loss(batch: Batch, *, weight: float = 1.0):
+    gain = (batch.policy_logprobs * batch.advantage[:, None] * weight).where(batch.mask, 0.0)
+    return -gain.sum(), (batch.mask & False).sum()
+
+
+def divisor(lengths: Sequence[int], longest: int) -> int:
+    return sum(lengths)
+'''
+FILES = ((credit, CREDIT), (team, TEAM), (benchmark, BENCHMARK), (advantage, ADVANTAGE), (objective, OBJECTIVE))
 
 
 @pytest.fixture
 def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Writes the three files into a folder of their own and puts it on the packages' paths."""
+    """Writes the files into a folder of their own and puts it on the packages' paths."""
     name = "plugged_in"
-    for package, text in ((credit, CREDIT), (team, TEAM), (benchmark, BENCHMARK)):
+    for package, text in FILES:
         folder = tmp_path / package.__name__
         folder.mkdir()
         (folder / f"{name}.py").write_text(text)
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     yield name
-    for package in (credit, team, benchmark):
+    for package, _ in FILES:
         sys.modules.pop(f"{package.__name__}.{name}", None)
         if isinstance(getattr(package, name, None), ModuleType):
             delattr(package, name)
 
 
 def test_one_file_each_is_found_and_held_to_the_contract(plugged: str) -> None:
-    assert all(plugged in package.names() for package in (credit, team, benchmark))
+    assert all(plugged in package.names() for package, _ in FILES)
     test_credit.test_every_method_keeps_the_contract(plugged)
     test_play.test_every_team_keeps_the_contract(plugged)
     test_play.test_every_benchmark_keeps_the_contract(plugged)
+    test_advantage.test_every_advantage_keeps_the_contract(plugged)
+    test_objective.test_every_objective_keeps_the_contract(plugged)
+
+
+@pytest.mark.parametrize(
+    ("package", "text", "without", "said"),
+    [
+        (advantage, ADVANTAGE, 'COMPARES = "nothing"\n', "has no COMPARES. Remedy: one of nothing, group, batch, memory, critic"),
+        (advantage, ADVANTAGE, "Source: this test. ", "names no source"),
+        (objective, OBJECTIVE, "VERSION = 1\n", "has no VERSION. Remedy: VERSION = 1"),
+        (objective, OBJECTIVE, "(lengths: Sequence[int], longest: int)", "does not take the arguments of the contract"),
+    ],
+)
+def test_a_half_written_file_is_told_what_is_missing(
+    package: ModuleType, text: str, without: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_written.py").write_text(text.replace(without, "()" if "(" in without else ""))
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    test = {
+        advantage: test_advantage.test_every_advantage_keeps_the_contract,
+        objective: test_objective.test_every_objective_keeps_the_contract,
+    }[package]
+    try:
+        with pytest.raises(AssertionError, match=re.escape(said)):
+            test("half_written")
+    finally:
+        sys.modules.pop(f"{package.__name__}.half_written", None)
 
 
 @pytest.mark.usefixtures("lively")
 def test_one_file_each_trains(plugged: str, tmp_path: Path, tiny: Path) -> None:
     files = make_files(
-        tmp_path / "run", tiny, benchmark=plugged, team=plugged, credit={"name": plugged, "share": 0.25}, sampling={"max_tokens": [4, 4]}
+        tmp_path / "run",
+        tiny,
+        benchmark=plugged,
+        team=plugged,
+        credit={"name": plugged, "share": 0.25},
+        advantage={"name": plugged, "times": 3.0},
+        objective={"name": plugged, "weight": 0.5, "entropy": 0.01},
+        sampling={"max_tokens": [4, 4]},
     )
     assert read_run(files["config"]).credit.params == {"share": 0.25}
     training.train(**files)
     rows = schema.read_table(files["out"] / "credit.parquet", "credit").to_pylist()
     assert {r["credit"] / r["reward"] for r in rows if r["reward"]} == {0.25}
+    assert {r["advantage"] / r["credit"] for r in rows if r["credit"]} == {3.0}
 
 
 @pytest.mark.usefixtures("lively")

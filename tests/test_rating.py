@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain import group_mean
 from test_credit import dyads
 from test_play import TASKS, Letters, speaker
 
+from ccpo.advantage import role_information
 from ccpo.credit import sepo, shared
-from ccpo.learn.advantage import group_mean, role_information
 from ccpo.play.engine.scripted import Scripted
 from ccpo.play.rating import GRID, LONGEST, USER, ask, parse, reply
 from ccpo.play.rollout import Ledger, Played, Speaker, play
@@ -356,7 +357,7 @@ def test_without_a_valid_rating_it_is_the_shared_reward() -> None:
     tree = rated(tree, np.random.default_rng(3))
     none = {"eta": 0.3, "lam": 0.0, "lam_b": 0.0}
     assert np.array_equal(sepo.credit(tree, **none)[0], shared.credit(tree)[0])
-    assert sepo.degenerate("group_z", **none)
+    assert sepo.degenerate("group", **none)
 
 
 def test_ratings_alone_teach_where_outcomes_are_equal() -> None:

@@ -1,6 +1,6 @@
 """A choice: a file of a plug-in folder and its parameters, checked against the file's own function. And the text that names content.
 
-Parameters of benchmarks, teams and credit methods are the keyword-only arguments of the file's function: the function is the schema.
+Parameters are the keyword-only arguments of the file's function: the function is the schema.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import inspect
 import json
 import typing
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ccpo import benchmark, credit, team
+from ccpo import advantage, benchmark, credit, objective, team
 
-FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit}
-FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit"}
+FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit, "advantage": advantage, "objective": objective}
+FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit", "advantage": "advantage", "objective": "loss"}
+
+
+COMMON = {"advantage": ("per_token",), "objective": ("kl", "entropy")}  # keys that every file of a folder has beside its own
 
 
 class Strict(BaseModel):
@@ -48,6 +52,7 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
         ValueError: no such file, or an unknown, missing or ill-typed parameter.
     """
     given = {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
+    common = {key: given.pop(key) for key in COMMON.get(kind, ()) if key in given}
     if set(given) == {"name", "params", "version"}:
         given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
     name = str(given.pop("name", None))
@@ -56,7 +61,7 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
         raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
     schema = parameters(kind, name)
     module = FOLDERS[kind].load(name)
-    hints = typing.get_type_hints(getattr(module, FUNCTIONS[kind]))
+    hints = _hints(module, schema)
     for key in given:
         if key not in schema:
             raise ValueError(f"{kind} {name} has no parameter '{key}'. {near(key, list(schema))}")
@@ -68,7 +73,12 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
             params[key] = TypeAdapter(hints[key]).validate_python(given.get(key, parameter.default), strict=True)
         except ValidationError as error:
             raise ValueError(f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}") from None
-    return {"name": name, "params": params, "version": module.VERSION}
+    return {"name": name, "params": params, "version": module.VERSION, **common}
+
+
+def _hints(module: ModuleType, schema: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Types of the parameters alone: what else a function takes may be of a library that is not loaded."""
+    return {k: eval(p.annotation, vars(module)) if isinstance(p.annotation, str) else p.annotation for k, p in schema.items()}
 
 
 def near(word: str, known: list[str]) -> str:

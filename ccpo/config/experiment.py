@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
 from ccpo.config.model import Listed, Model
 from ccpo.config.run import RunConfig
@@ -76,9 +77,7 @@ class Audit(Strict):
     note: str = ""
     families: tuple[Literal["necessity", "redundancy", "free_riding", "sabotage"], ...] = Field(min_length=1)
     shapes: tuple[Literal["dyad", "chain", "vote", "language"], ...] = Field(min_length=1)
-    advantages: tuple[Literal["none", "group_mean", "group_z", "leave_one_out", "batch_whiten", "history", "gae"], ...] = Field(
-        min_length=1
-    )
+    advantages: tuple[str, ...] = Field(min_length=1)
     methods: dict[str, Measured] = Field(min_length=1)
     instances: int = Field(ge=2, description="worlds of each family and shape: the replicates of the intervals")
     tokens: int = Field(ge=64, description="generated tokens of a single batch")
@@ -89,6 +88,13 @@ class Audit(Strict):
     def _spoken(self) -> Audit:
         if (self.model is None) == ("language" in self.shapes):
             raise ValueError("an audit names a model if, and only if, `language` is among its shapes")
+        return self
+
+    @model_validator(mode="after")
+    def _known(self) -> Audit:
+        for name in self.advantages:
+            if name not in advantage.names():
+                raise ValueError(f"advantage '{name}' is not a file in ccpo/advantage/. {near(name, advantage.names())}")
         return self
 
     @model_validator(mode="after")

@@ -8,102 +8,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ccpo import STAGE_VERSIONS, benchmark, credit, team
+from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, team
 from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, near, resolve
 from ccpo.config.model import Model, WarmStart
 from ccpo.team import Team
 from ccpo.tree import Plan
 
 
-class Baseline(Strict):
-    """Baseline and normalisation of credit (ccpo/learn/advantage.py). `per_token` divides a message's advantage by its tokens."""
+class Advantage(Choice):
+    """A file of ccpo/advantage. `per_token` divides a message's advantage by its tokens."""
 
-    name: Literal["none", "group_mean", "leave_one_out", "gae"] = "group_mean"
     per_token: bool = False
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """Parameters of the function."""
-        return self.model_dump(exclude={"name", "per_token"})
 
-
-class GroupZ(Baseline):
-    """z-score of a group, in the forms of the papers."""
-
-    name: Literal["group_z"]  # type: ignore[assignment]
-    ddof: Literal[0, 1] = Field(0, description="0: population form, 1: sample form of the standard deviation")
-    eps: float = Field(1e-8, gt=0)
-    eps_inside: bool = Field(False, description="eps under the root, added to the variance")
-
-
-class BatchWhiten(Baseline):
-    """z-score over the batch."""
-
-    name: Literal["batch_whiten"]  # type: ignore[assignment]
-    unit: Literal["token", "message"] = "token"
-
-
-class History(Baseline):
-    """z-score against the moving statistics of earlier updates."""
-
-    name: Literal["history"]  # type: ignore[assignment]
-    decay: float = Field(0.99, ge=0, lt=1)
-    eps: float = Field(1e-6, gt=0)
-
-
-class Objective(Strict):
-    """Terms that any objective may have beside its policy loss, both a mean over the mini-batch's tokens."""
+class Objective(Choice):
+    """A file of ccpo/objective, and terms that any of them may have beside its policy loss, both a mean over the mini-batch's tokens."""
 
     kl: float = Field(0.0, ge=0, description="weight of the KL divergence from the policy that training starts with")
     entropy: float = Field(0.0, ge=0, description="weight of the entropy bonus")
-
-
-class Grpo(Objective):
-    """Token-level importance ratio, clipped; token mean over the mini-batch (arXiv 2402.03300)."""
-
-    name: Literal["grpo"] = "grpo"
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.2, gt=0)
-
-
-class Gspo(Objective):
-    """Sequence-level ratio (geometric mean), clipped; mean over sequences (arXiv 2507.18071)."""
-
-    name: Literal["gspo"] = "gspo"
-    clip_low: float = Field(3e-4, gt=0, lt=1)
-    clip_high: float = Field(4e-4, gt=0)
-
-
-class Dapo(Objective):
-    """As grpo, with the wider upper clip of DAPO (arXiv 2503.14476); its dynamic sampling and length penalty are not part of a loss."""
-
-    name: Literal["dapo"] = "dapo"
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.28, gt=0)
-
-
-class DrGrpo(Objective):
-    """Token ratio, clipped; sum over tokens, divided by a constant instead of the length (Dr. GRPO, arXiv 2503.20783)."""
-
-    name: Literal["dr_grpo"] = "dr_grpo"
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.2, gt=0)
-
-
-class RemaTurn(Objective):
-    """Ratio of a whole turn, doubly clipped; mean over messages (ReMA, arXiv 2503.09501, as CCPO v1 configures it)."""
-
-    name: Literal["rema_turn"] = "rema_turn"
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.2, gt=0)
-
-
-class ReinforcePP(Objective):
-    """As grpo, but the KL divergence is part of the reward, token by token (REINFORCE++, arXiv 2501.03262); goes with `batch_whiten`."""
-
-    name: Literal["reinforce_pp"] = "reinforce_pp"
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.2, gt=0)
 
 
 class Critic(Strict):
@@ -235,8 +157,8 @@ class RunConfig(Strict):
     benchmark: Choice
     team: Choice
     credit: Choice
-    advantage: Annotated[Baseline | GroupZ | BatchWhiten | History, Field(discriminator="name")] = Baseline()
-    objective: Annotated[Grpo | Gspo | Dapo | DrGrpo | RemaTurn | ReinforcePP, Field(discriminator="name")] = Grpo.model_validate({})
+    advantage: Advantage
+    objective: Objective
     critic: Critic | None = None
     model: Model | Annotated[tuple[Model, ...], Field(min_length=2)]  # one for all agents, or one for each
     policy: Literal["shared", "separate", "lora"] = "shared"
@@ -252,13 +174,10 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, data: Any) -> Any:
-        data = dict(data)
+        data = {"advantage": "group_mean", "objective": "grpo", **data}
         for kind in FOLDERS:
             if kind in data:
                 data[kind] = resolve(kind, data[kind])
-        for key in ("advantage", "objective"):
-            if isinstance(data.get(key), str):
-                data[key] = {"name": data[key]}
         if data.get("policy") == "lora" and data.get("lora") is None:
             data["lora"] = {}
         return data
@@ -276,7 +195,7 @@ class RunConfig(Strict):
         self._critic(plan)
         if self.credit.name == "none" and self.train.steps:
             raise ValueError(f"credit none teaches nothing, train.steps is {self.train.steps}. Set train.steps to 0, or name a method.")
-        if self.train.steps and self.advantage.name in credit.GROUPED and plan.episodes < 2:
+        if self.train.steps and self.compares == "group" and plan.episodes < 2:
             raise ValueError(
                 f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
@@ -354,12 +273,13 @@ class RunConfig(Strict):
 
     def _critic(self, plan: Plan) -> None:
         """A critic where there is need of one, for one purpose, and nowhere else."""
-        if self.advantage.name == "gae" and plan.critic:
+        if self.compares == "critic" and plan.critic:
             raise ValueError(
-                f"advantage gae takes a critic's value out of the credit, and credit {self.credit.name} has its own use for the critic. "
-                "Use advantage batch_whiten, group_z or none."
+                f"advantage {self.advantage.name} takes a critic's value out of the credit, and credit {self.credit.name} has its own use "
+                "for the critic. Use advantage batch_whiten, group_z or none."
             )
-        who = f"credit {self.credit.name}" if plan.critic else "advantage gae" if self.advantage.name == "gae" else ""
+        needy = f"advantage {self.advantage.name}" if self.compares == "critic" else ""
+        who = f"credit {self.credit.name}" if plan.critic else needy
         if who and self.critic is None:
             raise ValueError(f"{who} needs a critic, the run has none. Add one, as `critic: {{lr: 5.0e-5}}`")
         if self.critic is not None and not who:
@@ -383,9 +303,14 @@ class RunConfig(Strict):
         """What each task of an update generates."""
         return typing.cast(Plan, credit.load(self.credit.name).plan(self.build_team(), self.train.fanout, **self.credit.params))
 
+    @property
+    def compares(self) -> str:
+        """What the advantage compares a message with (ccpo/advantage)."""
+        return str(advantage.load(self.advantage.name).COMPARES)
+
     def degenerate(self) -> str:
         """Why, by algebra, this run's credit teaches nothing beyond the shared reward; "" where it may."""
-        return str(credit.load(self.credit.name).degenerate(self.advantage.name, **self.credit.params))
+        return str(credit.load(self.credit.name).degenerate(self.compares, **self.credit.params))
 
     @property
     def id(self) -> str:

@@ -4,7 +4,8 @@ A method file has
   VERSION                                bumped when its numbers change on purpose
   plan(team, fanout, **params) -> Plan   what it needs drawn, rated and estimated for each task, so that cost is known before launch; raises
                                          ValueError where the method has no meaning for the team or the fan-out
-  degenerate(advantage, **params)        says why, by algebra, it teaches no more than the shared reward under an advantage, or ""
+  degenerate(compares, **params)         says why, by algebra, it teaches no more than the shared reward under an advantage that COMPARES so
+                                         (ccpo/advantage), or ""
   credit(tree, **params)                 -> (credit [M] float64, group [M] int64); pure arithmetic; params are keyword-only and are the
                                          config schema. Group -1 marks messages that are not trained (credit 0 there). A group holds
                                          the messages that a baseline compares with each other.
@@ -25,8 +26,6 @@ import numpy as np
 
 from ccpo.team import Team
 from ccpo.tree import Tree
-
-GROUPED = ("group_mean", "group_z", "leave_one_out")  # advantages that take a group's mean out
 
 
 def sibling_groups(tree: Tree) -> np.ndarray:

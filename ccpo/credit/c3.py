@@ -22,7 +22,6 @@ from typing import Literal
 
 import numpy as np
 
-from ccpo.credit import GROUPED
 from ccpo.team import Team
 from ccpo.tree import Plan, Tree
 
@@ -43,12 +42,14 @@ def plan(team: Team, fanout: tuple[int, ...], *, variant: str = "reward_only", *
     return Plan(fanout, critic="" if variant == "reward_only" else "message")
 
 
-def degenerate(advantage: str, *, variant: str, **_: object) -> str:
+def degenerate(compares: str, *, variant: str, **_: object) -> str:
     """Without a critic, under any baseline of the group, as far as the credit goes: the tree is what differs."""
-    if advantage not in GROUPED or variant != "reward_only":
+    if compares != "group" or variant != "reward_only":
         return ""
-    same = "leave-one-out and full mean are the same under a z-score; " if advantage == "group_z" else ""
-    return f"{same}among siblings its advantage is the shared reward's, n / (n - 1) times centred: what differs is the tree, not the credit"
+    return (
+        "among siblings its advantage is the shared reward's, n / (n - 1) times centred (under a z-score leave-one-out and full mean are "
+        "the same): what differs is the tree, not the credit"
+    )
 
 
 def credit(

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from ccpo.credit import GROUPED, paired, sibling_groups
+from ccpo.credit import paired, sibling_groups
 from ccpo.team import Team
 from ccpo.tree import Plan, Removal, Tree
 
@@ -31,9 +31,9 @@ def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     return Plan(fanout, removals=(Removal(agent=0, n=Plan(fanout).episodes),))
 
 
-def degenerate(advantage: str, *, lam: float, baseline: str, bonus: str) -> str:
+def degenerate(compares: str, *, lam: float, baseline: str, bonus: str) -> str:
     """With the group's solo baseline, or the difference bonus of it, under any baseline of the group."""
-    if advantage not in GROUPED or baseline == "paired":
+    if compares != "group" or baseline == "paired":
         return ""
     return (
         "the solo baseline is one number for a task, so the bonus is affine in the outcome: the Thinker's advantage is "

@@ -37,7 +37,7 @@ def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     return Plan(fanout, removals=(Removal(agent=0, n=Plan(fanout).episodes),))
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     """Never: the paired solo sample varies inside a group (as noise does)."""
     return ""
 

@@ -26,7 +26,7 @@ def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     return Plan(fanout)
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     """Never: what the others would vote varies inside a group."""
     return ""
 

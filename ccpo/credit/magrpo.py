@@ -13,7 +13,7 @@ Cost: no message and no evaluator call beyond the episodes.
 
 import numpy as np
 
-from ccpo.credit import GROUPED, sibling_groups
+from ccpo.credit import sibling_groups
 from ccpo.team import Team
 from ccpo.tree import Plan, Tree
 
@@ -25,12 +25,12 @@ def plan(team: Team, fanout: tuple[int, ...]) -> Plan:
     return Plan(fanout)
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     """Under any baseline of the group: its credit is half the shared one plus 1/2."""
     return (
         "the outcome in [0, 1] is half the shared reward plus 1/2, so that inside a group its advantage is the shared one "
         "(half of it without a z-score)"
-        if advantage in GROUPED
+        if compares == "group"
         else ""
     )
 

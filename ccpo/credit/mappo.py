@@ -28,7 +28,7 @@ def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     return Plan(fanout, critic="context")
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     """Never as a whole. Under a baseline of the group the first turn is, since V of the question is one number for its group."""
     return ""
 

@@ -44,7 +44,7 @@ def plan(team: Team, fanout: tuple[int, ...], *, centre: str = "group", **_: obj
     return Plan(fanout, ratings=True)
 
 
-def degenerate(advantage: str, *, lam: float, lam_b: float, **_: object) -> str:
+def degenerate(compares: str, *, lam: float, lam_b: float, **_: object) -> str:
     """Without weight on the ratings."""
     return "lam and lam_b are 0, so ratings are asked for and not used: it is the shared reward" if lam == lam_b == 0 else ""
 

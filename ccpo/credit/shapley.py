@@ -27,7 +27,7 @@ def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
     return Plan(fanout)
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     """Never: what coalitions vote varies inside a group."""
     return ""
 

@@ -21,7 +21,7 @@ def plan(team: Team, fanout: tuple[int, ...]) -> Plan:
     return Plan(fanout)
 
 
-def degenerate(advantage: str, **_: object) -> str:
+def degenerate(compares: str, **_: object) -> str:
     """Never: it is what others are compared with."""
     return ""
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ccpo import credit
+from ccpo import advantage, credit
+from ccpo.advantage import Messages
 from ccpo.config import RunConfig
-from ccpo.learn.advantage import ADVANTAGES, remember
 from ccpo.learn.critic import Critic
 from ccpo.learn.state import State
 from ccpo.play.rollout import Ledger, Message, Played
@@ -27,7 +27,7 @@ class Assigned:
 
 def assign(run: RunConfig, state: State, played: Played, learner: np.ndarray) -> Assigned:
     """Credit, then advantage within what one policy learns from (`learner` [M]); moves the memories of methods that have one."""
-    tree, method, name = played.tree, credit.load(run.credit.name), run.advantage.name
+    tree, method, baseline = played.tree, credit.load(run.credit.name), advantage.load(run.advantage.name)
     estimate = np.full(len(tree), np.nan)
     if state.critic:
         used = np.flatnonzero(tree.factual)
@@ -37,22 +37,20 @@ def assign(run: RunConfig, state: State, played: Played, learner: np.ndarray) ->
     value, group = method.credit(seen, *before, **run.credit.params)
     if before:
         state.memory["credit"] = method.remember(seen, *before, **run.credit.params)
-    advantage = np.zeros(len(tree))
+    found = np.zeros(len(tree))
     tokens = np.array([len(m.completion.ids) for m in played.messages])
     for index in range(len(state.models)):
         rows = learner == index
-        params = dict(run.advantage.params)
-        if name == "gae":
-            params["value"] = estimate[rows]
-        if name == "history":
-            params["memory"] = state.memory.get(f"advantage-{index}", {})
-            state.memory[f"advantage-{index}"] = remember(value[rows], group[rows], params["memory"], decay=params["decay"])
-        advantage[rows] = ADVANTAGES[name](value[rows], group[rows], tokens[rows], **params)
+        messages = Messages(value[rows], group[rows], tokens[rows], estimate[rows])
+        memory = state.memory.get(f"advantage-{index}", {})
+        found[rows] = advantage.compute(run.advantage.name, messages, memory, **run.advantage.params)
+        if hasattr(baseline, "remember"):
+            state.memory[f"advantage-{index}"] = baseline.remember(messages, memory, **run.advantage.params)
     if run.advantage.per_token:
-        advantage = advantage / np.maximum(tokens, 1)
+        found = found / np.maximum(tokens, 1)
     outcome = run.plan().critic == "message"
-    target = tree.reward if outcome else value if name == "gae" else value + estimate
-    return Assigned(value, group, advantage, estimate, np.where(np.isnan(estimate), np.nan, target))
+    target = tree.reward if outcome else value if baseline.COMPARES == "critic" else value + estimate
+    return Assigned(value, group, found, estimate, np.where(np.isnan(estimate), np.nan, target))
 
 
 def _read(critic: Critic, message: Message) -> list[int]:

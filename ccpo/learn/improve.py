@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ccpo import objective
 from ccpo.config import RunConfig
 from ccpo.learn import canary
-from ccpo.learn.objective import OBJECTIVES, kl_k3, kl_to_go, terms
 from ccpo.learn.optimiser import Optimiser
 from ccpo.models import policy
 from ccpo.play.engine.prefix import WORTH, Trunks, trunks
@@ -92,7 +92,8 @@ def _loss(
     model: Any, run: RunConfig, reference: Any, played: Played, batch: Batch, advantage: np.ndarray, lengths: list[int]
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """A micro-batch's part of the mini-batch's loss; `lengths` are the tokens of all of the mini-batch's messages."""
-    goal, messages, shared = run.objective, [played.messages[i] for i in batch.rows], batch.shared
+    goal, rule = run.objective, objective.load(run.objective.name)
+    messages, shared = [played.messages[i] for i in batch.rows], batch.shared
     prompts, said = [m.prompt for m in messages], [m.completion.ids for m in messages]
     logps, mask, entropy = policy.completion_logprobs(model, prompts, said, run.sampling.temperature, shared, goal.entropy > 0)
     behaviour = torch.zeros_like(logps)
@@ -103,14 +104,14 @@ def _loss(
     if goal.kl:
         with torch.no_grad(), policy.bare(reference) as before:
             start = policy.completion_logprobs(before, prompts, said, run.sampling.temperature, shared)[0]
-        if goal.name == "reinforce_pp":
-            weight = weight[:, None] - goal.kl * kl_to_go(behaviour, start, mask)
+        if rule.KL == "reward":
+            weight = weight[:, None] - goal.kl * objective.kl_to_go(behaviour, start, mask)
         else:
-            extra = extra + goal.kl * kl_k3(logps, start, mask)
+            extra = extra + goal.kl * objective.kl_k3(logps, start, mask)
     if goal.entropy:
         extra = extra - goal.entropy * entropy.sum()
-    loss, clipped = OBJECTIVES[goal.name](logps, behaviour, weight, mask, clip_low=goal.clip_low, clip_high=goal.clip_high)
-    count = terms(goal.name, lengths, max(run.sampling.max_tokens))
+    loss, clipped = rule.loss(objective.Batch(logps, behaviour, weight, mask), **goal.params)
+    count = rule.divisor(lengths, max(run.sampling.max_tokens))
     found = {
         "logprob_gap": float((logps.detach() - behaviour)[mask].abs().max()),
         "clip_fraction": float(clipped) / count,

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from ccpo import lease, lineage, schema
+from ccpo.advantage import role_information
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.data.tables import read_tasks
 from ccpo.learn import canary
-from ccpo.learn.advantage import role_information
 from ccpo.learn.assign import Assigned, assign, teach
 from ccpo.learn.improve import improve
 from ccpo.learn.state import TABLES, State

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ccpo import credit, schema
+from ccpo import advantage, credit, schema
 from ccpo import team as teams
-from ccpo.learn.advantage import ADVANTAGES, role_information
+from ccpo.advantage import Messages, role_information
 from ccpo.oracle import language
 from ccpo.oracle import world as oracle
 from ccpo.oracle.world import Grove, World
@@ -90,18 +90,16 @@ class Limits:
 
     def apply(self, name: str, given: np.ndarray, group: np.ndarray, grove: Grove) -> np.ndarray:
         """Advantage [M] of credits [M]."""
-        if name == "batch_whiten":  # by the population's mean and variance, which `history` takes as its memory
-            memory = {"mean": self.mean, "variance": self.variance}
-            return ADVANTAGES["history"](given, group, None, memory=memory, eps=1e-300)
-        if name == "history":
-            return ADVANTAGES["history"](given, group, None, memory={"mean": self.mean, "variance": self.variance})
-        if name == "gae":
+        compares, memory = advantage.load(name).COMPARES, {"mean": self.mean, "variance": self.variance}
+        if compares == "batch":  # by the population's mean and variance, which `history` takes as its memory
+            return advantage.compute("history", Messages(given, group), memory, eps=1e-300)
+        if compares == "critic":
             value = np.zeros(len(given))
             for turn, mean in self.by_context.items():
                 here = grove.tree.turn == turn
                 value[here] = mean[np.where(grove.tree.factual[here], grove.context[here], 0)]
-            return ADVANTAGES["gae"](given, group, None, value=value)
-        return ADVANTAGES[name](given, group, None)
+            return advantage.compute(name, Messages(given, group, value=value))
+        return advantage.compute(name, Messages(given, group), memory)
 
 
 def limits(world: World, grove: Grove, given: np.ndarray, group: np.ndarray) -> Limits:
