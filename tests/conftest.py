@@ -91,3 +91,29 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
     monkeypatch.setattr(rollout, "verifier", SimpleNamespace(verify=verify))  # of training only: the data door keeps the true one
+
+
+@pytest.fixture
+def smooth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW divides each gradient by its own size, so that one which is rounding only makes whole steps,
+    and every processor's kernels round in their own way: biases of keys, which a softmax hardly sees,
+    go where they like. With an eps far above rounding (1e-7 of gradients near 1) a step is a smooth
+    function of the gradient, and weights can be compared. All else is as it is: the sum over ranks,
+    clipping, decay, moments and their correction.
+    """
+    from ccpo.learn import optimiser
+
+    monkeypatch.setattr(optimiser, "EPS", 1e-3)
+
+
+def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> float:
+    """How far two trainings differ in any tensor, as a share of the way it went from `start`. What
+    rested in both differs by nothing.
+    """
+    assert one.keys() == two.keys() <= start.keys()
+    assert one, "nothing is compared"
+    shares = []
+    for name in one:
+        difference, way = float((two[name] - one[name]).norm()), float((one[name] - start[name]).norm())
+        shares.append(difference / way if way else difference * float("inf") if difference else 0.0)
+    return max(shares)
