@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 ROOT = Path(__file__).resolve().parent.parent
+NUMERIC = {"numpy", "pandas", "torch"}
 SPEC = {
     "source": "warm_start",
     "benchmark": "arithmetic",
@@ -23,6 +24,28 @@ SPEC = {
     "lr": 1e-2,
     "steps": 10,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as numeric what is in a file that imports a library of numbers: what may depend on kernels."""
+    for item in items:
+        imported = vars(getattr(item, "module", object)).values()
+        if NUMERIC & {value.__name__ for value in imported if isinstance(value, ModuleType)}:
+            item.add_marker("numeric")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Says which kernels the libraries use; in words that -q leaves."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or hasattr(session.config, "workerinput"):
+        return
+    import torch  # noqa: F401
+
+    from ccpo.publish import lineage
+
+    found = lineage.kernels()
+    switches = [f"{name}={value}" for name, value in found["switches"].items()]
+    terminal.write_line(f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}")
 
 
 def run_data(**over: Any) -> dict[str, Any]:
