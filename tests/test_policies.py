@@ -171,7 +171,9 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
 
 @pytest.mark.usefixtures("lively")
 def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own."""
+    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own,
+    within 1e-5 of its norm (float32).
+    """
     grads: list[dict[str, torch.Tensor]] = []
     for own in (False, True):
         over = {**LORA, "objective": {"name": "grpo", "kl": 0.5}}
@@ -182,8 +184,9 @@ def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path]
         taking = state.optimisers[0]
         monkeypatch.setattr(taking, "step", lambda lr, of=taking: grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0)
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
-    assert max(float((grads[0][name] - grads[1][name]).abs().max()) for name in grads[0]) < 1e-7
-    assert max(float(g.abs().max()) for g in grads[0].values()) > 1e-4
+    ours, theirs = (torch.cat([g.flatten() for g in each.values()]) for each in grads)
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+    assert theirs.norm() > 1e-3
 
 
 @pytest.mark.usefixtures("lively")
