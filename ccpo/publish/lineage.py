@@ -60,8 +60,22 @@ def source() -> dict[str, Any]:
     }
 
 
+# What an environment's variable begins with by which a library is told its kernels or its threads: torch (ATen), oneDNN (once DNNL),
+# MKL, OpenBLAS, OpenMP, numpy, Arrow, the C library.
+SWITCHES = ("ATEN_CPU_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "OMP_", "NPY_", "ARROW_USER_SIMD_", "GLIBC_TUNABLES")
+
+
+def kernels() -> dict[str, Any]:
+    """Which kernels compute here, each of which rounds in its own way: torch's (None: not loaded), and what the environment switches."""
+    torch = sys.modules.get("torch")
+    return {
+        "torch": torch.backends.cpu.get_cpu_capability() if torch else None,
+        "switches": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SWITCHES)},
+    }
+
+
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory in bytes, and GPUs if torch is loaded and sees any."""
+    """Processor, cores, memory in bytes, kernels, and GPUs if torch is loaded and sees any."""
     info = Path("/proc/cpuinfo")
     names = (
         [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
@@ -73,6 +87,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpus,
+        "kernels": kernels(),
     }
 
 
