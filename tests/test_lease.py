@@ -89,7 +89,7 @@ def test_a_silent_owner_on_another_machine_is_waited_for_then_followed(tmp_path:
     write(tmp_path, at=time.time() - 7200)
     begun = time.monotonic()
     with lease.hold(tmp_path, "train") as held:
-        assert 1.0 <= time.monotonic() - begun < lease.PATIENCE
+        assert 1.0 <= time.monotonic() - begun < 15  # elsewhere 30 s, or PATIENCE
         assert held.status.starts == 3
 
 
@@ -157,7 +157,7 @@ def test_an_owner_whose_words_cannot_be_read_is_waited_for_too(tmp_path: Path, m
     (tmp_path / "status.json").write_text("{")
     begun = time.monotonic()
     with lease.hold(tmp_path, "train") as held:
-        assert 1.0 <= time.monotonic() - begun < lease.PATIENCE
+        assert 1.0 <= time.monotonic() - begun < 15  # elsewhere 30 s, or PATIENCE
         assert held.status.starts == 1
 
 

@@ -60,17 +60,20 @@ def source() -> dict[str, Any]:
     }
 
 
-# What an environment's variable begins with by which a library is told its kernels or its threads: torch (ATen), oneDNN (once DNNL),
-# MKL, OpenBLAS, OpenMP, numpy, Arrow, the C library.
-SWITCHES = ("ATEN_CPU_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "OMP_", "NPY_", "ARROW_USER_SIMD_", "GLIBC_TUNABLES")
+# How the variables begin by which an environment tells libraries their kernels or threads: torch
+# (ATen) and what it computes with (oneDNN, once DNNL; MKL), numpy's and scipy's OpenBLAS, and others.
+TORCHS = ("ATEN_CPU_", "ONEDNN_", "DNNL_", "MKL_")
+SWITCHES = (*TORCHS, "OPENBLAS_", "OMP_", "NPY_", "ARROW_USER_SIMD_", "GLIBC_TUNABLES")
 
 
 def kernels() -> dict[str, Any]:
-    """Which kernels compute here, each of which rounds in its own way: torch's (None: not loaded), and what the environment switches."""
+    """Which kernels compute here, each of which rounds in its own way: torch's (None: not loaded), and
+    what the environment switches.
+    """
     torch = sys.modules.get("torch")
     return {
         "torch": torch.backends.cpu.get_cpu_capability() if torch else None,
-        "switches": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SWITCHES)},
+        "switches": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(SWITCHES)},
     }
 
 
