@@ -4,6 +4,7 @@
 # make test-gpu                      what needs a CUDA device, in both environments
 # make slurm-check                   on a cluster's login node: does the profile fit the site?
 # All build .venv with the locked packages the first time and reuse it afterwards.
+# KERNELS=lowest (or avx2) with any of them: they compute as an older processor would.
 EXPERIMENT ?= quickstart
 PYTHON ?= python3
 # nproc obeys OMP_NUM_THREADS, which is 1 for every process here and says nothing about the machine
@@ -15,6 +16,29 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A folder of wheels that pip knows of is shown to uv too; empty is harmless.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 export OMP_NUM_THREADS ?= 1
+
+# A library picks its kernels by the processor, and each kernel rounds in its own way. These switches
+# hold every library that computes to those of an older processor (SSE, or AVX2), so that one machine
+# can see what others compute. tests/test_kernels.py checks that each takes effect.
+KERNELS ?=
+ifeq ($(shell uname -m)/$(KERNELS),x86_64/lowest)
+export ATEN_CPU_CAPABILITY := default
+export ONEDNN_MAX_CPU_ISA := SSE41
+export MKL_CBWR := COMPATIBLE
+export OPENBLAS_CORETYPE := Prescott
+export ARROW_USER_SIMD_LEVEL := NONE
+export NPY_DISABLE_CPU_FEATURES := X86_V3 X86_V4 AVX512_ICL AVX512_SPR
+export GLIBC_TUNABLES := glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4
+else ifeq ($(shell uname -m)/$(KERNELS),x86_64/avx2)
+export ATEN_CPU_CAPABILITY := avx2
+export ONEDNN_MAX_CPU_ISA := AVX2
+export MKL_CBWR := AVX2
+export OPENBLAS_CORETYPE := Haswell
+export ARROW_USER_SIMD_LEVEL := AVX2
+export NPY_DISABLE_CPU_FEATURES := X86_V4 AVX512_ICL AVX512_SPR
+else ifneq ($(KERNELS),)
+$(error KERNELS=$(KERNELS) is none. Remedy: lowest or avx2, on an x86 processor)
+endif
 
 .PHONY: reproduce test test-vllm test-gpu slurm-check lint lock clean
 

@@ -60,8 +60,25 @@ def source() -> dict[str, Any]:
     }
 
 
+# How the variables begin by which an environment tells libraries their kernels or threads: torch
+# (ATen) and what it computes with (oneDNN, once DNNL; MKL), numpy's and scipy's OpenBLAS, and others.
+TORCHS = ("ATEN_CPU_", "ONEDNN_", "DNNL_", "MKL_")
+SWITCHES = (*TORCHS, "OPENBLAS_", "OMP_", "NPY_", "ARROW_USER_SIMD_", "GLIBC_TUNABLES")
+
+
+def kernels() -> dict[str, Any]:
+    """Which kernels compute here, each of which rounds in its own way: torch's (None: not loaded), and
+    what the environment switches.
+    """
+    torch = sys.modules.get("torch")
+    return {
+        "torch": torch.backends.cpu.get_cpu_capability() if torch else None,
+        "switches": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(SWITCHES)},
+    }
+
+
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory in bytes, and GPUs if torch is loaded and sees any."""
+    """Processor, cores, memory in bytes, kernels, and GPUs if torch is loaded and sees any."""
     info = Path("/proc/cpuinfo")
     names = (
         [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
@@ -73,6 +90,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpus,
+        "kernels": kernels(),
     }
 
 

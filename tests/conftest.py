@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 ROOT = Path(__file__).resolve().parent.parent
+NUMERIC = {"numpy", "pandas", "torch"}
 SPEC = {
     "source": "warm_start",
     "benchmark": "arithmetic",
@@ -23,6 +24,28 @@ SPEC = {
     "lr": 1e-2,
     "steps": 10,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as numeric what is in a file that imports a library of numbers: what may depend on kernels."""
+    for item in items:
+        imported = vars(getattr(item, "module", object)).values()
+        if NUMERIC & {value.__name__ for value in imported if isinstance(value, ModuleType)}:
+            item.add_marker("numeric")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Says which kernels the libraries use; in words that -q leaves."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or hasattr(session.config, "workerinput"):
+        return
+    import torch  # noqa: F401
+
+    from ccpo import lineage
+
+    found = lineage.kernels()
+    switches = [f"{name}={value}" for name, value in found["switches"].items()]
+    terminal.write_line(f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}")
 
 
 def run_data(**over: Any) -> dict[str, Any]:
@@ -91,3 +114,29 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
     monkeypatch.setattr(rollout, "verifier", SimpleNamespace(verify=verify))  # of training only: the data door keeps the true one
+
+
+@pytest.fixture
+def smooth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW divides each gradient by its own size, so that one which is rounding only makes whole steps,
+    and every processor's kernels round in their own way: biases of keys, which a softmax hardly sees,
+    go where they like. With an eps far above rounding (1e-7 of gradients near 1) a step is a smooth
+    function of the gradient, and weights can be compared. All else is as it is: the sum over ranks,
+    clipping, decay, moments and their correction.
+    """
+    from ccpo.learn import optimiser
+
+    monkeypatch.setattr(optimiser, "EPS", 1e-3)
+
+
+def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> float:
+    """How far two trainings differ in any tensor, as a share of the way it went from `start`. What
+    rested in both differs by nothing.
+    """
+    assert one.keys() == two.keys() <= start.keys()
+    assert one, "nothing is compared"
+    shares = []
+    for name in one:
+        difference, way = float((two[name] - one[name]).norm()), float((one[name] - start[name]).norm())
+        shares.append(difference / way if way else difference * float("inf") if difference else 0.0)
+    return max(shares)

@@ -42,19 +42,13 @@ def test_every_advantage_keeps_the_contract(name: str) -> None:
     assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
     assert hasattr(module, "COMPARES"), f"{where} has no COMPARES. Remedy: one of {', '.join(kinds)}"
     assert module.COMPARES in kinds, f"{where}: COMPARES = {module.COMPARES!r}. Remedy: one of {', '.join(kinds)}"
-    assert "Source:" in (module.__doc__ or ""), (
-        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
-    )
-    assert "ivides by" in module.__doc__, (
-        f"{where} does not say what it divides by. Remedy: say so in its docstring"
-    )
+    assert "Source:" in (module.__doc__ or ""), f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
+    assert "ivides by" in module.__doc__, f"{where} does not say what it divides by. Remedy: say so in its docstring"
     rng = np.random.default_rng(0)
     c, g = rng.normal(size=12), np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1, -1])
     found = advantage.compute(name, Messages(c, g, np.ones(12, int), np.zeros(12)), {"mean": 0.0, "variance": 1.0})
     assert found.shape == (12,), f"{where}: advantage gives the shape {found.shape} for 12 messages. Remedy: one number for each message"
-    assert (found[g < 0] == 0).all(), (
-        f"{where}: messages that are not trained get {found[g < 0]}. Remedy: 0 outside messages.trained"
-    )
+    assert (found[g < 0] == 0).all(), f"{where}: messages that are not trained get {found[g < 0]}. Remedy: 0 outside messages.trained"
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))

@@ -362,7 +362,7 @@ def test_comparing_finds_the_bytes_identical_or_says_how_far_they_are(config: Pa
     folder = config / "base_models" / "small" / "1"
     weights = load_file(folder / "model.safetensors")
     moved = weights["model.norm.weight"].copy()
-    moved[3] += np.float16(0.25)
+    moved[3] -= np.float16(0.25)
     exact = abs(float(moved[3]) - float(weights["model.norm.weight"][3]))
     save_file(
         {**weights, "model.norm.weight": moved},

@@ -175,7 +175,7 @@ def test_ccpo_equals_the_formula_episode_by_episode(baseline: str, bonus: str) -
         here = tree.task == task
         r = 2 * tree.reward[here & tree.factual & (tree.agent == 1)] - 1
         s = 2 * tree.reward[here & ~tree.factual] - 1
-        assert value[here & (tree.agent == 0)] == pytest.approx(brute_ccpo(r, s, 0.3, baseline, bonus), abs=1e-15)
+        assert value[here & (tree.agent == 0)] == pytest.approx(brute_ccpo(r, s, 0.3, baseline, bonus), abs=1e-12)
         assert value[here & tree.factual & (tree.agent == 1)] == pytest.approx(r, abs=0)
 
 
@@ -266,12 +266,12 @@ def test_c3_worked_tree() -> None:
     tree = nested(np.array([[[1, 0, 0, 1], [1, 1, 1, 0]]]))
     first, second = tree.turn == 0, tree.turn == 1
     value, group = c3.credit(tree)
-    assert value[first] == pytest.approx([-0.25, 0.25], abs=1e-15)
-    assert value[second] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, -1], abs=1e-15)
+    assert value[first] == pytest.approx([-0.25, 0.25], abs=1e-12)
+    assert value[second] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, -1], abs=1e-12)
     mean, same = c3.credit(tree, baseline="full_mean")
     assert np.array_equal(group, same)
-    assert mean[first] == pytest.approx([-0.125, 0.125], abs=1e-15)
-    assert mean[second] == pytest.approx([0.5, -0.5, -0.5, 0.5, 0.25, 0.25, 0.25, -0.75], abs=1e-15)
+    assert mean[first] == pytest.approx([-0.125, 0.125], abs=1e-12)
+    assert mean[second] == pytest.approx([0.5, -0.5, -0.5, 0.5, 0.25, 0.25, 0.25, -0.75], abs=1e-12)
     for centred in (value, mean):
         z = group_z(centred, group)
         assert z[first] == pytest.approx([-1, 1], abs=1e-6)

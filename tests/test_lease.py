@@ -62,7 +62,7 @@ def test_a_killed_owner_leaves_the_folder_free_at_once(tmp_path: Path) -> None:
     process.join()
     begun = time.monotonic()
     with lease.hold(tmp_path, "train") as held:
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < lease.SILENT  # nobody's silence was waited for
         assert held.status.starts == 2
 
 
@@ -89,7 +89,7 @@ def test_a_silent_owner_on_another_machine_is_waited_for_then_followed(tmp_path:
     write(tmp_path, at=time.time() - 7200)
     begun = time.monotonic()
     with lease.hold(tmp_path, "train") as held:
-        assert 1.0 <= time.monotonic() - begun < 3
+        assert 1.0 <= time.monotonic() - begun < 15  # elsewhere 30 s, or PATIENCE
         assert held.status.starts == 3
 
 
@@ -134,12 +134,14 @@ def test_what_a_writer_tells_and_what_ended_it(tmp_path: Path, monkeypatch: pyte
         held.tell(20, 100)
         held.tell(30, 100, "update 3")
         before = lease.read(tmp_path)
-        time.sleep(0.3)
-        after = lease.read(tmp_path)
         assert before is not None
-        assert after is not None
         assert (before.first, before.done, before.total, before.note) == (20, 30, 100, "update 3")
-        assert after.beat > before.beat
+        while True:  # for ever, if no sign of life comes
+            time.sleep(0.01)
+            after = lease.read(tmp_path)
+            assert after is not None
+            if after.beat > before.beat:
+                break
     with pytest.raises(RuntimeError), lease.hold(tmp_path, "rollout"):
         raise RuntimeError("the GPU fell off\nthe bus")
     last = lease.read(tmp_path)
@@ -155,7 +157,7 @@ def test_an_owner_whose_words_cannot_be_read_is_waited_for_too(tmp_path: Path, m
     (tmp_path / "status.json").write_text("{")
     begun = time.monotonic()
     with lease.hold(tmp_path, "train") as held:
-        assert 1.0 <= time.monotonic() - begun < 4
+        assert 1.0 <= time.monotonic() - begun < 15  # elsewhere 30 s, or PATIENCE
         assert held.status.starts == 1
 
 

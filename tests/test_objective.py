@@ -31,12 +31,8 @@ def test_every_objective_keeps_the_contract(name: str) -> None:
     """Each complaint says what is missing and how to write it; ccpo/objective/__init__.py is the contract."""
     module, where = objective.load(name), f"ccpo/objective/{name}.py"
     assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
-    assert getattr(module, "KL", None) in ("loss", "reward"), (
-        f'{where}: no KL, where a divergence enters. Remedy: KL = "loss", or "reward"'
-    )
-    assert "Source:" in (module.__doc__ or ""), (
-        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
-    )
+    assert getattr(module, "KL", None) in ("loss", "reward"), f'{where}: no KL, where a divergence enters. Remedy: KL = "loss", or "reward"'
+    assert "Source:" in (module.__doc__ or ""), f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
     for function, taken in ((module.loss, ["batch"]), (module.divisor, ["lengths", "longest"])):
         positional = [k for k, p in inspect.signature(function).parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
         assert positional == taken, (

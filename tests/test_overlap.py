@@ -175,9 +175,9 @@ def test_a_whole_set_against_a_whole_set_takes_seconds() -> None:
         return asked(*texts, name=name)
 
     train, test = made(7500, "a"), made(1319, "b")
-    start = time.perf_counter()
+    start = time.process_time()
     assert overlaps(train, test) == []
-    assert time.perf_counter() - start < 30  # 2 s where nothing else runs
+    assert time.process_time() - start < 30  # 2 s on a processor of 2023
 
 
 # ------------------------------------------------------------------------------------------------ the public sets

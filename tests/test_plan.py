@@ -109,9 +109,9 @@ def test_each_base_model_is_prepared_once_and_a_pinned_one_is_only_copied() -> N
     def jobs(study: Experiment) -> int:
         return int(forecast.forecast(study, {}, 8, gpus=False, folder=Path("nowhere"))["jobs"])
 
-    # trainings and rollouts, scores, pages, base models
-    assert jobs(experiment) == 16 + 1 + 2 + 2
-    assert jobs(one) == 8 + 1 + 2 + 1
+    n = len(runs)  # trainings and rollouts, scores in groups of eight, pages, base models
+    assert jobs(experiment) == 2 * (2 * n) + -(-2 * n // 8) + 2 + 2
+    assert jobs(one) == 2 * n + -(-n // 8) + 2 + 1
     pinned = experiment.runs["single"][0].models[0]
     assert forecast._preparing(pinned) == forecast.PROCESS
     spec = pinned.spec.model_copy(update={"sha256": ""})

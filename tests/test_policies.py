@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SPEC, make_files, run_data
+from conftest import SPEC, apart, make_files, run_data
 from safetensors.torch import load_file
 from test_ranks import together
 
@@ -173,7 +173,9 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
 
 @pytest.mark.usefixtures("lively")
 def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own."""
+    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own,
+    within 1e-5 of its norm (float32).
+    """
     grads: list[dict[str, torch.Tensor]] = []
     for own in (False, True):
         over = {**LORA, "objective": {"name": "grpo", "kl": 0.5}}
@@ -184,8 +186,9 @@ def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path]
         taking = state.optimisers[0]
         monkeypatch.setattr(taking, "step", lambda lr, of=taking: grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0)
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
-    assert max(float((grads[0][name] - grads[1][name]).abs().max()) for name in grads[0]) < 1e-7
-    assert max(float(g.abs().max()) for g in grads[0].values()) > 1e-4
+    ours, theirs = (torch.cat([g.flatten() for g in each.values()]) for each in grads)
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+    assert theirs.norm() > 1e-3
 
 
 @pytest.mark.usefixtures("lively")
@@ -204,9 +207,9 @@ def test_adapters_resume_bit_for_bit_and_a_checkpoint_holds_no_base(
     assert len({*folders, (tiny / "model.safetensors").read_bytes()}) == 3
 
 
-@pytest.mark.usefixtures("lively")
+@pytest.mark.usefixtures("lively", "smooth")
 def test_adapters_on_two_ranks_are_those_of_one(tmp_path: Path, tiny: Path) -> None:
-    """Within float32's rounding of sums in another order: 1e-6 after four updates of both agents."""
+    """Within float32's rounding of sums in another order: 1e-3 of their way after four updates of both agents."""
     files = make_files(tmp_path, tiny, policy="lora", train={"order": "simultaneous"})
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
     outs = {world: tmp_path / f"out{world}" for world in (1, 2)}
@@ -214,9 +217,11 @@ def test_adapters_on_two_ranks_are_those_of_one(tmp_path: Path, tiny: Path) -> N
         scratch = tmp_path / f"scratch{world}"
         codes = together(world, lambda _, w=world, o=out, s=scratch: training.train(**inputs, scratch=s, out=o, ranks=w))
         assert codes == [0] * world
+    begin = tmp_path / "begin"
+    updated(files, 0, policy="lora", train={"order": "simultaneous"}).write(begin / "model")
     for index in (0, 1):
-        one, two = (load_file(out / f"model/adapter{index}/adapter_model.safetensors") for out in outs.values())
-        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+        one, two, start = (load_file(out / f"model/adapter{index}/adapter_model.safetensors") for out in (*outs.values(), begin))
+        assert apart(one, two, start) < 1e-3
         assert any(weight.any() for name, weight in one.items() if "lora_B" in name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import make_files
+from conftest import apart, make_files
 from safetensors.torch import load_file
 
 from ccpo import ranks, schema
@@ -55,10 +55,11 @@ def together(world: int, work: Callable[[int], None]) -> list[int]:
     return [process.exitcode if process.exitcode is not None else -1 for process in processes]
 
 
-@pytest.mark.usefixtures("lively")
+@pytest.mark.usefixtures("lively", "smooth")
 @pytest.mark.parametrize("over", [{}, {"credit": "mappo", "policy": "shared", "critic": {"lr": 1e-3}}], ids=["separate", "critic"])
 def test_two_and_three_ranks_are_one(tmp_path: Path, tiny: Path, over: dict[str, Any]) -> None:
-    """Five updates. Sums in another order differ by float32's rounding: weights within 1e-6, logged means within 1e-4; messages do not."""
+    """Five updates. Sums in another order differ by float32's rounding: weights within 1e-3 of their way, logged means within 1e-4;
+    messages do not."""
     files = make_files(tmp_path, tiny, train={"steps": 5, "minibatches": 2}, **over)
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
 
@@ -72,7 +73,7 @@ def test_two_and_three_ranks_are_one(tmp_path: Path, tiny: Path, over: dict[str,
         for folder in (outs[1] / "model").iterdir():
             one, several = (load_file(x / "model" / folder.name / "model.safetensors") for x in (outs[1], outs[world]))
             start = load_file(tiny / "model.safetensors")
-            assert max(float((several[k] - one[k]).abs().max()) for k in one) < 1e-6
+            assert apart(one, several, start) < 1e-3
             assert max(float((several[k] - start[k]).abs().max()) for k in one) > 1e-4  # it did learn
         messages = [schema.read_table(outs[w] / "credit.parquet", "credit").to_pandas() for w in (1, world)]
         pd.testing.assert_frame_equal(*messages, rtol=1e-4, atol=1e-5)

@@ -66,7 +66,7 @@ def leaves_nothing() -> Iterator[None]:
     """What is inside takes little longer than its time limit, and none of its processes remains."""
     start = time.monotonic()
     yield
-    assert time.monotonic() - start < isolation.SECONDS + 8
+    assert time.monotonic() - start < isolation.SECONDS + 60  # what sleeps would do so for 1,000
     assert remains() == []
     assert programs.grade("def answer(x): return x", checks(["answer(1)"], [1])).passed
 
@@ -1020,19 +1020,19 @@ def test_what_derives_from_plain_data_is_that_data() -> None:
     ids=lambda text: text[:20] or "empty",
 )
 def test_texts_that_are_no_plain_data_are_refused(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ValueError, match=r"not plain|nested|hash|characters|Expecting|hexadecimal|digits|base 16|zip"):
         plain.read(text)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_set_of_numbers_with_one_hash_would_take_long() -> None:
     """The reason for the refusal: 20,000 such members take over a hundred times as long as 20,000 others."""
 
     def seconds(members: list[int]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         set(members)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert seconds([i * sys.hash_info.modulus for i in range(4000)]) > 20 * seconds(list(range(4000)))
 

@@ -126,7 +126,9 @@ def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Pat
         except BaseException:
             os._exit(1)
 
+    begun = time.monotonic()
     assert os.waitpid(start(tmp_path / "whole", tmp_path / "s1"), 0)[1] == 0
+    pace = (time.monotonic() - begun) / 60  # of an update, here and now: in fixed times a fast machine would reach the end
     rng, kills, torn = random.Random(0), 0, 0
     while kills < 20:
         before = sorted(p.name for p in scratch.glob("*"))
@@ -135,7 +137,7 @@ def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Pat
         while not torn_save and sorted(p.name for p in scratch.glob("*")) == before:  # until it has begun to save
             time.sleep(0.001)
         if not torn_save:
-            time.sleep(rng.random() * 0.06)
+            time.sleep(rng.random() * 1.5 * pace)
             os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
         kills += 1
@@ -254,7 +256,9 @@ def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path],
 
 @pytest.mark.usefixtures("lively")
 def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative to its norm; float32's own rounding is 6e-8 a number."""
+    """Within 1e-5 of its norm. float32 rounds by 6e-8 a number, and what messages of both signs add up to is
+    a few times smaller than they are; a message that counts otherwise shows at 1e-2.
+    """
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     pool = training.read_tasks(files["tasks"], "train")
 
@@ -271,7 +275,7 @@ def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], mo
         return torch.cat(parts_of_it)
 
     one, many = gradient(10_000), gradient(3)
-    assert (one - many).norm() < 1e-6 * one.norm()
+    assert (one - many).norm() < 1e-5 * one.norm()
     assert one.norm() > 1e-3
 
 

@@ -6,7 +6,6 @@ import multiprocessing
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import trials
@@ -60,12 +59,10 @@ HUGE = "\\binom{9999999}{4999999}"  # written out in C, where no signal reaches
 def test_an_answer_that_never_ends_is_wrong_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifier, "SECONDS", 1.0)
     verifier.equal("\\sqrt{8}", "2\\sqrt{2}", "expression")  # the worker is up
-    start = time.perf_counter()
     reply = process.mine().ask(
         [{"do": "sleep"}, *[{"do": "equal", "answer": "1", "truth": "1", "kind": "number", "tolerance": 0}] * 2], [1.0] * 3
     )
     assert [r and r["correct"] for r in reply] == [None, True, True]  # what came after it is answered all the same
-    assert time.perf_counter() - start < 20
     assert verifier.equal("\\sqrt{18}", "3\\sqrt{2}", "expression")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, make_files
+from conftest import ROOT, apart, make_files
 from safetensors.torch import load_file
 from test_ranks import stopping, together
 from test_train import command
@@ -63,10 +63,22 @@ def walk(learner: optimiser.Optimiser, here: ranks.Ranks, steps: range) -> list[
     return norms
 
 
-@pytest.mark.usefixtures("sharded")
+def unlike(one: dict[str, Any], two: dict[str, Any]) -> float:
+    """How far moments differ in any tensor, as a share of the norm of all. Second moments by their
+    roots, which are in a gradient's unit too.
+    """
+    shares = []
+    for key, root in zip(optimiser.MOMENTS, (lambda moment: moment, torch.sqrt), strict=True):
+        whole = float(torch.cat([root(moment).flatten() for moment in one[key].values()]).norm())
+        shares += [float((root(two[key][name]) - root(moment)).norm()) / whole for name, moment in one[key].items()]
+    return max(shares)
+
+
+@pytest.mark.usefixtures("sharded", "smooth")
 def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(tiny: Path) -> None:
-    """Two ranks against one: norms within 1e-6 relative, weights and moments within 1e-6, what differs being the order of float32 sums.
-    What is loaded is what is saved, to the bit. A parameter that is frozen stays.
+    """Two ranks against one, what differs being the order of float32 sums: gradients' norms within 1e-5,
+    moments within 1e-5 of the norm of all, weights within 1e-3 of the way they went. What is loaded is
+    what is saved, to the bit. A parameter that is frozen stays.
     """
 
     def model() -> Any:
@@ -82,6 +94,7 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
     norms = walk(plain, ranks.ALONE, range(3, 6))
     assert min(first) > 0.5  # they are clipped
     weights, moments = plain.state()
+    start = model().state_dict()
     assert len(weights) == len(list(plain.model.parameters())) - 1
     assert moments["step"] == 6
 
@@ -93,7 +106,7 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
         for sharding in EVERY:
             fresh = optimiser.make(model(), settings(), here, sharding)
             if sharding == EVERY[0]:
-                assert walk(fresh, here, range(3)) == pytest.approx(first, rel=1e-6)
+                assert walk(fresh, here, range(3)) == pytest.approx(first, rel=1e-5)
             else:
                 fresh.load(*middle)
                 kept = fresh.state()
@@ -101,14 +114,13 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
                     assert torch.equal(kept[0][name], middle[0][name]), name
                     assert torch.equal(kept[1]["exp_avg_sq"][name], middle[1]["exp_avg_sq"][name]), name
                 assert kept[1]["step"] == 3
-            assert walk(fresh, here, range(3, 6)) == pytest.approx(norms, rel=1e-6)
+            assert walk(fresh, here, range(3, 6)) == pytest.approx(norms, rel=1e-5)
             got, moved = fresh.state()
             assert moved["step"] == 6
             assert (len(got) == len(weights)) == (rank == 0)
-            for name in got:
-                assert torch.allclose(got[name], weights[name], atol=1e-6, rtol=0), (sharding, name)
-                for key in optimiser.MOMENTS:
-                    assert torch.allclose(moved[key][name], moments[key][name], atol=1e-6, rtol=1e-5), (sharding, name, key)
+            if rank == 0:
+                assert apart(weights, got, start) < 1e-3, sharding
+                assert unlike(moments, moved) < 1e-5, sharding
             with fresh.whole():
                 assert torch.equal(fresh.model.base_model.norm.weight, torch.ones(16))
                 shown = dict(fresh.model.named_parameters())
@@ -178,7 +190,7 @@ def uneven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-@pytest.mark.usefixtures("lively", "sharded")
+@pytest.mark.usefixtures("lively", "sharded", "smooth")
 @pytest.mark.parametrize(
     ("sharding", "over"),
     [
@@ -190,7 +202,9 @@ def uneven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_sharded_training_is_that_of_one_rank(
     tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, sharding: Sharding, over: dict[str, Any]
 ) -> None:
-    """Five updates: weights within 1e-6 (sums in another order), what was said and counted the same; the folder is transformers'."""
+    """Five updates: weights within 1e-3 of their way (sums in another order), what was said and counted the same; the folder is
+    transformers'.
+    """
     files = make_files(tmp_path, tiny, train={"steps": 5, "minibatches": 2}, **over)
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
     numbers = uneven(monkeypatch)
@@ -201,8 +215,7 @@ def test_a_sharded_training_is_that_of_one_rank(
     start = load_file(tiny / "model.safetensors")
     for folder in sorted((tmp_path / "one" / "model").iterdir()):
         one, two = (load_file(tmp_path / out / "model" / folder.name / "model.safetensors") for out in ("one", "two"))
-        assert one.keys() == two.keys()
-        assert max(float((two[k] - one[k]).abs().max()) for k in one) < 1e-6
+        assert apart(one, two, start) < 1e-3
         assert max(float((two[k] - start[k]).abs().max()) for k in one) > 1e-4
         assert policy.load(tmp_path / "two" / "model" / folder.name)[0].num_parameters() > 0
     assert (tmp_path / "one" / "ledger.parquet").read_bytes() == (tmp_path / "two" / "ledger.parquet").read_bytes()
@@ -216,9 +229,11 @@ def test_a_sharded_training_is_that_of_one_rank(
     }
 
 
-@pytest.mark.usefixtures("lively", "sharded")
+@pytest.mark.usefixtures("lively", "sharded", "smooth")
 def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ranks of stage 3 stop after two of four updates; one plain rank, and two of stage 1, end within 1e-6 of one that did not."""
+    """Two ranks of stage 3 stop after two of four updates; one plain rank, and two of stage 1, end where one that did not ends, within
+    1e-3 of the way.
+    """
     files = make_files(tmp_path, tiny, train={"steps": 4})
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**inputs, scratch=tmp_path / "scratch", out=tmp_path / "one")
@@ -234,11 +249,12 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(tmp_path:
     shutil.copytree(tmp_path / "splain", tmp_path / "sother")
     assert work("plain", 1, Sharding()) == [0]
     assert work("other", 2, Sharding(1)) == [0, 0]
+    start = load_file(tiny / "model.safetensors")
     for name in ("plain", "other"):
         assert schema.read_json(tmp_path / name / "provenance.json")["starts"] == 2
         for folder in sorted((tmp_path / "one" / "model").iterdir()):
             one, two = (load_file(tmp_path / out / "model" / folder.name / "model.safetensors") for out in ("one", name))
-            assert max(float((two[k] - one[k]).abs().max()) for k in one) < 1e-6
+            assert apart(one, two, start) < 1e-3
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tiny: Path) -> None:

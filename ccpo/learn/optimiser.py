@@ -22,6 +22,7 @@ from ccpo.models import policy
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+EPS = 1e-8  # AdamW's, as published
 KEPT_WHOLE = 100_000  # elements up to which stage 3 leaves a parameter whole: gathering it would cost more than it frees
 
 Saved = dict[str, Any]
@@ -81,7 +82,7 @@ class Plain:
         self.model, self.ranks, self.clip = model, ranks, train.grad_clip
         self.own = policy.learnt(model)
         self.masters = {name: _master(parameter) for name, parameter in self.own.items()}
-        self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
+        self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True)
 
     def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
@@ -167,7 +168,7 @@ class Sharded:
         mixed = {p.dtype for p in self.own.values()} == {torch.bfloat16}
         parameters = list(self.own.values())
         # fused: without the compiler that DeepSpeed's own Adam for CPUs needs
-        self.adamw = torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+        self.adamw = torch.optim.AdamW(parameters, lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True)
         bucket = min(500_000_000, sum(p.numel() for p in parameters))  # buffers of this size are made, whatever the model's
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
