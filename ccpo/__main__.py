@@ -131,9 +131,9 @@ def _analyse(a: argparse.Namespace) -> None:
 
 def _figure(a: argparse.Namespace) -> None:
     from ccpo import lineage
-    from ccpo.publish import figures
+    from ccpo.publish import draw
 
-    figures.draw(a.name, a.stats, a.svg, a.csv)
+    draw.draw(a.name, a.stats, a.svg, a.csv)
     for made in (a.svg, a.csv):
         lineage.passport(made, [a.stats], " ".join(sys.argv[1:]))
 

@@ -89,7 +89,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # the update; `retokenized`, the share of messages whose text has other tokens than were drawn; `ratio a..b`, shares of tokens by
     # importance ratio.
     "canary": (1, {"step": _I32, "policy": _I32, "name": _STR, "value": _F64}),
-    # One row per message of the evaluation. `intervention`: factual, solo, blank, shuffle, untrained. `logprob`: sum over the message's
+    # One row per message of the evaluation. `intervention`: a file of ccpo/intervention. `logprob`: sum over the message's
     # tokens at the temperature it was drawn with, at temperature 1 if greedy.
     "rollouts": (
         2,

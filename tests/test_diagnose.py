@@ -328,22 +328,23 @@ def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_pa
 
 
 def test_an_audit_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    from ccpo.publish import figures, oracle, report
+    from ccpo.publish import draw, figure, report
     from ccpo.publish import tables as made
 
     experiment, paths = tables
     stats = tmp_path / "stats.json"
     claims.compare(experiment=experiment, diagnostics=paths, stats=stats)
-    for name in oracle.FIGURES:
-        figures.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
+    names = figure.of_study(figure.Study("oracle"))
+    for name in names:
+        draw.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
         assert len(pd.read_csv(tmp_path / f"{name}.csv")) > 5
     made.write(stats, tmp_path / "main.csv")
     assert len(pd.read_csv(tmp_path / "main.csv")) == len(schema.read_json(stats)["cells"])
-    drawn = [tmp_path / f"{name}.svg" for name in oracle.FIGURES]
+    drawn = [tmp_path / f"{name}.svg" for name in names]
     report.write(stats=stats, experiment=experiment, figures=drawn, table=tmp_path / "main.csv", runs=None, out=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "does not hold" in page
-    assert page.count("<svg") == len(oracle.FIGURES)
+    assert page.count("<svg") == len(names)
     assert "needs a team that votes" in page
 
 

@@ -96,7 +96,7 @@ def test_interventions_change_what_the_solver_hears() -> None:
     common = {"samples": 1, "temperature": 0.0, "max_tokens": (20,), "seed": [0], "ledger": Ledger()}
     dyad = team.load("think_solve").team()
     factual = evaluate(dyad, TASKS, speakers, intervention="factual", factual=None, **common)
-    texts = [[r["completion"] for r in factual if r["turn"] == t] for t in (0, 1)]
+    texts = {t: [r["completion"] for r in factual if r["turn"] == t] for t in (0, 1)}
     for kind in ("blank", "shuffle", "solo"):
         rows = evaluate(dyad, TASKS, speakers, intervention=kind, factual=texts, **common)
         assert [r["turn"] for r in rows] == [1, 1]

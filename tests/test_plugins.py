@@ -11,15 +11,19 @@ from types import ModuleType
 import pytest
 import test_advantage
 import test_credit
+import test_figure
+import test_intervention
 import test_objective
 import test_play
 from conftest import make_files
 
-from ccpo import advantage, benchmark, credit, objective, schema, team
-from ccpo.config import read_run
+from ccpo import advantage, benchmark, credit, intervention, objective, schema, team
+from ccpo.config import Experiment, read_run
 from ccpo.data import door
 from ccpo.evaluate import evaluate
+from ccpo.evaluate.analyse import analyse
 from ccpo.learn import train as training
+from ccpo.publish import draw, figure, report, tables
 
 CREDIT = '''
 """Half the outcome. Source: this test. Departures: none. Cost: none."""
@@ -115,7 +119,64 @@ def loss(batch: Batch, *, weight: float = 1.0):
 def divisor(lengths: Sequence[int], longest: int) -> int:
     return sum(lengths)
 '''
-FILES = ((credit, CREDIT), (team, TEAM), (benchmark, BENCHMARK), (advantage, ADVANTAGE), (objective, OBJECTIVE))
+INTERVENTION = '''
+"""Who reads hears everything twice."""
+
+from ccpo.intervention import Reading, everybody, readers
+from ccpo.team import Team
+
+VERSION = 1
+LABEL = "message said twice"
+POLICIES = "trained"
+
+
+def fits(team: Team) -> bool:
+    return bool(readers(team))
+
+
+def present(team: Team) -> tuple[int, ...]:
+    return everybody(team)
+
+
+def speaks(team: Team) -> tuple[int, ...]:
+    return readers(team)
+
+
+def hears(reading: Reading) -> list[list[str]]:
+    return [[2 * reading.factual[turn][i] for turn in reading.reads] for i in range(reading.episodes)]
+'''
+FIGURE = '''
+"""Seeds, counted."""
+
+import pandas as pd
+
+from ccpo.publish.figure import Study
+
+KIND = "training"
+ORDER = 99
+CAPTION = "Seeds of each condition."
+
+
+def applies(study: Study) -> bool:
+    return study.trained
+
+
+def collect(numbers) -> pd.DataFrame:
+    return pd.DataFrame([{"condition": c, "seeds": len(v["seeds"])} for c, v in numbers["conditions"].items()])
+
+
+def paint(frame: pd.DataFrame, axes, colours) -> None:
+    axes.barh(frame.condition, frame.seeds, color=[colours[c] for c in frame.condition])
+'''
+FILES = (
+    (intervention, INTERVENTION),
+    (figure, FIGURE),
+    (credit, CREDIT),
+    (team, TEAM),
+    (benchmark, BENCHMARK),
+    (advantage, ADVANTAGE),
+    (objective, OBJECTIVE),
+)
 
 
 @pytest.fixture
@@ -141,6 +202,8 @@ def test_one_file_each_is_found_and_held_to_the_contract(plugged: str) -> None:
     test_play.test_every_benchmark_keeps_the_contract(plugged)
     test_advantage.test_every_advantage_keeps_the_contract(plugged)
     test_objective.test_every_objective_keeps_the_contract(plugged)
+    test_intervention.test_every_intervention_keeps_the_contract(plugged)
+    test_figure.test_every_figure_keeps_the_contract(plugged)
 
 
 @pytest.mark.parametrize(
@@ -213,3 +276,32 @@ def test_a_benchmark_without_a_train_split_is_evaluated_untrained(plugged: str, 
     files = make_files(tmp_path / "run", tiny, benchmark=plugged, credit="none", train={"steps": 0}, evaluate={"tasks": 8})
     training.train(**files)
     assert (files["out"] / "provenance.json").is_file()
+
+
+@pytest.mark.usefixtures("lively")
+def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Path) -> None:
+    """A run of the plugged team, benchmark, credit, advantage and objective, under the plugged intervention, in the plugged figure."""
+    evaluation = {"tasks": 4, "interventions": [plugged]}
+    parts = {"benchmark": plugged, "team": "think_solve", "credit": plugged, "advantage": plugged, "objective": plugged}
+    files = make_files(tmp_path, tiny, **parts, evaluate=evaluation, sampling={"max_tokens": [4, 4]})
+    run = read_run(files["config"])
+    folder = tmp_path / "runs" / run.id
+    training.train(**{**files, "out": folder})
+    shared = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
+    rollouts = folder / "rollouts.parquet"
+    evaluate.rollout(**shared, model=folder / "model", untrained=tiny, out=rollouts)
+    evaluate.score(**shared, rollouts=rollouts, out=folder / "scores.parquet", graders=folder / "graders.parquet")
+    study = Experiment(name="e", question="Does it reach the report?", primary_metric="accuracy", runs={"c": {0: run}})
+    experiment, stats, table = tmp_path / "experiment.json", tmp_path / "stats.json", tmp_path / "main.csv"
+    schema.write_json(experiment, study.manifest())
+    analyse(experiment=experiment, runs=tmp_path / "runs", stats=stats)
+    drawn = figure.of_study(figure.Study("training", interventions=frozenset({plugged})))
+    assert plugged in drawn
+    for name in drawn:
+        draw.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
+    assert f"c,{plugged}," in (tmp_path / "solo.csv").read_text()
+    tables.write(stats, table)
+    page = tmp_path / "report.html"
+    svgs = [tmp_path / f"{name}.svg" for name in drawn]
+    report.write(stats=stats, experiment=experiment, figures=svgs, table=table, runs=tmp_path / "runs", out=page)
+    assert "Seeds of each condition." in page.read_text()

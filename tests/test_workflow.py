@@ -129,7 +129,7 @@ def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) ->
     only = ("--cores", "2", "--config", "experiments=[smoke]")
     done = snakemake(checkout, "--until", "score", *only)
     assert done.returncode == 0, done.stdout + done.stderr
-    code = checkout / "ccpo" / "publish" / "figures.py"
+    code = checkout / "ccpo" / "publish" / "draw.py"
     code.write_text(code.read_text().replace('"figure.figsize": (6.4, 3.9)', '"figure.figsize": (7, 4)'))
     (checkout / "README.md").write_text("New prose.\n")
     raw["question"] = "Does a new wording of the question train again?"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, team
+from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, intervention, team
 from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, near, resolve
 from ccpo.config.model import Model, WarmStart
 from ccpo.team import Team
@@ -111,12 +111,7 @@ class Evaluate(Strict):
     decodings: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")], Decoding] = DECODINGS
     primary: str = "greedy"
     seed: int = 0
-    interventions: tuple[Literal["solo", "blank", "shuffle", "untrained"], ...] = (
-        "solo",
-        "blank",
-        "shuffle",
-        "untrained",
-    )
+    interventions: tuple[str, ...] = ("solo", "blank", "shuffle", "untrained")
     also: tuple[Choice, ...] = ()
     max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
 
@@ -134,6 +129,10 @@ class Evaluate(Strict):
                 raise ValueError(
                     f"decodings.{name}: samples={decoding.samples} at temperature 0 are all the same; give a temperature or one sample"
                 )
+        for name in self.interventions:
+            if name == "factual" or name not in intervention.names():
+                known = [n for n in intervention.names() if n != "factual"]
+                raise ValueError(f"interventions: '{name}' is not a file in ccpo/intervention/ that changes anything. {near(name, known)}")
         if self.primary not in self.decodings:
             raise ValueError(f"primary '{self.primary}' is none of decodings. {near(self.primary, list(self.decodings))}")
         return self

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ccpo import STAGE_VERSIONS, benchmark, lease, schema
+from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
 from ccpo.data.tables import read_tasks
@@ -45,7 +45,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
         parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(parts_of(run)))
         folders = sorted(model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy")))
         trained = _speakers(run, team, folders)
-        started = _speakers(run, team, starts) if "untrained" in run.evaluate.interventions else None
+        started = _speakers(run, team, starts) if any(map(untrained, run.evaluate.interventions)) else None
         rows: Rows = []
         for choice, path in zip(run.evaluated, tasks, strict=True):
             items = read_tasks(path, "test")[: run.evaluate.tasks]
@@ -125,17 +125,20 @@ def parts_of(run: RunConfig) -> list[tuple[str, str]]:
     """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every decoding the team as it is and the
     untrained one, if asked for; under the primary decoding also the other interventions that mean something for the team."""
     kinds = meaningful(run.build_team(), run.evaluate.interventions)
-    everywhere = ["factual", *(kind for kind in kinds if kind == "untrained")]
+    everywhere = ["factual", *(kind for kind in kinds if untrained(kind))]
     primary = ["factual", *kinds]
     names = [run.evaluate.primary, *(name for name in run.evaluate.decodings if name != run.evaluate.primary)]
     return [(name, kind) for name in names for kind in (primary if name == run.evaluate.primary else everywhere)]
 
 
-def meaningful(team: Team, interventions: tuple[str, ...]) -> list[str]:
-    """The interventions that change anything: blank and shuffle need a turn that reads, solo needs a second agent."""
-    reads = any(turn.reads for turn in team.turns)
-    fits = {"blank": reads, "shuffle": reads, "solo": team.agents > 1, "untrained": True}
-    return [name for name in interventions if fits[name]]
+def untrained(kind: str) -> bool:
+    """Whether the policies that training began with speak under an intervention."""
+    return bool(intervention.load(kind).POLICIES == "untrained")
+
+
+def meaningful(team: Team, names: Sequence[str]) -> list[str]:
+    """Those interventions that mean something for a team."""
+    return [name for name in names if intervention.load(name).fits(team)]
 
 
 def _one(
@@ -160,13 +163,13 @@ def _one(
             playing.evaluate,
             team,
             items,
-            shown[id(started if kind == "untrained" and started else trained)],
+            shown[id(started if started and untrained(kind) else trained)],
             intervention=kind,
             samples=decoding.samples,
             temperature=decoding.temperature,
             max_tokens=run.evaluate.max_tokens or run.sampling.max_tokens,
             seed=playing.stream("evaluation", run.evaluate.seed, run.seed),
-            factual=[heard[t] for t in range(len(team.turns))],
+            factual=heard,
             ledger=playing.Ledger(),
         )
         found = parts(Part(choice.name, name, kind), play)
@@ -190,11 +193,11 @@ def score(*, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
         episodes[row["benchmark"], row["task_id"], row["decoding"], row["sample"], row["intervention"]].append(row)
     rows, audited = [], []
-    for (name, task_id, decoding, sample, intervention), messages in episodes.items():
+    for (name, task_id, decoding, sample, kind), messages in episodes.items():
         head, task = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}, truths[name, task_id]
         judged = judge(team, messages, task)
-        rows.append({**head, "intervention": intervention, **judged})
-        if intervention == "factual" and team.answer == "last":
+        rows.append({**head, "intervention": kind, **judged})
+        if kind == "factual" and team.answer == "last":
             last = max(messages, key=lambda m: m["turn"])["completion"]
             theirs = {g: paper_graders.verdict(g, last, task.truth, task.kind) for g in paper_graders.GRADERS}
             if None not in theirs.values():

@@ -18,12 +18,11 @@ from typing import Any
 
 import psutil
 
-from ccpo import schema
+from ccpo import intervention, schema
 from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint
 from ccpo.evaluate import stats
 from ccpo.evaluate.evaluate import parts_of
 from ccpo.operate.watch import job_seconds
-from ccpo.play import rollout as playing
 
 PILOT_UPDATES, PILOT_TASKS = 3, 32
 # A forecast may be off by these factors either way: (tokens, seconds).
@@ -155,7 +154,7 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
         prompt += plan.episodes * len(team.turns) * (base + sum(heard.values()))
     limits = run.evaluate.max_tokens or run.sampling.max_tokens
     samples = {name: decoding.samples for name, decoding in run.evaluate.decodings.items()}
-    task = sum(samples[name] * limit(t, limits) for name, kind in parts_of(run) for t in playing.turns(team, kind))
+    task = sum(samples[name] * limit(t, limits) for name, kind in parts_of(run) for t in intervention.load(kind).speaks(team))
     if gpus:
         make = 2 * parameters / (GPU_FLOPS * GENERATING)
         learn = 6 * parameters / (GPU_FLOPS * TRAINING)

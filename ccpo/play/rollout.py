@@ -9,14 +9,16 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ccpo import intervention as interventions
 from ccpo.benchmark import BOXED, Demo, Task
 from ccpo.grade import verifier
+from ccpo.intervention import Reading
 from ccpo.play import rating
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.team import Role, Team, chat, guard, vote_outcome
@@ -291,16 +293,6 @@ def leaks(thought: str, truth: str) -> bool:
     return bool(found) and found[-1] == truth
 
 
-def _present(team: Team, intervention: str) -> tuple[int, ...]:
-    last = len(team.turns) - 1
-    return (last,) if intervention == "solo" else tuple(range(last + 1))
-
-
-def turns(team: Team, intervention: str) -> list[int]:
-    """The turns that speak under an intervention: of blank and shuffle only those that read, since what the others say stays the same."""
-    return [t for t in _present(team, intervention) if intervention not in ("blank", "shuffle") or team.turns[t].reads]
-
-
 def evaluate(
     team: Team,
     tasks: Sequence[Task],
@@ -311,27 +303,21 @@ def evaluate(
     temperature: float,
     max_tokens: Sequence[int],
     seed: list[int],
-    factual: Sequence[Sequence[str]] | None,
+    factual: Mapping[int, Sequence[str]] | None,
     ledger: Ledger,
 ) -> list[dict[str, Any]]:
-    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one intervention on the team.
+    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one intervention on the team (ccpo/intervention).
 
-    factual/untrained: as it is. solo: only the last turn speaks. blank: what a turn would read is empty. shuffle: it reads what was
-    said in the next task (`factual`: texts by turn and episode of the factual pass).
+    factual: texts by turn and episode of the factual pass, where there was one.
     """
-    present = _present(team, intervention)
+    rule = interventions.load(intervention)
+    present = rule.present(team)
     questions = [t.question for t in tasks for _ in range(samples)]
     texts: dict[int, list[str]] = {}
     rows: list[dict[str, Any]] = []
-    for turn in turns(team, intervention):
+    for turn in rule.speaks(team):
         reads = [r for r in team.turns[turn].reads if r in present]
-        if intervention == "blank":
-            heard = [[""] * len(reads) for _ in questions]
-        elif intervention == "shuffle":
-            assert factual is not None
-            heard = [[factual[r][(i + samples) % len(questions)] for r in reads] for i in range(len(questions))]
-        else:
-            heard = [[texts[r][i] for r in reads] for i in range(len(questions))]
+        heard = rule.hears(Reading(reads, texts, factual or {}, len(questions), samples))
         said = speak(
             team,
             turn,

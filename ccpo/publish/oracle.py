@@ -1,48 +1,13 @@
-"""An audit's figures, table and report parts: credit methods against truth in oracle worlds. Made from stats.json and nothing else."""
+"""Table and report parts of an oracle experiment: credit methods against truth in oracle worlds. Made from stats.json and nothing else."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-COLOURS = {
-    "none": "#000000",
-    "group_mean": "#0072B2",
-    "group_z": "#D55E00",
-    "batch_whiten": "#009E73",
-    "gae": "#CC79A7",
-    "leave_one_out": "#E69F00",
-    "history": "#56B4E9",
-}  # Okabe and Ito
-FAMILIES = {"necessity": "#0072B2", "redundancy": "#009E73", "free_riding": "#E69F00", "sabotage": "#D55E00"}
 TABLED = ("none", "group_mean", "group_z", "batch_whiten")  # in the report's first table; the others follow folded up
-# What is drawn: leave_one_out is group_mean up to a factor, history is batch_whiten with older statistics; both are in the table.
-DRAWN = ("none", "group_mean", "group_z", "batch_whiten", "gae")
-CAPTIONS = {
-    "audit_gradient": (
-        "Squared error of a task's gradient estimate against the exact gradient, at equal generated tokens, over that of the shared "
-        "reward under group_mean in the same world: geometric mean and 95 % t-interval over worlds. Left of 1 is better. A method's "
-        "constant scale is taken out."
-    ),
-    "audit_error": (
-        "Mean squared error of the advantages against A* at equal generated tokens, over that of the shared reward under group_mean: "
-        "as above."
-    ),
-    "audit_bias": (
-        "Root mean square over contexts and messages of E[advantage] / scale - A*, summed over all trees: mean and interval over "
-        "worlds. 0 is an unbiased estimate of A*; more may still give an unbiased gradient."
-    ),
-    "audit_worlds": (
-        "As the first figure, by family of worlds; each method under group_mean, those with a baseline of their own (c3, mappo) under none."
-    ),
-    "audit_riders": (
-        "Worlds in which only the last message matters: spread of the advantage of agents before it, over that of the last agent. "
-        "Nothing of it can teach anything."
-    ),
-}
 
 
 MEANS = (
@@ -70,89 +35,6 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
             row |= {f"{name}_ratio{end}": found.get(k) for k, end in (("mean", ""), ("ci_low", "_low"), ("ci_high", "_high"))}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _ratios(name: str) -> Callable[[dict[str, Any]], pd.DataFrame]:
-    def collect(numbers: dict[str, Any]) -> pd.DataFrame:
-        return pd.DataFrame(
-            [
-                {**{k: c[k] for k in ("shape", "method", "advantage")}, **c[f"{name}_ratio"]}
-                for c in numbers["cells"]
-                if c["family"] == "all" and c[f"{name}_ratio"] and c["advantage"] in DRAWN
-            ]
-        )
-
-    return collect
-
-
-def _bias(numbers: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {**{k: c[k] for k in ("shape", "method", "advantage")}, **c["bias"]}
-            for c in numbers["cells"]
-            if c["family"] == "all" and c["advantage"] in DRAWN
-        ]
-    )
-
-
-def _worlds(numbers: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {**{k: c[k] for k in ("family", "shape", "method", "advantage")}, **c["noise_tokens_ratio"]}
-            for c in numbers["cells"]
-            if c["family"] != "all"
-            and c["noise_tokens_ratio"]
-            and c["advantage"] == ("none" if c["method"].startswith(("c3", "mappo")) else "group_mean")
-        ]
-    )
-
-
-def _riders(numbers: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame([row for row in numbers["riders"] if row["advantage"] in DRAWN])
-
-
-def _paint(
-    title: str, x: str, log: bool, middle: float | None, by: str = "advantage"
-) -> Callable[[pd.DataFrame, Any, dict[str, str]], None]:
-    """A dot with its interval for each method (rows, by shape of world) and advantage, or family (colours)."""
-    colours: dict[str, str] = COLOURS if by == "advantage" else FAMILIES
-
-    def paint(frame: pd.DataFrame, axes: Any, _: dict[str, str]) -> None:
-        rows = list(dict.fromkeys(zip(frame["shape"], frame["method"], strict=True)))
-        axes.figure.set_size_inches(6.6, 1.5 + 0.3 * len(rows))
-        drawn = [name for name in (DRAWN if by == "advantage" else FAMILIES) if name in set(frame[by])]
-        for k, name in enumerate(drawn):
-            here = frame[frame[by] == name]
-            y = [rows.index(pair) + 0.13 * (k - (len(drawn) - 1) / 2) for pair in zip(here["shape"], here["method"], strict=True)]
-            low, high = (here["mean"] - here.ci_low).clip(lower=0), (here.ci_high - here["mean"]).clip(lower=0)
-            axes.errorbar(here["mean"], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=colours[name], label=name)
-        axes.set_yticks(range(len(rows)), [f"{shape}  {method}" for shape, method in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        for i in range(1, len(rows)):
-            if rows[i][0] != rows[i - 1][0]:
-                axes.axhline(i - 0.5, color="#555555", lw=0.9)
-        if middle is not None:
-            axes.axvline(middle, color="#555555", lw=0.9)
-        if log:
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel(x)
-        axes.figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
-        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-
-    return paint
-
-
-FIGURES: dict[str, tuple[Callable[[dict[str, Any]], pd.DataFrame], Callable[[pd.DataFrame, Any, dict[str, str]], None]]] = {
-    "audit_gradient": (_ratios("noise_tokens"), _paint("Gradient error at equal tokens", "times that of shared, group_mean", True, 1.0)),
-    "audit_error": (_ratios("mse_tokens"), _paint("Advantage error at equal tokens", "times that of shared, group_mean", True, 1.0)),
-    "audit_bias": (_bias, _paint("Bias as an estimate of A*", "root mean square, in units of the outcome", False, 0.0)),
-    "audit_worlds": (
-        _worlds,
-        _paint("Gradient error at equal tokens, by family", "times that of shared, group_mean", True, 1.0, "family"),
-    ),
-    "audit_riders": (_riders, _paint("Advantage paid to agents who change nothing", "spread over the last agent's", False, 0.0)),
-}
 
 
 def parts(numbers: dict[str, Any], figures: str) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ccpo import schema
 from ccpo.lineage import source
-from ccpo.publish import oracle, tables
+from ccpo.publish import figure, oracle, tables
 
 CSS = """
 :root { color-scheme: light; } * { box-sizing: border-box; }
@@ -25,15 +25,6 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; paddi
 code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere; }
 """
 SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
-CAPTIONS = {
-    "learning_curves": "Mean outcome of the episodes each update was trained on, over fresh tasks at the training temperature.",
-    "accuracy": "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey.",
-    "temperatures": "Sharpening alone lifts the right end of a line, not its left; nats per token at temperature 1 estimate the policy's entropy.",
-    "solo": "Accuracy when a message is withheld, emptied, or taken from another task. Only teams with more than one agent.",
-    "agents": "What the verifier paid for an agent's messages, and what the credit method made of it.",
-    "tokens": "Every token that training generated counts, counterfactual episodes included.",
-    "role_information": "1 minus the share of the advantage's variance, inside groups, explained by an affine image of the shared advantage.",
-}
 
 
 def write(
@@ -233,7 +224,7 @@ def _figure(path: Path) -> str:
         re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1),
         count=1,
     )
-    return f"<figure>{svg}<figcaption>{(CAPTIONS | oracle.CAPTIONS)[path.stem]} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{figure.load(path.stem).CAPTION} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
 
 
 def example(manifest: dict[str, Any], runs: Path) -> str:

@@ -53,7 +53,8 @@ rule audit_report:
         stats="results/experiments/{audit}/stats.json",
         experiment="results/experiments/{audit}/experiment.json",
         figures=expand(
-            "results/experiments/{{audit}}/figures/{figure}.svg", figure=AUDIT_FIGURES
+            "results/experiments/{{audit}}/figures/{figure}.svg",
+            figure=figure.of_study(figure.Study("oracle")),
         ),
         table="results/experiments/{audit}/tables/main.csv",
     output:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
+from ccpo import intervention as interventions
 from ccpo import cluster
 from ccpo.config import Audit, canonical, read_experiment, tasks_slug
+from ccpo.publish import figure
 from ccpo.ranks import Sharding
 
 KNOWN = {"experiments", "mlflow_uri", "vllm_python", "zero", "offload"}
@@ -48,33 +50,23 @@ TASKS = {
     for choice in [run.benchmark, *run.evaluate.also]
 }
 BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
-FIGURES = [
-    "learning_curves",
-    "accuracy",
-    "temperatures",
-    "solo",
-    "agents",
-    "tokens",
-    "role_information",
-]
-AUDIT_FIGURES = [
-    "audit_gradient",
-    "audit_worlds",
-    "audit_error",
-    "audit_bias",
-    "audit_riders",
-]
-
-
 def figures_of(study):
     # those that a study has something to draw in
     runs = list(IDS[study].values())
-    trained = any(run.train.steps for run in runs)
-    alone = all(run.build_team().agents == 1 for run in runs)
-    solo = not alone and any("solo" in run.evaluate.interventions for run in runs)
-    several = any(len(run.evaluate.decodings) > 1 for run in runs)
-    drawn = {"accuracy": True, "temperatures": several, "solo": solo}
-    return [name for name in FIGURES if drawn.get(name, trained)]
+    changes = {
+        name
+        for run in runs
+        for name in run.evaluate.interventions
+        if interventions.load(name).fits(run.build_team())
+    }
+    return figure.of_study(
+        figure.Study(
+            "training",
+            any(run.train.steps for run in runs),
+            max(len(run.evaluate.decodings) for run in runs),
+            frozenset(changes),
+        )
+    )
 
 
 def any_of(names):
@@ -91,7 +83,7 @@ wildcard_constraints:
     experiment=any_of(EXPERIMENTS),
     study=any_of(STUDIES),
     audit=any_of(AUDITS),
-    figure=any_of([*FIGURES, *AUDIT_FIGURES]),
+    figure=any_of(figure.names()),
     family="[a-z_]+",
     shape="[a-z_]+",
 

@@ -1,0 +1,30 @@
+"""Who reads hears what was said in the next task; what the others say stays as it was."""
+
+from __future__ import annotations
+
+from ccpo.intervention import Reading, everybody, readers
+from ccpo.team import Team
+
+VERSION = 1
+LABEL = "message of another task"
+POLICIES = "trained"
+
+
+def fits(team: Team) -> bool:
+    """Where somebody reads."""
+    return bool(readers(team))
+
+
+def present(team: Team) -> tuple[int, ...]:
+    """All turns: the readers keep their roles."""
+    return everybody(team)
+
+
+def speaks(team: Team) -> tuple[int, ...]:
+    """The turns that read."""
+    return readers(team)
+
+
+def hears(reading: Reading) -> list[list[str]]:
+    """The factual messages of the next task."""
+    return [[reading.factual[turn][(i + reading.samples) % reading.episodes] for turn in reading.reads] for i in range(reading.episodes)]

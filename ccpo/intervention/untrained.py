@@ -1,0 +1,30 @@
+"""The team before training: the policies that it began with."""
+
+from __future__ import annotations
+
+from ccpo.intervention import Reading, everybody
+from ccpo.team import Team
+
+VERSION = 1
+LABEL = "before training"
+POLICIES = "untrained"
+
+
+def fits(team: Team) -> bool:
+    """Always."""
+    return True
+
+
+def present(team: Team) -> tuple[int, ...]:
+    """All turns."""
+    return everybody(team)
+
+
+def speaks(team: Team) -> tuple[int, ...]:
+    """All turns."""
+    return everybody(team)
+
+
+def hears(reading: Reading) -> list[list[str]]:
+    """What was said."""
+    return reading.as_said()

@@ -1,0 +1,89 @@
+"""Draws a figure (ccpo/publish/figure) from statistics, and writes the numbers that were plotted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ccpo import schema
+from ccpo.publish import figure
+from ccpo.publish.figure._axes import COLOURS
+
+STYLE: Any = {
+    "figure.figsize": (6.4, 3.9),
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "svg.hashsalt": "ccpo",
+    "svg.fonttype": "path",
+}
+
+
+def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
+    """Draws figure `name` and writes the numbers it was drawn from.
+
+    Raises:
+        ValueError: an unknown figure, or stats that hold nothing to draw it from.
+    """
+    if name not in figure.names():
+        raise ValueError(f"figure '{name}' is not a file in ccpo/publish/figure/. Known: {', '.join(figure.names())}.")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    numbers = schema.read_json(stats)
+    rule = figure.load(name)
+    frame = rule.collect(numbers)
+    if frame.empty:
+        raise ValueError(f"figure {name}: {stats} holds nothing to draw")
+    schema.write_text(csv, frame.to_csv(index=False))
+    svg.parent.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(STYLE):
+        parts = panels(numbers, frame)
+        heights = [_height(part) for part in parts.values()]
+        size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
+        drawn, grid = plt.subplots(len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights)
+        for (title, part), axes in zip(parts.items(), grid[:, 0], strict=True):
+            names = list(dict.fromkeys(part.condition)) if "condition" in part else []
+            rule.paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
+            axes.set_title(title.strip(), fontsize=10)
+        temporary = svg.with_name("." + svg.name)
+        drawn.savefig(temporary, format="svg", metadata={"Date": None})
+        plt.close(drawn)
+    temporary.replace(svg)
+
+
+def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What each panel shows, by its title: all, or one panel for each team where there are more conditions than colours; and one for
+    each value of a column `panel`."""
+    conditions = numbers.get("conditions", {})
+    keys = ["panel"] if "panel" in frame else []
+    if "condition" in frame and len(conditions) > len(COLOURS):
+        frame = frame.assign(_team=frame.condition.map({c: v["team"] for c, v in conditions.items()}))
+        keys = ["_team", *keys]
+    if not keys:
+        return {"": frame}
+    parts = frame.groupby(keys, sort=False)
+    return {
+        ", ".join(k for k, key in zip(names, keys, strict=True) if key == "_team") + " " * i: rows for i, (names, rows) in enumerate(parts)
+    }
+
+
+def _height(part: pd.DataFrame) -> float:
+    """Inches for a panel: for a line over updates or tokens always the same, else enough for a line of text for each condition or agent."""
+    if "condition" not in part or {"step", "tokens", "generated_tokens", "temperature"} & set(part):
+        return 2.8
+    return max(1.4, 1.0 + 0.27 * len(part[[c for c in ("condition", "agent") if c in part]].drop_duplicates()))

@@ -1,0 +1,45 @@
+"""Figures: one file each, found by its name. This file holds only the contract.
+
+A figure file has
+  KIND                        of which statistics it is drawn: of a "training" experiment, or an "oracle" one
+  ORDER                       its place on the page
+  CAPTION                     what is drawn, and how to read it
+  applies(study) -> bool      whether a study has something to draw in it, known before anything is computed
+  collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else; its CSV holds this frame
+  paint(frame, axes, colours) draws a panel; `colours`: of the conditions in the frame
+Titles say what is shown, never what it means. Helpers are in _axes.py and _oracle.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study is known to hold before it is run: whether anything is trained, how many decodings its evaluations have at most, and
+    the interventions that mean something for one of its teams."""
+
+    kind: str
+    trained: bool = True
+    decodings: int = 1
+    interventions: frozenset[str] = frozenset()
+
+
+def names() -> list[str]:
+    """Names of all figures in their order: the files of this folder, less those that begin with an underscore."""
+    found = [item.name for item in pkgutil.iter_modules(__path__) if not item.name.startswith("_")]
+    return sorted(found, key=lambda name: (load(name).ORDER, name))
+
+
+def load(name: str) -> ModuleType:
+    """The figure file of this name; `names()` says which exist."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def of_study(study: Study) -> list[str]:
+    """The figures that a study has something to draw in."""
+    return [name for name in names() if study.kind == load(name).KIND and load(name).applies(study)]

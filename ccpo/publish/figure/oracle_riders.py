@@ -1,0 +1,30 @@
+"""Advantage of agents who change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ccpo.publish.figure import Study
+from ccpo.publish.figure._oracle import DRAWN, painter
+
+KIND = "oracle"
+ORDER = 5
+CAPTION = (
+    "Worlds in which only the last message matters: spread of the advantage of agents before it, over that of the last agent. "
+    "Nothing of it can teach anything."
+)
+
+
+def applies(study: Study) -> bool:
+    """Always."""
+    return True
+
+
+def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+    """The plotted numbers."""
+    return pd.DataFrame([row for row in numbers["riders"] if row["advantage"] in DRAWN])
+
+
+paint = painter("Advantage paid to agents who change nothing", "spread over the last agent's", False, 0.0)
