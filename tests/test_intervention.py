@@ -39,7 +39,7 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
             heard = module.hears(Reading(reads, SAID, PLAYED, 2, 1))
             shape = [len(row) for row in heard]
             assert shape == [len(reads)] * 2, (
-                f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape} texts. Remedy: one for each"
+                f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape}. Remedy: a text each"
             )
 
 
