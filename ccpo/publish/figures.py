@@ -190,6 +190,8 @@ def _temperatures(numbers: dict[str, Any]) -> pd.DataFrame:
     for c, v in numbers["conditions"].items():
         for panel, found in ((ACCURACY, v["accuracy"][v["benchmark"]]), (UNSURE, v["nll"])):
             for decoding, drawn in v["decodings"].items():
+                if panel == UNSURE and drawn["temperature"] == 0:
+                    continue  # a greedy answer is drawn from no distribution
                 for kind in ("factual", "untrained"):
                     if kind in found[decoding]:
                         head = {"condition": c, "panel": panel, "team": "trained" if kind == "factual" else "untrained"}

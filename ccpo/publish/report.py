@@ -28,7 +28,7 @@ SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 CAPTIONS = {
     "learning_curves": "Mean outcome of the episodes each update was trained on, over fresh tasks at the training temperature.",
     "accuracy": "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey.",
-    "temperatures": "Sharpening alone lifts the right end of a line, not its left; nats per token at temperature 1 estimate the policy's entropy.",
+    "temperatures": "Sharpening alone lifts the right end of a line, not its left; nats per token, under the distribution that was drawn from, estimate its entropy.",
     "solo": "Accuracy when a message is withheld, emptied, or taken from another task. Only teams with more than one agent.",
     "agents": "What the verifier paid for an agent's messages, and what the credit method made of it.",
     "tokens": "Every token that training generated counts, counterfactual episodes included.",
