@@ -134,12 +134,18 @@ def test_sources_that_a_design_cannot_tell_are_not_told() -> None:
 
 
 def test_a_difference_at_temperature_1_alone_is_called_sureness() -> None:
-    rows = {"greedy": {"mean": 0.01, "ci_low": -0.02, "ci_high": 0.04}, "t1": {"mean": 0.08, "ci_low": 0.05, "ci_high": 0.11}}
+    rows: dict[str, dict[str, object]] = {
+        "greedy": {"mean": 0.01, "ci_low": -0.02, "ci_high": 0.04, "apart": {"mean": 0.0, "ci_low": 0.0, "ci_high": 0.0}},
+        "t1": {"mean": 0.08, "ci_low": 0.05, "ci_high": 0.11, "apart": {"mean": 0.07, "ci_low": 0.02, "ci_high": 0.12}},
+    }
     temperatures = {"greedy": 0.0, "t1": 1.0}
     text = st.elsewhere(rows, "greedy", temperatures)
     assert text.startswith("The same at temperature 1 +8.0 [+5.0, +11.0].")
     assert "how sure the teams are" in text
-    rows["greedy"] = {"mean": 0.06, "ci_low": 0.02, "ci_high": 0.1}
+    rows["t1"]["apart"] = {"mean": 0.03, "ci_low": -0.01, "ci_high": 0.07}  # not decided greedily, and not clearly another
+    assert "how sure" not in st.elsewhere(rows, "greedy", temperatures)
+    rows["t1"]["apart"] = {"mean": 0.07, "ci_low": 0.02, "ci_high": 0.12}
+    rows["greedy"] |= {"mean": 0.06, "ci_low": 0.02, "ci_high": 0.1}
     assert "how sure" not in st.elsewhere(rows, "greedy", temperatures)
     assert st.elsewhere({"greedy": rows["greedy"]}, "greedy", temperatures) == ""
 

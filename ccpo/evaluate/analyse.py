@@ -247,7 +247,10 @@ def _comparisons(manifest: dict[str, Any], factual: dict[str, dict[int, Answers]
         bases = {s: f"{conditions[a]['bases'][str(s)]}, {conditions[b]['bases'][str(s)]}" for s in set(factual[a]) & set(factual[b])}
         names = [d for d in conditions[a]["decodings"] if d in conditions[b]["decodings"]]
         each = {d: _difference({s: t[d] for s, t in factual[a].items()}, {s: t[d] for s, t in factual[b].items()}, bases) for d in names}
-        rows.append({"a": a, "b": b, "decoding": conditions[a]["primary"], **each[conditions[a]["primary"]], "decodings": each})
+        primary = each[conditions[a]["primary"]]
+        apart = {d: _apart(row, primary, bases) for d, row in each.items()}
+        decodings = {d: {**row, "apart": apart[d]} for d, row in each.items()}
+        rows.append({"a": a, "b": b, "decoding": conditions[a]["primary"], **primary, "decodings": decodings})
     for row, p in zip(rows, st.holm([r["p"] for r in rows]), strict=True):
         row["p_holm"] = p
         row["detectable"] = st.detectable(row["sd"], row["n"], len(rows))
@@ -256,6 +259,12 @@ def _comparisons(manifest: dict[str, Any], factual: dict[str, dict[int, Answers]
         row["elsewhere"] = st.elsewhere(row["decodings"], row["decoding"], temperatures)
         row |= _matched(row["a"], row["b"], conditions, manifest["token_tolerance"])
     return rows
+
+
+def _apart(row: Mapping[str, Any], primary: Mapping[str, Any], bases: Mapping[int, str]) -> dict[str, Any]:
+    """How far a difference under one decoding is from the same difference under the primary one, paired by seed."""
+    mine, theirs = (dict(zip(r["seeds"], r["differences"], strict=True)) for r in (row, primary))
+    return asdict(st.interval(st.replicates({s: mine[s] - theirs[s] for s in mine}, bases)))
 
 
 def _difference(a: dict[int, pd.DataFrame], b: dict[int, pd.DataFrame], bases: Mapping[int, str]) -> dict[str, Any]:

@@ -237,12 +237,14 @@ def scope(bases: Sequence[str], tasks: int) -> str:
 
 
 def elsewhere(rows: Mapping[str, Mapping[str, object]], primary: str, temperatures: Mapping[str, float]) -> str:
-    """The same difference under the other decodings, unadjusted, and what it means where it is there at temperature 1 alone."""
+    """The same difference under the other decodings, unadjusted; and where it is there at temperature 1, not greedily, and clearly larger
+    than greedily (`apart`), what that means. That it is not decided greedily alone means nothing."""
     others = [f"{decoded(temperatures[name])} {points(row)}" for name, row in rows.items() if name != primary]
     if not others:
         return ""
     sampled = [row for name, row in rows.items() if temperatures[name] == 1]
-    surer = any(_clear(row) for row in sampled) and not _clear(rows[primary]) and temperatures[primary] == 0
+    grown = any(_clear(row) and _clear(row["apart"]) for row in sampled)  # type: ignore[arg-type]
+    surer = grown and not _clear(rows[primary]) and temperatures[primary] == 0
     tail = " What differs at temperature 1 and not greedily is how sure the teams are, not what they know." if surer else ""
     return f"The same {'; '.join(others)}.{tail}"
 

@@ -11,7 +11,7 @@ from ccpo.publish.figure._axes import labels, legend
 
 KIND = "training"
 ORDER = 3
-CAPTION = "Sharpening alone lifts the right end of a line, not its left; nats per token at temperature 1 estimate the policy's entropy."
+CAPTION = "Sharpening alone lifts the right end of a line, not its left; nats per token, under the distribution that was drawn from, estimate its entropy."
 ACCURACY = "accuracy, %"
 UNSURE = "nats per token"
 
@@ -27,6 +27,8 @@ def collect(numbers: dict[str, Any]) -> pd.DataFrame:
     for c, v in numbers["conditions"].items():
         for panel, found in ((ACCURACY, v["accuracy"][v["benchmark"]]), (UNSURE, v["nll"])):
             for decoding, drawn in v["decodings"].items():
+                if panel == UNSURE and drawn["temperature"] == 0:
+                    continue  # a greedy answer is drawn from no distribution
                 for kind in ("factual", "untrained"):
                     if kind in found[decoding]:
                         head = {"condition": c, "panel": panel, "team": "trained" if kind == "factual" else "untrained"}
