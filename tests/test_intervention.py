@@ -38,9 +38,7 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
             reads = [r for r in made.turns[turn].reads if r in present]
             heard = module.hears(Reading(reads, SAID, PLAYED, 2, 1))
             shape = [len(row) for row in heard]
-            assert shape == [len(reads)] * 2, (
-                f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape}. Remedy: a text each"
-            )
+            assert shape == [len(reads)] * 2, f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape}. Remedy: a text each"
 
 
 @pytest.mark.parametrize(

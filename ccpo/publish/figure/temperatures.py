@@ -11,7 +11,10 @@ from ccpo.publish.figure._axes import labels, legend
 
 KIND = "training"
 ORDER = 3
-CAPTION = "Sharpening alone lifts the right end of a line, not its left; nats per token, under the distribution that was drawn from, estimate its entropy."
+CAPTION = (
+    "Sharpening alone lifts the right end of a line, not its left; nats per token, under the "
+    "distribution that was drawn from, estimate its entropy."
+)
 ACCURACY = "accuracy, %"
 UNSURE = "nats per token"
 
