@@ -95,18 +95,18 @@ def _diagnose(a: argparse.Namespace) -> None:
     from ccpo import lineage, schema
     from ccpo.oracle import diagnose
 
-    audit = schema.read_json(a.experiment)
+    asked = schema.read_json(a.experiment)
     rows, skipped = diagnose.diagnose(
         a.family,
         a.shape,
         [
             diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"], m["raters"])
-            for k, m in audit["methods"].items()
+            for k, m in asked["methods"].items()
         ],
-        audit["advantages"],
-        instances=audit["instances"],
-        seed=audit["seed"],
-        tokens=audit["tokens"],
+        asked["advantages"],
+        instances=asked["instances"],
+        seed=asked["seed"],
+        tokens=asked["tokens"],
         model=a.model,
     )
     for made in (diagnose.write(rows, skipped, a.out), a.out):
@@ -173,13 +173,13 @@ def _verify(a: argparse.Namespace) -> None:
 
 
 def _check(a: argparse.Namespace) -> None:
-    from ccpo.config import Audit, read_experiment, tasks_slug
+    from ccpo.config import OracleExperiment, read_experiment, tasks_slug
     from ccpo.data.overlap import gate
 
     experiment = read_experiment(a.experiment)
-    if isinstance(experiment, Audit):
+    if isinstance(experiment, OracleExperiment):
         worlds = len(experiment.families) * len(experiment.shapes)
-        print(f"audit: {len(experiment.methods)} methods, {len(experiment.advantages)} advantages, {worlds} kinds of world")
+        print(f"oracle experiment: {len(experiment.methods)} methods, {len(experiment.advantages)} advantages, {worlds} kinds of world")
         return
     for label, runs in experiment.runs.items():
         first = next(iter(runs.values()))
@@ -204,7 +204,7 @@ def _plan(a: argparse.Namespace) -> None:
 
     experiment = read_experiment(a.experiment)
     if not isinstance(experiment, Experiment):
-        raise ValueError(f"{a.experiment} is an audit; it trains nothing, and takes minutes")
+        raise ValueError(f"{a.experiment} is an oracle experiment; it trains nothing, and takes minutes")
     slots = a.slots or (1 if a.gpus else forecast.cores())
     kept = Path(f"results/plans/{a.experiment}.json")
     pilots = forecast.piloted(experiment) if a.pilot else schema.read_json(kept)["pilots"] if kept.is_file() else {}
@@ -220,7 +220,7 @@ def _watch(a: argparse.Namespace) -> None:
 
     experiment = read_experiment(a.experiment)
     if not isinstance(experiment, Experiment):
-        raise ValueError(f"{a.experiment} is an audit; it has no runs to watch")
+        raise ValueError(f"{a.experiment} is an oracle experiment; it has no runs to watch")
     if a.json:
         print(json.dumps(watch.summary(experiment)))
     else:
@@ -357,8 +357,8 @@ def parser() -> argparse.ArgumentParser:
     verb(
         "diagnose",
         _diagnose,
-        "measure an audit's credit methods against truth in one kind of oracle world",
-        experiment=path("experiment.json of an audit"),
+        "measure an oracle experiment's credit methods against truth in one kind of oracle world",
+        experiment=path("experiment.json of an oracle experiment"),
         family={"help": "necessity, redundancy, free_riding or sabotage"},
         shape={"help": "dyad, chain, vote or language"},
         model=path("model folder, for the shape language", default=None),
@@ -367,8 +367,8 @@ def parser() -> argparse.ArgumentParser:
     verb(
         "compare",
         _compare,
-        "statistics of an audit",
-        experiment=path("experiment.json of an audit"),
+        "statistics of an oracle experiment",
+        experiment=path("experiment.json of an oracle experiment"),
         diagnostics=path("tables of diagnose", **many),
         out=path("stats.json"),
     )
@@ -396,7 +396,7 @@ def parser() -> argparse.ArgumentParser:
         experiment=path("experiment.json"),
         figures=path("figures (SVG)", **many),
         table=path("main table (CSV)"),
-        runs=path("folder of runs; not of an audit", default=None),
+        runs=path("folder of runs; not of an oracle experiment", default=None),
         plan=path("forecast made before the runs", default=None),
         out=path("page to write"),
     )

@@ -137,11 +137,11 @@ def test_the_manifest_names_the_base_model_of_each_seed(config: Path) -> None:
 
 def test_where_one_model_is_named_the_first_replica_is_meant(config: Path) -> None:
     assert read_models(config)["small"].base == "small/0"
-    path = config / "experiments" / "credit_audit.yaml"
+    path = config / "experiments" / "credit_truth.yaml"
     path.write_text(path.read_text().replace("model: tiny", "model: small"))
-    audit = read_experiment("credit_audit", config)
-    assert not isinstance(audit, Experiment)
-    assert audit.model == read_models(config)["small"]
+    asked = read_experiment("credit_truth", config)
+    assert not isinstance(asked, Experiment)
+    assert asked.model == read_models(config)["small"]
 
 
 # -- identity and refusals -----------------------------------------------------------------------

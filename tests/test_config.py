@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT, run_data
 
 from ccpo import benchmark
-from ccpo.config import Audit, RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
+from ccpo.config import OracleExperiment, RunConfig, canonical, fingerprint, read_experiment, read_models, read_run
 
 
 def experiment(folder: Path, **over: Any) -> Path:
@@ -118,7 +118,7 @@ def test_bad_experiments_say_what_is_wrong(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_experiment_is_valid(path: Path) -> None:
     study = read_experiment(path.stem, ROOT / "config")
-    if isinstance(study, Audit):
+    if isinstance(study, OracleExperiment):
         return
     ids = [run.id for runs in study.runs.values() for run in runs.values()]
     assert len(set(ids)) == len(ids) > 0
@@ -268,16 +268,16 @@ def test_a_preset_is_its_content(tmp_path: Path) -> None:
 
 
 BAD_AUDITS = {
-    "unknown key": ({"audit": {"method": {}}}, "unknown key 'method'"),
-    "runs beside an audit": ({"base": {}}, "An audit has question, note and audit only"),
-    "unknown family": ({"audit": {"families": ["anarchy"]}}, "families.0"),
-    "misspelt credit": ({"audit": {"methods": {"shared": {"credit": "shraed"}}}}, "Did you mean 'shared'"),
-    "nothing to compare with": ({"audit": {"methods": {"c3": {"credit": "c3"}}}}, "needs the method 'shared'"),
-    "a model without a language": ({"audit": {"shapes": ["dyad"]}}, "if, and only if"),
-    "a model that is not there": ({"audit": {"model": "tinny"}}, "Did you mean 'tiny'"),
-    "a family twice": ({"audit": {"families": ["necessity", "necessity"]}}, "names one twice"),
-    "unknown raters": ({"audit": {"methods": {"shared": {"credit": "shared", "raters": "kind"}}}}, "methods.shared.raters"),
-    "one world": ({"audit": {"instances": 1}}, "instances"),
+    "unknown key": ({"oracle": {"method": {}}}, "unknown key 'method'"),
+    "runs beside an oracle experiment": ({"base": {}}, "An oracle experiment has question, note and oracle only"),
+    "unknown family": ({"oracle": {"families": ["anarchy"]}}, "families.0"),
+    "misspelt credit": ({"oracle": {"methods": {"shared": {"credit": "shraed"}}}}, "Did you mean 'shared'"),
+    "nothing to compare with": ({"oracle": {"methods": {"c3": {"credit": "c3"}}}}, "needs the method 'shared'"),
+    "a model without a language": ({"oracle": {"shapes": ["dyad"]}}, "if, and only if"),
+    "a model that is not there": ({"oracle": {"model": "tinny"}}, "Did you mean 'tiny'"),
+    "a family twice": ({"oracle": {"families": ["necessity", "necessity"]}}, "names one twice"),
+    "unknown raters": ({"oracle": {"methods": {"shared": {"credit": "shared", "raters": "kind"}}}}, "methods.shared.raters"),
+    "one world": ({"oracle": {"instances": 1}}, "instances"),
 }
 
 
@@ -285,9 +285,9 @@ BAD_AUDITS = {
 def test_bad_audits_say_what_is_wrong(case: str, tmp_path: Path) -> None:
     over, message = BAD_AUDITS[case]
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    path = tmp_path / "config" / "experiments" / "credit_audit.yaml"
+    path = tmp_path / "config" / "experiments" / "credit_truth.yaml"
     raw = yaml.safe_load(path.read_text())
-    raw |= {k: raw[k] | v if k == "audit" else v for k, v in over.items()}
+    raw |= {k: raw[k] | v if k == "oracle" else v for k, v in over.items()}
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(ValueError, match=re.escape(message)):
-        read_experiment("credit_audit", tmp_path / "config")
+        read_experiment("credit_truth", tmp_path / "config")

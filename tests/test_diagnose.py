@@ -279,11 +279,11 @@ def test_the_teams_gradient_and_the_outcomes_correlation() -> None:
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
-    """A small audit's experiment.json and diagnostics."""
-    folder = tmp_path_factory.mktemp("audit")
+    """A small oracle experiment's experiment.json and diagnostics."""
+    folder = tmp_path_factory.mktemp("oracle")
     chosen = ("shared", "ccpo", "c3", "ccpo_vote", "ccpo_v1")
     manifest: Mapping[str, Any] = {
-        "experiment": "audit",
+        "experiment": "oracle",
         "question": "What is true?",
         "note": "",
         "shapes": ["dyad", "vote"],
@@ -304,7 +304,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     return folder / "experiment.json", paths
 
 
-def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_an_oracle_experiment_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
     experiment, paths = tables
     claims.compare(experiment=experiment, diagnostics=paths, stats=tmp_path / "stats.json")
     numbers = schema.read_json(tmp_path / "stats.json")
@@ -327,7 +327,7 @@ def test_an_audit_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_pa
     assert "so nothing is taught on average" in rider
 
 
-def test_an_audit_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_an_oracle_experiment_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
     from ccpo.publish import draw, figure, report
     from ccpo.publish import tables as made
 
@@ -348,8 +348,8 @@ def test_an_audit_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], t
     assert "needs a team that votes" in page
 
 
-def test_the_shipped_audit_covers_every_method() -> None:
-    found = read_experiment("credit_audit")
+def test_the_shipped_oracle_experiment_covers_every_method() -> None:
+    found = read_experiment("credit_truth")
     used = {m.credit.name for m in found.methods.values()}  # type: ignore[union-attr]
     assert used == set(credit.names()) - {"none"}
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, SPEC
 
 from ccpo.benchmark import Demo, Habit, Habits, arithmetic
-from ccpo.config import Audit, WarmStart, read_experiment, read_models
+from ccpo.config import OracleExperiment, WarmStart, read_experiment, read_models
 
 N = 4000  # demonstrations; shares are within four standard errors, 0.032
 WRONG = Habit(plus=(0.2, 0.5), minus=(0.6, 0.95))
@@ -110,7 +110,7 @@ def test_every_shipped_study_has_its_controls() -> None:
     names = sorted(path.stem for path in Path(ROOT, "config", "experiments").glob("*.yaml"))
     for name in names:
         experiment = read_experiment(name)
-        if isinstance(experiment, Audit):
+        if isinstance(experiment, OracleExperiment):
             continue
         first = [next(iter(runs.values())) for runs in experiment.runs.values()]
         if trained := [run for run in first if run.train.steps]:

@@ -142,17 +142,17 @@ def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) ->
     assert "tasks" not in planned
 
 
-def test_an_audit_is_planned_beside_trainings(checkout: Path) -> None:
+def test_an_oracle_experiment_is_planned_beside_trainings(checkout: Path) -> None:
     """One job for each kind of world, one report, no import into MLflow; the trainings' jobs are those they have alone."""
-    done = snakemake(checkout, "-n", "--quiet", "rules", "--config", "experiments=[credit_audit,smoke]")
+    done = snakemake(checkout, "-n", "--quiet", "rules", "--config", "experiments=[credit_truth,smoke]")
     assert done.returncode == 0, done.stderr
     planned = jobs(done.stdout + done.stderr)
     assert planned["diagnose"] == 16
-    assert planned["compare"] == planned["audit_report"] == planned["report"] == planned["analyse"] == planned["track"] == 1
+    assert planned["compare"] == planned["oracle_report"] == planned["report"] == planned["analyse"] == planned["track"] == 1
     assert planned["train"] == 10
     assert planned["figure"] == 7 + 5
     assert planned["table"] == planned["experiment_config"] == 2
-    assert planned["model"] == 1 + 2  # the audit's, and one for each training seed
+    assert planned["model"] == 1 + 2  # the oracle experiment's, and one for each training seed
 
 
 def test_training_waits_for_every_table_it_is_compared_with(checkout: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ccpo.config import Audit
+from ccpo.config import OracleExperiment
 from ccpo.oracle import world as oracle
 from ccpo.oracle.world import FAMILIES, SHAPES, World, build
 from ccpo.team import vote_outcome
@@ -179,6 +179,6 @@ def test_what_cannot_be_enumerated_says_so() -> None:
 
 
 def test_the_config_names_the_same_worlds() -> None:
-    fields = Audit.model_fields
+    fields = OracleExperiment.model_fields
     assert set(fields["families"].annotation.__args__[0].__args__) == set(FAMILIES)  # type: ignore[union-attr]
     assert set(fields["shapes"].annotation.__args__[0].__args__) == {*SHAPES, "language"}  # type: ignore[union-attr]

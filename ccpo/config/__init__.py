@@ -1,4 +1,4 @@
-"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}, or an audit.
+"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}, or an oracle experiment.
 
 A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{model}.s{seed}-{8 hex of the canonical JSON}, so that
 experiments which share a condition share its runs.
@@ -6,9 +6,9 @@ experiments which share a condition share its runs.
 
 from ccpo.config.choice import Choice, canonical, fingerprint, near
 from ccpo.config.experiment import (
-    Audit,
     Experiment,
     Measured,
+    OracleExperiment,
     read_experiment,
     read_listed,
     read_models,
@@ -19,7 +19,6 @@ from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmS
 from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
 
 __all__ = [
-    "Audit",
     "Choice",
     "Critic",
     "Experiment",
@@ -29,6 +28,7 @@ __all__ = [
     "Lora",
     "Measured",
     "Model",
+    "OracleExperiment",
     "Pin",
     "Replicated",
     "RunConfig",

@@ -1,4 +1,4 @@
-"""From YAML to experiments: the only reader of YAML. An experiment is a set of runs, or an audit in oracle worlds."""
+"""From YAML to experiments: the only reader of YAML. An experiment is a set of runs, or a question to oracle worlds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Experiment(Strict):
 
 
 class Measured(Strict):
-    """A credit method in an audit: `nested` draws a tree instead of flat episodes, `critic_error` moves its critic's values from the truth
+    """A credit method in an oracle experiment: `nested` draws a tree instead of flat episodes, `critic_error` moves its critic's values from the truth
     towards their mean by that share, `raters` says how its episodes are rated."""
 
     credit: Choice
@@ -69,7 +69,7 @@ class Measured(Strict):
         return {**data, "credit": resolve("credit", data["credit"])} if isinstance(data, Mapping) and "credit" in data else data
 
 
-class Audit(Strict):
+class OracleExperiment(Strict):
     """A question answered in oracle worlds, where truth is summed (ccpo/oracle/world.py), instead of by training."""
 
     name: str
@@ -85,20 +85,20 @@ class Audit(Strict):
     model: Model | None = Field(None, description="of the shape language, by its name in models.yaml")
 
     @model_validator(mode="after")
-    def _spoken(self) -> Audit:
+    def _spoken(self) -> OracleExperiment:
         if (self.model is None) == ("language" in self.shapes):
-            raise ValueError("an audit names a model if, and only if, `language` is among its shapes")
+            raise ValueError("an oracle experiment names a model if, and only if, `language` is among its shapes")
         return self
 
     @model_validator(mode="after")
-    def _known(self) -> Audit:
+    def _known(self) -> OracleExperiment:
         for name in self.advantages:
             if name not in advantage.names():
                 raise ValueError(f"advantage '{name}' is not a file in ccpo/advantage/. {near(name, advantage.names())}")
         return self
 
     @model_validator(mode="after")
-    def _once(self) -> Audit:
+    def _once(self) -> OracleExperiment:
         for key in ("families", "shapes", "advantages"):
             given = getattr(self, key)
             if len(set(given)) < len(given):
@@ -106,9 +106,11 @@ class Audit(Strict):
         return self
 
     @model_validator(mode="after")
-    def _reference(self) -> Audit:
+    def _reference(self) -> OracleExperiment:
         if "shared" not in self.methods or "group_mean" not in self.advantages:
-            raise ValueError("an audit compares with the shared reward under group_mean: it needs the method 'shared' and that advantage")
+            raise ValueError(
+                "an oracle experiment compares with the shared reward under group_mean: it needs the method 'shared' and that advantage"
+            )
         return self
 
     def manifest(self) -> dict[str, Any]:
@@ -230,16 +232,16 @@ def _named(value: object) -> str:
     return str(value.get("name", "")) if isinstance(value, dict) else str(value)
 
 
-def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Audit:
-    """The experiment of config/experiments/{name}.yaml, every run (or the audit, where the file has that block) validated.
+def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | OracleExperiment:
+    """The experiment of config/experiments/{name}.yaml, every run (or the oracle experiment, where the file has that block) validated.
 
     Raises:
         ValueError: names the file, the place, the value, the reason and, where there is one, the remedy.
     """
     path = folder / "experiments" / f"{name}.yaml"
     raw = _read_yaml(path)
-    if "audit" in raw:
-        return _audit(path, raw, read_listed(folder))
+    if "oracle" in raw:
+        return _oracle(path, raw, read_listed(folder))
     known = {"question", "note", "primary_metric", "compare", "token_tolerance", "effect", "base", "grid"}
     for key in raw:
         if key not in known:
@@ -296,17 +298,17 @@ def _of_seed(bases: Bases, seed: int) -> Model | tuple[Model, ...]:
     return bases[seed % len(bases)]
 
 
-def _audit(path: Path, raw: Mapping[str, Any], listed: Mapping[str, Listed]) -> Audit:
+def _oracle(path: Path, raw: Mapping[str, Any], listed: Mapping[str, Listed]) -> OracleExperiment:
     for key in raw:
-        if key not in ("question", "note", "audit"):
-            raise ValueError(f"{path}: unknown key '{key}'. An audit has question, note and audit only")
-    if not isinstance(raw["audit"], Mapping):
-        raise ValueError(f"{path}: audit must be a mapping")
-    head, block = {k: v for k, v in raw.items() if k != "audit"}, dict(raw["audit"])
+        if key not in ("question", "note", "oracle"):
+            raise ValueError(f"{path}: unknown key '{key}'. An oracle experiment has question, note and oracle only")
+    if not isinstance(raw["oracle"], Mapping):
+        raise ValueError(f"{path}: oracle must be a mapping")
+    head, block = {k: v for k, v in raw.items() if k != "oracle"}, dict(raw["oracle"])
     if (named := block.pop("model", None)) is not None:
         block["model"] = _of_seed(_bases(str(path), named, listed), 0)
-    audit: Audit = _said(str(path), lambda: Audit.model_validate({"name": path.stem, **head, **block}))
-    return audit
+    asked: OracleExperiment = _said(str(path), lambda: OracleExperiment.model_validate({"name": path.stem, **head, **block}))
+    return asked
 
 
 def read_profile(folder: Path = Path("workflow/profiles/slurm")) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the diagnostics of an audit to its statistics: stats.json, with a sentence for each published claim.
+"""From the diagnostics of an oracle experiment to its statistics: stats.json, with a sentence for each published claim.
 
 The replication unit is the world: an instance of a family. Methods are compared in the same worlds, so that differences are paired;
 ratios are averaged as logarithms.
@@ -46,7 +46,7 @@ Pair = tuple[str, str]  # method, advantage
 
 
 def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
-    """Writes stats.json of an audit.
+    """Writes stats.json of an oracle experiment.
 
     Raises:
         ValueError: a table is missing or of another schema.

@@ -30,7 +30,7 @@ SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 def write(
     *, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path | None, out: Path, plan: Path | None = None
 ) -> None:
-    """Writes the page of an experiment, or of an audit (which has no runs); `plan`: a forecast to compare with. ValueError if anything it shows
+    """Writes the page of an experiment, or of an oracle experiment (which has no runs); `plan`: a forecast to compare with. ValueError if anything it shows
     is missing."""
     numbers, manifest = schema.read_json(stats), schema.read_json(experiment)
     title = html.escape(numbers["question"])

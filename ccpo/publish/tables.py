@@ -58,7 +58,7 @@ def write(stats: Path, csv: Path) -> Path:
 
 
 def _cell_names(cells: pd.DataFrame) -> pd.Series:
-    """A name for each row of an audit's table."""
+    """A name for each row of an oracle experiment's table."""
     return cells["family"] + "/" + cells["shape"] + "/" + cells["method"] + "/" + cells["advantage"]
 
 

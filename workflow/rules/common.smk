@@ -11,7 +11,7 @@ from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
 from ccpo import intervention as interventions
 from ccpo import cluster
-from ccpo.config import Audit, canonical, read_experiment, tasks_slug
+from ccpo.config import OracleExperiment, canonical, read_experiment, tasks_slug
 from ccpo.publish import figure
 from ccpo.ranks import Sharding
 
@@ -33,14 +33,14 @@ try:
     FOUND = {name: read_experiment(name) for name in EXPERIMENTS}
 except ValueError as error:
     raise WorkflowError(str(error))
-AUDITS = {name: found for name, found in FOUND.items() if isinstance(found, Audit)}
-STUDIES = {name: found for name, found in FOUND.items() if name not in AUDITS}
+ORACLES = {name: found for name, found in FOUND.items() if isinstance(found, OracleExperiment)}
+STUDIES = {name: found for name, found in FOUND.items() if name not in ORACLES}
 IDS = {
     name: {run.id: run for runs in study.runs.values() for run in runs.values()}
     for name, study in STUDIES.items()
 }
 RUNS = {key: run for runs in IDS.values() for key, run in runs.items()}
-SPOKEN = [audit.model for audit in AUDITS.values() if audit.model]
+SPOKEN = [asked.model for asked in ORACLES.values() if asked.model]
 MODELS = {
     m.slug: m for m in [*SPOKEN, *(m for run in RUNS.values() for m in run.models)]
 }
@@ -82,7 +82,7 @@ wildcard_constraints:
     tasks=any_of(TASKS),
     experiment=any_of(EXPERIMENTS),
     study=any_of(STUDIES),
-    audit=any_of(AUDITS),
+    oracle=any_of(ORACLES),
     figure=any_of(figure.names()),
     family="[a-z_]+",
     shape="[a-z_]+",
@@ -175,18 +175,18 @@ def plan_of_study(wildcards):
     return [str(plan)] if plan.is_file() else []
 
 
-def worlds_of_audit(wildcards):
-    audit = AUDITS[wildcards.audit]
+def worlds_of_oracle(wildcards):
+    asked = ORACLES[wildcards.oracle]
     return [
-        f"results/experiments/{wildcards.audit}/diagnostics/{family}.{shape}.parquet"
-        for family in audit.families
-        for shape in audit.shapes
+        f"results/experiments/{wildcards.oracle}/diagnostics/{family}.{shape}.parquet"
+        for family in asked.families
+        for shape in asked.shapes
     ]
 
 
 def model_of_worlds(wildcards):
     spoken = wildcards.shape == "language"
-    return [f"results/models/{AUDITS[wildcards.audit].model.slug}"] if spoken else []
+    return [f"results/models/{ORACLES[wildcards.oracle].model.slug}"] if spoken else []
 
 
 STARTED = time.time()

@@ -1,0 +1,71 @@
+# Credit methods in oracle worlds. One job for each kind of world; then statistics, figures, table and report as for any experiment.
+
+
+rule diagnose:
+    input:
+        experiment="results/experiments/{oracle}/experiment.json",
+        model=model_of_worlds,
+    output:
+        table="results/experiments/{oracle}/diagnostics/{family}.{shape}.parquet",
+        skipped="results/experiments/{oracle}/diagnostics/{family}.{shape}.skipped.json",
+        passports=expand(
+            "results/experiments/{{oracle}}/diagnostics/{{family}}.{{shape}}.{kind}.passport.json",
+            kind=["parquet", "skipped.json"],
+        ),
+    log:
+        "logs/diagnose/{oracle}.{family}.{shape}.log",
+    benchmark:
+        "logs/benchmarks/diagnose/{oracle}.{family}.{shape}.tsv"
+    conda:
+        "../../envs/main.yaml"
+    resources:
+        mem_mb=4000,  # an enumeration of 600,000 messages and its copies
+        runtime=60,
+    params:
+        stage=STAGE_VERSIONS["diagnose"],
+        model=lambda wildcards, input: f"--model {input.model}" if input.model else "",
+    shell:
+        "OMP_NUM_THREADS={threads} python -m ccpo diagnose --experiment {input.experiment} --family {wildcards.family}"
+        " --shape {wildcards.shape} {params.model} --out {output.table} &> {log}"
+
+
+rule compare:
+    input:
+        experiment="results/experiments/{oracle}/experiment.json",
+        worlds=worlds_of_oracle,
+    output:
+        stats="results/experiments/{oracle}/stats.json",
+        passport="results/experiments/{oracle}/stats.json.passport.json",
+    log:
+        "logs/compare/{oracle}.log",
+    benchmark:
+        "logs/benchmarks/compare/{oracle}.tsv"
+    conda:
+        "../../envs/main.yaml"
+    params:
+        stage=STAGE_VERSIONS["analyse"],
+    shell:
+        "python -m ccpo compare --experiment {input.experiment} --diagnostics {input.worlds} --out {output.stats} &> {log}"
+
+
+rule oracle_report:
+    input:
+        stats="results/experiments/{oracle}/stats.json",
+        experiment="results/experiments/{oracle}/experiment.json",
+        figures=expand(
+            "results/experiments/{{oracle}}/figures/{figure}.svg",
+            figure=figure.of_study(figure.Study("oracle")),
+        ),
+        table="results/experiments/{oracle}/tables/main.csv",
+    output:
+        html="results/experiments/{oracle}/report.html",
+        passport="results/experiments/{oracle}/report.html.passport.json",
+    log:
+        "logs/oracle_report/{oracle}.log",
+    benchmark:
+        "logs/benchmarks/oracle_report/{oracle}.tsv"
+    conda:
+        "../../envs/main.yaml"
+    shell:
+        "python -m ccpo report --stats {input.stats} --experiment {input.experiment} --figures {input.figures}"
+        " --table {input.table} --out {output.html} &> {log}"
