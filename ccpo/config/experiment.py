@@ -55,8 +55,8 @@ class Experiment(Strict):
 
 
 class Measured(Strict):
-    """A credit method in an oracle experiment: `nested` draws a tree instead of flat episodes, `critic_error` moves its critic's values from the truth
-    towards their mean by that share, `raters` says how its episodes are rated."""
+    """A credit method in an oracle experiment: `nested` draws a tree instead of flat episodes, `critic_error` moves its critic's values
+    from the truth towards their mean by that share, `raters` says how its episodes are rated."""
 
     credit: Choice
     nested: bool = False
