@@ -45,7 +45,7 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
         parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(parts_of(run)))
         folders = sorted(model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy")))
         trained = _speakers(run, team, folders)
-        started = _speakers(run, team, starts) if any(map(untrained, run.evaluate.interventions)) else None
+        started = _speakers(run, team, starts) if any(map(plays_untrained, run.evaluate.interventions)) else None
         rows: Rows = []
         for choice, path in zip(run.evaluated, tasks, strict=True):
             items = read_tasks(path, "test")[: run.evaluate.tasks]
@@ -125,13 +125,13 @@ def parts_of(run: RunConfig) -> list[tuple[str, str]]:
     """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every decoding the team as it is and the
     untrained one, if asked for; under the primary decoding also the other interventions that mean something for the team."""
     kinds = meaningful(run.build_team(), run.evaluate.interventions)
-    everywhere = ["factual", *(kind for kind in kinds if untrained(kind))]
+    everywhere = ["factual", *(kind for kind in kinds if plays_untrained(kind))]
     primary = ["factual", *kinds]
     names = [run.evaluate.primary, *(name for name in run.evaluate.decodings if name != run.evaluate.primary)]
     return [(name, kind) for name in names for kind in (primary if name == run.evaluate.primary else everywhere)]
 
 
-def untrained(kind: str) -> bool:
+def plays_untrained(kind: str) -> bool:
     """Whether the policies that training began with speak under an intervention."""
     return bool(intervention.load(kind).POLICIES == "untrained")
 
@@ -163,7 +163,7 @@ def _one(
             playing.evaluate,
             team,
             items,
-            shown[id(started if started and untrained(kind) else trained)],
+            shown[id(started if started and plays_untrained(kind) else trained)],
             intervention=kind,
             samples=decoding.samples,
             temperature=decoding.temperature,

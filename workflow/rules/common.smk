@@ -33,7 +33,9 @@ try:
     FOUND = {name: read_experiment(name) for name in EXPERIMENTS}
 except ValueError as error:
     raise WorkflowError(str(error))
-ORACLES = {name: found for name, found in FOUND.items() if isinstance(found, OracleExperiment)}
+ORACLES = {
+    name: found for name, found in FOUND.items() if isinstance(found, OracleExperiment)
+}
 STUDIES = {name: found for name, found in FOUND.items() if name not in ORACLES}
 IDS = {
     name: {run.id: run for runs in study.runs.values() for run in runs.values()}
@@ -50,6 +52,8 @@ TASKS = {
     for choice in [run.benchmark, *run.evaluate.also]
 }
 BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
+
+
 def figures_of(study):
     # those that a study has something to draw in
     runs = list(IDS[study].values())
