@@ -177,7 +177,7 @@ def counted(row: Mapping[str, object]) -> str:
     """What an interval is over, in words."""
     n = int(row["n"])  # type: ignore[call-overload]
     if row.get("unit") == "base model":
-        return f"{n} base models, each with training seeds of its own"
+        return f"{n} base models, each with a training seed or more of its own"
     return f"{n} paired seeds of one base model" if n > 1 else "1 seed"
 
 
@@ -200,7 +200,7 @@ def claim(a: str, b: str, row: Mapping[str, object], family: int, temperature: f
         return f"Answering {how}, {a} is {'above' if mean > 0 else 'below'} {b}: {numbers}."
     more = seeds_needed(mean, sd, family)
     needs = f"an effect of the observed size needs {more}" if more else "the observed effect is too small for any affordable number"
-    return f"Answering {how}, {a} against {b} is not decidable with {n} seeds: {numbers}; {needs}."
+    return f"Answering {how}, {a} against {b} is not decidable with {n} {row.get('unit', 'seed')}s: {numbers}; {needs}."
 
 
 def gained(label: str, gain: Mapping[str, Any], untrained: float, temperatures: Mapping[str, float], primary: str) -> str:
