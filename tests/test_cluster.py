@@ -35,17 +35,17 @@ class Slurm:
     ],
 )
 def test_a_job_queues_itself_again_unless_it_is_being_ended(monkeypatch: pytest.MonkeyPatch, state: str, again: bool, words: str) -> None:
-    slurm = Slurm(monkeypatch, squeue=state)
+    asked = Slurm(monkeypatch, squeue=state)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     assert slurm.requeue().startswith(words)
-    assert ("scontrol requeue 77" in slurm.asked) is again
+    assert ("scontrol requeue 77" in asked.asked) is again
 
 
 def test_outside_of_slurm_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    slurm = Slurm(monkeypatch)
+    asked = Slurm(monkeypatch)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert slurm.requeue() == ""
-    assert slurm.asked == []
+    assert asked.asked == []
 
 
 def test_a_site_that_forbids_it_is_left_to_the_retries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_a_site_that_forbids_it_is_left_to_the_retries(monkeypatch: pytest.Monke
 
 
 def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    slurm = Slurm(monkeypatch)
+    asked = Slurm(monkeypatch)
 
     def log(name: str) -> Path:
         path = tmp_path / f"{name}.log"
@@ -82,7 +82,7 @@ def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(
     try:
         held = slurm.begin(log("next"), tmp_path / "marks")
         assert held
-        assert {line.split("--name ")[1].split()[0] for line in slurm.asked if "--name" in line} == {"killed"}
+        assert {line.split("--name ")[1].split()[0] for line in asked.asked if "--name" in line} == {"killed"}
         assert sorted(p.name for p in (tmp_path / "marks").iterdir()) == ["living", "next"]
         held.close()
     finally:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
 from ccpo import intervention as interventions
-from ccpo import cluster
+from ccpo.operate import slurm
 from ccpo.config import OracleExperiment, canonical, read_experiment, tasks_slug
 from ccpo.publish import figure
 from ccpo.ranks import Sharding
