@@ -128,7 +128,7 @@ def sources(numbers: dict[str, Any]) -> str:
     return (
         "<p>Standard deviations, in points. A dash: this experiment cannot tell (base models and seeds are told apart only where a base "
         "model has several seeds, drawing only where a task has several answers).</p>"
-        f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+        f"<details><summary>By condition, comparison and temperature</summary><table><tr>{head}</tr>{''.join(rows)}</table></details>"
     )
 
 
