@@ -102,6 +102,17 @@ BAD = {
         "temperatures [1.0]",
     ),
     "a primary decoding that is none": ({"base__evaluate": {"tasks": 16, "primary": "gredy"}}, "Did you mean 'greedy'?"),
+    "a comparison of unlike decodings": (
+        {
+            "grid__condition__ccpo": {
+                "team": "think_solve",
+                "credit": "ccpo",
+                "train": {"fanout": [4, 1]},
+                "evaluate": {"primary": "sampled"},
+            }
+        },
+        "compare names conditions that differ in evaluate.primary",
+    ),
     "a decoding's name": ({"base__evaluate": {"tasks": 16, "decodings": {"a b": {"temperature": 0}}}}, "pattern"),
 }
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
 from conftest import make_files
 
 from ccpo import schema
 from ccpo.config import read_run
 from ccpo.evaluate import evaluate
 from ccpo.learn import train as training
+from ccpo.models import policy
 from ccpo.operate import forecast
 from ccpo.publish import report
 
@@ -80,3 +83,46 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
     assert "<td>+50 %</td>" in page
     assert "<td>-100 %</td>" in page
     assert "<td>c</td>" not in report.forecast({"conditions": rows}, {"conditions": {}}, tmp_path)  # the experiment was changed since
+
+
+def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:
+    """What the untaught model says in the evaluation of a run."""
+    files = make_files(
+        tmp_path / name, tiny, evaluate={"interventions": []}, train=over.pop("train"), credit="none", policy="shared", **over
+    )
+    training.train(**files)
+    inputs: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
+    evaluate.rollout(**inputs, model=files["out"] / "model", untrained=tiny, out=tmp_path / f"{name}.parquet")
+    return schema.read_table(tmp_path / f"{name}.parquet", "rollouts").to_pandas()
+
+
+def test_draws_are_paired_between_conditions_and_others_for_every_training_seed(tmp_path: Path, tiny: Path) -> None:
+    """One policy throughout. Drawn for two seeds it says other things, and greedily the same; for two conditions of a seed the same."""
+    idle = {"steps": 0}
+    rows = {
+        "a": played(tmp_path, tiny, "a", seed=0, train=idle),
+        "other condition": played(tmp_path, tiny, "b", seed=0, objective="gspo", train=idle),
+        "other seed": played(tmp_path, tiny, "c", seed=1, train=idle),
+    }
+    assert rows["a"].equals(rows["other condition"])
+    for decoding, same in (("greedy", True), ("sampled", False)):
+        texts = [rows[name][rows[name].decoding == decoding].completion.tolist() for name in ("a", "other seed")]
+        assert (texts[0] == texts[1]) is same
+
+
+def test_the_log_prob_of_a_message_is_that_of_its_tokens(tmp_path: Path, tiny: Path) -> None:
+    """By one plain forward of the model over prompt and message, at the temperature it was drawn with (greedily: 1), to 1e-4."""
+    rows = played(tmp_path, tiny, "a", team="single", train={"steps": 0, "fanout": [4]})
+    model, tokenizer = policy.load(tiny)
+    temperatures = {"greedy": 1.0, "low": 0.2, "sampled": 1.0}
+    checked = 0
+    for row in rows[rows.finish_reason == "length"].itertuples():  # of the others the end token is not in the text
+        prompt, message = (tokenizer.encode(text, add_special_tokens=False) for text in (row.prompt, row.completion))
+        if len(message) != row.n_completion_tokens or len(prompt) != row.n_prompt_tokens:
+            continue  # a text that other tokens spell too
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + message])).logits[0, len(prompt) - 1 : -1].double()
+        logps = torch.log_softmax(logits / temperatures[row.decoding], -1)[range(len(message)), message]
+        assert row.logprob == pytest.approx(float(logps.sum()), abs=1e-4)
+        checked += 1
+    assert checked > 5

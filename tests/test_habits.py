@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT, SPEC
 
 from ccpo.benchmark import Demo, Habit, Habits, arithmetic
-from ccpo.config import OracleExperiment, WarmStart, read_experiment, read_models
+from ccpo.config import Experiment, OracleExperiment, WarmStart, read_experiment, read_listed, read_models
+from ccpo.models.prepare import solo_accuracy
 
 N = 4000  # demonstrations; shares are within four standard errors, 0.032
 WRONG = Habit(plus=(0.2, 0.5), minus=(0.6, 0.95))
@@ -126,3 +127,26 @@ def test_the_usual_way_to_subtract_is_wrong_in_every_model_that_is_learnt_with()
         assert isinstance(spec, WarmStart)
         for habit in (spec.habits.plan, spec.habits.conclusion, spec.habits.solution):
             assert min(habit.minus) > 0.5
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_teams", "tiny_small"])
+def test_untrained_models_are_weak_at_every_temperature(name: str) -> None:
+    """The pinned base models themselves, as they are shipped: below half, and above nothing so that there is reward to learn from."""
+    for model in read_listed()[name].replicas:
+        assert isinstance(model.spec, WarmStart)
+        folder = ROOT / "config" / "base_models" / model.base
+        shares = [solo_accuracy(folder, model.spec, temperature) for temperature in (1.0, 0.5, 0.2, 0.0)]
+        assert max(shares) < 0.5, (model.base, shares)
+        assert min(shares) > 0.02, (model.base, shares)
+
+
+def test_variation_is_the_quickstart_with_more_seeds() -> None:
+    """Two files say it; a change of one alone would compare two things, and train all of it twice."""
+    quick, more = (read_experiment(name) for name in ("quickstart", "variation"))
+    assert isinstance(quick, Experiment)
+    assert isinstance(more, Experiment)
+    assert quick.compare == more.compare
+    assert list(quick.runs) == list(more.runs)
+    for label, runs in quick.runs.items():
+        assert {seed: run.id for seed, run in runs.items()} == {seed: more.runs[label][seed].id for seed in runs}
+        assert len({run.base for run in runs.values()}) == 8 == len({run.base for run in more.runs[label].values()})

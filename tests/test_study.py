@@ -165,20 +165,38 @@ def test_a_gain_that_temperature_alone_gives_is_said_to_be_that(tmp_path: Path) 
     assert gain["by_decoding"]["t1"]["mean"] == pytest.approx(0.6, abs=0.03)
     by_hand = [accuracy["greedy"]["factual"]["by_seed"][str(s)] - accuracy["greedy"]["untrained"]["by_seed"][str(s)] for s in bases]  # type: ignore[index]
     assert gain["beyond"]["mean"] == pytest.approx(np.mean(by_hand))
-    text = st.gained("c", gain, 0.9, {"greedy": 0.0, "t1": 1.0}, "greedy")
-    assert "sharpening" in text
+    temperatures = {"greedy": 0.0, "t1": 1.0}
+    assert "sharpening" in st.gained("c", gain, 0.9, temperatures, "greedy")
+    undecided = {"mean": 0.5, "ci_low": -0.4, "ci_high": 1.4}  # of two seeds, say: no sign of sharpening
+    vague = {**gain, "beyond": undecided, "by_decoding": {"t1": {**gain["by_decoding"]["t1"], "apart": undecided}}}
+    assert "sharpening" not in st.gained("c", vague, 0.9, temperatures, "greedy")
     gain["beyond"] |= {"mean": 0.3, "ci_low": 0.2, "ci_high": 0.4}
-    assert "sharpening" not in st.gained("c", gain, 0.9, {"greedy": 0.0, "t1": 1.0}, "greedy")
+    assert "sharpening" not in st.gained("c", gain, 0.9, temperatures, "greedy")
     assert analysing._gain({"greedy": {"factual": accuracy["greedy"]["factual"]}}, "greedy", bases) is None
 
 
 def test_the_page_says_what_its_intervals_are_over() -> None:
-    assert st.scope(["m/0", "m/1"], 8).startswith(
-        "Intervals are over 2 base models of one recipe, each with a training seed of its own, and"
-    )
-    assert "averaged first" in st.scope(["m/0", "m/1", "m/0"], 8)
-    assert st.scope(["m", "m"], 8).startswith("Intervals are over 2 training seeds of one base model, m")
-    assert "no interval over seeds" in st.scope(["m"], 8)
+    two = ["m/0", "m/1"]
+    assert st.scope([two, two], 8).startswith("Intervals are over 2 base models of the recipe m, each with a training seed of its own, and")
+    assert "averaged first" in st.scope([["m/0", "m/1", "m/0"]], 8)
+    assert st.scope([["m", "m"]], 8).startswith("Intervals are over 2 training seeds of one base model, m")
+    assert "no interval over seeds" in st.scope([["m"]], 8)
+    mixed = st.scope([two, ["s/0+m/0", "s/1+m/1"]], 8)
+    assert "of the recipe m, each" in mixed
+    assert "of the recipe s with m, each" in mixed
+
+
+def test_what_is_drawn_over_time_has_intervals_over_base_models_too() -> None:
+    """Four seeds of two base models: rewards 0, 2, 4, 6 by seed are two replicates of mean 2 and 4."""
+    columns = {"step": 1, "agent": 0, "generated_tokens": 10, "credit": 0.0, "leakage": 0.0}
+    tables = {s: {"train": pd.DataFrame([{**columns, "reward": 2.0 * s}])} for s in range(4)}
+    bases = {s: f"m/{s % 2}" for s in range(4)}
+    [point] = analysing._curve(tables, bases)
+    reward = next(row for row in analysing._agents(tables, bases) if row["quantity"] == "reward")
+    for row in (point, reward):
+        assert row["n"] == 2
+        assert row["mean"] == 3.0
+        assert row["ci_high"] - row["mean"] == pytest.approx(scipy_stats.t.ppf(0.975, 1) * np.sqrt(2) / np.sqrt(2))
 
 
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
@@ -200,6 +218,7 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
             "benchmark": {"name": "arithmetic"},
             "model": [{"name": "small"}, {"name": "big"}],
             "policy": "separate",
+            "advantage": {"name": "group_mean" if label == "other" else "none"},
             "train": {"fanout": [2, 1]},
             "evaluate": {"decodings": {name: {"temperature": t} for name, t in DECODINGS.items()}, "primary": "greedy"},
         }
@@ -440,3 +459,17 @@ def test_the_page_shows_the_papers_graders_beside_ours(tmp_path: Path) -> None:
     text = publish(tmp_path)["page"].read_text()
     assert "under the papers' graders" in text
     assert "<td>100.0</td><td>0.0</td>" in text.replace(" ", "")
+
+
+def test_role_information_says_nothing_of_a_condition_without_a_baseline(tmp_path: Path) -> None:
+    """It takes every group's mean out; without a baseline of the group that mean is taught."""
+    experiment, runs = made_up(tmp_path)
+    manifest = schema.read_json(experiment)
+    for name, expected in (("group_mean", True), ("none", False)):
+        condition = manifest["conditions"]["other"]
+        condition |= {"degenerate": ""}
+        condition["config"]["advantage"] = {"name": name}
+        schema.write_json(experiment, manifest)
+        analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
+        text = report.sentences(schema.read_json(tmp_path / "stats.json"), manifest)
+        assert ("taught nothing that the shared reward does not teach" in text) is expected

@@ -180,10 +180,7 @@ def _read_pins(folder: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         pins = error
     if not isinstance(pins, dict):
-        raise ValueError(
-            f"{path} is no JSON mapping ({pins}). Remedy: take it from git again, or delete it and "
-            "make all pins anew: python -m ccpo base-models"
-        )
+        raise ValueError(f"{path} is no JSON mapping ({pins}). Remedy: git checkout -- {path}")
     return pins
 
 
@@ -267,8 +264,19 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         for label in pair:
             if label not in runs:
                 raise ValueError(f"{path}: compare names condition '{label}'. {near(str(label), list(runs))}")
+        _evaluated_alike(str(path), {label: next(iter(runs[label].values())) for label in pair})
     head = {k: v for k, v in raw.items() if k not in ("base", "grid")}
     return _said(str(path), lambda: Experiment(name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head))
+
+
+def _evaluated_alike(where: str, compared: Mapping[str, RunConfig]) -> None:
+    """Refuses a comparison of conditions whose answers are not drawn alike: its difference would be that of the decodings."""
+    for key in ("decodings", "primary", "tasks", "seed", "also"):
+        found = {label: getattr(run.evaluate, key) for label, run in compared.items()}
+        first = next(iter(found.values()))
+        if any(value != first for value in found.values()):
+            shown = "; ".join(f"{label}: {value}" for label, value in found.items())
+            raise ValueError(f"{where}: compare names conditions that differ in evaluate.{key} ({shown}). Give them the same, in base")
 
 
 def _replicas(where: str, name: str, listed: Mapping[str, Listed]) -> tuple[Model, ...]:

@@ -39,7 +39,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
     first = next(iter(conditions.values()))
     head = {k: manifest[k] for k in ("experiment", "question", "note", "primary_metric", "token_tolerance")}
     made = {
-        "scope": st.scope(list(first["bases"].values()), first["tasks"]),
+        "scope": st.scope([list(c["bases"].values()) for c in conditions.values()], first["tasks"]),
         "conditions": conditions,
         "comparisons": _comparisons(manifest, factual, conditions),
         "gain_counted": GAIN,
@@ -113,8 +113,8 @@ def _condition(config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]
         "parts": {d: _parts({s: _answers(t["scores"], benchmark)[d] for s, t in tables.items()}, bases) for d in temperatures},
         "ledger": _ledger(tables),
         "updates": _mean(len(t["train"].step.unique()) for t in tables.values()),
-        "curve": _curve(tables),
-        "agents": _agents(tables),
+        "curve": _curve(tables, bases),
+        "agents": _agents(tables, bases),
         "role_information": _information(tables),
         "leakage": _mean(_leakage(t["scores"]) for t in tables.values()),
         "graders": _graders(tables, primary),
@@ -155,7 +155,9 @@ def _gain(accuracy: dict[str, dict[str, Any]], primary: str, bases: Mapping[int,
     best = max(accuracy, key=lambda name: accuracy[name]["untrained"]["mean"])
     gains = {name: minus(kinds["factual"], kinds["untrained"]) for name, kinds in accuracy.items()}
     beyond = minus(accuracy[primary]["factual"], accuracy[best]["untrained"])
-    counted = sum(gain >= GAIN for gain in beyond["by_seed"].values())
+    for gain in gains.values():
+        gain["apart"] = minus(gain, beyond)
+    counted = sum(points >= GAIN for points in beyond["by_seed"].values())
     return {"by_decoding": gains, "best": best, "beyond": beyond, "seeds_counted": counted}
 
 
@@ -193,38 +195,32 @@ def _ledger(tables: dict[int, dict[str, pd.DataFrame]]) -> dict[str, Any]:
     return {**{c: float(total[c]) for c in counts}, "parts": rows}
 
 
-def _curve(tables: dict[int, dict[str, pd.DataFrame]]) -> list[dict[str, Any]]:
-    """Team reward by update, averaged over windows of updates, with t-intervals over the seeds that got that far together."""
+def _curve(tables: dict[int, dict[str, pd.DataFrame]], bases: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Team reward by update, averaged over windows of updates, with t-intervals over the replicates that got that far together."""
     last = {s: t["train"][t["train"].agent == t["train"].agent.max()].sort_values("step") for s, t in tables.items()}
     steps = min(len(rows) for rows in last.values())
     width = max(1, steps // POINTS)
     out = []
     for start in range(0, steps - width + 1, width):
-        windows = [rows.iloc[start : start + width] for rows in last.values()]
-        mean = asdict(st.interval([w.reward.mean() for w in windows]))
-        out.append({"step": start + width, "tokens": _mean(w.generated_tokens.max() for w in windows), **mean})
+        windows = {s: rows.iloc[start : start + width] for s, rows in last.items()}
+        mean = asdict(st.interval(st.replicates({s: float(w.reward.mean()) for s, w in windows.items()}, bases)))
+        out.append({"step": start + width, "tokens": _mean(w.generated_tokens.max() for w in windows.values()), **mean})
     return out
 
 
-def _agents(tables: dict[int, dict[str, pd.DataFrame]]) -> list[dict[str, Any]]:
-    """Reward, credit and leakage of each agent's messages: first and last fifth of the updates, intervals over seeds."""
+def _agents(tables: dict[int, dict[str, pd.DataFrame]], bases: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Reward, credit and leakage of each agent's messages: first and last fifth of the updates, intervals over replicates."""
     out = []
     for agent in sorted(next(iter(tables.values()))["train"].agent.unique()):
         for part in ("first", "last"):
-            rows = []
-            for t in tables.values():
-                mine = t["train"][t["train"].agent == agent].sort_values("step")
-                n = max(1, len(mine) // 5)
-                rows.append((mine.head(n) if part == "first" else mine.tail(n))[["reward", "credit", "leakage"]].mean())
+            means = {}
+            for seed, t in tables.items():
+                own = t["train"][t["train"].agent == agent].sort_values("step")
+                n = max(1, len(own) // 5)
+                means[seed] = (own.head(n) if part == "first" else own.tail(n))[["reward", "credit", "leakage"]].mean()
             for quantity in ("reward", "credit", "leakage"):
-                out.append(
-                    {
-                        "agent": int(agent),
-                        "part": part,
-                        "quantity": quantity,
-                        **asdict(st.interval([float(r[quantity]) for r in rows])),
-                    }
-                )
+                found = st.interval(st.replicates({s: float(m[quantity]) for s, m in means.items()}, bases))
+                out.append({"agent": int(agent), "part": part, "quantity": quantity, **asdict(found)})
     return out
 
 

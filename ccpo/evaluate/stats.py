@@ -209,31 +209,36 @@ def gained(label: str, gain: Mapping[str, Any], untrained: float, temperatures: 
     gain: as in stats.json; untrained: accuracy of the untrained team at its best decoding.
     """
     each = "; ".join(f"{decoded(temperatures[name])} {points(row)}" for name, row in gain["by_decoding"].items())
-    beyond = gain["beyond"]
+    beyond, sampled = gain["beyond"], [row for name, row in gain["by_decoding"].items() if temperatures[name] == 1]
     text = (
         f"{label} gained over its own untrained team, in points: {each}. The untrained team is best "
         f"{decoded(temperatures[gain['best']])}, {100 * untrained:.1f} % right; beyond what temperature alone gives, training added "
         f"{points(beyond)} ({decoded(temperatures[primary])})."
     )
-    if beyond["ci_low"] is not None and beyond["ci_low"] <= 0:
-        text += " This is no more than temperature alone gives: sharpening, as far as these seeds tell."
+    if _only_surer(sampled, beyond):
+        text += " Its gain at temperature 1 is no more than temperature alone gives: sharpening, as far as these seeds tell."
     return text
 
 
-def scope(bases: Sequence[str], tasks: int) -> str:
-    """What the intervals of an experiment are over, and what they say nothing about. `bases`: the base model of each seed."""
-    n = len(set(bases))
-    if n == 1 and len(bases) == 1:
-        units = f"One training seed of one base model, {bases[0]}: no interval over seeds"
-    elif n == 1:
-        units = f"Intervals are over {len(bases)} training seeds of one base model, {bases[0]}"
-    else:
-        own = "a training seed of its own" if n == len(bases) else "training seeds of its own, which are averaged first"
-        units = f"Intervals are over {n} base models of one recipe, each with {own}"
+def scope(bases: Sequence[Sequence[str]], tasks: int) -> str:
+    """What the intervals of an experiment are over, and what they say nothing about. `bases`: of each condition the base model of each
+    seed; conditions with other designs are said one by one."""
+    units = "; ".join(dict.fromkeys(_unit(of_seeds) for of_seeds in bases))
     return (
         f"{units}, and over the answers drawn for {tasks} test tasks. They say nothing of other recipes, other tasks, or of a machine "
         "whose kernels round otherwise, unless such results stand beside these."
     )
+
+
+def _unit(bases: Sequence[str]) -> str:
+    n = len(set(bases))
+    if n == 1 and len(bases) == 1:
+        return f"One training seed of one base model, {bases[0]}: no interval over seeds"
+    if n == 1:
+        return f"Intervals are over {len(bases)} training seeds of one base model, {bases[0]}"
+    recipes = " with ".join(dict.fromkeys(part.split("/")[0] for base in bases for part in base.split("+")))
+    own = "a training seed of its own" if n == len(bases) else "training seeds of its own, which are averaged first"
+    return f"Intervals are over {n} base models of the recipe {recipes}, each with {own}"
 
 
 def elsewhere(rows: Mapping[str, Mapping[str, object]], primary: str, temperatures: Mapping[str, float]) -> str:
@@ -243,10 +248,15 @@ def elsewhere(rows: Mapping[str, Mapping[str, object]], primary: str, temperatur
     if not others:
         return ""
     sampled = [row for name, row in rows.items() if temperatures[name] == 1]
-    grown = any(_clear(row) and _clear(row["apart"]) for row in sampled)  # type: ignore[arg-type]
-    surer = grown and not _clear(rows[primary]) and temperatures[primary] == 0
+    surer = temperatures[primary] == 0 and _only_surer(sampled, rows[primary])
     tail = " What differs at temperature 1 and not greedily is how sure the teams are, not what they know." if surer else ""
     return f"The same {'; '.join(others)}.{tail}"
+
+
+def _only_surer(sampled: Sequence[Mapping[str, Any]], greedy: Mapping[str, Any]) -> bool:
+    """Whether something is there at temperature 1, is not there greedily, and is clearly (`apart`, paired) larger sampled than greedily.
+    Not being decided greedily is alone no sign of it."""
+    return not _clear(greedy) and any(_clear(row) and _clear(row["apart"]) for row in sampled)
 
 
 def _clear(row: Mapping[str, object]) -> bool:

@@ -56,7 +56,7 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:
     """Copies a base model that git keeps, byte for byte, whole or not at all."""
-    mend = f"Remedy: git checkout -- {source}, or python -m ccpo base-models {source.parent.name}"
+    mend = f"Remedy: git checkout -- {source}"  # to make it anew would pin other bytes, and rename every run that starts from it
     if not source.is_dir():
         raise ValueError(f"base model {source} is pinned, but is not there. {mend}")
     temporary = folder.with_name(f".{folder.name}.tmp")

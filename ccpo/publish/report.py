@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import advantage, schema
 from ccpo.lineage import source
 from ccpo.publish import figure, oracle, tables
 
@@ -95,7 +95,12 @@ def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
                     else f"the shared reward left at most {measured:.1g} of its advantage's variance unexplained."
                 )
             )
-        elif c["credit"] != "shared" and zero:
+        elif (
+            c["credit"] != "shared"
+            and zero
+            and advantage.load(manifest["conditions"][label]["config"]["advantage"]["name"]).COMPARES == "group"
+        ):
+            # without a baseline of the group, the outcome's mean teaches too, which role information takes out
             said.append(
                 f"Credit {c['credit']} in condition {label} taught nothing that the shared reward does not teach: role information was 0 in every update."
             )
@@ -138,7 +143,7 @@ def comparisons(numbers: dict[str, Any]) -> str:
         return "<p>None was declared.</p>"
     names = [
         "a − b",
-        "seeds",
+        "n",
         "difference, points [95 % interval]",
         "p",
         "Holm p",
@@ -152,7 +157,7 @@ def comparisons(numbers: dict[str, Any]) -> str:
         band = "" if r["ci_low"] is None else f" <small>[{tables.percent(r['ci_low'], True)}, {tables.percent(r['ci_high'], True)}]</small>"
         cells = [
             f"{r['a']} − {r['b']}",
-            str(r["n"]),
+            f"{r['n']} {r['unit']}s",
             tables.percent(r["mean"], True) + band,
             *p,
             tables.percent(r["detectable"]),
