@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from functions import ADVANTAGES, batch_whiten, gae, group_mean, group_z, history, leave_one_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import ADVANTAGES, batch_whiten, gae, group_mean, group_z, history, leave_one_out
 
 from ccpo import advantage
 from ccpo.advantage import Messages, role_information

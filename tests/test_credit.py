@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from plain import ADVANTAGES, GROUPED, group_mean, group_z, leave_one_out
+from functions import ADVANTAGES, GROUPED, group_mean, group_z, leave_one_out
 
 from ccpo import credit
 from ccpo.advantage import role_information

@@ -205,7 +205,7 @@ def test_costs_are_those_of_the_plan() -> None:
 
 def test_batch_normalisers_are_taken_in_their_limit() -> None:
     """batch_whiten of a large drawn batch is what `Limits` gives; gae leaves nothing that the context foretells."""
-    from plain import batch_whiten
+    from functions import batch_whiten
 
     m = METHODS[0]
     world, _, _, (drawn, limit) = assigned(m, "redundancy", "dyad", "batch_whiten")

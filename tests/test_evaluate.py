@@ -87,9 +87,7 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
 
 def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:
     """What the untaught model says in the evaluation of a run."""
-    files = make_files(
-        tmp_path / name, tiny, evaluate={"interventions": []}, train=over.pop("train"), credit="none", policy="shared", **over
-    )
+    files = make_files(tmp_path / name, tiny, evaluate={"interventions": []}, credit="none", policy="shared", **over)
     training.train(**files)
     inputs: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
     evaluate.rollout(**inputs, model=files["out"] / "model", untrained=tiny, out=tmp_path / f"{name}.parquet")

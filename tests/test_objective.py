@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from plain import OBJECTIVES
+from functions import OBJECTIVES
 
 from ccpo import objective
 from ccpo.objective import kl_k3, kl_to_go

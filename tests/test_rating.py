@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from functions import group_mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain import group_mean
 from test_credit import dyads
 from test_play import TASKS, Letters, speaker
 

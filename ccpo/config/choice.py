@@ -21,7 +21,6 @@ from ccpo import advantage, benchmark, credit, objective, team
 FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit, "advantage": advantage, "objective": objective}
 FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit", "advantage": "advantage", "objective": "loss"}
 
-
 COMMON = {"advantage": ("per_token",), "objective": ("kl", "entropy")}  # keys that every file of a folder has beside its own
 
 
@@ -61,7 +60,7 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
         raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
     schema = parameters(kind, name)
     module = FOLDERS[kind].load(name)
-    hints = _hints(module, schema)
+    hints = _hints(kind, module, schema)
     for key in given:
         if key not in schema:
             raise ValueError(f"{kind} {name} has no parameter '{key}'. {near(key, list(schema))}")
@@ -76,9 +75,10 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     return {"name": name, "params": params, "version": module.VERSION, **common}
 
 
-def _hints(module: ModuleType, schema: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+def _hints(kind: str, module: ModuleType, schema: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Types of the parameters alone: what else a function takes may be of a library that is not loaded."""
-    return {k: eval(p.annotation, vars(module)) if isinstance(p.annotation, str) else p.annotation for k, p in schema.items()}
+    names = getattr(module, FUNCTIONS[kind]).__globals__  # of the file that defines it, which another file may only name
+    return {k: eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation for k, p in schema.items()}
 
 
 def near(word: str, known: list[str]) -> str:

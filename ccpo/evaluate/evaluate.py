@@ -124,7 +124,7 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
 def parts_of(run: RunConfig) -> list[tuple[str, str]]:
     """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every decoding the team as it is and the
     untrained one, if asked for; under the primary decoding also the other interventions that mean something for the team."""
-    kinds = meaningful(run.build_team(), run.evaluate.interventions)
+    kinds = intervention.fitting(run.build_team(), run.evaluate.interventions)
     everywhere = ["factual", *(kind for kind in kinds if plays_untrained(kind))]
     primary = ["factual", *kinds]
     names = [run.evaluate.primary, *(name for name in run.evaluate.decodings if name != run.evaluate.primary)]
@@ -134,11 +134,6 @@ def parts_of(run: RunConfig) -> list[tuple[str, str]]:
 def plays_untrained(kind: str) -> bool:
     """Whether the policies that training began with speak under an intervention."""
     return bool(intervention.load(kind).POLICIES == "untrained")
-
-
-def meaningful(team: Team, names: Sequence[str]) -> list[str]:
-    """Those interventions that mean something for a team."""
-    return [name for name in names if intervention.load(name).fits(team)]
 
 
 def _one(

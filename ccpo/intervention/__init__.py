@@ -56,3 +56,8 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The intervention file of this name; `names()` says which exist."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def fitting(team: Team, chosen: Sequence[str]) -> list[str]:
+    """Those of the chosen interventions that mean something for a team."""
+    return [name for name in chosen if load(name).fits(team)]

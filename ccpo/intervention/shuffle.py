@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from ccpo.intervention import Reading, everybody, readers
-from ccpo.team import Team
+from ccpo.intervention import Reading
+from ccpo.intervention.blank import fits as fits
+from ccpo.intervention.blank import present as present
+from ccpo.intervention.blank import speaks as speaks
 
 VERSION = 1
 LABEL = "message of another task"
 POLICIES = "trained"
-
-
-def fits(team: Team) -> bool:
-    """Where somebody reads."""
-    return bool(readers(team))
-
-
-def present(team: Team) -> tuple[int, ...]:
-    """All turns: the readers keep their roles."""
-    return everybody(team)
-
-
-def speaks(team: Team) -> tuple[int, ...]:
-    """The turns that read."""
-    return readers(team)
 
 
 def hears(reading: Reading) -> list[list[str]]:

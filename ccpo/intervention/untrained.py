@@ -1,30 +1,10 @@
-"""The team before training: the policies that it began with."""
+"""The team before training: the policies that it began with, otherwise as it is."""
 
-from __future__ import annotations
-
-from ccpo.intervention import Reading, everybody
-from ccpo.team import Team
+from ccpo.intervention.factual import fits as fits
+from ccpo.intervention.factual import hears as hears
+from ccpo.intervention.factual import present as present
+from ccpo.intervention.factual import speaks as speaks
 
 VERSION = 1
 LABEL = "before training"
 POLICIES = "untrained"
-
-
-def fits(team: Team) -> bool:
-    """Always."""
-    return True
-
-
-def present(team: Team) -> tuple[int, ...]:
-    """All turns."""
-    return everybody(team)
-
-
-def speaks(team: Team) -> tuple[int, ...]:
-    """All turns."""
-    return everybody(team)
-
-
-def hears(reading: Reading) -> list[list[str]]:
-    """What was said."""
-    return reading.as_said()

@@ -5,12 +5,12 @@ Source: arXiv 2503.14476; its dynamic sampling and length penalty are not part o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Lt
 
 from ccpo.objective import Batch, grpo
+from ccpo.objective.grpo import divisor as divisor
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,3 @@ def loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As grpo."""
     return grpo.loss(batch, clip_low=clip_low, clip_high=clip_high)
-
-
-def divisor(lengths: Sequence[int], longest: int) -> int:
-    """The tokens of all messages."""
-    return sum(lengths)

@@ -53,33 +53,27 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     svg.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         parts = panels(numbers, frame)
-        heights = [_height(part) for part in parts.values()]
+        heights = [_height(part) for _, part in parts]
         size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
         drawn, grid = plt.subplots(len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights)
-        for (title, part), axes in zip(parts.items(), grid[:, 0], strict=True):
+        for (title, part), axes in zip(parts, grid[:, 0], strict=True):
             names = list(dict.fromkeys(part.condition)) if "condition" in part else []
             rule.paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
-            axes.set_title(title.strip(), fontsize=10)
+            axes.set_title(title, fontsize=10)
         temporary = svg.with_name("." + svg.name)
         drawn.savefig(temporary, format="svg", metadata={"Date": None})
         plt.close(drawn)
     temporary.replace(svg)
 
 
-def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What each panel shows, by its title: all, or one panel for each team where there are more conditions than colours; and one for
+def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Title and rows of each panel: all, or one panel for each team where there are more conditions than colours; and one for
     each value of a column `panel`."""
     conditions = numbers.get("conditions", {})
-    keys = ["panel"] if "panel" in frame else []
-    if "condition" in frame and len(conditions) > len(COLOURS):
-        frame = frame.assign(_team=frame.condition.map({c: v["team"] for c, v in conditions.items()}))
-        keys = ["_team", *keys]
-    if not keys:
-        return {"": frame}
-    parts = frame.groupby(keys, sort=False)
-    return {
-        ", ".join(k for k, key in zip(names, keys, strict=True) if key == "_team") + " " * i: rows for i, (names, rows) in enumerate(parts)
-    }
+    crowded = "condition" in frame and len(conditions) > len(COLOURS)
+    team = frame.condition.map({c: v["team"] for c, v in conditions.items()}) if crowded else pd.Series("", frame.index)
+    panel = frame.panel if "panel" in frame else pd.Series("", frame.index)
+    return [(str(title), rows) for (title, _), rows in frame.groupby([team, panel], sort=False)]
 
 
 def _height(part: pd.DataFrame) -> float:

@@ -60,8 +60,7 @@ def figures_of(study):
     changes = {
         name
         for run in runs
-        for name in run.evaluate.interventions
-        if interventions.load(name).fits(run.build_team())
+        for name in interventions.fitting(run.build_team(), run.evaluate.interventions)
     }
     return figure.of_study(
         figure.Study(
