@@ -25,10 +25,17 @@ Work = Callable[[], object]
 
 def machine() -> str:
     """Processor, threads, load (what else runs shows in every second, not in a ratio), versions."""
-    named = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    named = [
+        line.split(":")[1].strip()
+        for line in _lines("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
     name = named[0] if named else platform.processor() or platform.machine()
     load = f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores"
-    return f"{name}, {torch.get_num_threads()} thread, {load}, torch {torch.__version__}, transformers {transformers.__version__}"
+    return (
+        f"{name}, {torch.get_num_threads()} thread, {load}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
 
 
 def _lines(path: str) -> list[str]:
@@ -36,7 +43,9 @@ def _lines(path: str) -> list[str]:
 
 
 def folder(name: str) -> Path:
-    """A prepared model of config/models.yaml: where the pipeline keeps it, else made once below scratch/."""
+    """A prepared model of config/models.yaml: where the pipeline keeps it, else made once below
+    scratch/.
+    """
     wanted = read_models()[name]
     for place in (Path("results/models"), made := Path("scratch/benchmarks")):
         if (place / wanted.slug / "config.json").is_file():
@@ -47,11 +56,18 @@ def folder(name: str) -> Path:
 
 
 def changed_folder(source: Path, target: Path, *, endless: bool, context: int = 0) -> Path:
-    """A copy of a model folder. `endless`: its end token is one that is never said, so all who load it draw completions of full length.
-    `context`: at least so many positions; they are rotary, so a model computes as fast at more than it was made for."""
+    """A copy of a model folder. `endless`: its end token is one that is never said, so all who load
+    it draw completions of full length.
+    `context`: at least so many positions; they are rotary, so a model computes as fast at more than
+    it was made for.
+    """
     network, tokenizer = policy.load(source)
     if endless:
-        silent = next(i for i in [*tokenizer.all_special_ids[::-1], 0] if i not in policy.end_ids(network, tokenizer))
+        silent = next(
+            i
+            for i in [*tokenizer.all_special_ids[::-1], 0]
+            if i not in policy.end_ids(network, tokenizer)
+        )
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(silent)
         network.config.eos_token_id = network.generation_config.eos_token_id = silent
     network.config.max_position_embeddings = max(context, network.config.max_position_embeddings)
@@ -61,7 +77,7 @@ def changed_folder(source: Path, target: Path, *, endless: bool, context: int = 
 
 
 def run(name: str, **changes: Any) -> RunConfig:
-    """A run on arithmetic, flat and with one agent unless changed; blocks are changed key by key."""
+    """A run on arithmetic, flat, with one agent unless changed; blocks are changed key by key."""
     base: dict[str, Any] = {
         "benchmark": {"name": "arithmetic"},
         "team": "single",
@@ -78,7 +94,10 @@ def run(name: str, **changes: Any) -> RunConfig:
 def changed(run: RunConfig | Mapping[str, Any], **changes: Any) -> RunConfig:
     """Another run: blocks are changed key by key, what has a name is replaced."""
     base = run.model_dump() if isinstance(run, RunConfig) else run
-    merged = {k: {**base[k], **v} if isinstance(v, Mapping) and "name" not in v else v for k, v in changes.items()}
+    merged = {
+        k: {**base[k], **v} if isinstance(v, Mapping) and "name" not in v else v
+        for k, v in changes.items()
+    }
     return RunConfig.model_validate({**base, **merged})
 
 
@@ -89,7 +108,9 @@ def pool(run: RunConfig) -> list[Task]:
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds on the wall and of the processor. On a machine that others use, too, the second is nearer to what the work costs."""
+    """Seconds on the wall and of the processor. On a machine that others use, too, the second is
+    nearer to what the work costs.
+    """
 
     wall: float
     cpu: float
@@ -97,13 +118,16 @@ class Taken:
 
 def taken(work: Work) -> Taken:
     """What one call takes."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall = time.perf_counter()
+    cpu = time.process_time()
     work()
     return Taken(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def alternate(contestants: Mapping[str, Work], repeats: int) -> dict[str, list[Taken]]:
-    """What each contestant takes. They take turns, and take turns in going first, after one turn of each that does not count."""
+    """What each contestant takes. They take turns, and take turns in going first, after one turn of
+    each that does not count.
+    """
     for work in contestants.values():
         work()
     found: dict[str, list[Taken]] = {name: [] for name in contestants}
@@ -120,7 +144,9 @@ def median(taken: Sequence[Taken]) -> Taken:
 
 
 def ratio(slow: Sequence[Taken], fast: Sequence[Taken]) -> str:
-    """Medians of the ratios of what was measured side by side: of wall seconds, and of processor seconds with the middle half of them."""
+    """Medians of the ratios of what was measured side by side: of wall seconds, and of processor
+    seconds with the middle half of them.
+    """
     wall = statistics.median(a.wall / b.wall for a, b in zip(slow, fast, strict=True))
     cpu = [a.cpu / b.cpu for a, b in zip(slow, fast, strict=True)]
     low, middle, high = statistics.quantiles(cpu, n=4) if len(cpu) > 1 else cpu * 3

@@ -1,8 +1,10 @@
-"""Does a run learn with vLLM as it does with transformers? `.venv-vllm/bin/python benchmarks/engines.py`
+"""Does a run learn with vLLM as it does with transformers? `.venv-vllm/bin/python
+benchmarks/engines.py`
 
-Trains a dyad of a small warm-started model with either engine, from the same seeds on the same tasks, and prints for each seed the reward
-of the last updates and the accuracy of the final policy on test tasks (drawn by transformers for both), then the paired differences,
-vllm - hf, with their 95 % t-intervals; and what an update took by part. One thread.
+Trains a dyad of a small warm-started model with either engine, from the same seeds on the same
+tasks, and prints for each seed the reward of the last updates and the accuracy of the final policy
+on test tasks (drawn by transformers for both), then the paired differences, vllm - hf, with their
+95 % t-intervals; and what an update took by part. One thread.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MODEL = {
 
 
 def config(engine: str, seed: int, updates: int) -> RunConfig:
-    """The run that is compared: the quickstart's dyad with the shared reward, in smaller batches."""
+    """The run compared: the quickstart's dyad with the shared reward, in smaller batches."""
     return RunConfig.model_validate(
         {
             "benchmark": TASK,
@@ -54,7 +56,14 @@ def config(engine: str, seed: int, updates: int) -> RunConfig:
             "credit": "shared",
             "model": {"name": "narrow", "spec": MODEL},
             "sampling": {"max_tokens": [40, 40], "engine": engine},
-            "train": {"steps": updates, "tasks": 32, "fanout": [8, 1], "lr": 5e-4, "warmup": 4, "minibatches": 2},
+            "train": {
+                "steps": updates,
+                "tasks": 32,
+                "fanout": [8, 1],
+                "lr": 5e-4,
+                "warmup": 4,
+                "minibatches": 2,
+            },
             "evaluate": {"tasks": 128},
             "seed": seed,
         }
@@ -62,9 +71,14 @@ def config(engine: str, seed: int, updates: int) -> RunConfig:
 
 
 def trained(run: RunConfig, folder: Path, tasks: Path) -> dict[str, Any]:
-    """Rewards of the updates, accuracy before and after, seconds by part, largest difference of engine and trainer log-probs."""
-    pool, state, team = read_tasks(tasks, "train"), train.State(run, folder), run.build_team()
-    before, parts = accuracy(run, state, tasks), []
+    """Rewards of the updates, accuracy before and after, seconds by part, largest difference of
+    engine and trainer log-probs.
+    """
+    pool = read_tasks(tasks, "train")
+    state = train.State(run, folder)
+    team = run.build_team()
+    before = accuracy(run, state, tasks)
+    parts = []
     for _ in range(run.train.steps):
         parts.append(train.update(run, team, pool, state).seconds)
     rows = [row for row in state.rows["train"] if row["agent"] == team.agents - 1]
@@ -73,15 +87,22 @@ def trained(run: RunConfig, folder: Path, tasks: Path) -> dict[str, Any]:
         "before": before,
         "after": accuracy(run, state, tasks),
         "gap": max(row["logprob_gap"] for row in rows),
-        "seconds": {part: statistics.median(p.get(part, 0.0) for p in parts) for part in ("rollout", "update", "refresh")},
+        "seconds": {
+            part: statistics.median(p.get(part, 0.0) for p in parts)
+            for part in ("rollout", "update", "refresh")
+        },
     }
 
 
 def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     """Share of test tasks answered right, drawn by transformers from the same seed for all."""
-    team, items = run.build_team(), read_tasks(tasks, "test")[: run.evaluate.tasks]
+    team = run.build_team()
+    items = read_tasks(tasks, "test")[: run.evaluate.tasks]
     truths = {task.task_id: task for task in items}
-    speaker = Speaker(HF(state.models[0], policy.end_ids(state.models[0], state.tokenizers[0])), state.tokenizers[0])
+    speaker = Speaker(
+        HF(state.models[0], policy.end_ids(state.models[0], state.tokenizers[0])),
+        state.tokenizers[0],
+    )
     rows = play(
         team,
         items,
@@ -97,7 +118,11 @@ def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     episodes: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         episodes.setdefault((row["task_id"], row["sample"]), []).append(row)
-    return float(np.mean([judge(team, said, truths[task])["accuracy"] for (task, _), said in episodes.items()]))
+    return float(
+        np.mean(
+            [judge(team, said, truths[task])["accuracy"] for (task, _), said in episodes.items()]
+        )
+    )
 
 
 def main() -> None:
@@ -105,36 +130,63 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--updates", type=int, default=30)
-    options.add_argument("--model", type=Path, help="the model, prepared before (default: prepared now)")
+    options.add_argument(
+        "--model", type=Path, help="the model, prepared before (default: prepared now)"
+    )
     chosen = options.parse_args()
     torch.set_num_threads(1)
     vllm.CACHE = 1 << 26  # bytes; every training of this process keeps its engine
     first = config("hf", 0, chosen.updates)
     found: dict[str, list[dict[str, Any]]] = {"hf": [], "vllm": []}
     with tempfile.TemporaryDirectory() as folder:
-        tasks, weights = Path(folder) / "tasks.parquet", chosen.model or Path(folder) / "model"
+        tasks = Path(folder) / "tasks.parquet"
+        weights = chosen.model or Path(folder) / "model"
         door.tasks(first.benchmark, tasks)
         if not weights.is_dir():
             prepare.prepare(first.model, weights)
         machine = platform.processor() or platform.machine()
-        print(f"{machine}, one thread, torch {torch.__version__}, {chosen.updates} updates of 32 x 8 episodes")
-        print(f"{'seed':>4} {'engine':>6} {'reward, first':>13} {'last':>6} {'accuracy before':>15} {'after':>6} {'gap':>8}")
+        print(
+            f"{machine}, one thread, torch {torch.__version__}, {chosen.updates} updates of 32 x "
+            "8 episodes"
+        )
+        print(
+            f"{'seed':>4} {'engine':>6} {'reward, first':>13} {'last':>6} "
+            f"{'accuracy before':>15} {'after':>6} {'gap':>8}"
+        )
         for seed in range(chosen.seeds):
             for engine in found:
                 made = trained(config(engine, seed, chosen.updates), weights, tasks)
                 made["last"] = float(np.mean(made["rewards"][-LAST:]))
                 found[engine].append(made)
                 start = float(np.mean(made["rewards"][:LAST]))
-                numbers = f"{start:13.3f} {made['last']:6.3f} {made['before']:15.3f} {made['after']:6.3f} {made['gap']:8.1e}"
+                numbers = (
+                    f"{start:13.3f} {made['last']:6.3f} {made['before']:15.3f} "
+                    f"{made['after']:6.3f} {made['gap']:8.1e}"
+                )
                 print(f"{seed:4} {engine:>6} {numbers}", flush=True)
     for name, key in (("final reward", "last"), ("final accuracy", "after")):
-        ours, theirs = (np.array([made[key] for made in found[engine]]) for engine in ("vllm", "hf"))
+        ours, theirs = (
+            np.array([made[key] for made in found[engine]]) for engine in ("vllm", "hf")
+        )
         gap = stats.interval(ours - theirs)
-        said = "" if gap.ci_low is None else f", 95 % t-interval {gap.ci_low:+.3f} to {gap.ci_high:+.3f}"
-        print(f"{name}: hf {theirs.mean():.3f}, vllm {ours.mean():.3f}; paired difference {gap.mean:+.3f}{said} ({gap.n} seeds)")
+        said = (
+            ""
+            if gap.ci_low is None
+            else f", 95 % t-interval {gap.ci_low:+.3f} to {gap.ci_high:+.3f}"
+        )
+        print(
+            f"{name}: hf {theirs.mean():.3f}, vllm {ours.mean():.3f}; paired difference "
+            f"{gap.mean:+.3f}{said} ({gap.n} seeds)"
+        )
     for engine, made in found.items():
-        seconds = {part: statistics.median(m["seconds"][part] for m in made) for part in ("rollout", "update", "refresh")}
-        print(f"seconds of an update, {engine}: " + ", ".join(f"{part} {s:.3f}" for part, s in seconds.items()))
+        seconds = {
+            part: statistics.median(m["seconds"][part] for m in made)
+            for part in ("rollout", "update", "refresh")
+        }
+        print(
+            f"seconds of an update, {engine}: "
+            + ", ".join(f"{part} {s:.3f}" for part, s in seconds.items())
+        )
 
 
 if __name__ == "__main__":

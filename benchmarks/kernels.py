@@ -1,10 +1,11 @@
 """Do results hold on another processor? `python benchmarks/kernels.py A/stats.json B/stats.json`
 
-Both are statistics of the same experiment, the one made with this machine's kernels, the other with those
-of an older processor (`make reproduce KERNELS=lowest` in a clone of its own). Both started from the same
-pinned base models and drew from the same random streams, so that a training seed differs in rounding alone:
-each row is a paired difference over seeds. Of so many rows one in twenty leaves 0 out of its interval by
-chance; what does so after Holm's adjustment over the table is a defect.
+Both are statistics of the same experiment, the one made with this machine's kernels, the other with
+those of an older processor (`make reproduce KERNELS=lowest` in a clone of its own). Both started
+from the same pinned base models and drew from the same random streams, so that a training seed
+differs in rounding alone: each row is a paired difference over seeds. Of so many rows one in twenty
+leaves 0 out of its interval by chance; what does so after Holm's adjustment over the table is a
+defect.
 
 Prints a table in Markdown; exit code 1 if a row differs so.
 """
@@ -20,7 +21,9 @@ from ccpo import schema
 from ccpo.evaluate import stats as st
 
 
-def rows(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, dict[int, float], dict[int, float]]]:
+def rows(
+    a: dict[str, Any], b: dict[str, Any]
+) -> list[tuple[str, dict[int, float], dict[int, float]]]:
     """Name and values by seed on both sides: accuracies and declared differences, by decoding."""
     out = []
     for label, condition in a["conditions"].items():
@@ -34,14 +37,18 @@ def rows(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, dict[int, floa
         for decoding, row in mine["decodings"].items():
             name = f"{mine['a']} − {mine['b']}, {words[decoding]['words']}"
             sides = [row, theirs["decodings"][decoding]]
-            out.append((name, *(dict(zip(s["seeds"], s["differences"], strict=True)) for s in sides)))
+            out.append(
+                (name, *(dict(zip(s["seeds"], s["differences"], strict=True)) for s in sides))
+            )
     return out
 
 
 def shown(values: dict[int, float]) -> str:
     """A mean over seeds with its interval, in percent or points."""
     row = st.interval(list(values.values()))
-    band = "" if row.ci_low is None else f" [{100 * row.ci_low:.1f}, {100 * (row.ci_high or 0):.1f}]"
+    band = (
+        "" if row.ci_low is None else f" [{100 * row.ci_low:.1f}, {100 * (row.ci_high or 0):.1f}]"
+    )
     return f"{100 * row.mean:.1f}{band}"
 
 

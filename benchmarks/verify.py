@@ -1,7 +1,9 @@
-"""Verdicts a second on one core, against calling math-verify in a loop, and bulk grading on all cores. `python benchmarks/verify.py`
+"""Verdicts a second on one core, against calling math-verify in a loop, and bulk grading on all
+cores. `python benchmarks/verify.py`
 
-Answers are made from the truths of public sets (CCPO_DATA_MIRROR names a folder with them, or they are fetched): written otherwise, or
-wrong. Every pair is asked of both contestants in one run. "cold" is the first time a pair is asked, "cached" the second.
+Answers are made from the truths of public sets (CCPO_DATA_MIRROR names a folder with them, or they
+are fetched): written otherwise, or wrong. Every pair is asked of both contestants in one run.
+"cold" is the first time a pair is asked, "cached" the second.
 """
 
 from __future__ import annotations
@@ -36,10 +38,18 @@ def tasks(name: str, split: str) -> list[Task]:
 def messages(found: list[Task]) -> Iterator[Item]:
     """For each task a right answer written otherwise, and a wrong one."""
     for task in found:
-        other = task.truth.replace("\\frac", "\\dfrac").replace(",", ", ") if task.kind != "number" else f" {task.truth} "
+        other = (
+            task.truth.replace("\\frac", "\\dfrac").replace(",", ", ")
+            if task.kind != "number"
+            else f" {task.truth} "
+        )
         yield f"So we get \\boxed{{{other}}}.", task.truth, task.kind, task.tolerance
         wrong = (
-            {"A": "B"}.get(task.truth, "A") if task.kind == "choice" else f"{task.truth}+1" if task.kind != "number" else f"1{task.truth}"
+            {"A": "B"}.get(task.truth, "A")
+            if task.kind == "choice"
+            else f"{task.truth}+1"
+            if task.kind != "number"
+            else f"1{task.truth}"
         )
         yield f"So we get \\boxed{{{wrong}}}.", task.truth, task.kind, task.tolerance
 
@@ -67,7 +77,9 @@ def loop(items: list[Item]) -> tuple[float, int]:
 
 def bulk(n: int, workers: int) -> tuple[float, float]:
     """Seconds for `n` verdicts, and the largest resident memory of this process so far, MB."""
-    source = itertools.islice(itertools.cycle(messages(tasks("math500", "test") + tasks("gsm8k", "test"))), n)
+    source = itertools.islice(
+        itertools.cycle(messages(tasks("math500", "test") + tasks("gsm8k", "test"))), n
+    )
     start = time.perf_counter()
     graded = sum(1 for _ in verifier.verify_many(source, workers))
     assert graded == n
@@ -76,31 +88,55 @@ def bulk(n: int, workers: int) -> tuple[float, float]:
 
 def main() -> None:
     """Prints the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--tasks", type=int, default=250, help="tasks of each set")
     arguments.add_argument("--bulk", type=int, default=100_000, help="answers of the bulk run")
     a = arguments.parse_args()
-    print(f"{'set':22}{'kind':>12}{'pairs':>7}{'cold /s':>10}{'cached /s':>12}{'math-verify loop /s':>21}{'cold : loop':>13}")
-    for name, split in (("gsm8k", "test"), ("math500", "test"), ("minerva_math", "test"), ("logiqa", "test")):
+    print(
+        f"{'set':22}{'kind':>12}{'pairs':>7}{'cold /s':>10}{'cached /s':>12}"
+        f"{'math-verify loop /s':>21}{'cold : loop':>13}"
+    )
+    for name, split in (
+        ("gsm8k", "test"),
+        ("math500", "test"),
+        ("minerva_math", "test"),
+        ("logiqa", "test"),
+    ):
         items = list(messages(tasks(name, split)[: a.tasks]))
-        verifier.equal("\\sqrt{8}", "2\\sqrt{2}", "expression")  # the worker is up before anybody's time runs
+        verifier.equal(
+            "\\sqrt{8}", "2\\sqrt{2}", "expression"
+        )  # the worker is up before anybody's time runs
         cold, cached, right = rate(items)
         theirs, also = loop(items) if name != "logiqa" else (float("nan"), 0)
         kind = "choice" if name == "logiqa" else "mathematics"
         print(
-            f"{name:22}{kind:>12}{len(items):7d}{cold:10.0f}{cached:12.0f}{theirs:21.0f}{cold / theirs:12.1f}x   right {right}, loop {also}"
+            f"{name:22}{kind:>12}{len(items):7d}{cold:10.0f}{cached:12.0f}"
+            f"{theirs:21.0f}{cold / theirs:12.1f}x   right {right}, loop {also}"
         )
-    code = [(f"```python\n{t.gold}\n```", t.truth, "code", 0.0) for t in tasks("mbpp", "test")[: max(1, a.tasks // 5)]]
+    code = [
+        (f"```python\n{t.gold}\n```", t.truth, "code", 0.0)
+        for t in tasks("mbpp", "test")[: max(1, a.tasks // 5)]
+    ]
     cold, cached, right = rate(code)
-    print(f"{'mbpp':22}{'code':>12}{len(code):7d}{cold:10.1f}{cached:12.1f}{'-':>21}{'-':>13}   right {right}; {programs.describe()}")
+    print(
+        f"{'mbpp':22}{'code':>12}{len(code):7d}{cold:10.1f}{cached:12.1f}{'-':>21}{'-':>13}   "
+        f"right {right}; {programs.describe()}"
+    )
     cores = os.cpu_count() or 1
     one, memory = bulk(a.bulk // 5, 1)
     many, larger = bulk(a.bulk, cores)
-    slow, fast = a.bulk // 5 / one, a.bulk / many
+    slow = a.bulk // 5 / one
+    fast = a.bulk / many
     print(
-        f"bulk: {a.bulk // 5} answers, 1 worker: {slow:.0f} /s, {memory:.0f} MB; {a.bulk}, {cores} workers: {fast:.0f} /s, {larger:.0f} MB"
+        f"bulk: {a.bulk // 5} answers, 1 worker: {slow:.0f} /s, {memory:.0f} MB; {a.bulk}, "
+        f"{cores} workers: {fast:.0f} /s, {larger:.0f} MB"
     )
-    print(f"bulk: {cores} workers are {fast / slow:.2f} times one; five times the answers took {larger / memory:.2f} times the memory")
+    print(
+        f"bulk: {cores} workers are {fast / slow:.2f} times one; five times the answers took "
+        f"{larger / memory:.2f} times the memory"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What the workflow costs beside its jobs: parsing, a dry run of 1,000 runs, and each job on a cluster.
+"""What the workflow costs beside its jobs: parsing, a dry run of 1,000 runs, and each job on a
+cluster.
 
 python benchmarks/workflow.py            parsing and dry runs, here
-python benchmarks/workflow.py --jobs 200 and as many trivial jobs through the SLURM cluster that answers
+python benchmarks/workflow.py --jobs 200 and as many trivial jobs through the SLURM cluster that
+answers
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ rule trivial:
 
 
 def checkout(folder: Path, seeds: int) -> Path:
-    """The workflow in a folder of its own, with the experiment `large`: ten conditions of `quickstart`'s first two, with many seeds."""
+    """The workflow in a folder of its own, with the experiment `large`: ten conditions of
+    `quickstart`'s first two, with many seeds.
+    """
     for name in ("workflow", "config", "ccpo", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
@@ -57,29 +61,67 @@ def planned(text: str) -> str:
 
 def local(base: Path) -> None:
     bare, _ = seconds(["snakemake", "--version"], base)
-    print("| study | runs | jobs | seconds | above a bare `snakemake --version` |\n|---|---|---|---|---|")
+    print(
+        "| study | runs | jobs | seconds | above a bare `snakemake --version` "
+        "|\n|---|---|---|---|---|"
+    )
     for seeds in (8, 200):
         folder = checkout(base / str(seeds), seeds)
         listed, _ = seconds(["snakemake", "--list", "--config", "experiments=[large]"], folder)
         print(f"| parsing (`--list`) | {5 * seeds} | | {listed:.2f} | {listed - bare:.2f} |")
-        dry, said = seconds(["snakemake", "-n", "--quiet", "rules", "--config", "experiments=[large]"], folder)
-        print(f"| dry run | {5 * seeds} | {planned(said)} | {dry:.2f} | {dry - bare:.2f} |", flush=True)
+        dry, said = seconds(
+            ["snakemake", "-n", "--quiet", "rules", "--config", "experiments=[large]"], folder
+        )
+        print(
+            f"| dry run | {5 * seeds} | {planned(said)} | {dry:.2f} | {dry - bare:.2f} |",
+            flush=True,
+        )
 
 
 def cluster(base: Path, n: int) -> None:
-    """Trivial jobs one by one and grouped, 16 in the queue at a time: the wall time is all overhead."""
-    print("\n| trivial jobs | SLURM jobs | seconds | seconds a trivial job | of it CPU seconds |\n|---|---|---|---|---|")
-    quick = ["--executor", "slurm", "--jobs", "16", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
-    quick += ["--default-resources", "slurm_account=test", "slurm_partition=cpu", "--latency-wait", "10", "--quiet", "rules", "progress"]
+    """Trivial jobs one by one and grouped, 16 in the queue at a time: the wall time is all
+    overhead.
+    """
+    print(
+        "\n| trivial jobs | SLURM jobs | seconds | seconds a trivial job | of it CPU seconds "
+        "|\n|---|---|---|---|---|"
+    )
+    quick = [
+        "--executor",
+        "slurm",
+        "--jobs",
+        "16",
+        "--slurm-status-command",
+        "squeue",
+        "--slurm-init-seconds-before-status-checks",
+        "5",
+    ]
+    quick += [
+        "--default-resources",
+        "slurm_account=test",
+        "slurm_partition=cpu",
+        "--latency-wait",
+        "10",
+        "--quiet",
+        "rules",
+        "progress",
+    ]
     for grouped in (1, 4):  # a group's jobs run side by side: a node here has 4 CPUs
         folder = base / f"jobs{grouped}"
         folder.mkdir()
         (folder / "Snakefile").write_text(TRIVIAL % n)
-        more = ["--groups", "trivial=few", "--group-components", f"few={grouped}"] if grouped > 1 else []
+        more = (
+            ["--groups", "trivial=few", "--group-components", f"few={grouped}"]
+            if grouped > 1
+            else []
+        )
         busy = cpu()
         took, _ = seconds(["snakemake", *quick, *more], folder)
         spent = cpu() - busy
-        print(f"| {n} | {-(-n // grouped)} | {took:.0f} | {took / n:.2f} | {spent / n:.2f} |", flush=True)
+        print(
+            f"| {n} | {-(-n // grouped)} | {took:.0f} | {took / n:.2f} | {spent / n:.2f} |",
+            flush=True,
+        )
 
 
 def cpu() -> float:
@@ -89,10 +131,17 @@ def cpu() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=0, help="trivial jobs to send through SLURM (0: none)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="trivial jobs to send through SLURM (0: none)"
+    )
     a = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         local(Path(folder))
         if a.jobs:

@@ -2,6 +2,16 @@
 
 __version__ = "0.1.0"
 
-# A stage's number enters what depends on it (the run's identity for `train`, a rule's `params` for the rest), so that a
-# deliberate change of results reruns exactly the stages it touches, and an edit of prose reruns nothing.
-STAGE_VERSIONS = {"tasks": 2, "overlap": 1, "model": 3, "train": 3, "rollout": 4, "score": 3, "diagnose": 2, "analyse": 3}
+# A stage's number enters what depends on it (the run's identity for `train`, a rule's `params` for
+# the rest), so that a deliberate change of results reruns exactly the stages it touches, and an
+# edit of prose reruns nothing.
+STAGE_VERSIONS = {
+    "tasks": 2,
+    "overlap": 1,
+    "model": 3,
+    "train": 3,
+    "rollout": 4,
+    "score": 3,
+    "diagnose": 2,
+    "analyse": 3,
+}

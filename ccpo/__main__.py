@@ -1,4 +1,6 @@
-"""python -m ccpo VERB: what the workflow's rules call, and what people call to look around. Modules are imported by the verb."""
+"""python -m ccpo VERB: what the workflow's rules call, and what people call to look around. Modules
+are imported by the verb.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def _overlap(a: argparse.Namespace) -> None:
     from ccpo import lineage
     from ccpo.data import door, overlap
 
-    train, test = door.items(a.train, "train"), door.items(a.test, "test")
+    train = door.items(a.train, "train")
+    test = door.items(a.test, "test")
     overlap.write(overlap.table(train, test), a.out)
     lineage.passport(a.out, door.raw_files([*train, *test]), " ".join(sys.argv[1:]))
 
@@ -82,13 +85,27 @@ def _train(a: argparse.Namespace) -> None:
 def _rollout(a: argparse.Namespace) -> None:
     from ccpo.evaluate.evaluate import rollout
 
-    rollout(config=a.config, tasks=a.tasks, model=a.model, untrained=a.untrained, scratch=a.scratch, out=a.out)
+    rollout(
+        config=a.config,
+        tasks=a.tasks,
+        model=a.model,
+        untrained=a.untrained,
+        scratch=a.scratch,
+        out=a.out,
+    )
 
 
 def _score(a: argparse.Namespace) -> None:
     from ccpo.evaluate.evaluate import score
 
-    score(config=a.config, tasks=a.tasks, rollouts=a.rollouts, scratch=a.scratch, out=a.out, graders=a.graders)
+    score(
+        config=a.config,
+        tasks=a.tasks,
+        rollouts=a.rollouts,
+        scratch=a.scratch,
+        out=a.out,
+        graders=a.graders,
+    )
 
 
 def _diagnose(a: argparse.Namespace) -> None:
@@ -100,7 +117,14 @@ def _diagnose(a: argparse.Namespace) -> None:
         a.family,
         a.shape,
         [
-            diagnose.Method(k, m["credit"]["name"], m["credit"]["params"], m["nested"], m["critic_error"], m["raters"])
+            diagnose.Method(
+                k,
+                m["credit"]["name"],
+                m["credit"]["params"],
+                m["nested"],
+                m["critic_error"],
+                m["raters"],
+            )
             for k, m in asked["methods"].items()
         ],
         asked["advantages"],
@@ -110,7 +134,9 @@ def _diagnose(a: argparse.Namespace) -> None:
         model=a.model,
     )
     for made in (diagnose.write(rows, skipped, a.out), a.out):
-        lineage.passport(made, [a.experiment, *([a.model] if a.model else [])], " ".join(sys.argv[1:]))
+        lineage.passport(
+            made, [a.experiment, *([a.model] if a.model else [])], " ".join(sys.argv[1:])
+        )
 
 
 def _compare(a: argparse.Namespace) -> None:
@@ -150,8 +176,20 @@ def _report(a: argparse.Namespace) -> None:
     from ccpo import lineage
     from ccpo.publish import report
 
-    report.write(stats=a.stats, experiment=a.experiment, figures=a.figures, table=a.table, runs=a.runs, plan=a.plan, out=a.out)
-    lineage.passport(a.out, [a.stats, a.experiment, a.table, *a.figures, *([a.plan] if a.plan else [])], " ".join(sys.argv[1:]))
+    report.write(
+        stats=a.stats,
+        experiment=a.experiment,
+        figures=a.figures,
+        table=a.table,
+        runs=a.runs,
+        plan=a.plan,
+        out=a.out,
+    )
+    lineage.passport(
+        a.out,
+        [a.stats, a.experiment, a.table, *a.figures, *([a.plan] if a.plan else [])],
+        " ".join(sys.argv[1:]),
+    )
 
 
 def _track(a: argparse.Namespace) -> None:
@@ -179,17 +217,32 @@ def _check(a: argparse.Namespace) -> None:
     experiment = read_experiment(a.experiment)
     if isinstance(experiment, OracleExperiment):
         worlds = len(experiment.families) * len(experiment.shapes)
-        print(f"oracle experiment: {len(experiment.methods)} methods, {len(experiment.advantages)} advantages, {worlds} kinds of world")
+        print(
+            f"oracle experiment: {len(experiment.methods)} methods, {len(experiment.advantages)} "
+            f"advantages, {worlds} kinds of world"
+        )
         return
     for label, runs in experiment.runs.items():
         first = next(iter(runs.values()))
         plan = first.plan()
         removed = sum(removal.n for removal in plan.removals)
-        extra = ", each rated by its authors" if plan.ratings else f", a critic that reads the {plan.critic}" if plan.critic else ""
-        print(f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal episodes a task{extra}, {first.id}")
+        extra = (
+            ", each rated by its authors"
+            if plan.ratings
+            else f", a critic that reads the {plan.critic}"
+            if plan.critic
+            else ""
+        )
+        print(
+            f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal "
+            f"episodes a task{extra}, {first.id}"
+        )
         if label in experiment.presets:
             print(f"  as published: {experiment.presets[label]}")
-        tables = [Path(f"results/tasks/{tasks_slug(choice)}.parquet") for choice in (first.benchmark, *first.evaluate.also)]
+        tables = [
+            Path(f"results/tasks/{tasks_slug(choice)}.parquet")
+            for choice in (first.benchmark, *first.evaluate.also)
+        ]
         if all(table.is_file() for table in tables):
             gate(first, tables)
         if why := first.degenerate():
@@ -204,10 +257,18 @@ def _plan(a: argparse.Namespace) -> None:
 
     experiment = read_experiment(a.experiment)
     if not isinstance(experiment, Experiment):
-        raise ValueError(f"{a.experiment} is an oracle experiment; it trains nothing, and takes minutes")
+        raise ValueError(
+            f"{a.experiment} is an oracle experiment; it trains nothing, and takes minutes"
+        )
     slots = a.slots or (1 if a.gpus else forecast.cores())
     kept = Path(f"results/plans/{a.experiment}.json")
-    pilots = forecast.piloted(experiment) if a.pilot else schema.read_json(kept)["pilots"] if kept.is_file() else {}
+    pilots = (
+        forecast.piloted(experiment)
+        if a.pilot
+        else schema.read_json(kept)["pilots"]
+        if kept.is_file()
+        else {}
+    )
     found = forecast.forecast(experiment, pilots, slots, a.gpus)
     if a.out:
         schema.write_json(a.out, {"pilots": pilots, "forecast": found})
@@ -232,7 +293,9 @@ def _site(a: argparse.Namespace) -> None:
 
     wrong = doctor.check()
     if wrong:
-        raise ValueError(f"{len(wrong)} thing(s) do not fit:\n" + "\n".join(f"- {line}" for line in wrong))
+        raise ValueError(
+            f"{len(wrong)} thing(s) do not fit:\n" + "\n".join(f"- {line}" for line in wrong)
+        )
 
 
 def _failures(a: argparse.Namespace) -> None:
@@ -249,7 +312,9 @@ def _hash(a: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m ccpo", description="Credit assignment in teams of language models, audited.")
+    top = argparse.ArgumentParser(
+        prog="python -m ccpo", description="Credit assignment in teams of language models, audited."
+    )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, function: object, text: str, /, **arguments: dict[str, object]) -> None:
@@ -316,13 +381,27 @@ def parser() -> argparse.ArgumentParser:
         _train,
         "train one run, going on from its newest checkpoint",
         config=path("the run's config.json"),
-        tasks=path("task tables, the benchmark trained on first, then those of evaluate.also", **many),
+        tasks=path(
+            "task tables, the benchmark trained on first, then those of evaluate.also", **many
+        ),
         model=path("model folder to start from, or one for each agent", **many),
         scratch=path("folder for checkpoints"),
         out=path("the run's folder"),
-        ranks={"type": int, "default": 1, "help": "processes that train it together, launched by torchrun"},
-        zero={"type": int, "default": 0, "help": "DeepSpeed's ZeRO stage, 0 to 3: what they do not all hold whole"},
-        offload={"action": "store_true", "default": False, "help": "keep optimiser states in main memory, with --zero 1 or more"},
+        ranks={
+            "type": int,
+            "default": 1,
+            "help": "processes that train it together, launched by torchrun",
+        },
+        zero={
+            "type": int,
+            "default": 0,
+            "help": "DeepSpeed's ZeRO stage, 0 to 3: what they do not all hold whole",
+        },
+        offload={
+            "action": "store_true",
+            "default": False,
+            "help": "keep optimiser states in main memory, with --zero 1 or more",
+        },
     )
     verb(
         "rollout",
@@ -342,7 +421,9 @@ def parser() -> argparse.ArgumentParser:
         config=path("the run's config.json"),
         tasks=path("as for rollout", **many),
         rollouts=path("table of rollouts"),
-        scratch=path("folder of checkpoints and kept evaluations, deleted when the run is complete"),
+        scratch=path(
+            "folder of checkpoints and kept evaluations, deleted when the run is complete"
+        ),
         out=path("table of scores to write"),
         graders=path("table of the papers' graders' verdicts to write"),
     )
@@ -422,17 +503,33 @@ def parser() -> argparse.ArgumentParser:
         "say what a message answers and whether it is right, step by step",
         text={"positional": True},
         truth={"positional": True},
-        kind={"default": "number", "help": "number, expression, set, tuple, interval, equation, choice, text or code"},
-        tolerance={"default": 0.0, "type": float, "help": "relative error, where the truth is a decimal"},
+        kind={
+            "default": "number",
+            "help": "number, expression, set, tuple, interval, equation, choice, text or code",
+        },
+        tolerance={
+            "default": 0.0,
+            "type": float,
+            "help": "relative error, where the truth is a decimal",
+        },
     )
     verb(
         "plan",
         _plan,
-        "forecast a study: tokens, time, GPU-hours, disk, jobs, and the seeds that decide its question",
+        "forecast a study: tokens, time, GPU-hours, disk, jobs, and the seeds that decide its "
+        "question",
         experiment={"positional": True, "help": "name in config/experiments"},
-        slots={"type": int, "default": None, "help": "runs side by side (cores; with --gpus: GPUs)"},
+        slots={
+            "type": int,
+            "default": None,
+            "help": "runs side by side (cores; with --gpus: GPUs)",
+        },
         gpus={"action": "store_true", "default": False, "help": "on GPUs, one a run"},
-        pilot={"action": "store_true", "default": False, "help": "play a few updates of every condition first (needs its model and tasks)"},
+        pilot={
+            "action": "store_true",
+            "default": False,
+            "help": "play a few updates of every condition first (needs its model and tasks)",
+        },
         json={"action": "store_true", "default": False, "help": "print it as JSON"},
         out=path("JSON to write", default=None),
     )
@@ -444,11 +541,16 @@ def parser() -> argparse.ArgumentParser:
         once={"action": "store_true", "default": False, "help": "show it once and end"},
         json={"action": "store_true", "default": False, "help": "print it once as JSON"},
     )
-    verb("site", _site, "say what of this SLURM cluster and workflow/profiles/slurm does not fit together")
+    verb(
+        "site",
+        _site,
+        "say what of this SLURM cluster and workflow/profiles/slurm does not fit together",
+    )
     verb(
         "failures",
         _failures,
-        "say of each job that failed in a log of Snakemake what it said last and how to run it again",
+        "say of each job that failed in a log of Snakemake what it said last and how to run it "
+        "again",
         log=path("a file of .snakemake/log", positional=True),
     )
     verb(
@@ -463,7 +565,12 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Runs a verb; bad input is one message on stderr and exit code 1."""
     arguments = parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
     logging.getLogger("ccpo").setLevel(logging.INFO)
     try:
         arguments.run(arguments)
@@ -473,8 +580,14 @@ def main() -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        remedy = "free space, or let the folder be a link to a larger file system; then run snakemake again: what was saved is kept"
-        print(f"ccpo {arguments.verb}: {error.strerror}: {error.filename}. Remedy: {remedy}.", file=sys.stderr)
+        remedy = (
+            "free space, or let the folder be a link to a larger file system; then run "
+            "snakemake again: what was saved is kept"
+        )
+        print(
+            f"ccpo {arguments.verb}: {error.strerror}: {error.filename}. Remedy: {remedy}.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"ccpo {arguments.verb}: interrupted; run again to go on", file=sys.stderr)

@@ -1,9 +1,11 @@
 """One writer at a time in a folder, and what it says of itself.
 
-Two guards, since the file systems of clusters differ. `flock` dies with its process and is exact wherever it is seen: on one machine
-always, between machines where the file system carries it (NFS 4, Lustre with flock, GPFS). Where it is not carried, the signs of life in
-`status.json` tell: an owner on another machine is waited for until it releases the folder or falls silent. Silence is timed by who waits,
-so that clocks of machines are never compared. A writer that was taken for dead finds out before it writes anything (`Lease.check`).
+Two guards, since the file systems of clusters differ. `flock` dies with its process and is exact
+wherever it is seen: on one machine always, between machines where the file system carries it (NFS
+4, Lustre with flock, GPFS). Where it is not carried, the signs of life in
+`status.json` tell: an owner on another machine is waited for until it releases the folder or falls
+silent. Silence is timed by who waits, so that clocks of machines are never compared. A writer that
+was taken for dead finds out before it writes anything (`Lease.check`).
 
 The same file is what `python -m ccpo watch` reads: who works, since when, how far.
 """
@@ -30,12 +32,16 @@ log = logging.getLogger("ccpo")
 
 BEAT = 5.0  # seconds between signs of life
 SILENT = 30.0  # seconds without one after which an owner on another machine is taken for dead
-PATIENCE = 120.0  # seconds that a living owner is waited for: longer than a cluster takes to kill a job
+PATIENCE = (
+    120.0  # seconds that a living owner is waited for: longer than a cluster takes to kill a job
+)
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a writer says of itself. Times are Unix seconds; `first` is `done` when this writer began; `error` is what ended it."""
+    """What a writer says of itself. Times are Unix seconds; `first` is `done` when this writer
+    began; `error` is what ended it.
+    """
 
     stage: str
     token: str
@@ -57,11 +63,13 @@ class Status:
     @property
     def owner(self) -> str:
         """The writer in words."""
-        return f"process {self.pid} on {self.node}" + (f", SLURM job {self.job}" if self.job else "")
+        return f"process {self.pid} on {self.node}" + (
+            f", SLURM job {self.job}" if self.job else ""
+        )
 
 
 def read(folder: str | Path) -> Status | None:
-    """The newest word of a folder's writer; None if there was none yet, or its words are not whole."""
+    """The newest word of a folder's writer; None if there was none, or it is not whole."""
     try:
         found = json.loads((Path(folder) / "status.json").read_text())
         return Status(**{f.name: found[f.name] for f in fields(Status)})
@@ -73,8 +81,11 @@ class Lease:
     """A folder that is held: tells how far its holder is, and whether it holds it still."""
 
     def __init__(self, folder: Path, status: Status) -> None:
-        self.folder, self.status, self._told = folder, status, False
-        self._lock, self._over = threading.Lock(), threading.Event()
+        self.folder = folder
+        self.status = status
+        self._told = False
+        self._lock = threading.Lock()
+        self._over = threading.Event()
 
     def tell(self, done: float, total: float, note: str = "") -> None:
         """Says how far the work is. The first word of a writer is where it began."""
@@ -83,11 +94,14 @@ class Lease:
         self._say(first=first, done=done, total=total, note=note)
 
     def check(self) -> None:
-        """Raises ValueError if somebody else took the folder: then this process must write nothing any more."""
+        """Raises ValueError if somebody else took the folder: then this process must write nothing
+        any more.
+        """
         now = read(self.folder)
         if now is not None and now.token != self.status.token:
             raise ValueError(
-                f"{self.folder} was taken over by {now.owner}, since this process gave no sign of life; it writes nothing more"
+                f"{self.folder} was taken over by {now.owner}, since this process gave no sign "
+                "of life; it writes nothing more"
             )
 
     def _say(self, **changes: object) -> None:
@@ -98,13 +112,17 @@ class Lease:
 
     def _live(self) -> None:
         while not self._over.wait(BEAT):
-            with suppress(OSError, ValueError):  # a full disk must not end the work, and `check` tells of a loss
+            with suppress(
+                OSError, ValueError
+            ):  # a full disk must not end the work, and `check` tells of a loss
                 self.check()
                 self._say()
 
 
 def _write(folder: Path, status: Status) -> None:
-    """Whole or not at all, but not flushed to disk as artefacts are (ccpo/schema.py): a sign of life is of no use after a crash."""
+    """Whole or not at all, but not flushed to disk as artefacts are (ccpo/schema.py): a sign of
+    life is of no use after a crash.
+    """
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".status.")
     try:
         with os.fdopen(handle, "w") as file:
@@ -118,7 +136,8 @@ def _write(folder: Path, status: Status) -> None:
 
 @contextmanager
 def hold(folder: str | Path, stage: str) -> Iterator[Lease]:
-    """Holds a folder, which is made if need be, for one stage of work. An owner that died leaves it free; one that lives is waited for.
+    """Holds a folder, which is made if need be, for one stage of work. An owner that died leaves it
+    free; one that lives is waited for.
 
     Raises:
         ValueError: an owner still lives after PATIENCE seconds; the message names it.
@@ -150,12 +169,15 @@ def hold(folder: str | Path, stage: str) -> Iterator[Lease]:
 
 def _me(stage: str, starts: int) -> Status:
     now = time.time()
-    node, job = os.environ.get("SLURMD_NODENAME", socket.gethostname()), os.environ.get("SLURM_JOB_ID", "")
+    node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+    job = os.environ.get("SLURM_JOB_ID", "")
     return Status(stage, secrets.token_hex(8), machine(), node, os.getpid(), job, starts, now, now)
 
 
 def machine() -> str:
-    """One name for all that one kernel's locks reach: containers of a machine have it in common, clones of a machine do not."""
+    """One name for all that one kernel's locks reach: containers of a machine have it in common,
+    clones of a machine do not.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.is_file() else socket.gethostname()
 
@@ -173,22 +195,35 @@ def _take(folder: Path) -> tuple[BinaryIO, Status | None]:
                 return handle, other
             heard_now = (other.token, other.beat) if other else ("words that cannot be read", 0)
             if heard_now != last:
-                last, heard = heard_now, time.monotonic()
+                last = heard_now
+                heard = time.monotonic()
             elif time.monotonic() - heard >= SILENT:
-                log.warning("%s was left by %s, silent for %.0f s", folder, other.owner if other else "a writer unknown", SILENT)
+                log.warning(
+                    "%s was left by %s, silent for %.0f s",
+                    folder,
+                    other.owner if other else "a writer unknown",
+                    SILENT,
+                )
                 return handle, other
             handle.close()
         if time.monotonic() - began >= PATIENCE:
-            who = f"{other.owner} ({other.stage}, {other.note or 'no update yet'})" if other else "another process"
+            who = (
+                f"{other.owner} ({other.stage}, {other.note or 'no update yet'})"
+                if other
+                else "another process"
+            )
             raise ValueError(
-                f"{folder} is being written by {who}, for more than {PATIENCE:.0f} s. Remedy: wait for it, or end it"
+                f"{folder} is being written by {who}, for more than {PATIENCE:.0f} s. Remedy: "
+                "wait for it, or end it"
                 + (f" (scancel {other.job})." if other and other.job else ".")
             )
         time.sleep(0.2)
 
 
 def _flock(folder: Path) -> tuple[BinaryIO | None, bool]:
-    """The folder's lock file, locked, and whether that is exact on this machine; None while another process has it."""
+    """The folder's lock file, locked, and whether that is exact on this machine; None while another
+    process has it.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "lock"

@@ -1,7 +1,9 @@
-"""Several processes that do one job together: each computes a share, all hold the same. One process is the case of one rank.
+"""Several processes that do one job together: each computes a share, all hold the same. One process
+is the case of one rank.
 
-They are launched by torchrun, on one node or many (ccpo/operate/slurm.py); `join` checks that as many came as were asked for. What is dealt
-out is dealt by position, so that the work of all ranks is the work that one would have done, summed in another order.
+They are launched by torchrun, on one node or many (ccpo/operate/slurm.py); `join` checks that as
+many came as were asked for. What is dealt out is dealt by position, so that the work of all ranks
+is the work that one would have done, summed in another order.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Sharding:
-    """What the ranks do not all hold whole: DeepSpeed's ZeRO stage, 0 for nothing; `offload`: it is kept in main memory.
+    """What the ranks do not all hold whole: DeepSpeed's ZeRO stage, 0 for nothing; `offload`: it is
+    kept in main memory.
 
     Raises:
         ValueError: there is no such stage, or nothing to offload.
@@ -91,13 +94,19 @@ class Sharding:
     def __post_init__(self) -> None:
         if type(self.stage) is not int or self.stage not in (0, 1, 2, 3):
             raise ValueError(
-                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), 1 (optimiser states are sharded), "
+                f"ZeRO stage {self.stage!r} is none. Remedy: 0 (every rank holds all), 1 "
+                "(optimiser states are sharded), "
                 "2 (gradients too), 3 (weights too)."
             )
         if self.offload not in (True, False):
-            raise ValueError(f"offload is {self.offload!r}. Remedy: true or false (`--config offload=True`).")
+            raise ValueError(
+                f"offload is {self.offload!r}. Remedy: true or false (`--config offload=True`)."
+            )
         if self.offload and not self.stage:
-            raise ValueError("offload moves what ZeRO shards, and stage 0 shards nothing. Remedy: ZeRO stage 1, 2 or 3 with it.")
+            raise ValueError(
+                "offload moves what ZeRO shards, and stage 0 shards nothing. Remedy: ZeRO stage "
+                "1, 2 or 3 with it."
+            )
 
 
 WHOLE = Sharding()
@@ -112,7 +121,8 @@ def join(asked: int) -> Ranks:
     came = int(os.environ.get("WORLD_SIZE", "1"))
     if came != asked:
         raise ValueError(
-            f"{asked} rank(s) were asked for, WORLD_SIZE says {came}. Remedy: leave the launch to `python -m ccpo train`, which makes one "
+            f"{asked} rank(s) were asked for, WORLD_SIZE says {came}. Remedy: leave the launch "
+            "to `python -m ccpo train`, which makes one "
             "rank for each GPU of its SLURM job, or CCPO_RANKS of them."
         )
     if asked == 1:
@@ -123,7 +133,10 @@ def join(asked: int) -> Ranks:
     local, here = (int(os.environ[k]) for k in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     gpus = torch.cuda.device_count()
     if 0 < gpus < here:
-        raise ValueError(f"{here} ranks on a node with {gpus} GPU(s). Remedy: as many ranks as GPUs (resources `gres`, `nodes`).")
+        raise ValueError(
+            f"{here} ranks on a node with {gpus} GPU(s). Remedy: as many ranks as GPUs "
+            "(resources `gres`, `nodes`)."
+        )
     if gpus:
         torch.cuda.set_device(local)
     # objects travel by gloo, gradients by nccl where there are GPUs

@@ -1,7 +1,8 @@
-"""Table schemas with checked, atomic reading and writing: the only Parquet and artefact I/O of the project.
+"""Table schemas with checked, atomic reading and writing: the only Parquet and artefact I/O of the
+project.
 
-Every Parquet file carries its schema's name and version; `read` refuses any other. Everything is written under a temporary name,
-flushed to disk and renamed, so that a file that exists is whole.
+Every Parquet file carries its schema's name and version; `read` refuses any other. Everything is
+written under a temporary name, flushed to disk and renamed, so that a file that exists is whole.
 """
 
 from __future__ import annotations
@@ -18,16 +19,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_I32, _I64, _F64, _STR, _BOOL = pa.int32(), pa.int64(), pa.float64(), pa.string(), pa.bool_()
+_I32 = pa.int32()
+_I64 = pa.int64()
+_F64 = pa.float64()
+_STR = pa.string()
+_BOOL = pa.bool_()
 
 # name -> (version, columns). A column's order is the order on disk.
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per task of a benchmark.
     "tasks": (
         2,
-        {"split": _STR, "task_id": _STR, "question": _STR, "truth": _STR, "kind": _STR, "tolerance": _F64, "origin": _STR},
+        {
+            "split": _STR,
+            "task_id": _STR,
+            "question": _STR,
+            "truth": _STR,
+            "kind": _STR,
+            "tolerance": _F64,
+            "origin": _STR,
+        },
     ),
-    # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to and including the update.
+    # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to
+    # and including the update.
     "train": (
         2,
         {
@@ -38,8 +52,10 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "credit": _F64,
             "advantage_sd": _F64,
             "role_information": _F64,
-            "rating_valid": _F64,  # share of its ratings that could be read; 0 where none are asked for
-            "critic_error": _F64,  # root mean squared error of the critic before it learnt from the update; 0 without one
+            # share of its ratings that could be read; 0 where none are asked for
+            "rating_valid": _F64,
+            # root mean squared error of the critic before it learnt from the update; 0 without one
+            "critic_error": _F64,
             "loss": _F64,
             "grad_norm": _F64,
             "clip_fraction": _F64,
@@ -52,7 +68,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "evaluator_calls": _I64,
         },
     ),
-    # One row per message of the updates that are kept. `removed` is the agent left out (-1: factual).
+    # One row per message of the updates that are kept. `removed` is the agent left out (-1:
+    # factual).
     "credit": (
         1,
         {
@@ -70,7 +87,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "text": _STR,
         },
     ),
-    # Counted, never computed. One row per (update, agent, purpose); seconds are in `seconds`, since they can never repeat.
+    # Counted, never computed. One row per (update, agent, purpose); seconds are in `seconds`, since
+    # they can never repeat.
     "ledger": (
         1,
         {
@@ -85,12 +103,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     ),
     # Wall seconds of one update by part (rollout, verify, credit, update, refresh, save).
     "seconds": (1, {"step": _I32, "part": _STR, "seconds": _F64}),
-    # One row per (update, policy that learnt, name): `gap`, largest difference of engine's and trainer's log-probs of fixed messages after
-    # the update; `retokenized`, the share of messages whose text has other tokens than were drawn; `ratio a..b`, shares of tokens by
-    # importance ratio.
+    # One row per (update, policy that learnt, name): `gap`, largest difference of engine's and
+    # trainer's log-probs of fixed messages after the update; `retokenized`, the share of messages
+    # whose text has other tokens than were drawn; `ratio a..b`, shares of tokens by importance
+    # ratio.
     "canary": (1, {"step": _I32, "policy": _I32, "name": _STR, "value": _F64}),
-    # One row per message of the evaluation. `intervention`: a file of ccpo/intervention. `logprob`: sum over the message's
-    # tokens at the temperature it was drawn with, at temperature 1 if greedy.
+    # One row per message of the evaluation. `intervention`: a file of ccpo/intervention. `logprob`:
+    # sum over the message's tokens at the temperature it was drawn with, at temperature 1 if
+    # greedy.
     "rollouts": (
         2,
         {
@@ -109,7 +129,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "finish_reason": _STR,
         },
     ),
-    # One row per (family, shape, instance of a world, method, advantage, turn): error against truth, see ccpo/oracle/diagnose.py.
+    # One row per (family, shape, instance of a world, method, advantage, turn): error against
+    # truth, see ccpo/oracle/diagnose.py.
     "diagnostics": (
         2,
         {
@@ -143,8 +164,9 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "role_information": _F64,
         },
     ),
-    # One row per factual (benchmark, task, decoding, sample) of teams whose last message answers, for kinds of answers that the papers'
-    # graders were used on: our verdict and theirs (ccpo/grade/paper_graders.py).
+    # One row per factual (benchmark, task, decoding, sample) of teams whose last message answers,
+    # for kinds of answers that the papers' graders were used on: our verdict and theirs
+    # (ccpo/grade/paper_graders.py).
     "graders": (
         2,
         {
@@ -159,8 +181,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "ccpo": _F64,
         },
     ),
-    # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its verdict; tokens and log-probs of the
-    # messages that were drawn for it.
+    # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its
+    # verdict; tokens and log-probs of the messages that were drawn for it.
     "scores": (
         3,
         {
@@ -172,7 +194,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "answer": _STR,
             "truth": _STR,
             "accuracy": _F64,
-            "fraction": _F64,  # of a program's tests that passed; for other kinds of answers as accuracy
+            # of a program's tests that passed; for other kinds of answers as accuracy
+            "fraction": _F64,
             "leakage": _F64,
             "n_tokens": _I32,
             "logprob": _F64,
@@ -184,12 +207,15 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
 def sha256(path: str | Path) -> str:
     """Hex sha256 of a file, or of a folder (its sorted relative names and their hashes).
 
-    Snakemake's time stamp in a folder is not counted: it is written after the job that made the folder has hashed it.
+    Snakemake's time stamp in a folder is not counted: it is written after the job that made the
+    folder has hashed it.
     """
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():
-        for item in sorted(p for p in path.rglob("*") if p.is_file() and p.name != ".snakemake_timestamp"):
+        for item in sorted(
+            p for p in path.rglob("*") if p.is_file() and p.name != ".snakemake_timestamp"
+        ):
             digest.update(f"{item.relative_to(path).as_posix()}\0{sha256(item)}\n".encode())
         return digest.hexdigest()
     with open(path, "rb") as handle:
@@ -221,45 +247,65 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Readable JSON, keys in the order given; a value that is not finite raises ValueError, since JSON has no word for it."""
+    """Readable JSON, keys in the order given; a value that is not finite raises ValueError, since
+    JSON has no word for it.
+    """
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads JSON; a file that is missing or cut off raises ValueError with its name and a remedy."""
+    """Reads JSON; a missing or cut-off file raises ValueError with its name and a remedy."""
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path}).") from None
+        raise ValueError(
+            f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path})."
+        ) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again.") from None
+        raise ValueError(
+            f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again."
+        ) from None
 
 
 def _arrow_schema(name: str) -> pa.Schema:
     version, columns = TABLES[name]
-    return pa.schema([pa.field(c, t, nullable=False) for c, t in columns.items()], {"ccpo.schema": f"{name}/{version}"})
+    return pa.schema(
+        [pa.field(c, t, nullable=False) for c, t in columns.items()],
+        {"ccpo.schema": f"{name}/{version}"},
+    )
 
 
 def to_table(name: str, columns: Mapping[str, Any]) -> pa.Table:
     """Columns (sequences of equal length) as a checked table.
 
     Raises:
-        ValueError: a column is missing, unknown, of another length, holds a null, or (except where stated) NaN or infinity.
+        ValueError: a column is missing, unknown, of another length, holds a null, or (except where
+        stated) NaN or infinity.
     """
     schema = _arrow_schema(name)
     if set(columns) != set(schema.names):
-        missing, unknown = set(schema.names) - set(columns), set(columns) - set(schema.names)
-        raise ValueError(f"table {name}: missing columns {sorted(missing)}, unknown columns {sorted(unknown)}")
-    table = pa.table({c: pa.array(columns[c], schema.field(c).type) for c in schema.names}, schema=schema)
+        missing = set(schema.names) - set(columns)
+        unknown = set(columns) - set(schema.names)
+        raise ValueError(
+            f"table {name}: missing columns {sorted(missing)}, unknown columns {sorted(unknown)}"
+        )
+    table = pa.table(
+        {c: pa.array(columns[c], schema.field(c).type) for c in schema.names}, schema=schema
+    )
     for column in schema.names:
         array = table.column(column)
         if array.null_count:
-            raise ValueError(f"table {name}, column {column}: {array.null_count} nulls; every value must be given")
+            raise ValueError(
+                f"table {name}, column {column}: {array.null_count} nulls; every value must be "
+                "given"
+            )
         if pa.types.is_floating(array.type):
             values = array.to_numpy()
             bad = np.flatnonzero(~np.isfinite(values))
             if bad.size:
-                raise ValueError(f"table {name}, column {column}, row {bad[0]}: {values[bad[0]]} is not finite")
+                raise ValueError(
+                    f"table {name}, column {column}, row {bad[0]}: {values[bad[0]]} is not finite"
+                )
     return table
 
 
@@ -283,15 +329,23 @@ def read_table(path: str | Path, name: str, columns: list[str] | None = None) ->
         ValueError: the file is missing, not Parquet, or of another schema or version.
     """
     if not Path(path).is_file():
-        raise ValueError(f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path}).")
+        raise ValueError(
+            f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path})."
+        )
     want = f"{name}/{TABLES[name][0]}"
     try:
         metadata = pq.read_schema(path).metadata or {}
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({error}). Remedy: delete it and run snakemake again.") from None
+        raise ValueError(
+            f"{path} is not a whole Parquet file ({error}). Remedy: delete it and run snakemake "
+            "again."
+        ) from None
     have = metadata.get(b"ccpo.schema", b"no ccpo schema").decode()
     if have != want:
-        raise ValueError(f"{path} holds {have}, this code reads {want}. Remedy: delete it and let snakemake make it anew.")
+        raise ValueError(
+            f"{path} holds {have}, this code reads {want}. Remedy: delete it and let snakemake "
+            "make it anew."
+        )
     return pq.read_table(path, columns=columns)
 
 

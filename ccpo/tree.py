@@ -1,4 +1,6 @@
-"""The tree of messages of one update, and the plan that asks for one: frozen arrays, no behaviour beyond checks."""
+"""The tree of messages of one update, and the plan that asks for one: frozen arrays, no behaviour
+beyond checks.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,12 @@ class Removal:
 class Plan:
     """What a method needs generated for each task, known before anything runs.
 
-    `fanout[t]`: how many messages turn t draws below each message of turn t-1 ([8, 1]: flat episodes, [2, 4]: a tree).
-    `ratings`: whether the author of each factual message rates its episode, once the verdict is known (flat episodes only).
-    `critic`: what a critic estimates the outcome from: a message's `context`, the `message` with its context, or "": there is none.
+    `fanout[t]`: how many messages turn t draws below each message of turn t-1 ([8, 1]: flat
+    episodes, [2, 4]: a tree).
+    `ratings`: whether the author of each factual message rates its episode, once the verdict is
+    known (flat episodes only).
+    `critic`: what a critic estimates the outcome from: a message's `context`, the `message` with
+    its context, or "": there is none.
     """
 
     fanout: tuple[int, ...]
@@ -32,10 +37,13 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.fanout or any(n < 1 for n in self.fanout):
-            raise ValueError(f"plan: fan-out {list(self.fanout)} needs one number >= 1 for each turn")
+            raise ValueError(
+                f"plan: fan-out {list(self.fanout)} needs one number >= 1 for each turn"
+            )
         if self.ratings and any(n != 1 for n in self.fanout[1:]):
             raise ValueError(
-                f"plan: ratings need flat episodes (fan-out [n, 1]), not {list(self.fanout)}: a message would stand in several episodes "
+                f"plan: ratings need flat episodes (fan-out [n, 1]), not {list(self.fanout)}: a "
+                "message would stand in several episodes "
                 "and have several ratings"
             )
 
@@ -56,10 +64,12 @@ class Tree:
     removed   int   [M] agent left out of this episode, -1 in factual episodes
     reward    float [M] verifier's outcome in [0, 1]; an inner message has the mean of its leaves
     n_leaves  int   [M] leaves below it (1 for a leaf)
-    answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1, 2, ... = distinct other
+    answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1,
+    2, ... = distinct other
                         answers, -1 = no answer
     value     float [M] critic's estimate, NaN where there is none
-    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by the message's author; NaN where
+    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by
+    the message's author; NaN where
                         there is none, or it was invalid
     truncated bool  [M] the message was cut at its largest length (nowhere, if not given)
     """
@@ -82,14 +92,18 @@ class Tree:
             object.__setattr__(self, "truncated", np.zeros(size, bool))
         for name in self.__dataclass_fields__:
             if len(getattr(self, name)) != size:
-                raise ValueError(f"tree: {name} has {len(getattr(self, name))} entries, task has {size}")
+                raise ValueError(
+                    f"tree: {name} has {len(getattr(self, name))} entries, task has {size}"
+                )
         if size and not (self.parent < np.arange(size)).all():
             raise ValueError("tree: a message stands before its parent")
         bad = np.flatnonzero(~np.isfinite(self.reward) | (self.reward < 0) | (self.reward > 1))
         if bad.size:
             raise ValueError(
-                f"tree: message {bad[0]} (task {self.task[bad[0]]}) has reward {self.reward[bad[0]]}; the verifier's outcome "
-                "must be a finite number in [0, 1]. Remedy: mend the verifier or the team rule that gave it."
+                f"tree: message {bad[0]} (task {self.task[bad[0]]}) has reward "
+                f"{self.reward[bad[0]]}; the verifier's outcome "
+                "must be a finite number in [0, 1]. Remedy: mend the verifier or the team rule "
+                "that gave it."
             )
 
     def __len__(self) -> int:
@@ -108,7 +122,9 @@ class Tree:
         return mask
 
     def episodes(self) -> np.ndarray:
-        """Messages [E, K] of the E factual episodes, first to last; all have the same number of turns K."""
+        """Messages [E, K] of the E factual episodes, first to last; all have the same number of
+        turns K.
+        """
         columns = [np.flatnonzero(self.leaf & self.factual)]
         while (before := self.parent[columns[-1]]).max(initial=-1) >= 0:
             columns.append(before)
@@ -126,17 +142,24 @@ def make_tree(
     answer: np.ndarray,
     truncated: np.ndarray | None = None,
 ) -> Tree:
-    """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves only); values and ratings are NaN."""
+    """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves
+    only); values and ratings are NaN.
+    """
     size = len(task)
-    total, leaves = np.zeros(size), np.zeros(size, int)
+    total = np.zeros(size)
+    leaves = np.zeros(size, int)
     inner = np.zeros(size, bool)
     inner[parent[parent >= 0]] = True
-    total[~inner], leaves[~inner] = leaf_reward[~inner], 1
-    depth, above = np.zeros(size, int), np.asarray(parent)
+    total[~inner] = leaf_reward[~inner]
+    leaves[~inner] = 1
+    depth = np.zeros(size, int)
+    above = np.asarray(parent)
     while (above >= 0).any():
         depth += above >= 0
         above = np.where(above >= 0, parent[above], -1)
-    for level in range(int(depth.max(initial=0)), 0, -1):  # all of a depth at once; an enumerated world has 600,000 messages
+    for level in range(
+        int(depth.max(initial=0)), 0, -1
+    ):  # all of a depth at once; an enumerated world has 600,000 messages
         child = np.flatnonzero(depth == level)[::-1]
         total += np.bincount(parent[child], total[child], size)
         leaves += np.bincount(parent[child], leaves[child], size).astype(int)

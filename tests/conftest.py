@@ -27,7 +27,9 @@ SPEC = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks as numeric what is in a file that imports a library of numbers: what may depend on kernels."""
+    """Marks as numeric what is in a file that imports a library of numbers: what may depend on
+    kernels.
+    """
     for item in items:
         imported = vars(getattr(item, "module", object)).values()
         if NUMERIC & {value.__name__ for value in imported if isinstance(value, ModuleType)}:
@@ -45,11 +47,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     found = lineage.kernels()
     switches = [f"{name}={value}" for name, value in found["switches"].items()]
-    terminal.write_line(f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}")
+    terminal.write_line(
+        f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}"
+    )
 
 
 def run_data(**over: Any) -> dict[str, Any]:
-    """A small run as a mapping; `train` and other blocks given in `over` replace keys of the defaults."""
+    """A small run as a mapping; `train` and other blocks given in `over` replace keys of the
+    defaults.
+    """
     base: dict[str, Any] = {
         "benchmark": {"name": "arithmetic", "operations": 2, "n_train": 32, "n_test": 8},
         "team": "think_solve",
@@ -57,7 +63,14 @@ def run_data(**over: Any) -> dict[str, Any]:
         "model": {"name": "test", "spec": SPEC},
         "policy": "separate",
         "sampling": {"max_tokens": [6, 6]},
-        "train": {"steps": 4, "tasks": 4, "fanout": [4, 1], "lr": 1e-3, "period": 1, "minibatches": 2},
+        "train": {
+            "steps": 4,
+            "tasks": 4,
+            "fanout": [4, 1],
+            "lr": 1e-3,
+            "period": 1,
+            "minibatches": 2,
+        },
         "evaluate": {"tasks": 8},
         "seed": 0,
     }
@@ -106,23 +119,27 @@ def make_files(folder: Path, model: Path, /, **over: Any) -> dict[str, Path]:
 
 @pytest.fixture
 def lively(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An untaught model earns nothing, and would not move: here about half of all messages are right, by the letters they hold."""
+    """An untaught model earns nothing, and would not move: here about half of all messages are
+    right, by the letters they hold.
+    """
     from ccpo.grade.verifier import Verdict
     from ccpo.play import rollout
 
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
-    monkeypatch.setattr(rollout, "verifier", SimpleNamespace(verify=verify))  # of training only: the data door keeps the true one
+    monkeypatch.setattr(
+        rollout, "verifier", SimpleNamespace(verify=verify)
+    )  # of training only: the data door keeps the true one
 
 
 @pytest.fixture
 def smooth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AdamW divides each gradient by its own size, so that one which is rounding only makes whole steps,
-    and every processor's kernels round in their own way: biases of keys, which a softmax hardly sees,
-    go where they like. With an eps far above rounding (1e-7 of gradients near 1) a step is a smooth
-    function of the gradient, and weights can be compared. All else is as it is: the sum over ranks,
-    clipping, decay, moments and their correction.
+    """AdamW divides each gradient by its own size, so that one which is rounding only makes whole
+    steps, and every processor's kernels round in their own way: biases of keys, which a softmax
+    hardly sees, go where they like. With an eps far above rounding (1e-7 of gradients near 1) a
+    step is a smooth function of the gradient, and weights can be compared. All else is as it is:
+    the sum over ranks, clipping, decay, moments and their correction.
     """
     from ccpo.learn import optimiser
 
@@ -137,6 +154,7 @@ def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> fl
     assert one, "nothing is compared"
     shares = []
     for name in one:
-        difference, way = float((two[name] - one[name]).norm()), float((one[name] - start[name]).norm())
+        difference = float((two[name] - one[name]).norm())
+        way = float((one[name] - start[name]).norm())
         shares.append(difference / way if way else difference * float("inf") if difference else 0.0)
     return max(shares)

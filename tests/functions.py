@@ -27,12 +27,21 @@ def _advantage(
     return advantage.compute(name, Messages(credit, group, **given), memory, **params)
 
 
-def _loss(name: str, new: torch.Tensor, old: torch.Tensor, a: torch.Tensor, mask: torch.Tensor, **params: Any) -> Any:
+def _loss(
+    name: str,
+    new: torch.Tensor,
+    old: torch.Tensor,
+    a: torch.Tensor,
+    mask: torch.Tensor,
+    **params: Any,
+) -> Any:
     return objective.load(name).loss(objective.Batch(new, old, a, mask), **params)
 
 
 ADVANTAGES = {name: functools.partial(_advantage, name) for name in advantage.names()}
 GROUPED = [name for name in advantage.names() if advantage.load(name).COMPARES == "group"]
 OBJECTIVES = {name: functools.partial(_loss, name) for name in objective.names()}
-group_mean, group_z, leave_one_out = (ADVANTAGES[name] for name in ("group_mean", "group_z", "leave_one_out"))
+group_mean, group_z, leave_one_out = (
+    ADVANTAGES[name] for name in ("group_mean", "group_z", "leave_one_out")
+)
 batch_whiten, history, gae = (ADVANTAGES[name] for name in ("batch_whiten", "history", "gae"))

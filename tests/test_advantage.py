@@ -36,19 +36,39 @@ def slow(name: str, c: np.ndarray, g: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
 def test_every_advantage_keeps_the_contract(name: str) -> None:
-    """Each complaint says what is missing and how to write it; ccpo/advantage/__init__.py is the contract."""
-    module, where = advantage.load(name), f"ccpo/advantage/{name}.py"
+    """Each complaint says what is missing and how to write it; ccpo/advantage/__init__.py is the
+    contract.
+    """
+    module = advantage.load(name)
+    where = f"ccpo/advantage/{name}.py"
     kinds = ("nothing", "group", "batch", "memory", "critic")
     assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
-    assert hasattr(module, "COMPARES"), f"{where} has no COMPARES. Remedy: one of {', '.join(kinds)}"
-    assert module.COMPARES in kinds, f"{where}: COMPARES = {module.COMPARES!r}. Remedy: one of {', '.join(kinds)}"
-    assert "Source:" in (module.__doc__ or ""), f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
-    assert "ivides by" in module.__doc__, f"{where} does not say what it divides by. Remedy: say so in its docstring"
+    assert hasattr(module, "COMPARES"), (
+        f"{where} has no COMPARES. Remedy: one of {', '.join(kinds)}"
+    )
+    assert module.COMPARES in kinds, (
+        f"{where}: COMPARES = {module.COMPARES!r}. Remedy: one of {', '.join(kinds)}"
+    )
+    assert "Source:" in (module.__doc__ or ""), (
+        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
+    )
+    assert "ivides by" in module.__doc__, (
+        f"{where} does not say what it divides by. Remedy: say so in its docstring"
+    )
     rng = np.random.default_rng(0)
-    c, g = rng.normal(size=12), np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1, -1])
-    found = advantage.compute(name, Messages(c, g, np.ones(12, int), np.zeros(12)), {"mean": 0.0, "variance": 1.0})
-    assert found.shape == (12,), f"{where}: advantage gives the shape {found.shape} for 12 messages. Remedy: one number for each message"
-    assert (found[g < 0] == 0).all(), f"{where}: messages that are not trained get {found[g < 0]}. Remedy: 0 outside messages.trained"
+    c = rng.normal(size=12)
+    g = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1, -1])
+    found = advantage.compute(
+        name, Messages(c, g, np.ones(12, int), np.zeros(12)), {"mean": 0.0, "variance": 1.0}
+    )
+    assert found.shape == (12,), (
+        f"{where}: advantage gives the shape {found.shape} for 12 messages. Remedy: one number "
+        "for each message"
+    )
+    assert (found[g < 0] == 0).all(), (
+        f"{where}: messages that are not trained get {found[g < 0]}. Remedy: 0 outside "
+        "messages.trained"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
@@ -56,41 +76,55 @@ def test_every_advantage_keeps_the_contract(name: str) -> None:
 @settings(max_examples=30, deadline=None)
 def test_equals_the_loop(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    c, g, t = rng.normal(size=25), rng.integers(-1, 5, 25), rng.integers(1, 9, 25)
-    more = {"history": {"memory": {"mean": 0.3, "variance": 0.25}}, "gae": {"value": 0.1 * np.arange(25)}}
-    assert ADVANTAGES[name](c, g, t, **more.get(name, {})) == pytest.approx(slow(name, c, g, t), abs=1e-9)
+    c = rng.normal(size=25)
+    g = rng.integers(-1, 5, 25)
+    t = rng.integers(1, 9, 25)
+    more = {
+        "history": {"memory": {"mean": 0.3, "variance": 0.25}},
+        "gae": {"value": 0.1 * np.arange(25)},
+    }
+    assert ADVANTAGES[name](c, g, t, **more.get(name, {})) == pytest.approx(
+        slow(name, c, g, t), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["group_mean", "group_z", "leave_one_out"])
 def test_a_shift_of_a_group_changes_nothing(name: str) -> None:
     rng = np.random.default_rng(0)
-    c, g = rng.normal(size=40), rng.integers(0, 5, 40)
+    c = rng.normal(size=40)
+    g = rng.integers(0, 5, 40)
     t = np.ones(40, int)
     assert ADVANTAGES[name](c + g * 3.0, g, t) == pytest.approx(ADVANTAGES[name](c, g, t), abs=1e-9)
 
 
 def test_leave_one_out_is_a_scaled_group_mean() -> None:
-    c, g = np.random.default_rng(1).normal(size=24), np.repeat(np.arange(4), 6)
+    c = np.random.default_rng(1).normal(size=24)
+    g = np.repeat(np.arange(4), 6)
     assert leave_one_out(c, g) == pytest.approx(6 / 5 * group_mean(c, g), abs=1e-12)
     assert group_z(leave_one_out(c, g), g) == pytest.approx(group_z(c, g), abs=1e-6)
 
 
 def test_role_information_is_what_a_regression_leaves() -> None:
     rng = np.random.default_rng(2)
-    shared, own, g = rng.normal(size=60), rng.normal(size=60), np.repeat(np.arange(6), 10)
+    shared = rng.normal(size=60)
+    own = rng.normal(size=60)
+    g = np.repeat(np.arange(6), 10)
     assert role_information(3 * shared + 1 + g, shared, g) < 1e-24
     assert role_information(np.zeros(60), shared, g) == 0
     left = whole = 0.0
     for k in range(6):
-        x, y = shared[g == k], own[g == k]
+        x = shared[g == k]
+        y = own[g == k]
         fit = np.polyval(np.polyfit(x, y, 1), x)
-        left, whole = left + ((y - fit) ** 2).sum(), whole + ((y - y.mean()) ** 2).sum()
+        left = left + ((y - fit) ** 2).sum()
+        whole = whole + ((y - y.mean()) ** 2).sum()
     assert role_information(own, shared, g) == pytest.approx(left / whole, abs=1e-12)
 
 
 def test_the_z_scores_of_the_papers() -> None:
     """Four outcomes 1, 0, 0, 0 by hand: mean 1/4, population variance 3/16, sample variance 1/4."""
-    c, g = np.array([1.0, 0, 0, 0]), np.zeros(4, int)
+    c = np.array([1.0, 0, 0, 0])
+    g = np.zeros(4, int)
     assert group_z(c, g, eps_inside=True)[0] == 0.75 / np.sqrt(3 / 16 + 1e-8)  # C3, MAGRPO
     assert group_z(c, g, ddof=1, eps=1e-6)[0] == 0.75 / (0.5 + 1e-6)  # CCPO v1, verl
     assert group_z(np.ones(1), np.zeros(1, int), ddof=1, eps=1e-6) == 0
@@ -98,7 +132,9 @@ def test_the_z_scores_of_the_papers() -> None:
 
 def test_batch_whitening_has_mean_0_and_variance_1_over_tokens_and_keeps_difficulty() -> None:
     rng = np.random.default_rng(3)
-    c, g, t = rng.normal(size=50), np.repeat(np.arange(5), 10), rng.integers(1, 20, 50)
+    c = rng.normal(size=50)
+    g = np.repeat(np.arange(5), 10)
+    t = rng.integers(1, 20, 50)
     every = np.repeat(batch_whiten(c, g, t), t)
     assert every.mean() == pytest.approx(0, abs=1e-12)
     assert every.var(ddof=1) == pytest.approx(1, abs=1e-6)
@@ -116,13 +152,18 @@ def test_history_is_the_moving_statistics_of_earlier_batches() -> None:
     c = np.array([1.0, 5.0])
     assert np.array_equal(history(c, g, memory={}), c)  # nothing is known yet
     assert history(c, g, memory=first) == pytest.approx((c - 1) / (1 + 1e-6), abs=1e-12)
-    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(c - 1, abs=1e-5)  # no spread: sigma is 1
-    assert remember(Messages(np.ones(2), np.full(2, -1)), first) == first  # nothing trained, nothing learnt
+    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(
+        c - 1, abs=1e-5
+    )  # no spread: sigma is 1
+    assert (
+        remember(Messages(np.ones(2), np.full(2, -1)), first) == first
+    )  # nothing trained, nothing learnt
 
 
 def test_history_cancels_under_a_z_score_of_the_group() -> None:
     rng = np.random.default_rng(8)
-    c, g = rng.normal(size=60), np.repeat(np.arange(10), 6)
+    c = rng.normal(size=60)
+    g = np.repeat(np.arange(10), 6)
     calibrated = history(c, g, memory={"mean": 0.4, "variance": 2.0})
     assert group_z(calibrated, g) == pytest.approx(group_z(c, g), abs=1e-6)
 
@@ -133,6 +174,8 @@ def test_gae_refuses_messages_without_a_value() -> None:
 
 
 def test_unit_message_counts_every_message_once() -> None:
-    c, g, t = np.array([1.0, 3.0]), np.zeros(2, int), np.array([1, 99])
+    c = np.array([1.0, 3.0])
+    g = np.zeros(2, int)
+    t = np.array([1, 99])
     assert batch_whiten(c, g, t, unit="message") == pytest.approx([-(0.5**0.5), 0.5**0.5], abs=1e-6)
     assert batch_whiten(c, g, t)[1] == pytest.approx(0.1, abs=1e-2)

@@ -1,4 +1,6 @@
-"""The house rules: imports go down a floor only and never in a circle; heavy libraries stay where they belong; no room is a cupboard."""
+"""The house rules: imports go down a floor only and never in a circle; heavy libraries stay where
+they belong; no room is a cupboard.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from collections import defaultdict
 import pytest
 from conftest import ROOT
 
-# From the ground up. A room imports from the floors below its own, and on the ground from its neighbours.
+# From the ground up. A room imports from the floors below its own, and on the ground from its
+# neighbours.
 FLOORS = [
     {"__init__", "schema", "tree", "lease", "ranks", "lineage", "grade"},
     {"benchmark", "team"},
@@ -55,11 +58,16 @@ def floor(name: str) -> int:
     for number, names in enumerate(FLOORS):
         if name in names:
             return number
-    raise ValueError(f"room ccpo/{name} stands on no floor. Remedy: add it to FLOORS in tests/test_architecture.py, above what it imports")
+    raise ValueError(
+        f"room ccpo/{name} stands on no floor. Remedy: add it to FLOORS in "
+        "tests/test_architecture.py, above what it imports"
+    )
 
 
 def imported(file: str, source: str, known: set[str]) -> set[str]:
-    """What a file imports, at its head or inside a function: files below ccpo/, and first names of libraries."""
+    """What a file imports, at its head or inside a function: files below ccpo/, and first names of
+    libraries.
+    """
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -94,25 +102,37 @@ def broken(sources: dict[str, str]) -> list[str]:
             if not other.endswith(".py"):
                 if other in OWNERS and file not in OWNERS[other]:
                     owners = ", ".join(sorted(OWNERS[other])) or "no file"
-                    out.append(f"ccpo/{file} imports {other}, which only {owners} may. Remedy: ask that file for what is needed")
+                    out.append(
+                        f"ccpo/{file} imports {other}, which only {owners} may. Remedy: ask that "
+                        "file for what is needed"
+                    )
                 continue
             there = room(other)
             if there in (here, "__init__"):
                 continue
             if here in ALONE:
-                out.append(f"ccpo/{file} imports ccpo/{other}; {here} is usable alone. Remedy: pass in what it needs")
+                out.append(
+                    f"ccpo/{file} imports ccpo/{other}; {here} is usable alone. Remedy: pass in "
+                    "what it needs"
+                )
             elif floor(there) > floor(here) or (floor(there) == floor(here) > 0):
                 out.append(
-                    f"ccpo/{file} (floor {floor(here)}) imports ccpo/{other} (floor {floor(there)}). Remedy: move what both need to a "
+                    f"ccpo/{file} (floor {floor(here)}) imports ccpo/{other} (floor "
+                    f"{floor(there)}). Remedy: move what both need to a "
                     "floor below, or pass it in"
                 )
     return out
 
 
 def circle(sources: dict[str, str]) -> list[str]:
-    """A circle of imports between files, or nothing. A package's own file counts where it is named itself."""
+    """A circle of imports between files, or nothing. A package's own file counts where it is named
+    itself.
+    """
     known = set(sources)
-    graph = {file: {o for o in imported(file, source, known) if o in known and o != "__init__.py"} for file, source in sources.items()}
+    graph = {
+        file: {o for o in imported(file, source, known) if o in known and o != "__init__.py"}
+        for file, source in sources.items()
+    }
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -135,14 +155,18 @@ def test_every_room_has_a_floor_and_none_is_a_cupboard() -> None:
     assert all(floor(name) >= 0 for name in lines)
     share = {name: n / sum(lines.values()) for name, n in lines.items()}
     largest = max(share, key=lambda name: share[name])
-    assert share[largest] <= LARGEST, f"ccpo/{largest} has {share[largest]:.0%} of all lines. Remedy: find the two rooms in it"
+    assert share[largest] <= LARGEST, (
+        f"ccpo/{largest} has {share[largest]:.0%} of all lines. Remedy: find the two rooms in it"
+    )
 
 
 def test_the_readme_draws_the_rooms_that_there_are() -> None:
     drawn = (ROOT / "README.md").read_text().split("## The tree")[1]
     names = {room(file) for file in files()} - {"__init__", "__main__"}
     missing = sorted(name for name in names if name not in drawn)
-    assert not missing, f"README.md, The tree, does not name {missing}. Remedy: say what each is for"
+    assert not missing, (
+        f"README.md, The tree, does not name {missing}. Remedy: say what each is for"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,13 +182,17 @@ def test_the_readme_draws_the_rooms_that_there_are() -> None:
 def test_the_check_can_fail(file: str, source: str, said: str) -> None:
     assert len(broken({file: source})) == 1
     assert said in broken({file: source})[0]
-    assert not broken({"learn/train.py": "from ccpo.play.rollout import play\nfrom ccpo.config import RunConfig"})
+    assert not broken(
+        {"learn/train.py": "from ccpo.play.rollout import play\nfrom ccpo.config import RunConfig"}
+    )
 
 
 def test_a_circle_and_a_room_without_a_floor_are_named() -> None:
     sources = files() | {"grade/process.py": "def f():\n    from ccpo.grade import verifier"}
     assert {"grade/process.py", "grade/verifier.py"} <= set(circle(sources))
-    with pytest.raises(ValueError, match=r"room ccpo/attic stands on no floor\. Remedy: add it to FLOORS"):
+    with pytest.raises(
+        ValueError, match=r"room ccpo/attic stands on no floor\. Remedy: add it to FLOORS"
+    ):
         broken({"attic/box.py": "from ccpo import schema"})
 
 

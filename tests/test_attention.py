@@ -1,4 +1,4 @@
-"""Attention that branches, against a loop over rows and heads that copies everything to every row."""
+"""Attention that branches, against a loop over rows and heads that copies all to every row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from transformers.cache_utils import DynamicLayer
 
 from ccpo.play.engine.attention import NAME, Branches, Tail, attend, prepare
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16}
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 16,
+}
 
 
 def softly(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -25,34 +31,65 @@ def softly(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tor
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=7), st.integers(0, 2**31), st.sampled_from([(2, 2), (4, 2), (3, 1)]), st.booleans())
-def test_rows_see_their_prompt_and_what_they_said(of: list[int], seed: int, heads: tuple[int, int], drop: bool) -> None:
-    """Prompts of different lengths with any number of rows in any order; then some rows leave. Within 1e-5 (float32)."""
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=7),
+    st.integers(0, 2**31),
+    st.sampled_from([(2, 2), (4, 2), (3, 1)]),
+    st.booleans(),
+)
+def test_rows_see_their_prompt_and_what_they_said(
+    of: list[int], seed: int, heads: tuple[int, int], drop: bool
+) -> None:
+    """Prompts of different lengths with any number of rows in any order; then some rows leave.
+    Within 1e-5 (float32).
+    """
     torch.manual_seed(seed)
-    (many, few), size, said = heads, 8, 3
+    (many, few) = heads
+    size = 8
+    said = 3
     _, numbered = np.unique(of, return_inverse=True)
-    row_of, length = torch.from_numpy(numbered), torch.randint(1, 6, (numbered.max() + 1,))
+    row_of = torch.from_numpy(numbered)
+    length = torch.randint(1, 6, (numbered.max() + 1,))
     keys, values = torch.randn(2, len(length), few, 5, size)
     seen = (torch.arange(5) < length[:, None])[:, None, None]
-    branches = Branches.make([(keys, values)], torch.zeros(seen.shape).masked_fill(~seen, -torch.inf), row_of)
-    query, key, value = torch.randn(len(of), many, 1, size), *torch.randn(2, len(of), few, said, size)
+    branches = Branches.make(
+        [(keys, values)], torch.zeros(seen.shape).masked_fill(~seen, -torch.inf), row_of
+    )
+    query, key, value = (
+        torch.randn(len(of), many, 1, size),
+        *torch.randn(2, len(of), few, said, size),
+    )
     if drop:
         keep = torch.randperm(len(of))[: max(1, len(of) // 2)].sort().values
-        query, key, value, row_of, branches = query[keep], key[keep], value[keep], row_of[keep], branches.some(keep)
+        query = query[keep]
+        key = key[keep]
+        value = value[keep]
+        row_of = row_of[keep]
+        branches = branches.some(keep)
     found = attend(SimpleNamespace(layer_idx=0), query, key, value, None, branches=branches)[0]
     assert found.shape == (len(query), 1, many, size)
     for row in range(len(query)):
-        prompt, n = row_of[row], length[row_of[row]]
+        prompt = row_of[row]
+        n = length[row_of[row]]
         for head in range(many):
             at = head // (many // few)
-            all_keys, all_values = (torch.cat([a[prompt, at, :n], b[row, at]]) for a, b in ((keys, key), (values, value)))
-            assert torch.allclose(found[row, 0, head].double(), softly(query[row, head, 0], all_keys, all_values), atol=1e-5)
+            all_keys, all_values = (
+                torch.cat([a[prompt, at, :n], b[row, at]])
+                for a, b in ((keys, key), (values, value))
+            )
+            assert torch.allclose(
+                found[row, 0, head].double(),
+                softly(query[row, head, 0], all_keys, all_values),
+                atol=1e-5,
+            )
 
 
 @pytest.mark.parametrize("queries", [1, 4])
 @pytest.mark.parametrize("masked", [False, True])
 def test_bfloat16_on_a_cpu_is_float32_but_for_rounding(queries: int, masked: bool) -> None:
-    """Against the loop in float64 on the same rounded numbers: within bfloat16's 8 bits; without a mask it is causal."""
+    """Against the loop in float64 on the same rounded numbers: within bfloat16's 8 bits; without a
+    mask it is causal.
+    """
     torch.manual_seed(0)
     query = torch.randn(3, 4, queries, 8).bfloat16()
     key, value = torch.randn(2, 3, 2, 4, 8).bfloat16()
@@ -68,7 +105,8 @@ def test_bfloat16_on_a_cpu_is_float32_but_for_rounding(queries: int, masked: boo
 
 def test_a_tail_holds_what_a_dynamic_layer_holds() -> None:
     torch.manual_seed(0)
-    ours, theirs = Tail(6), DynamicLayer()
+    ours = Tail(6)
+    theirs = DynamicLayer()
     assert ours.get_seq_length() == theirs.get_seq_length() == 0
     for new in (1, 2, 1):
         given = torch.randn(2, len(ours.keys) if ours.is_initialized else 4, 2, new, 3)
@@ -86,13 +124,25 @@ def test_a_model_whose_layers_see_a_window_only_is_refused() -> None:
     full = Qwen2ForCausalLM(Qwen2Config(**SMALL, vocab_size=20))
     prepare(full)
     assert full.config._attn_implementation == NAME
-    window = Qwen2Config(**SMALL, vocab_size=20, use_sliding_window=True, sliding_window=8, max_window_layers=1)
-    with pytest.raises(ValueError, match=r"the model \(qwen2\) has layers that do not attend to all tokens .*DynamicSlidingWindowLayer"):
+    window = Qwen2Config(
+        **SMALL, vocab_size=20, use_sliding_window=True, sliding_window=8, max_window_layers=1
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"the model \(qwen2\) has layers that do not attend to all tokens "
+        r".*DynamicSlidingWindowLayer",
+    ):
         prepare(Qwen2ForCausalLM(window))
 
 
 def test_a_model_that_asks_for_more_than_attention_is_refused() -> None:
-    config: Any = Gemma2Config(**SMALL, head_dim=8, vocab_size=20, layer_types=["full_attention"] * 2, attn_logit_softcapping=50.0)
+    config: Any = Gemma2Config(
+        **SMALL,
+        head_dim=8,
+        vocab_size=20,
+        layer_types=["full_attention"] * 2,
+        attn_logit_softcapping=50.0,
+    )
     model = Gemma2ForCausalLM(config)
     prepare(model)
     with pytest.raises(ValueError, match="the model asks for softcap"):

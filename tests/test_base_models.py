@@ -276,7 +276,8 @@ def test_a_missing_pin_is_refused_and_what_was_there_stays(config: Path, tmp_pat
 
 def test_weights_are_rounded_to_the_nearest_float16(tiny: Path) -> None:
     """Against numpy's rounding; what it computes in stays float32."""
-    untouched, rounded = policy.load(tiny)[0], policy.load(tiny)[0]
+    untouched = policy.load(tiny)[0]
+    rounded = policy.load(tiny)[0]
     prepare.round_weights(rounded)
     for before, after in zip(untouched.parameters(), rounded.parameters(), strict=True):
         want = before.detach().numpy().astype(np.float16).astype(np.float32)

@@ -1,4 +1,5 @@
-"""Every published set: its bytes, its rows, and truths that the verifier finds in a box, alone, and in a sentence.
+"""Every published set: its bytes, its rows, and truths that the verifier finds in a box, alone, and
+in a sentence.
 
 The sets' files are read from CCPO_DATA_MIRROR; tests of them are skipped without.
 """
@@ -22,10 +23,20 @@ MIRROR = os.environ.get("CCPO_DATA_MIRROR", "")
 pytestmark = pytest.mark.skipif(not MIRROR, reason="needs the sets' files: set CCPO_DATA_MIRROR")
 SETS = [name for name in benchmark.names() if benchmark.load(name).SOURCES]
 SPOKEN = [name for name in SETS if benchmark.load(name).FORM == benchmark.BOXED]
-EDITIONS = {"gaokao2023en": [{"edition": "ccpo"}, {"edition": "qwen"}], "math_train": [{"subset": "full"}, {"subset": "level3to5"}]}
+EDITIONS = {
+    "gaokao2023en": [{"edition": "ccpo"}, {"edition": "qwen"}],
+    "math_train": [{"subset": "full"}, {"subset": "level3to5"}],
+}
 NO_KEY = {
     "gaokao2023en": {"test-167", "test-192"},
-    "math_train": {"full-5341", "full-5343", "level3to5-3380", "level3to5-5054", "level3to5-5158", "level3to5-7997"},
+    "math_train": {
+        "full-5341",
+        "full-5343",
+        "level3to5-3380",
+        "level3to5-5054",
+        "level3to5-5158",
+        "level3to5-7997",
+    },
 }
 
 
@@ -35,7 +46,11 @@ def raw(name: str) -> dict[str, Path]:
 
 def every(name: str) -> list[tuple[str, list[Task]]]:
     module = benchmark.load(name)
-    return [(split, module.tasks(split, raw(name), **more)) for split in module.SPLITS for more in EDITIONS.get(name, [{}])]
+    return [
+        (split, module.tasks(split, raw(name), **more))
+        for split in module.SPLITS
+        for more in EDITIONS.get(name, [{}])
+    ]
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -66,36 +81,64 @@ def test_published_numbers_of_items() -> None:
     known |= {"logiqa": 651, "mbpp": 500, "mbpp_plus": 378, "humaneval": 164}
     assert {n: benchmark.load(n).SPLITS["test"] for n in known} == known
     assert [len(found) for _, found in every("math_train")] == [7500, 8523]
-    assert {n: benchmark.load(n).SPLITS["train"] for n in ("gsm8k", "cmath", "mbpp")} == {"gsm8k": 7473, "cmath": 600, "mbpp": 374}
+    assert {n: benchmark.load(n).SPLITS["train"] for n in ("gsm8k", "cmath", "mbpp")} == {
+        "gsm8k": 7473,
+        "cmath": 600,
+        "mbpp": 374,
+    }
 
 
 @pytest.mark.parametrize("name", SPOKEN)
 def test_every_truth_verifies_against_itself(name: str) -> None:
     """In a box, alone, in a sentence, between dollar signs; what has no key is named above."""
-    missing, failed = set(), []
+    missing = set()
+    failed = []
     for _, found in every(name):
         for task in found:
             if not task.truth or task.flaw:
                 missing.add(task.task_id)
                 continue
-            said = [f"so \\boxed{{{task.truth}}}.", task.truth, f"The answer is {task.truth}.", f"The answer is ${task.truth.strip('$')}$."]
-            failed += [(task.task_id, text) for text in said if not verifier.verify(text, task.truth, task.kind, task.tolerance).correct]
+            said = [
+                f"so \\boxed{{{task.truth}}}.",
+                task.truth,
+                f"The answer is {task.truth}.",
+                f"The answer is ${task.truth.strip('$')}$.",
+            ]
+            failed += [
+                (task.task_id, text)
+                for text in said
+                if not verifier.verify(text, task.truth, task.kind, task.tolerance).correct
+            ]
     assert failed == []
     assert missing == NO_KEY.get(name, set())
 
 
 @pytest.mark.parametrize("name", ["math500", "gaokao2023en", "minerva_math", "cmath", "aime24"])
 def test_truths_are_read_and_not_only_spelt(name: str) -> None:
-    """Written otherwise they are still right, and no truth is that of the next task unless it is the same: equality is no string match."""
+    """Written otherwise they are still right, and no truth is that of the next task unless it is
+    the same: equality is no string match.
+    """
     for _, found in every(name):
         usable = [t for t in found if t.truth and not t.flaw]
         for task in usable:
-            other = task.truth.replace("\\frac", "\\dfrac").replace("(", "\\left( ").replace(")", " \\right)").replace("+", " + ")
-            assert verifier.equal(other, task.truth, task.kind, task.tolerance), (task.task_id, other)
+            other = (
+                task.truth.replace("\\frac", "\\dfrac")
+                .replace("(", "\\left( ")
+                .replace(")", " \\right)")
+                .replace("+", " + ")
+            )
+            assert verifier.equal(other, task.truth, task.kind, task.tolerance), (
+                task.task_id,
+                other,
+            )
             value = answers.number(answers.tidy(task.truth))
             if value or task.kind == "expression":
                 wrong = f"{value.value + 1}" if value else f"{answers.tidy(task.truth)}+1"
-                assert not verifier.equal(wrong, task.truth, task.kind), (task.task_id, wrong, task.truth)
+                assert not verifier.equal(wrong, task.truth, task.kind), (
+                    task.task_id,
+                    wrong,
+                    task.truth,
+                )
         spelt = {(t.truth, t.kind) for t in usable}
         pairs = [(a, b) for a, b in itertools.pairwise(sorted(spelt)) if a[1] == b[1]]
         alike = [(a, b) for (a, kind), (b, _) in pairs if verifier.equal(a, b, kind)]
@@ -119,13 +162,26 @@ def test_kinds_of_known_truths() -> None:
         ],
         "expression": ["\\sqrt{51}", "2k+2", "1+2i", "(a+5)(b+2)", "\\pi"],
         "set": ["1,-2", "3 \\pm 2 \\sqrt{2}", "\\{1,2\\}", "$5$ or $9$"],
-        "tuple": ["(3, \\frac{\\pi}{2})", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "(1,-16,-4,43)"],
-        "interval": ["[0,1)", "(2,\\infty)", "x \\in [-2,7]", "(0,9) \\cup (9,36)", "\\{x|-2 \\le x < 1\\}", "(3,4]"],
+        "tuple": [
+            "(3, \\frac{\\pi}{2})",
+            "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}",
+            "(1,-16,-4,43)",
+        ],
+        "interval": [
+            "[0,1)",
+            "(2,\\infty)",
+            "x \\in [-2,7]",
+            "(0,9) \\cup (9,36)",
+            "\\{x|-2 \\le x < 1\\}",
+            "(3,4]",
+        ],
         "equation": ["y = 2x + 3", "x=5", "5x - 7y + 11z + 4 = 0"],
         "choice": ["\\text{(C)}", "B"],
         "text": ["\\text{Evelyn}", "\\text{even}", "1:58 am"],
     }
-    assert {kind: [_math.kind_of(t) for t in truths] for kind, truths in known.items()} == {k: [k] * len(v) for k, v in known.items()}
+    assert {kind: [_math.kind_of(t) for t in truths] for kind, truths in known.items()} == {
+        k: [k] * len(v) for k, v in known.items()
+    }
     assert _math.kind_of("(1,3)", "For which values of x is it positive?") == "interval"
     assert _math.kind_of("(1,3)", "At which point do they meet?") == "tuple"
 
@@ -140,7 +196,12 @@ def test_logiqa_blocks_are_read_by_their_lines() -> None:
     counts = {c: sum(t.truth == c for t in found) for c in "ABCD"}
     assert counts == {"A": 132, "B": 159, "C": 179, "D": 181}
     for task in found:
-        assert [line[:3] for line in task.question.splitlines()[-5:-1]] == ["A. ", "B. ", "C. ", "D. "]
+        assert [line[:3] for line in task.question.splitlines()[-5:-1]] == [
+            "A. ",
+            "B. ",
+            "C. ",
+            "D. ",
+        ]
     assert "A. Civic Park is north" in found[0].question
 
 
@@ -173,14 +234,20 @@ def test_knights_and_knaves_have_one_solution() -> None:
         logic.tasks("train", {}, people=3, n_train=1000)
 
 
-@pytest.mark.parametrize(("name", "dropped"), [("gaokao2023en", 2), ("cmath", 1), ("aime25", 0), ("logiqa", None)])
-def test_the_gate_drops_what_cannot_be_used_and_says_so(name: str, dropped: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "dropped"), [("gaokao2023en", 2), ("cmath", 1), ("aime25", 0), ("logiqa", None)]
+)
+def test_the_gate_drops_what_cannot_be_used_and_says_so(
+    name: str, dropped: int | None, tmp_path: Path
+) -> None:
     from ccpo.config import Choice
     from ccpo.config.choice import resolve
 
     door.tasks(Choice(**resolve("benchmark", name)), tmp_path / "t.parquet", tmp_path / "raw")
     report = schema.read_json(tmp_path / "t.dropped.json")
     assert all(row["reason"] for row in report["dropped"])
-    assert sum(s["items"] - s["usable"] for s in report["splits"].values()) == len(report["dropped"])
+    assert sum(s["items"] - s["usable"] for s in report["splits"].values()) == len(
+        report["dropped"]
+    )
     if dropped is not None:
         assert len(report["dropped"]) == dropped

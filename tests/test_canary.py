@@ -34,13 +34,15 @@ def state_of(files: dict[str, Path], **over: Any) -> tuple[training.State, Calla
 
 
 def after_refresh(state: training.State, act: Callable[[HF], None]) -> None:
-    """Does something to policy 0's engine each time it was shown new weights: nothing else is in its way before."""
+    """Does something to policy 0's engine each time it was shown new weights: nothing else is in
+    its way before.
+    """
     engine = state.engines[0]
     engine.refresh = lambda: act(engine)  # type: ignore[method-assign]
 
 
 def own(engine: HF, model: Any) -> None:
-    """The engine computes with weights of its own from now on, as vLLM does, and tells their sums."""
+    """The engine computes with weights of its own from now on, as vLLM does; their sums too."""
     engine.model = model
     engine.sums = lambda: layers(model.named_parameters())  # type: ignore[method-assign]
 
@@ -64,25 +66,34 @@ def test_weights_that_were_not_pushed(files: dict[str, Path]) -> None:
     state, update = state_of(files, train={"lr": 0.05})
     old = copy.deepcopy(state.models[0])
     after_refresh(state, lambda engine: setattr(engine, "model", old))
-    with pytest.raises(ValueError, match=r"update 0, policy 0: canary: .* log-probs differ by \d.*allowed"):
+    with pytest.raises(
+        ValueError, match=r"update 0, policy 0: canary: .* log-probs differ by \d.*allowed"
+    ):
         update()
 
 
 def test_one_layer_that_was_not_pushed_however_little_it_moved(files: dict[str, Path]) -> None:
-    """At this learning rate log-probs move by less than the allowed gap: the sums of the weights tell."""
+    """At this learning rate log-probs move by less than the allowed gap: the sums of the weights
+    tell.
+    """
     state, update = state_of(files, train={"lr": 1e-7})
     old = copy.deepcopy(state.models[0])
     trained = state.models[0]
 
     def all_but_one(engine: HF) -> None:
         with torch.no_grad():
-            for (name, mine), theirs in zip(old.named_parameters(), trained.parameters(), strict=True):
+            for (name, mine), theirs in zip(
+                old.named_parameters(), trained.parameters(), strict=True
+            ):
                 if "layers.0" not in name:
                     mine.copy_(theirs)
         own(engine, old)
 
     after_refresh(state, all_but_one)
-    with pytest.raises(ValueError, match=r"canary: the weights of layers\.0 sum up to .* so that these were not pushed"):
+    with pytest.raises(
+        ValueError,
+        match=r"canary: the weights of layers\.0 sum up to .* so that these were not pushed",
+    ):
         update()
     assert canary.gap(trained, state.engines[0], state.songs[0], 1.0) < canary.GAP["float32"]
 
@@ -97,7 +108,8 @@ def test_an_adapter_that_was_not_switched_on(files: dict[str, Path]) -> None:
 
 def test_a_prefix_that_was_computed_with_old_weights(files: dict[str, Path]) -> None:
     state, update = state_of(files, train={"lr": 0.05})
-    engine, stale = state.engines[0], copy.deepcopy(state.models[0])
+    engine = state.engines[0]
+    stale = copy.deepcopy(state.models[0])
     begin = engine._begin
 
     def cached(*arguments: Any) -> Any:
@@ -114,14 +126,21 @@ def test_a_prefix_that_was_computed_with_old_weights(files: dict[str, Path]) -> 
 
 def test_weights_that_were_rounded_on_their_way(files: dict[str, Path]) -> None:
     state, update = state_of(files)
-    after_refresh(state, lambda engine: own(engine, copy.deepcopy(state.models[0]).to(torch.bfloat16).float()))
+    after_refresh(
+        state, lambda engine: own(engine, copy.deepcopy(state.models[0]).to(torch.bfloat16).float())
+    )
     with pytest.raises(ValueError, match="update 0, policy 0: canary: "):
         update()
 
 
 def test_log_probs_that_are_no_numbers(files: dict[str, Path]) -> None:
     state, update = state_of(files)
-    after_refresh(state, lambda engine: setattr(engine, "logprobs", lambda p, c, t: [[float("nan")] * len(said) for said in c]))
+    after_refresh(
+        state,
+        lambda engine: setattr(
+            engine, "logprobs", lambda p, c, t: [[float("nan")] * len(said) for said in c]
+        ),
+    )
     with pytest.raises(ValueError, match="log-probs differ by nan"):
         update()
 
@@ -140,6 +159,11 @@ def test_text_that_has_other_tokens_than_were_drawn(files: dict[str, Path]) -> N
     assert whole != apart
 
     def message(ids: list[int]) -> Message:
-        return Message([1], Completion([*ids, tokenizer.eos_token_id], [0.0] * (len(ids) + 1), "stop"), "\\boxed{7}", "")
+        return Message(
+            [1],
+            Completion([*ids, tokenizer.eos_token_id], [0.0] * (len(ids) + 1), "stop"),
+            "\\boxed{7}",
+            "",
+        )
 
     assert canary.drift([message(whole), message(apart)], tokenizer) == 0.5

@@ -1,4 +1,6 @@
-"""What is asked of SLURM, in which state of a job, with SLURM's own words; the cluster itself is asked in tests/slurm."""
+"""What is asked of SLURM, in which state of a job, with SLURM's own words; the cluster itself is
+asked in tests/slurm.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class Slurm:
     """Answers what the commands ask, and remembers them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **said: str) -> None:
-        self.said, self.asked = said, list[str]()
+        self.said = said
+        self.asked = list[str]()
         monkeypatch.setattr(slurm, "ask", self)
 
     def __call__(self, *command: str) -> str:
@@ -29,12 +32,18 @@ class Slurm:
     ("state", "again", "words"),
     [
         ("RUNNING", True, "SLURM job 77 queued again"),
-        ("COMPLETING", False, "SLURM job 77 is COMPLETING"),  # cancelled or over its limit: to queue it again would undo that
+        (
+            "COMPLETING",
+            False,
+            "SLURM job 77 is COMPLETING",
+        ),  # cancelled or over its limit: to queue it again would undo that
         ("CANCELLED", False, "SLURM job 77 is CANCELLED"),
         ("PREEMPTED", False, "SLURM job 77 is PREEMPTED"),
     ],
 )
-def test_a_job_queues_itself_again_unless_it_is_being_ended(monkeypatch: pytest.MonkeyPatch, state: str, again: bool, words: str) -> None:
+def test_a_job_queues_itself_again_unless_it_is_being_ended(
+    monkeypatch: pytest.MonkeyPatch, state: str, again: bool, words: str
+) -> None:
     asked = Slurm(monkeypatch, squeue=state)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     assert slurm.requeue().startswith(words)
@@ -59,7 +68,9 @@ def test_a_site_that_forbids_it_is_left_to_the_retries(monkeypatch: pytest.Monke
     assert "not queued again" in slurm.requeue()
 
 
-def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked = Slurm(monkeypatch)
 
     def log(name: str) -> Path:
@@ -75,14 +86,18 @@ def test_the_jobs_of_a_killed_snakemake_are_ended_those_of_a_living_one_are_not(
     there = {name: FORK.Process(target=live, args=(name,)) for name in ("killed", "living")}
     for name, process in there.items():
         process.start()
-        while not (tmp_path / "marks" / name).is_file() or not (tmp_path / "marks" / name).read_text():
+        while (
+            not (tmp_path / "marks" / name).is_file() or not (tmp_path / "marks" / name).read_text()
+        ):
             time.sleep(0.02)
     there["killed"].kill()
     there["killed"].join()
     try:
         held = slurm.begin(log("next"), tmp_path / "marks")
         assert held
-        assert {line.split("--name ")[1].split()[0] for line in asked.asked if "--name" in line} == {"killed"}
+        assert {
+            line.split("--name ")[1].split()[0] for line in asked.asked if "--name" in line
+        } == {"killed"}
         assert sorted(p.name for p in (tmp_path / "marks").iterdir()) == ["living", "next"]
         held.close()
     finally:

@@ -1,4 +1,5 @@
-"""MBPP, MBPP+ and HumanEval: gold programs pass, mutated ones get the verdict that running the published asserts as they stand gives.
+"""MBPP, MBPP+ and HumanEval: gold programs pass, mutated ones get the verdict that running the
+published asserts as they stand gives.
 
 The sets' files are read from CCPO_DATA_MIRROR; tests of them are skipped without.
 """
@@ -63,7 +64,11 @@ def test_examples_and_demonstrations_hold(name: str) -> None:
         assert programs.program(demo.plan) is None
         shown = [line.strip() for line in demo.question.splitlines()]
         pairs = [mbpp._pair(line) for line in shown if line.startswith("assert ")]
-        pairs += [(line[4:], ast.literal_eval(after)) for line, after in itertools.pairwise(shown) if line.startswith(">>> ")]
+        pairs += [
+            (line[4:], ast.literal_eval(after))
+            for line, after in itertools.pairwise(shown)
+            if line.startswith(">>> ")
+        ]
         truth = benchmark.checks([call for call, _ in pairs], [value for _, value in pairs])
         for text in (demo.conclusion, demo.solution):
             assert programs.grade(programs.program(text) or "", truth).passed
@@ -81,7 +86,10 @@ def test_the_pinned_files_hold_what_the_splits_say(name: str, tmp_path: Path) ->
     found = [task for split in module.SPLITS for task in tasks(name, split)]
     assert {split: len(tasks(name, split)) for split in module.SPLITS} == module.SPLITS
     assert len({task.task_id for task in found}) == len(found) == len(rows(name))
-    assert all(task.origin and task.gold and task.question and task.kind == "code" and not task.flaw for task in found)
+    assert all(
+        task.origin and task.gold and task.question and task.kind == "code" and not task.flaw
+        for task in found
+    )
     demos = {demo.question for demo in module.demos(2)}
     assert not demos & {task.question for task in found}
 
@@ -89,7 +97,9 @@ def test_the_pinned_files_hold_what_the_splits_say(name: str, tmp_path: Path) ->
 @needs_files
 def test_origins_match_across_mbpp_and_mbpp_plus() -> None:
     plus = {task.origin for task in tasks("mbpp_plus", "test")}
-    shared = {split: len(plus & {task.origin for task in tasks("mbpp", split)}) for split in mbpp.SPLITS}
+    shared = {
+        split: len(plus & {task.origin for task in tasks("mbpp", split)}) for split in mbpp.SPLITS
+    }
     assert shared == {"train": 108, "validation": 39, "test": 224, "prompt": 7}
 
 
@@ -114,7 +124,13 @@ def test_no_call_of_mbpp_holds_its_answer_and_the_question_shows_the_asserts() -
 
 @needs_files
 @pytest.mark.parametrize(
-    ("name", "split", "n"), [("mbpp", "train", 80), ("mbpp", "test", 80), ("mbpp_plus", "test", 40), ("humaneval", "test", 50)]
+    ("name", "split", "n"),
+    [
+        ("mbpp", "train", 80),
+        ("mbpp", "test", 80),
+        ("mbpp_plus", "test", 40),
+        ("humaneval", "test", 50),
+    ],
 )
 def test_gold_programs_pass_their_tests(name: str, split: str, n: int) -> None:
     wrong = {}
@@ -154,7 +170,11 @@ def mutants(program: str) -> Iterator[str]:
 
 def passes_as_published(program: str, tests: str, seconds: float = 3) -> bool:
     """Whether a Python script of the program and the set's own test code ends well."""
-    done = subprocess.Popen([sys.executable, "-I", "-S", "-c", f"{program}\n{tests}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", f"{program}\n{tests}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         return done.wait(seconds) == 0
     except subprocess.TimeoutExpired:
@@ -165,10 +185,13 @@ def passes_as_published(program: str, tests: str, seconds: float = 3) -> bool:
 
 @needs_files
 @pytest.mark.parametrize(("name", "n"), [("mbpp", 45), ("humaneval", 30)])
-def test_mutants_get_the_verdict_of_the_published_asserts(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutants_get_the_verdict_of_the_published_asserts(
+    name: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(isolation, "SECONDS", 3.0)
     by_id = {str(row["task_id"]): row for row in rows(name)}
-    differ, verdicts = [], []
+    differ = []
+    verdicts = []
     for task in some(name, "test", n):
         row = by_id[task.task_id.removeprefix("mbpp/")]
         if name == "mbpp":
@@ -191,14 +214,19 @@ def test_a_value_in_a_list_is_another_value(name: str) -> None:
         truth = programs.complete(task.truth, task.gold)
         entry = ast.parse(json.loads(truth)["calls"][0], mode="eval")
         called = next(
-            n.func.id for n in ast.walk(entry) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in task.gold
+            n.func.id
+            for n in ast.walk(entry)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in task.gold
         )
         wrapped = f"{task.gold}\n_gold = {called}\n{called} = lambda *a: [[_gold(*a)]]\n"
-        assert programs.grade(wrapped.replace("[[", "").replace("]]", ""), truth).passed, task.task_id
+        assert programs.grade(wrapped.replace("[[", "").replace("]]", ""), truth).passed, (
+            task.task_id
+        )
         assert not programs.grade(wrapped, truth).passed, task.task_id
 
 
-# MBPP+ gives these other arguments than its own field `assertion` does, lists for tuples but in the two dictionaries; so does EvalPlus.
+# MBPP+ gives these other arguments than its own field `assertion` does, lists for tuples but in the
+# two dictionaries; so does EvalPlus.
 OTHERWISE = {87, 98, 104, 140, 145, 301, 596}
 
 
@@ -209,7 +237,11 @@ def test_arguments_of_mbpp_plus_are_those_of_its_assertions() -> None:
     for row, task in zip(rows("mbpp_plus"), tasks("mbpp_plus", "test"), strict=True):
 
         def arguments(text: str, entry: str = row["entry_point"]) -> list[Any]:
-            calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == entry]
+            calls = [
+                n
+                for n in ast.walk(ast.parse(text))
+                if isinstance(n, ast.Call) and getattr(n.func, "id", "") == entry
+            ]
             return [number(a) for a in calls[0].args]
 
         asserts = [s for s in ast.parse(row["assertion"]).body if isinstance(s, ast.Assert)]
@@ -233,7 +265,9 @@ def test_mbpp_plus_reads_every_input_but_the_costly() -> None:
     left_out = {}
     for row, task in zip(rows("mbpp_plus"), tasks("mbpp_plus", "test"), strict=True):
         assert "expected" not in json.loads(task.truth)
-        fewer = len(row["base_input"]) + len(row["plus_input"]) - len(json.loads(task.truth)["calls"])
+        fewer = (
+            len(row["base_input"]) + len(row["plus_input"]) - len(json.loads(task.truth)["calls"])
+        )
         if fewer:
             left_out[int(task.task_id.removeprefix("mbpp/"))] = fewer
     assert left_out == {123: 10, 255: 5, 271: 17, 392: 15, 592: 18, 599: 16, 603: 17, 630: 10}
@@ -241,9 +275,19 @@ def test_mbpp_plus_reads_every_input_but_the_costly() -> None:
 
 # Answers other than the gold program's that EvalPlus' oracles accept, and some that they do not.
 ORACLES = [
-    (558, "def digit_distance_nums(a, b): return sum(abs(int(x) - int(y)) for x, y in zip(f'{a:0400}', f'{b:0400}'))", True),
+    (
+        558,
+        "def digit_distance_nums(a, b): return sum(abs(int(x) - int(y)) for x, y in "
+        "zip(f'{a:0400}', f'{b:0400}'))",
+        True,
+    ),
     (558, "def digit_distance_nums(a, b): return abs(a - b)", False),
-    (581, "import math\ndef surface_Area(b, h): return round(b * b + 2 * b * math.sqrt((b / 2) ** 2 + h * h))", True),
+    (
+        581,
+        "import math\ndef surface_Area(b, h): return round(b * b + 2 * b * math.sqrt((b / 2) ** "
+        "2 + h * h))",
+        True,
+    ),
     (581, "def surface_Area(b, h): return b * b", False),
     (2, "def similar_elements(a, b): return [*reversed([x for x in a if x in b])] * 2", True),
     (2, "def similar_elements(a, b): return [x for x in a if x in b] + [None]", False),
@@ -261,26 +305,55 @@ def test_other_answers_that_are_right(number: int, program: str, right: bool) ->
 @needs_files
 @pytest.mark.parametrize("number", mbpp_plus._AS_PRESENCE)
 def test_presence_is_what_counts(number: int) -> None:
-    """The gold program may answer with a match object; a bool, or anything but None in its place, is right."""
-    entry = next(row["entry_point"] for row in rows("mbpp_plus") if row["task_id"] == f"Mbpp/{number}")
+    """The gold program may answer with a match object; a bool, or anything but None in its place,
+    is right.
+    """
+    entry = next(
+        row["entry_point"] for row in rows("mbpp_plus") if row["task_id"] == f"Mbpp/{number}"
+    )
     task = next(t for t in tasks("mbpp_plus", "test") if t.task_id == f"mbpp/{number}")
     truth = programs.complete(task.truth, task.gold)
     expected = json.loads(truth)["expected"]
     assert {"true"} <= set(expected) <= {"true", "false"}
     flipped = ["false" if e == "true" else "true" for e in expected]
     for shown in ("found", "'yes' if found else None", "re.match('', '') if found else None"):
-        program = f"import re\ndef {entry}(*a):\n    found = answers.pop(0) == 'true'\n    return {shown}\nanswers = "
+        program = (
+            f"import re\ndef {entry}(*a):\n    found = answers.pop(0) == 'true'\n    "
+            f"return {shown}\nanswers = "
+        )
         assert programs.grade(f"{program}{expected!r}", truth).passed
         assert programs.grade(f"{program}{flipped!r}", truth).fraction == 0.0
 
 
 def test_source_is_python_of_the_same_value() -> None:
-    values = [1, -2.5, 1e300, "a'\"\n", None, True, 1j, (1,), (), [(2, 3)], {"k": (1, 2)}, {3: [None]}]
+    values = [
+        1,
+        -2.5,
+        1e300,
+        "a'\"\n",
+        None,
+        True,
+        1j,
+        (1,),
+        (),
+        [(2, 3)],
+        {"k": (1, 2)},
+        {3: [None]},
+    ]
     assert eval(mbpp_plus.source(values)) == values
     assert eval(mbpp_plus.source([float("inf"), float("-inf")])) == [float("inf"), float("-inf")]
 
 
-@pytest.mark.parametrize("text", ["assert f(1)", "assert f(1) != 2", "assert f(1) == 2 == 2", "f(1)", "assert f(1) == 2\nassert f(2) == 2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assert f(1)",
+        "assert f(1) != 2",
+        "assert f(1) == 2 == 2",
+        "f(1)",
+        "assert f(1) == 2\nassert f(2) == 2",
+    ],
+)
 def test_asserts_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not 'assert call == value'"):
         mbpp._pair(text)

@@ -1,4 +1,6 @@
-"""Credit methods: conformance over every file, worked numbers, and the identities that decide what they can teach."""
+"""Credit methods: conformance over every file, worked numbers, and the identities that decide what
+they can teach.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from ccpo.tree import Tree, make_tree
 
 def dyads(rng: np.random.Generator, tasks: int, n: int, solos: int) -> Tree:
     """Flat Thinker-Solver episodes with random outcomes, and solo episodes of the Solver."""
-    rows, reward = [], []
+    rows = []
+    reward = []
     for task in range(tasks):
         p, q = rng.random(2)
         for _ in range(n):
@@ -44,7 +47,9 @@ def dyads(rng: np.random.Generator, tasks: int, n: int, solos: int) -> Tree:
 
 def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
     """Flat voting episodes [tasks, episodes, voters] of answer classes."""
-    rows, reward, answer = [], [], []
+    rows = []
+    reward = []
+    answer = []
     for task, episodes in enumerate(answers):
         for episode in episodes:
             for k, said in enumerate(episode):
@@ -64,8 +69,11 @@ def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
 
 
 def nested(outcome: np.ndarray) -> Tree:
-    """Two-turn trees from the outcomes [tasks, first messages, second messages below each] of their leaves."""
-    rows, reward = [], []
+    """Two-turn trees from the outcomes [tasks, first messages, second messages below each] of their
+    leaves.
+    """
+    rows = []
+    reward = []
     for task, families in enumerate(outcome):
         for family in families:
             head = len(rows)
@@ -76,7 +84,15 @@ def nested(outcome: np.ndarray) -> Tree:
                 reward.append(float(r))
     task, parent, turn, agent, removed = np.array(rows).T
     leaf = np.array(reward)
-    return make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=leaf, answer=np.where(leaf > 0, 0, 1))
+    return make_tree(
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        leaf_reward=leaf,
+        answer=np.where(leaf > 0, 0, 1),
+    )
 
 
 @pytest.mark.parametrize("name", credit.names())
@@ -102,7 +118,9 @@ def test_every_method_keeps_the_contract(name: str) -> None:
         if team == "think_solve" and fanout == (2, 4) and wanted.removals:
             continue  # `nested` draws no counterfactual
         share = rng.integers(1, 10, len(tree)) / 10
-        tree = dataclasses.replace(tree, value=rng.random(len(tree)), rating=np.stack([share, 1 - share], 1))  # critic and raters
+        tree = dataclasses.replace(
+            tree, value=rng.random(len(tree)), rating=np.stack([share, 1 - share], 1)
+        )  # critic and raters
         keeps_the_contract(module, tree)
         tells_when_it_is_degenerate(module, tree)
     assert fits
@@ -110,7 +128,11 @@ def test_every_method_keeps_the_contract(name: str) -> None:
 
 def defaults(module: ModuleType) -> dict[str, object]:
     """A method's parameters as they are if nobody sets them."""
-    return {n: p.default for n, p in inspect.signature(module.credit).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    return {
+        n: p.default
+        for n, p in inspect.signature(module.credit).parameters.items()
+        if p.kind is p.KEYWORD_ONLY
+    }
 
 
 def keeps_the_contract(module: ModuleType, tree: Tree) -> None:
@@ -127,7 +149,9 @@ def keeps_the_contract(module: ModuleType, tree: Tree) -> None:
 
 
 def tells_when_it_is_degenerate(module: ModuleType, tree: Tree) -> None:
-    """Where it says that algebra leaves nothing beyond the shared reward, role information is 0, and more than 0 elsewhere."""
+    """Where it says that algebra leaves nothing beyond the shared reward, role information is 0,
+    and more than 0 elsewhere.
+    """
     value, group = module.credit(tree)
     for name in GROUPED:
         normalise = ADVANTAGES[name]
@@ -167,7 +191,9 @@ def brute_ccpo(r: np.ndarray, s: np.ndarray, lam: float, baseline: str, bonus: s
     return np.array(out)
 
 
-@pytest.mark.parametrize(("baseline", "bonus"), itertools.product(["group", "paired"], ["event", "difference"]))
+@pytest.mark.parametrize(
+    ("baseline", "bonus"), itertools.product(["group", "paired"], ["event", "difference"])
+)
 def test_ccpo_equals_the_formula_episode_by_episode(baseline: str, bonus: str) -> None:
     tree = dyads(np.random.default_rng(2), 50, 6, 6)
     value, _ = ccpo.credit(tree, lam=0.3, baseline=baseline, bonus=bonus)
@@ -175,15 +201,21 @@ def test_ccpo_equals_the_formula_episode_by_episode(baseline: str, bonus: str) -
         here = tree.task == task
         r = 2 * tree.reward[here & tree.factual & (tree.agent == 1)] - 1
         s = 2 * tree.reward[here & ~tree.factual] - 1
-        assert value[here & (tree.agent == 0)] == pytest.approx(brute_ccpo(r, s, 0.3, baseline, bonus), abs=1e-12)
+        assert value[here & (tree.agent == 0)] == pytest.approx(
+            brute_ccpo(r, s, 0.3, baseline, bonus), abs=1e-12
+        )
         assert value[here & tree.factual & (tree.agent == 1)] == pytest.approx(r, abs=0)
 
 
 def test_ccpo_with_group_baseline_is_the_shared_reward_times_a_constant() -> None:
-    """Identity of the default: A_ccpo = (1 + lam/2) A_shared to 1e-12 on 10,000 groups (factor 1 where the solo samples tie)."""
-    lam, tree = 0.2, dyads(np.random.default_rng(3), 10_000, 8, 8)
+    """Identity of the default: A_ccpo = (1 + lam/2) A_shared to 1e-12 on 10,000 groups (factor 1
+    where the solo samples tie).
+    """
+    lam = 0.2
+    tree = dyads(np.random.default_rng(3), 10_000, 8, 8)
     value, group = ccpo.credit(tree, lam=lam)
-    mine, same = group_mean(value, group), group_mean(shared.credit(tree)[0], group)
+    mine = group_mean(value, group)
+    same = group_mean(shared.credit(tree)[0], group)
     solo = np.bincount(tree.task[~tree.factual], 2 * tree.reward[~tree.factual] - 1)
     tied = solo[tree.task] == 0
     thinker = tree.factual & (tree.agent == 0)
@@ -193,7 +225,9 @@ def test_ccpo_with_group_baseline_is_the_shared_reward_times_a_constant() -> Non
     assert np.abs(same[thinker]).max() > 0.5  # not the identity of two zeros
     difference = group_mean(ccpo.credit(tree, lam=lam, bonus="difference")[0], group)
     assert np.abs(difference - (1 + lam / 2) * same)[thinker].max() < 1e-12
-    assert np.abs(group_z(value, group) - group_z(shared.credit(tree)[0], group)).max() < 1e-6  # EPS of the z-score
+    assert (
+        np.abs(group_z(value, group) - group_z(shared.credit(tree)[0], group)).max() < 1e-6
+    )  # EPS of the z-score
     assert role_information(mine[thinker], same[thinker], tree.task[thinker]) < 1e-20
 
 
@@ -201,13 +235,17 @@ def test_vote_credit_is_no_affine_image_of_the_shared_reward() -> None:
     rng = np.random.default_rng(4)
     tree = votes(rng.choice([-1, 0, 1, 2], p=[0.1, 0.5, 0.25, 0.15], size=(10_000, 8, 3)))
     value, group = ccpo_vote.credit(tree, tie="wrong")
-    information = role_information(group_mean(value, group), group_mean(shared.credit(tree)[0], group), group)
+    information = role_information(
+        group_mean(value, group), group_mean(shared.credit(tree)[0], group), group
+    )
     assert 0.1 < information < 1
 
 
 @pytest.mark.parametrize(("tie", "t", "t3"), [("wrong", 0.0, 0.0), ("uniform", 0.5, 1 / 3)])
 def test_vote_table_of_the_paper(tie: str, t: float, t3: float) -> None:
-    """The table of Delta by pattern, for a 1-1 tie worth t and a three-way tie worth t3 (0 = correct, 1 and 2 = distinct wrong)."""
+    """The table of Delta by pattern, for a 1-1 tie worth t and a three-way tie worth t3 (0 =
+    correct, 1 and 2 = distinct wrong).
+    """
     table = {
         (0, 0, 0): (0, 0, 0),
         (0, 0, 1): (1 - t, 1 - t, 0),
@@ -262,12 +300,17 @@ def test_methods_refuse_teams_that_they_mean_nothing_for() -> None:
 
 
 def test_c3_worked_tree() -> None:
-    """The 2x4 tree 1,0,0,1 | 1,1,1,0 in six forms: two baselines and the z-score, for both roles (research c3.md 1.4)."""
+    """The 2x4 tree 1,0,0,1 | 1,1,1,0 in six forms: two baselines and the z-score, for both roles
+    (research c3.md 1.4).
+    """
     tree = nested(np.array([[[1, 0, 0, 1], [1, 1, 1, 0]]]))
-    first, second = tree.turn == 0, tree.turn == 1
+    first = tree.turn == 0
+    second = tree.turn == 1
     value, group = c3.credit(tree)
     assert value[first] == pytest.approx([-0.25, 0.25], abs=1e-12)
-    assert value[second] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, -1], abs=1e-12)
+    assert value[second] == pytest.approx(
+        [2 / 3, -2 / 3, -2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, -1], abs=1e-12
+    )
     mean, same = c3.credit(tree, baseline="full_mean")
     assert np.array_equal(group, same)
     assert mean[first] == pytest.approx([-0.125, 0.125], abs=1e-12)
@@ -284,7 +327,9 @@ def test_c3_on_ragged_trees_by_brute_force() -> None:
     rng = np.random.default_rng(5)
     for _ in range(50):
         sizes = rng.integers(1, 5, rng.integers(1, 5))
-        rows, reward, leaves = [], [], []
+        rows = []
+        reward = []
+        leaves = []
         for size in sizes:
             head = len(rows)
             rows.append((0, -1, 0, 0, -1))
@@ -294,7 +339,15 @@ def test_c3_on_ragged_trees_by_brute_force() -> None:
             leaves.append(drawn)
         task, parent, turn, agent, removed = np.array(rows).T
         answer = np.zeros(len(rows), int)
-        tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=np.array(reward), answer=answer)
+        tree = make_tree(
+            task=task,
+            parent=parent,
+            turn=turn,
+            agent=agent,
+            removed=removed,
+            leaf_reward=np.array(reward),
+            answer=answer,
+        )
         value, _ = c3.credit(tree)
         for j, mine in enumerate(leaves):
             others = [r for k, drawn in enumerate(leaves) if k != j for r in drawn]
@@ -308,7 +361,7 @@ def test_c3_refuses_messages_without_siblings() -> None:
 
 
 def test_magrpo_of_the_official_code() -> None:
-    """r = 1, 0, 0, 1 in one group (research c3.md 10): mean and norm +-1, mean +-1/2, rloo +-2/3."""
+    """r = 1, 0, 0, 1 in one group: mean and norm +-1, mean +-1/2, rloo +-2/3."""
     tree = nested(np.array([[[1], [0], [0], [1]]]))
     signs = np.array([1, 1, -1, -1, -1, -1, 1, 1])
     value, group = magrpo.credit(tree)
@@ -324,8 +377,11 @@ def test_magrpo_is_the_shared_reward_under_a_z_score() -> None:
     tree = nested(np.array([[[r] for r in (1, 0, 0, 1, 1, 1, 1, 0)]]))
     value, group = magrpo.credit(tree)
     z = group_z(value, group)
-    high, low = 0.375 / (15 / 64) ** 0.5, -0.625 / (15 / 64) ** 0.5
-    assert z[tree.turn == 1] == pytest.approx([high, low, low, high, high, high, high, low], abs=1e-6)
+    high = 0.375 / (15 / 64) ** 0.5
+    low = -0.625 / (15 / 64) ** 0.5
+    assert z[tree.turn == 1] == pytest.approx(
+        [high, low, low, high, high, high, high, low], abs=1e-6
+    )
     assert np.array_equal(z[tree.turn == 0], z[tree.turn == 1])  # one joint action
     assert z == pytest.approx(group_z(shared.credit(tree)[0], group), abs=1e-6)
 
@@ -343,11 +399,15 @@ def test_shapley_by_all_orders_of_arrival(tie: str) -> None:
                 want[order[i]] += (now - before) / 24
                 before = now
         assert value == pytest.approx(want, abs=1e-12)
-        assert value.sum() == pytest.approx(vote_outcome(pattern[None], tie)[0], abs=1e-12)  # efficiency
+        assert value.sum() == pytest.approx(
+            vote_outcome(pattern[None], tie)[0], abs=1e-12
+        )  # efficiency
 
 
 def test_shapley_of_three_voters_by_hand() -> None:
-    """Two correct votes against one wrong, ties worth nothing: v(c) = 1, v(cc) = 1, v(cw) = 0, v(ccw) = 1."""
+    """Two correct votes against one wrong, ties worth nothing: v(c) = 1, v(cc) = 1, v(cw) = 0,
+    v(ccw) = 1.
+    """
     value, _ = shapley.credit(votes(np.array([[[0, 0, 1]]])), tie="wrong")
     assert value == pytest.approx([2 / 3, 2 / 3, -1 / 3], abs=1e-12)
 
@@ -357,7 +417,9 @@ def valued(tree: Tree, value: np.ndarray) -> Tree:
 
 
 def test_step_gae_of_the_official_code() -> None:
-    """Reference vector of research c3.md 10: r = 0, 1, 0, 0; V = .4, .7, .4, .2; two episodes of two messages."""
+    """Reference vector of research c3.md 10: r = 0, 1, 0, 0; V = .4, .7, .4, .2; two episodes of
+    two messages.
+    """
     tree = valued(nested(np.array([[[1], [0]]])), [0.4, 0.7, 0.4, 0.2])
     value, _ = mappo.credit(tree)
     assert value == pytest.approx([0.6, 0.3, -0.4, -0.2], abs=1e-12)
@@ -367,19 +429,27 @@ def test_step_gae_of_the_official_code() -> None:
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (0.9, 0.8), (1.0, 0.0)])
 def test_step_gae_by_the_sum_of_its_definition(gamma: float, lam: float) -> None:
     rng = np.random.default_rng(9)
-    rows, reward = [], []
+    rows = []
+    reward = []
     for task in range(20):
         for turn in range(3):
             rows.append((task, len(rows) - 1 if turn else -1, turn, turn, -1))
             reward.append(float(rng.integers(0, 2)))
     task, parent, turn, agent, removed = np.array(rows).T
     tree = make_tree(
-        task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=np.array(reward), answer=np.zeros(60, int)
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        leaf_reward=np.array(reward),
+        answer=np.zeros(60, int),
     )
     tree = valued(tree, rng.random(60))
     value, _ = mappo.credit(tree, gamma=gamma, lam=lam)
     for e in range(20):
-        v, r = [*tree.value[3 * e : 3 * e + 3], 0.0], [0, 0, reward[3 * e + 2]]
+        v = [*tree.value[3 * e : 3 * e + 3], 0.0]
+        r = [0, 0, reward[3 * e + 2]]
         delta = [r[k] + gamma * v[k + 1] - v[k] for k in range(3)]
         want = [sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, 3)) for t in range(3)]
         assert value[3 * e : 3 * e + 3] == pytest.approx(want, abs=1e-12)
@@ -395,7 +465,9 @@ def test_mappo_in_a_tree_follows_the_mean_of_its_branches_and_needs_a_critic() -
 
 
 def test_c3_value_variants() -> None:
-    """The worked tree with a critic's estimates: value_assisted under a z-score is that of r + q / (n - 1) (research c3.md 1.4)."""
+    """The worked tree with a critic's estimates: value_assisted under a z-score is that of r + q /
+    (n - 1) (research c3.md 1.4).
+    """
     tree = nested(np.array([[[1, 0, 0, 1], [1, 1, 1, 0]]]))
     q = np.array([0.3, 0.9, 0.2, 0.1, 0.6, 0.8, 0.7, 0.5, 0.4, 0.05])
     tree = valued(tree, q)
@@ -408,7 +480,9 @@ def test_c3_value_variants() -> None:
     half, _ = c3.credit(tree, variant="value_assisted", alpha=0.5)
     assert half == pytest.approx((assisted + c3.credit(tree)[0]) / 2, abs=1e-12)
     plain, _ = c3.credit(tree, variant="value_assisted", baseline="full_mean")
-    assert group_z(plain, group) == pytest.approx(group_z(c3.credit(tree)[0], group), abs=1e-6)  # "no loo" takes the bonus away
+    assert group_z(plain, group) == pytest.approx(
+        group_z(c3.credit(tree)[0], group), abs=1e-6
+    )  # "no loo" takes the bonus away
     with pytest.raises(ValueError, match="no value of a critic"):
         c3.credit(nested(np.ones((1, 2, 2))), variant="value_only")
     assert c3.plan(load("reasoner_actor").team(), (2, 4), variant="value_only").critic == "message"
@@ -416,16 +490,26 @@ def test_c3_value_variants() -> None:
 
 def one_dyad_task(joint: list[int], solo: list[int]) -> Tree:
     """One task: thoughts and answers with these joint outcomes, then solo answers with these."""
-    rows = [row for k in range(len(joint)) for row in ((0, -1, 0, 0, -1), (0, 2 * k, 1, 1, -1))] + [(0, -1, 1, 1, 0)] * len(solo)
+    rows = [row for k in range(len(joint)) for row in ((0, -1, 0, 0, -1), (0, 2 * k, 1, 1, -1))] + [
+        (0, -1, 1, 1, 0)
+    ] * len(solo)
     reward = np.array([x for r in joint for x in (0, r)] + solo, float)
     task, parent, turn, agent, removed = np.array(rows).T
     return make_tree(
-        task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=np.where(reward > 0, 0, 1)
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        leaf_reward=reward,
+        answer=np.where(reward > 0, 0, 1),
     )
 
 
 def test_ccpo_v1_normaliser_by_hand() -> None:
-    """Statistics: difference mu 0.1, V 0.49; joint mu 0.5, V 0.25; solo mu 0.4, V 0.16. Rollouts R = 1, 0 against S = 0, 1."""
+    """Statistics: difference mu 0.1, V 0.49; joint mu 0.5, V 0.25; solo mu 0.4, V 0.16. Rollouts R
+    = 1, 0 against S = 0, 1.
+    """
     tree = one_dyad_task([1, 0], [0, 1])
     memory = {"samples": 256.0, "difference_mean": 0.1, "difference_variance": 0.49}
     memory |= {"joint_mean": 0.5, "joint_variance": 0.25, "solo_mean": 0.4, "solo_variance": 0.16}
@@ -443,7 +527,8 @@ def test_ccpo_v1_normaliser_by_hand() -> None:
 def test_ccpo_v1_shapley_split_and_truncation() -> None:
     tree = one_dyad_task([1, 1, 0, 0], [1, 0, 1, 0])
     value, _ = ccpo_v1.credit(tree, history=False)
-    thinker, solver = value[[0, 2, 4, 6]], value[[1, 3, 5, 7]]
+    thinker = value[[0, 2, 4, 6]]
+    solver = value[[1, 3, 5, 7]]
     assert thinker == pytest.approx([0, 0.5, -0.5, 0], abs=0)
     assert solver == pytest.approx([1, 0.5, 0.5, 0], abs=0)
     assert thinker + solver == pytest.approx([1, 1, 0, 0], abs=0)  # efficiency
@@ -453,7 +538,11 @@ def test_ccpo_v1_shapley_split_and_truncation() -> None:
 
 
 def test_ccpo_v1_remembers_moving_statistics() -> None:
-    params = {n: p.default for n, p in inspect.signature(ccpo_v1.credit).parameters.items() if p.kind is p.KEYWORD_ONLY} | {"decay": 0.9}
+    params = {
+        n: p.default
+        for n, p in inspect.signature(ccpo_v1.credit).parameters.items()
+        if p.kind is p.KEYWORD_ONLY
+    } | {"decay": 0.9}
     first = ccpo_v1.remember(one_dyad_task([1, 1, 0, 0], [0, 0, 0, 0]), {}, **params)
     assert first["joint_mean"] == first["difference_mean"] == 0.5
     assert first["joint_variance"] == 0.25
@@ -466,8 +555,9 @@ def test_ccpo_v1_remembers_moving_statistics() -> None:
 
 
 def test_history_nearly_cancels_under_the_z_score_that_follows() -> None:
-    """G = 4 as in v1, fair coins: identical where a group has two values of the difference, below 0.04 where it has three (research ccpo.md
-    1c; what is left grows with the mean difference)."""
+    """G = 4 as in v1, fair coins: identical where a group has two values of the difference, below
+    0.04 where it has three (research ccpo.md 1c; what is left grows with the mean difference).
+    """
     rng = np.random.default_rng(11)
     tree = dyads(rng, 5000, 4, 4)
     memory = {"samples": 256.0, "difference_mean": 0.02, "difference_variance": 0.5}
@@ -475,7 +565,13 @@ def test_history_nearly_cancels_under_the_z_score_that_follows() -> None:
     with_history, group = ccpo_v1.credit(tree, memory)
     raw, _ = ccpo_v1.credit(tree)
     first = tree.factual & (tree.agent == 0)
-    gap = np.abs(group_z(with_history, group, ddof=1, eps=1e-6) - group_z(raw, group, ddof=1, eps=1e-6))[first].reshape(-1, 4).max(1)
+    gap = (
+        np.abs(
+            group_z(with_history, group, ddof=1, eps=1e-6) - group_z(raw, group, ddof=1, eps=1e-6)
+        )[first]
+        .reshape(-1, 4)
+        .max(1)
+    )
     values = np.array([len(set(four)) for four in raw[first].reshape(-1, 4)])
     assert gap[values == 2].max() < 1e-4
     assert 1e-3 < gap[values == 3].max() < 0.04
@@ -486,8 +582,11 @@ ALONE = ["shared", "magrpo", "c3", "mappo"]
 
 @pytest.mark.parametrize("name", credit.names())
 def test_one_agent_reduces_every_method_to_single_agent_grpo(name: str) -> None:
-    """(r - mean) / std of the outcomes for each method that a team of one has a meaning for; the others say that it has none."""
-    module, rng = credit.load(name), np.random.default_rng(12)
+    """(r - mean) / std of the outcomes for each method that a team of one has a meaning for; the
+    others say that it has none.
+    """
+    module = credit.load(name)
+    rng = np.random.default_rng(12)
     if name not in [*ALONE, "none"]:
         with pytest.raises(ValueError, match=name):
             module.plan(load("single").team(), (8,))
@@ -495,8 +594,17 @@ def test_one_agent_reduces_every_method_to_single_agent_grpo(name: str) -> None:
     if name == "none":
         return
     r = rng.integers(0, 2, (30, 8)).astype(float)
-    zero, one = np.zeros(240, int), np.repeat(np.arange(30), 8)
-    tree = make_tree(task=one, parent=zero - 1, turn=zero, agent=zero, removed=zero - 1, leaf_reward=r.reshape(-1), answer=zero)
+    zero = np.zeros(240, int)
+    one = np.repeat(np.arange(30), 8)
+    tree = make_tree(
+        task=one,
+        parent=zero - 1,
+        turn=zero,
+        agent=zero,
+        removed=zero - 1,
+        leaf_reward=r.reshape(-1),
+        answer=zero,
+    )
     tree = valued(tree, rng.random(30)[one])  # a critic that reads the question
     assert module.plan(load("single").team(), (8,), **defaults(module)).episodes == 8
     want = (r - r.mean(1, keepdims=True)) / (r.std(1, keepdims=True) + 1e-8)

@@ -1,4 +1,6 @@
-"""The data door against a real server that breaks, lies and lacks; the usability gate, reason by reason."""
+"""The data door against a real server that breaks, lies and lacks; the usability gate, reason by
+reason.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ BODY = np.random.default_rng(0).bytes(300_000)
 
 @dataclass
 class Server:
-    """An HTTP server on this machine. `manner` says how it behaves, `asked` what the Range headers were, `cuts` how often it cut."""
+    """An HTTP server on this machine. `manner` says how it behaves, `asked` what the Range headers
+    were, `cuts` how often it cut.
+    """
 
     manner: str = "plain"
     body: bytes = BODY
@@ -44,7 +48,13 @@ class Server:
     port: int = 0
 
     def source(self, path: str = "set/rows.bin") -> Source:
-        return Source(f"http://127.0.0.1:{self.port}/{path}", hashlib.sha256(BODY).hexdigest(), path, 1, "test")
+        return Source(
+            f"http://127.0.0.1:{self.port}/{path}",
+            hashlib.sha256(BODY).hexdigest(),
+            path,
+            1,
+            "test",
+        )
 
 
 def handler(server: Server) -> type[BaseHTTPRequestHandler]:
@@ -58,7 +68,11 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 self.send_error(404)
                 return
             body = server.body[::-1] if server.manner == "corrupt" else server.body
-            start = 0 if server.manner == "ignores_range" or not asked else int(asked.removeprefix("bytes=").rstrip("-"))
+            start = (
+                0
+                if server.manner == "ignores_range" or not asked
+                else int(asked.removeprefix("bytes=").rstrip("-"))
+            )
             if start >= len(body) and asked:
                 self.send_error(416)
                 return
@@ -71,7 +85,12 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if server.manner == "cuts_always" or (server.manner == "cuts" and server.cuts < 2):
                 server.cuts += 1
-                self.wfile.write(body[start : start + (100_000 if server.cuts == 1 or server.manner == "cuts" else 0)])
+                self.wfile.write(
+                    body[
+                        start : start
+                        + (100_000 if server.cuts == 1 or server.manner == "cuts" else 0)
+                    ]
+                )
                 return
             if server.manner == "slow":
                 self.wfile.write(body[start : start + 200_000])
@@ -124,10 +143,14 @@ def test_a_broken_connection_is_gone_on_with(server: Server, tmp_path: Path) -> 
     assert server.asked == ["", "bytes=100000-", "bytes=200000-"]
 
 
-def test_a_server_that_brings_nothing_more_is_an_error_and_the_part_is_kept(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_brings_nothing_more_is_an_error_and_the_part_is_kept(
+    server: Server, tmp_path: Path
+) -> None:
     server.manner = "cuts_always"
     with pytest.raises(
-        ValueError, match=r"rows\.bin cannot be had: the connection broke.*100,000 bytes that came are kept.*CCPO_DATA_MIRROR"
+        ValueError,
+        match=r"rows\.bin cannot be had: the connection broke.*100,000 bytes that came are "
+        r"kept.*CCPO_DATA_MIRROR",
     ):
         door.fetch(server.source(), tmp_path)
     assert left(tmp_path) == {"set/rows.bin.part": BODY[:100_000]}
@@ -149,7 +172,9 @@ def test_a_server_that_brings_nothing_more_is_an_error_and_the_part_is_kept(serv
         ("plain", b"wrong" * 9, ["bytes=45-", ""]),  # a part of other bytes: once more
     ],
 )
-def test_parts_are_gone_on_with_or_thrown_away(server: Server, tmp_path: Path, manner: str, content: bytes, asked: list[str]) -> None:
+def test_parts_are_gone_on_with_or_thrown_away(
+    server: Server, tmp_path: Path, manner: str, content: bytes, asked: list[str]
+) -> None:
     server.manner = manner
     part(tmp_path, content)
     door.fetch(server.source(), tmp_path)
@@ -158,13 +183,19 @@ def test_parts_are_gone_on_with_or_thrown_away(server: Server, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("begun", [b"", BODY[:1000]])
-def test_corrupted_bytes_are_refused_and_not_kept(server: Server, tmp_path: Path, begun: bytes) -> None:
+def test_corrupted_bytes_are_refused_and_not_kept(
+    server: Server, tmp_path: Path, begun: bytes
+) -> None:
     server.manner = "corrupt"
     if begun:
         part(tmp_path, begun)
-    with pytest.raises(ValueError, match=r"has sha256 [0-9a-f]{64}, set/rows\.bin is pinned to") as error:
+    with pytest.raises(
+        ValueError, match=r"has sha256 [0-9a-f]{64}, set/rows\.bin is pinned to"
+    ) as error:
         door.fetch(server.source(), tmp_path)
-    assert hashlib.sha256(BODY[::-1]).hexdigest() in str(error.value)  # of what the server has, whatever the part was
+    assert hashlib.sha256(BODY[::-1]).hexdigest() in str(
+        error.value
+    )  # of what the server has, whatever the part was
     assert left(tmp_path) == {}
 
 
@@ -182,18 +213,26 @@ def test_what_is_not_there_says_so(server: Server, tmp_path: Path) -> None:
     assert left(tmp_path) == {}
 
 
-def test_offline_is_one_error_and_the_part_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_is_one_error_and_the_part_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("CCPO_DATA_MIRROR", raising=False)
     nobody = Server(port=9).source()
     part(tmp_path, BODY[:10])
-    with pytest.raises(ValueError, match=r"cannot be had: .*refused.*10 bytes that came are kept.*CCPO_DATA_MIRROR"):
+    with pytest.raises(
+        ValueError, match=r"cannot be had: .*refused.*10 bytes that came are kept.*CCPO_DATA_MIRROR"
+    ):
         door.fetch(nobody, tmp_path)
     assert left(tmp_path) == {"set/rows.bin.part": BODY[:10]}
 
 
-def test_a_mirror_serves_the_same_bytes_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, mirror, root = Server().source(), tmp_path / "mirror", tmp_path / "root"
+def test_a_mirror_serves_the_same_bytes_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Server().source()
+    mirror = tmp_path / "mirror"
+    root = tmp_path / "root"
     monkeypatch.setenv("CCPO_DATA_MIRROR", str(mirror))
     with pytest.raises(ValueError, match=r"has no file set/rows\.bin. Remedy: correct the folder"):
         door.fetch(source, root)
@@ -215,14 +254,18 @@ def _fetch(source: Source, root: Path, results: multiprocessing.Queue[str]) -> N
 def started(server: Server, root: Path, n: int) -> tuple[list[Any], multiprocessing.Queue[str]]:
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[str] = context.Queue()
-    several = [context.Process(target=_fetch, args=(server.source(), root, results)) for _ in range(n)]
+    several = [
+        context.Process(target=_fetch, args=(server.source(), root, results)) for _ in range(n)
+    ]
     for process in several:
         process.start()
     return several, results
 
 
 @pytest.mark.parametrize("begun", [b"", BODY[:1000]])
-def test_processes_that_want_one_file_do_not_harm_each_other(server: Server, tmp_path: Path, begun: bytes) -> None:
+def test_processes_that_want_one_file_do_not_harm_each_other(
+    server: Server, tmp_path: Path, begun: bytes
+) -> None:
     """The server keeps the first one waiting until all have long begun."""
     if begun:
         part(tmp_path, begun)
@@ -236,7 +279,9 @@ def test_processes_that_want_one_file_do_not_harm_each_other(server: Server, tmp
     assert len(server.asked) == 1  # the others waited
 
 
-def test_a_killed_download_keeps_its_part_and_is_gone_on_with(server: Server, tmp_path: Path) -> None:
+def test_a_killed_download_keeps_its_part_and_is_gone_on_with(
+    server: Server, tmp_path: Path
+) -> None:
     server.manner = "slow"
     [process], _ = started(server, tmp_path, 1)
     deadline = time.monotonic() + 30
@@ -279,16 +324,22 @@ def test_an_unknown_benchmark_is_one_line(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("ccpo data: benchmark 'gsm9k' is not a file in ccpo/benchmark/. Known: ")
+    assert done.stderr.startswith(
+        "ccpo data: benchmark 'gsm9k' is not a file in ccpo/benchmark/. Known: "
+    )
 
 
-# ------------------------------------------------------------------------------------------------ rows and items
+# ------------------------------------------------------------------------------------------------
+# rows and items
 
 
 def test_rows_are_counted_by_kind_of_file(tmp_path: Path) -> None:
     import pandas as pd
 
-    rows = [{"a": 1, "text": "x\u2028y"}, {"a": 2, "text": "z"}]  # a separator that str.splitlines() would take for a line end
+    rows = [
+        {"a": 1, "text": "x\u2028y"},
+        {"a": 2, "text": "z"},
+    ]  # a separator that str.splitlines() would take for a line end
     text = "\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n\n"
     (tmp_path / "a.jsonl").write_text(text)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text.encode()))
@@ -309,7 +360,10 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     def make(items: dict[str, list[Task]] | None = None, **over: object) -> ModuleType:
         items = items or {}
         module = SimpleNamespace(
-            VERSION=1, SOURCES={}, SPLITS={k: len(v) for k, v in items.items()}, tasks=lambda split, raw, **_: items[split]
+            VERSION=1,
+            SOURCES={},
+            SPLITS={k: len(v) for k, v in items.items()},
+            tasks=lambda split, raw, **_: items[split],
         )
         for key, value in over.items():
             setattr(module, key, value)
@@ -343,8 +397,13 @@ def test_every_unusable_item_is_dropped_with_its_reason(
     assert read_tasks(tmp_path / "t.parquet", "train") == [train[0], train[8]]
     assert [t.task_id for t in read_tasks(tmp_path / "t.parquet", "validation")] == ["v"]
     report = schema.read_json(tmp_path / "t.dropped.json")
-    assert report["splits"] == {"train": {"items": 9, "usable": 2}, "validation": {"items": 1, "usable": 1}}
-    contradiction = "contradictory keys: tasks half, other half ask the same and have different truths"
+    assert report["splits"] == {
+        "train": {"items": 9, "usable": 2},
+        "validation": {"items": 1, "usable": 1},
+    }
+    contradiction = (
+        "contradictory keys: tasks half, other half ask the same and have different truths"
+    )
     assert {r["task_id"]: r["reason"] for r in report["dropped"]} == {
         "flawed": "the picture is missing",
         "mute": "the question is empty",
@@ -354,9 +413,16 @@ def test_every_unusable_item_is_dropped_with_its_reason(
         "other half": contradiction,
         "unreadable": "the verifier does not find the truth '\\\\frac{1}{2' equal to itself",
     }
-    assert report["dropped"][0] == {"split": "train", "task_id": "flawed", "reason": "the picture is missing", "question": "What is 2+2?"}
+    assert report["dropped"][0] == {
+        "split": "train",
+        "task_id": "flawed",
+        "reason": "the picture is missing",
+        "question": "What is 2+2?",
+    }
     said = caplog.messages[0]
-    assert said.startswith("made_up train: 9 items, 2 usable; dropped 7: flawed: the picture is missing; mute: ")
+    assert said.startswith(
+        "made_up train: 9 items, 2 usable; dropped 7: flawed: the picture is missing; mute: "
+    )
     assert said.endswith("; ...")
     assert caplog.messages[1] == "made_up validation: 1 items, 1 usable; dropped 0"
 
@@ -366,18 +432,44 @@ def one(name: str = "a", question: str = "What is 1+1?") -> Task:
 
 
 REFUSED = {
-    "nothing usable": ({"test": [Task("a", "", "2", "number")]}, {}, "none of 1 items is usable. The first: the question is empty"),
-    "an id twice in a split": ({"test": [one(), one("a", "What is 0+2?")]}, {}, "task_id 'a' occurs 2 times"),
-    "an id twice in two": ({"train": [one()], "test": [one("a", "What is 0+2?")]}, {}, "task_id 'a' occurs 2 times"),
-    "too few items": ({"test": [one()]}, {"SPLITS": {"test": 2}}, "split test: 1 items, SPLITS says 2"),
-    "too many items": ({"test": [one(), one("b", "What is 0+2?")]}, {"SPLITS": {"test": 1}}, "split test: 2 items, SPLITS says 1"),
+    "nothing usable": (
+        {"test": [Task("a", "", "2", "number")]},
+        {},
+        "none of 1 items is usable. The first: the question is empty",
+    ),
+    "an id twice in a split": (
+        {"test": [one(), one("a", "What is 0+2?")]},
+        {},
+        "task_id 'a' occurs 2 times",
+    ),
+    "an id twice in two": (
+        {"train": [one()], "test": [one("a", "What is 0+2?")]},
+        {},
+        "task_id 'a' occurs 2 times",
+    ),
+    "too few items": (
+        {"test": [one()]},
+        {"SPLITS": {"test": 2}},
+        "split test: 1 items, SPLITS says 2",
+    ),
+    "too many items": (
+        {"test": [one(), one("b", "What is 0+2?")]},
+        {"SPLITS": {"test": 1}},
+        "split test: 2 items, SPLITS says 1",
+    ),
     "no items": ({"test": []}, {}, "split test: 0 items, SPLITS says at least one"),
-    "an unknown kind": ({"test": [Task("a", "What?", "2", "numbre")]}, {}, "unknown kind of answer 'numbre'"),
+    "an unknown kind": (
+        {"test": [Task("a", "What?", "2", "numbre")]},
+        {},
+        "unknown kind of answer 'numbre'",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
-def test_a_set_that_is_wrong_as_a_whole_is_refused(case: str, plug: Callable[..., ModuleType], tmp_path: Path) -> None:
+def test_a_set_that_is_wrong_as_a_whole_is_refused(
+    case: str, plug: Callable[..., ModuleType], tmp_path: Path
+) -> None:
     items, over, message = REFUSED[case]
     plug(items, **over)
     with pytest.raises(ValueError, match=message):
@@ -385,11 +477,16 @@ def test_a_set_that_is_wrong_as_a_whole_is_refused(case: str, plug: Callable[...
     assert left(tmp_path) == {}
 
 
-def test_a_raw_file_of_another_number_of_rows_is_refused(plug: Callable[..., ModuleType], tmp_path: Path) -> None:
+def test_a_raw_file_of_another_number_of_rows_is_refused(
+    plug: Callable[..., ModuleType], tmp_path: Path
+) -> None:
     path = tmp_path / "set" / "a.jsonl"
     path.parent.mkdir()
     path.write_text('{"q": 1}\n{"q": 2}\n')
-    plug({"test": [one()]}, SOURCES={"all": Source("http://nowhere", schema.sha256(path), "set/a.jsonl", 3, "test")})
+    plug(
+        {"test": [one()]},
+        SOURCES={"all": Source("http://nowhere", schema.sha256(path), "set/a.jsonl", 3, "test")},
+    )
     with pytest.raises(ValueError, match=r"a\.jsonl has 2 rows, SOURCES\['all'\] says 3"):
         door.tasks(MADE_UP, tmp_path / "t.parquet", tmp_path)
 
@@ -401,7 +498,9 @@ class Graded:
 
 
 class Sandbox:
-    """A sandbox of one line: a program is a Python expression of x, tests are "x>expected" by line, an expected "?" is filled in."""
+    """A sandbox of one line: a program is a Python expression of x, tests are "x>expected" by line,
+    an expected "?" is filled in.
+    """
 
     def complete(self, truth: str, gold: str) -> str:
         lines = []
@@ -420,7 +519,9 @@ class Sandbox:
         return Graded(True)
 
 
-def test_code_is_kept_if_its_gold_program_passes(plug: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_kept_if_its_gold_program_passes(
+    plug: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ccpo.grade.sandbox.programs", Sandbox())
     plug(
         {
@@ -435,9 +536,13 @@ def test_code_is_kept_if_its_gold_program_passes(plug: Callable[..., ModuleType]
         }
     )
     door.tasks(MADE_UP, tmp_path / "t.parquet")
-    assert [(t.task_id, t.truth, t.gold) for t in read_tasks(tmp_path / "t.parquet", "test")] == [("good", "1>2\n4>8", "")]
+    assert [(t.task_id, t.truth, t.gold) for t in read_tasks(tmp_path / "t.parquet", "test")] == [
+        ("good", "1>2\n4>8", "")
+    ]
     clash = "contradictory keys: tasks square, not square ask the same and have different truths"
-    assert {r["task_id"]: r["reason"] for r in schema.read_json(tmp_path / "t.dropped.json")["dropped"]} == {
+    assert {
+        r["task_id"]: r["reason"] for r in schema.read_json(tmp_path / "t.dropped.json")["dropped"]
+    } == {
         "wrong": "the gold program fails: 1>3 fails",
         "dies": "the gold program fails: division by zero",
         "again": "same as task good",

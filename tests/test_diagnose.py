@@ -1,4 +1,6 @@
-"""Credit methods in oracle worlds: what is claimed to be unbiased is, biases are matched by draws, figures mean what they say."""
+"""Credit methods in oracle worlds: what is claimed to be unbiased is, biases are matched by draws,
+figures mean what they say.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,13 @@ from ccpo.tree import Plan
 
 
 def method(
-    label: str, name: str | None = None, *, nested: bool = False, critic_error: float = 0.0, raters: str = "informed", **params: Any
+    label: str,
+    name: str | None = None,
+    *,
+    nested: bool = False,
+    critic_error: float = 0.0,
+    raters: str = "informed",
+    **params: Any,
 ) -> Method:
     name = name or label
     known = inspect.signature(credit.load(name).credit).parameters
@@ -61,23 +69,39 @@ def world_of(family: str, shape: str) -> World:
 def groves(family: str, shape: str, plan: Plan) -> tuple[Grove, Grove]:
     """All trees, and 20,000 drawn ones."""
     world = world_of(family, shape)
-    return oracle.enumerate_trees(world, plan), oracle.sample_trees(world, plan, TREES, np.random.default_rng(7))
+    return oracle.enumerate_trees(world, plan), oracle.sample_trees(
+        world, plan, TREES, np.random.default_rng(7)
+    )
 
 
-def assigned(m: Method, family: str, shape: str, name: str) -> tuple[World, Plan, tuple[Grove, np.ndarray], tuple[Grove, np.ndarray]]:
+def assigned(
+    m: Method, family: str, shape: str, name: str
+) -> tuple[World, Plan, tuple[Grove, np.ndarray], tuple[Grove, np.ndarray]]:
     """Advantages of all trees and of drawn ones."""
-    world, plan = world_of(family, shape), m.plan(shape)
-    past, run = diagnose.memory_of(m, world, plan), credit.load(m.credit).credit
+    world = world_of(family, shape)
+    plan = m.plan(shape)
+    past = diagnose.memory_of(m, world, plan)
+    run = credit.load(m.credit).credit
     every, some = groves(family, shape, Plan(plan.fanout, plan.removals))
-    exact, drawn = diagnose.prepare(m, world, plan, every), diagnose.prepare(m, world, plan, some, np.random.default_rng(8))
+    exact = diagnose.prepare(m, world, plan, every)
+    drawn = diagnose.prepare(m, world, plan, some, np.random.default_rng(8))
     given, group = run(exact.tree, *past, **m.params)
     limit = diagnose.limits(world, exact, given, group)
     there = run(drawn.tree, *past, **m.params)
-    return world, plan, (exact, limit.apply(name, given, group, exact)), (drawn, limit.apply(name, *there, drawn))
+    return (
+        world,
+        plan,
+        (exact, limit.apply(name, given, group, exact)),
+        (drawn, limit.apply(name, *there, drawn)),
+    )
 
 
-def drawn_means(world: World, grove: Grove, advantage: np.ndarray, turn: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean advantage by (context, message), its standard error with trees as the unit (ratio of two means), and the messages counted."""
+def drawn_means(
+    world: World, grove: Grove, advantage: np.ndarray, turn: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean advantage by (context, message), its standard error with trees as the unit (ratio of two
+    means), and the messages counted.
+    """
     c, m = world.logits[turn].shape
     here = np.flatnonzero(grove.tree.factual & (grove.tree.turn == turn))
     cell = grove.tree.task[here] * (c * m) + grove.context[here] * m + grove.said[here]
@@ -92,10 +116,11 @@ def drawn_means(world: World, grove: Grove, advantage: np.ndarray, turn: int) ->
 @pytest.mark.parametrize("shape", ["dyad", "chain", "vote"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twenty_thousand_trees_agree_with_the_enumeration(family: str, shape: str) -> None:
-    """Every method, as credited and under a normaliser that biases it: each mean within 4 standard errors of the summed expectation.
+    """Every method, as credited and under a normaliser that biases it: each mean within 4 standard
+    errors of the summed expectation.
 
-    About 1,500 comparisons over all worlds, of which chance alone would put 0.08 beyond 4; the seed is fixed. Cells of fewer than 300
-    messages are left out: their errors are not normal.
+    About 1,500 comparisons over all worlds, of which chance alone would put 0.08 beyond 4; the seed
+    is fixed. Cells of fewer than 300 messages are left out: their errors are not normal.
     """
     compared = 0
     for m in METHODS:
@@ -109,19 +134,30 @@ def test_twenty_thousand_trees_agree_with_the_enumeration(family: str, shape: st
                 want = diagnose.expectation(world, *exact, turn)[0]
                 mean, error, count = drawn_means(world, *drawn, turn)
                 enough = (count >= 300) & (error > 1e-12)
-                assert np.abs((mean - want)[enough] / error[enough]).max(initial=0) < 4, (m.label, name, turn)
+                assert np.abs((mean - want)[enough] / error[enough]).max(initial=0) < 4, (
+                    m.label,
+                    name,
+                    turn,
+                )
                 still = (count >= 300) & (error <= 1e-12)  # what does not vary
                 assert mean[still] == pytest.approx(want[still], abs=1e-9)
                 compared += int(enough.sum())
     assert compared > 60
 
 
-UNBIASED = [("c3", "none", 1), ("mappo", "none", 1), ("c3_value_only", "none", 1), ("c3_assisted", "none", 1)]
+UNBIASED = [
+    ("c3", "none", 1),
+    ("mappo", "none", 1),
+    ("c3_value_only", "none", 1),
+    ("c3_assisted", "none", 1),
+]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("label", "name", "scale"), UNBIASED)
-def test_unbiased_at_every_depth_where_claimed(family: str, label: str, name: str, scale: float) -> None:
+def test_unbiased_at_every_depth_where_claimed(
+    family: str, label: str, name: str, scale: float
+) -> None:
     """Summed over all trees: E[advantage | context, message] = A*, to 1e-12."""
     m = next(m for m in METHODS if m.label == label)
     for shape in ("dyad", "chain"):
@@ -133,16 +169,19 @@ def test_unbiased_at_every_depth_where_claimed(family: str, label: str, name: st
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_shared_reward_is_unbiased_at_the_root_and_its_gradient_everywhere(family: str) -> None:
-    """leave_one_out of signs: E = 2 A* at turn 0; later contexts differ inside a group, so E is not, but the gradient still is 2 dJ.
+    """leave_one_out of signs: E = 2 A* at turn 0; later contexts differ inside a group, so E is
+    not, but the gradient still is 2 dJ.
 
-    Their difference's squared length is a sum that cancels, of weights whose rows need not sum to 0; what
-    float64 leaves of it is 1e-16 of its terms. It is compared with the terms of a credit of 1 everywhere.
+    Their difference's squared length is a sum that cancels, of weights whose rows need not sum to
+    0; what float64 leaves of it is 1e-16 of its terms. It is compared with the terms of a credit of
+    1 everywhere.
     """
     for shape in ("dyad", "chain", "vote"):
         world, _, exact, _ = assigned(METHODS[0], family, shape, "leave_one_out")
         for turn in range(world.turns):
             mean, _, mass = diagnose.expectation(world, *exact, turn)
-            gap, gram = mass * mean - 2 * oracle.gradient(world, turn), world.gram(turn)
+            gap = mass * mean - 2 * oracle.gradient(world, turn)
+            gram = world.gram(turn)
             terms = diagnose.inner(mass, mass, abs(gram))
             assert diagnose.inner(gap, gap, gram) < 1e-15 * terms
             if turn == 0 or shape == "vote":
@@ -152,21 +191,34 @@ def test_the_shared_reward_is_unbiased_at_the_root_and_its_gradient_everywhere(f
 
 
 def test_biases_that_are_known_show() -> None:
-    """A z-score is no fixed multiple of A*; a paired vote's credit is, under leave_one_out; a critic half-way off is not."""
+    """A z-score is no fixed multiple of A*; a paired vote's credit is, under leave_one_out; a
+    critic half-way off is not.
+    """
     figures = {}
-    for label, shape, name in (("c3", "dyad", "group_z"), ("c3_assisted", "dyad", "group_z"), ("mappo_off", "dyad", "none")):
+    for label, shape, name in (
+        ("c3", "dyad", "group_z"),
+        ("c3_assisted", "dyad", "group_z"),
+        ("mappo_off", "dyad", "none"),
+    ):
         m = next(m for m in METHODS if m.label == label)
         world, plan, exact, drawn = assigned(m, "sabotage", shape, name)
-        figures[label] = diagnose.measure(world, plan, exact[0], drawn[0], exact[1], drawn[1], 1, 50)
+        figures[label] = diagnose.measure(
+            world, plan, exact[0], drawn[0], exact[1], drawn[1], 1, 50
+        )
     assert all(row["bias"] > 1e-3 for row in figures.values())
     vote = next(m for m in METHODS if m.label == "ccpo_vote")
     world, plan, exact, drawn = assigned(vote, "sabotage", "vote", "leave_one_out")
-    assert diagnose.measure(world, plan, exact[0], drawn[0], exact[1], drawn[1], 0, 50)["bias"] < 1e-12
+    assert (
+        diagnose.measure(world, plan, exact[0], drawn[0], exact[1], drawn[1], 0, 50)["bias"] < 1e-12
+    )
 
 
 def test_measures_by_hand() -> None:
-    """An advantage that is 3 A* + noise of variance 1: scale 3, no bias, variance 1/9, cosine 1, norm ratio 3."""
-    world, plan = world_of("necessity", "dyad"), Plan((2, 1))
+    """An advantage that is 3 A* + noise of variance 1: scale 3, no bias, variance 1/9, cosine 1,
+    norm ratio 3.
+    """
+    world = world_of("necessity", "dyad")
+    plan = Plan((2, 1))
     exact, drawn = groves("necessity", "dyad", plan)
     noise = np.random.default_rng(0).choice([-1.0, 1.0], len(drawn.tree))
     star = [np.zeros(len(g.tree)) for g in (exact, drawn)]
@@ -180,21 +232,31 @@ def test_measures_by_hand() -> None:
     assert row["cosine"] == pytest.approx(1, abs=1e-12)
     assert row["bias"] == pytest.approx(0, abs=1e-12)
     assert row["bias_raw"] == pytest.approx(
-        2 * np.sqrt((diagnose.expectation(world, exact, star[0], 0)[2] * oracle.advantage(world, 0) ** 2).sum())
+        2
+        * np.sqrt(
+            (
+                diagnose.expectation(world, exact, star[0], 0)[2] * oracle.advantage(world, 0) ** 2
+            ).sum()
+        )
     )
     assert row["variance"] == pytest.approx(0, abs=1e-12)
     assert row["tokens"] == 4
     assert row["evaluator_calls"] == 2
-    # a task's gradient is the mean of two messages: its noise is var(noise)/9 * E|e_a - pi|^2 / 2, beside what A* itself varies
-    clean = diagnose.measure(world, plan, exact, drawn, 3 * star[0], 3 * star[1], 0, 100)["noise_tokens"]
-    policy, mass = world.policy(0), oracle.truth(world, 0)[2]
+    # a task's gradient is the mean of two messages: its noise is var(noise)/9 * E|e_a - pi|^2 / 2,
+    # beside what A* itself varies
+    clean = diagnose.measure(world, plan, exact, drawn, 3 * star[0], 3 * star[1], 0, 100)[
+        "noise_tokens"
+    ]
+    policy = world.policy(0)
+    mass = oracle.truth(world, 0)[2]
     length = (mass[:, None] * policy * ((np.eye(2)[None] - policy[:, None]) ** 2).sum(-1)).sum()
     extra = 4 * length / 9 / 2 / (oracle.gradient(world, 0) ** 2).sum()
     assert row["noise_tokens"] - clean == pytest.approx(extra, rel=0.05)
 
 
 def test_costs_are_those_of_the_plan() -> None:
-    dyad, vote = world_of("necessity", "dyad"), world_of("necessity", "vote")
+    dyad = world_of("necessity", "dyad")
+    vote = world_of("necessity", "vote")
     by = {m.label: m for m in METHODS}
     assert diagnose.cost(dyad, by["shared"].plan("dyad")) == (8, 4)
     assert diagnose.cost(dyad, by["ccpo"].plan("dyad")) == (12, 8)
@@ -204,7 +266,9 @@ def test_costs_are_those_of_the_plan() -> None:
 
 
 def test_batch_normalisers_are_taken_in_their_limit() -> None:
-    """batch_whiten of a large drawn batch is what `Limits` gives; gae leaves nothing that the context foretells."""
+    """batch_whiten of a large drawn batch is what `Limits` gives; gae leaves nothing that the
+    context foretells.
+    """
     from functions import batch_whiten
 
     m = METHODS[0]
@@ -219,15 +283,22 @@ def test_batch_normalisers_are_taken_in_their_limit() -> None:
 
 
 def test_raters_do_what_is_declared() -> None:
-    """Every case of what raters do is a task once, with its chance; drawn raters follow the same chances."""
-    world, plan = world_of("sabotage", "dyad"), Plan((2, 1))
+    """Every case of what raters do is a task once, with its chance; drawn raters follow the same
+    chances.
+    """
+    world = world_of("sabotage", "dyad")
+    plan = Plan((2, 1))
     every, some = groves("sabotage", "dyad", plan)
     coin = oracle.with_ratings(world, every, "coin")
     assert coin.chance.sum() == pytest.approx(1, abs=1e-12)
     assert len(coin.chance) == 4 * len(every.chance)
     last = coin.tree.episodes()[:, 1]
-    assert coin.weight[last] @ (coin.tree.rating[last, 0] > 0.5) / 2 == pytest.approx(0.5, abs=1e-12)
-    assert coin.weight[last] @ coin.tree.reward[last] / 2 == pytest.approx(oracle.value(world), abs=1e-12)
+    assert coin.weight[last] @ (coin.tree.rating[last, 0] > 0.5) / 2 == pytest.approx(
+        0.5, abs=1e-12
+    )
+    assert coin.weight[last] @ coin.tree.reward[last] / 2 == pytest.approx(
+        oracle.value(world), abs=1e-12
+    )
     careless = oracle.with_ratings(world, some, "careless", np.random.default_rng(0)).tree
     silent = np.isnan(careless.rating[careless.episodes()[:, 0]]).all(1).mean()
     assert abs(silent - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (2 * TREES))
@@ -236,7 +307,9 @@ def test_raters_do_what_is_declared() -> None:
 
 
 def test_a_solo_sample_adds_its_variance() -> None:
-    """Variance of (R - S) / 2 with its scale of 1/2 taken out, first agent: q (1 - q) + s (1 - s), never less than the outcome's own."""
+    """Variance of (R - S) / 2 with its scale of 1/2 taken out, first agent: q (1 - q) + s (1 - s),
+    never less than the outcome's own.
+    """
     for family in FAMILIES:
         m = next(m for m in METHODS if m.label == "ccpo_v1_split")
         world, plan, exact, drawn = assigned(m, family, "dyad", "none")
@@ -252,7 +325,8 @@ def test_a_solo_sample_adds_its_variance() -> None:
 
 def test_draws_would_show_a_bias() -> None:
     """A mean that is off by a twentieth, and one that ought not to vary, are both far out."""
-    rng, chance = np.random.default_rng(0), np.full(4, 0.25)
+    rng = np.random.default_rng(0)
+    chance = np.full(4, 0.25)
     every = np.array([[[1.0, 2.0]], [[-1.0, 2.0]], [[1.0, 2.0]], [[-1.0, 2.0]]])
     drawn = every[rng.integers(0, 4, TREES)]
     worst, cells = diagnose.against_sample(every, chance, drawn)
@@ -263,13 +337,21 @@ def test_draws_would_show_a_bias() -> None:
 
 
 def test_the_teams_gradient_and_the_outcomes_correlation() -> None:
-    """c3 as given is A* in each turn, so its gradient is the team's; a full mean over 2 and 4 siblings weighs the turns 1/2 to 3/4."""
+    """c3 as given is A* in each turn, so its gradient is the team's; a full mean over 2 and 4
+    siblings weighs the turns 1/2 to 3/4.
+    """
     c3 = next(m for m in METHODS if m.label == "c3")
     world, _, (exact, given), _ = assigned(c3, "necessity", "dyad", "none")
     assert diagnose.team_cosine(world, exact, given) == pytest.approx(1, abs=1e-12)
-    world, _, (exact, given), _ = assigned(method("c3_full", "c3", nested=True, baseline="full_mean"), "necessity", "dyad", "none")
-    size = [diagnose.inner(g, g, world.gram(t)) for t in (0, 1) for g in [oracle.gradient(world, t)]]
-    want = (size[0] / 2 + size[1] * 3 / 4) / np.sqrt((size[0] / 4 + size[1] * 9 / 16) * (size[0] + size[1]))
+    world, _, (exact, given), _ = assigned(
+        method("c3_full", "c3", nested=True, baseline="full_mean"), "necessity", "dyad", "none"
+    )
+    size = [
+        diagnose.inner(g, g, world.gram(t)) for t in (0, 1) for g in [oracle.gradient(world, t)]
+    ]
+    want = (size[0] / 2 + size[1] * 3 / 4) / np.sqrt(
+        (size[0] / 4 + size[1] * 9 / 16) * (size[0] + size[1])
+    )
     assert diagnose.team_cosine(world, exact, given) == pytest.approx(want, abs=1e-12)
     assert want < 0.999
     world, _, (exact, given), _ = assigned(METHODS[0], "necessity", "dyad", "none")
@@ -297,14 +379,22 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     for family in manifest["families"]:
         for shape in manifest["shapes"]:
             rows, skipped = diagnose.diagnose(
-                family, shape, [m for m in METHODS if m.label in chosen], ["none", "group_mean"], instances=3, seed=0, tokens=512
+                family,
+                shape,
+                [m for m in METHODS if m.label in chosen],
+                ["none", "group_mean"],
+                instances=3,
+                seed=0,
+                tokens=512,
             )
             paths.append(folder / f"{family}.{shape}.parquet")
             diagnose.write(rows, skipped, paths[-1])
     return folder / "experiment.json", paths
 
 
-def test_an_oracle_experiment_says_which_claims_hold(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_an_oracle_experiment_says_which_claims_hold(
+    tables: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
     experiment, paths = tables
     claims.compare(experiment=experiment, diagnostics=paths, stats=tmp_path / "stats.json")
     numbers = schema.read_json(tmp_path / "stats.json")
@@ -312,8 +402,14 @@ def test_an_oracle_experiment_says_which_claims_hold(tables: tuple[Path, list[Pa
     assert verdicts["C3's leave-one-out advantage is unbiased (arXiv 2603.06859)"] == "holds"
     assert verdicts["CCPO's credit is specific to the role"] == "does not hold"
     assert verdicts["leaving a voter out lowers variance (CCPO, votes)"] == "holds"
-    ratio = next(c for c in numbers["cells"] if (c["method"], c["advantage"], c["shape"]) == ("ccpo", "group_mean", "dyad"))
-    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(12 / 8, rel=0.05)  # the solo samples are paid for, and teach nothing
+    ratio = next(
+        c
+        for c in numbers["cells"]
+        if (c["method"], c["advantage"], c["shape"]) == ("ccpo", "group_mean", "dyad")
+    )
+    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(
+        12 / 8, rel=0.05
+    )  # the solo samples are paid for, and teach nothing
     assert ratio["noise_calls_ratio"]["mean"] == pytest.approx(2, rel=0.05)
     riders = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
     assert riders["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
@@ -327,7 +423,9 @@ def test_an_oracle_experiment_says_which_claims_hold(tables: tuple[Path, list[Pa
     assert "so nothing is taught on average" in rider
 
 
-def test_an_oracle_experiment_is_drawn_tabled_and_written(tables: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_an_oracle_experiment_is_drawn_tabled_and_written(
+    tables: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
     from ccpo.publish import draw, figure, report
     from ccpo.publish import tables as made
 
@@ -341,7 +439,14 @@ def test_an_oracle_experiment_is_drawn_tabled_and_written(tables: tuple[Path, li
     made.write(stats, tmp_path / "main.csv")
     assert len(pd.read_csv(tmp_path / "main.csv")) == len(schema.read_json(stats)["cells"])
     drawn = [tmp_path / f"{name}.svg" for name in names]
-    report.write(stats=stats, experiment=experiment, figures=drawn, table=tmp_path / "main.csv", runs=None, out=tmp_path / "r.html")
+    report.write(
+        stats=stats,
+        experiment=experiment,
+        figures=drawn,
+        table=tmp_path / "main.csv",
+        runs=None,
+        out=tmp_path / "r.html",
+    )
     page = (tmp_path / "r.html").read_text()
     assert "does not hold" in page
     assert page.count("<svg") == len(names)
@@ -355,8 +460,12 @@ def test_the_shipped_oracle_experiment_covers_every_method() -> None:
 
 
 def test_a_gradient_of_length_zero_is_no_error() -> None:
-    """Rounding may put a squared length below 0; where a message changes nothing it is 0, and so is what is relative to it."""
+    """Rounding may put a squared length below 0; where a message changes nothing it is 0, and so is
+    what is relative to it.
+    """
     assert diagnose.length(np.ones((1, 2)), np.array([[0.0, -1e-18], [-1e-18, 0.0]])) == 0
-    rows, _ = diagnose.diagnose("free_riding", "chain", METHODS[:1], ["none"], instances=2, seed=0, tokens=512)
+    rows, _ = diagnose.diagnose(
+        "free_riding", "chain", METHODS[:1], ["none"], instances=2, seed=0, tokens=512
+    )
     first = [row for row in rows if row["turn"] == 0]
     assert [row["norm_ratio"] for row in first] == [row["noise_tokens"] for row in first] == [0, 0]

@@ -1,4 +1,6 @@
-"""DVC from a fresh clone: the stage makes the bytes that dvc.lock pins, a remote gives them back, a second run leaves them alone."""
+"""DVC from a fresh clone: the stage makes the bytes that dvc.lock pins, a remote gives them back, a
+second run leaves them alone.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,16 @@ SOURCES = {s.path: s for name in benchmark.names() for s in benchmark.load(name)
 
 def run(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
     """Output of a command in a folder that succeeds (or fails, where that is asked for)."""
-    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
-    given = {k: v for k, v in os.environ.items() if k != "CCPO_DATA_MIRROR"} | paths | {"DVC_NO_ANALYTICS": "1"} | environment
+    paths = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+    }
+    given = (
+        {k: v for k, v in os.environ.items() if k != "CCPO_DATA_MIRROR"}
+        | paths
+        | {"DVC_NO_ANALYTICS": "1"}
+        | environment
+    )
     done = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -33,7 +43,11 @@ def repository(tmp_path: Path) -> Path:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     origin = tmp_path / "origin"
-    names = [name for name in run(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines() if (ROOT / name).is_file()]
+    names = [
+        name
+        for name in run(ROOT, "git", "ls-files", "-co", "--exclude-standard").splitlines()
+        if (ROOT / name).is_file()
+    ]
     for name in names:
         (origin / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, origin / name, follow_symlinks=False)
@@ -103,7 +117,10 @@ def test_no_tool_changes_the_bytes_of_base_models(repository: Path) -> None:
     assert b"\r\n" in (repository.parent / "other" / "README.md").read_bytes()
 
 
-@pytest.mark.skipif("CCPO_DATA_MIRROR" not in os.environ, reason="needs the raw files: set CCPO_DATA_MIRROR to a folder that has them")
+@pytest.mark.skipif(
+    "CCPO_DATA_MIRROR" not in os.environ,
+    reason="needs the raw files: set CCPO_DATA_MIRROR to a folder that has them",
+)
 def test_repro_push_and_pull_from_fresh_clones(repository: Path, tmp_path: Path) -> None:
     wanted = {path: source.sha256 for path, source in SOURCES.items()}
     first = clone(repository, "first", tmp_path / "remote")
@@ -111,7 +128,8 @@ def test_repro_push_and_pull_from_fresh_clones(repository: Path, tmp_path: Path)
     assert raw(first) == wanted
     changed = run(first, "git", "status", "--porcelain")
     assert changed == "", (
-        f"dvc.lock is not that of the sources in ccpo/benchmark/. Remedy: rm -rf data/raw; dvc repro data; commit it.\n{changed}"
+        "dvc.lock is not that of the sources in ccpo/benchmark/. Remedy: rm -rf data/raw; dvc "
+        f"repro data; commit it.\n{changed}"
     )
     run(first, "dvc", "push", "-q")
 
@@ -119,7 +137,8 @@ def test_repro_push_and_pull_from_fresh_clones(repository: Path, tmp_path: Path)
     run(second, "dvc", "pull", "-q")
     assert raw(second) == wanted
 
-    # another prompt is no reason to fetch: nothing can be fetched here, and the files are the same ones
+    # another prompt is no reason to fetch: nothing can be fetched here, and the files are the same
+    # ones
     edited = second / "ccpo" / "benchmark" / "gsm8k.py"
     edited.write_text(edited.read_text() + "# an edit\n")
     before = {p: p.stat().st_ino for p in (second / "data" / "raw").rglob("*")}

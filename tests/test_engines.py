@@ -1,6 +1,8 @@
-"""What every engine keeps, and what those that speak with a model's weights owe a plain forward of that model.
+"""What every engine keeps, and what those that speak with a model's weights owe a plain forward of
+that model.
 
-vLLM's cases need its environment: `make test-vllm`. CCPO_TEST_MODEL names a model folder that is tested beside the tiny one built here.
+vLLM's cases need its environment: `make test-vllm`. CCPO_TEST_MODEL names a model folder that is
+tested beside the tiny one built here.
 """
 
 from __future__ import annotations
@@ -28,16 +30,24 @@ from ccpo.play.engine.scripted import Scripted
 from ccpo.ranks import ALONE
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
-VLLM = pytest.param("vllm", marks=pytest.mark.skipif(not HAS_VLLM, reason="vllm is not in this environment: make test-vllm"))
-# By how much float32 may round log-probs, as a share of how far apart they lie: kernels add up in other
-# orders. Seen are 1.3e-6 here and on SmolLM2-135M; weights of one update before would be 1e-3 off.
+VLLM = pytest.param(
+    "vllm",
+    marks=pytest.mark.skipif(
+        not HAS_VLLM, reason="vllm is not in this environment: make test-vllm"
+    ),
+)
+# By how much float32 may round log-probs, as a share of how far apart they lie: kernels add up in
+# other orders. Seen are 1.3e-6 here and on SmolLM2-135M; weights of one update before would be 1e-3
+# off.
 NEAR = 2e-5
 TEXTS = ("7-1+9", "3+2", "What is 4+4-1? Say it in a box.", "9")
 
 
 @pytest.fixture(scope="session")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose heads are as wide as vLLM's CPU kernels ask (32), with weights large enough to prefer some tokens to others."""
+    """A model whose heads are as wide as vLLM's CPU kernels ask (32), with weights large enough to
+    prefer some tokens to others.
+    """
     from ccpo.config import WarmStart
     from ccpo.models import prepare
 
@@ -53,7 +63,9 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="session", params=["tiny", *filter(None, [os.environ.get("CCPO_TEST_MODEL")])])
+@pytest.fixture(
+    scope="session", params=["tiny", *filter(None, [os.environ.get("CCPO_TEST_MODEL")])]
+)
 def folder(request: pytest.FixtureRequest, wide: Path) -> Path:
     """The model folders of the suite."""
     return wide if request.param == "tiny" else Path(request.param)
@@ -65,11 +77,15 @@ MADE: dict[tuple[str, Path], Case] = {}
 
 @pytest.fixture
 def make(folder: Path) -> Callable[[str], Case]:
-    """Engine, model and prompts by the engine's name; an engine is started once, and ends a test with the weights it began with."""
+    """Engine, model and prompts by the engine's name; an engine is started once, and ends a test
+    with the weights it began with.
+    """
 
     def build(name: str) -> Case:
         if name == "scripted":
-            engine = Scripted(lambda prompt, sample, uniform: [*[2 + int(uniform * 90)] * (len(prompt) % 5), 1])
+            engine = Scripted(
+                lambda prompt, sample, uniform: [*[2 + int(uniform * 90)] * (len(prompt) % 5), 1]
+            )
             engine.limit = 256
             return engine, None, [[7] * n for n in (3, 4, 5, 9)]
         if (name, folder) not in MADE:
@@ -94,7 +110,9 @@ def spoken(request: pytest.FixtureRequest, make: Callable[[str], Case]) -> Case:
 def plain(model: Any, prompt: list[int], said: list[int], temperature: float = 1.0) -> torch.Tensor:
     """Log-probs [tokens said, vocabulary] by one full forward, without a cache."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + said], device=model.device)).logits[0, len(prompt) - 1 : -1]
+        logits = model(torch.tensor([prompt + said], device=model.device)).logits[
+            0, len(prompt) - 1 : -1
+        ]
     return torch.log_softmax(logits.double() / temperature, -1).cpu()
 
 
@@ -104,7 +122,9 @@ def chosen(logps: torch.Tensor, said: list[int]) -> list[float]:
 
 
 def near(logps: torch.Tensor) -> float:
-    """What the log-probs of two right forwards may differ by; `logps` [tokens said, vocabulary] are one's."""
+    """What the log-probs of two right forwards may differ by; `logps` [tokens said, vocabulary] are
+    one's.
+    """
     return NEAR * float((logps.max(-1).values - logps.min(-1).values).max())
 
 
@@ -114,7 +134,9 @@ def speaks_as(logps: torch.Tensor, said: Completion) -> None:
 
 
 def is_greedy(logps: torch.Tensor, said: Completion) -> None:
-    """No token is likelier than those said. Of two that are within rounding either will do, on any machine."""
+    """No token is likelier than those said. Of two that are within rounding either will do, on any
+    machine.
+    """
     speaks_as(logps, said)
     assert logps.max(-1).values.tolist() == pytest.approx(said.logprobs, abs=near(logps))
 
@@ -152,15 +174,19 @@ def test_n_completions_of_each_prompt_come_in_order(case: Case) -> None:
 
 def test_a_seed_draws_the_same_again_and_another_draws_others(case: Case) -> None:
     engine, _, prompts = case
-    a, b, other = (engine.generate(prompts, 4, Draw(1.0, 8), seed) for seed in ([3, 1], [3, 1], [3, 2]))
+    a, b, other = (
+        engine.generate(prompts, 4, Draw(1.0, 8), seed) for seed in ([3, 1], [3, 1], [3, 2])
+    )
     assert ids(a) == ids(b)
     assert ids(a) != ids(other)
     assert len({tuple(c.ids) for c in a[0]}) > 1  # siblings differ
 
 
 def test_draws_do_not_depend_on_the_company(case: Case) -> None:
-    """What a prompt draws is a matter of the seed, its place and the sample's number. For vLLM this holds as far as the logits do, whose
-    last bits move with the shape of the batch; that changes no token here."""
+    """What a prompt draws is a matter of the seed, its place and the sample's number. For vLLM this
+    holds as far as the logits do, whose last bits move with the shape of the batch; that changes no
+    token here.
+    """
     engine, _, prompts = case
     company, alone = (engine.generate(prompts[:k], 3, Draw(1.0, 8), [5]) for k in (len(prompts), 1))
     assert ids(company)[:1] == ids(alone)
@@ -169,41 +195,57 @@ def test_draws_do_not_depend_on_the_company(case: Case) -> None:
 
 
 def test_a_crowd_draws_what_each_draws_alone(spoken: Case) -> None:
-    """More tokens of prompts at once than an engine reads in one go (vLLM: 4,096), more rows than it decodes together (256)."""
+    """More tokens of prompts at once than an engine reads in one go (vLLM: 4,096), more rows than
+    it decodes together (256).
+    """
     engine, _, prompts = spoken
     long = (prompts[2] * 40)[:100]
-    crowd = [long[i:] + long[:i] for i in range(50)] if engine.limit and engine.limit < 1000 else [long] * 5
+    crowd = (
+        [long[i:] + long[:i] for i in range(50)]
+        if engine.limit and engine.limit < 1000
+        else [long] * 5
+    )
     found = engine.generate(crowd, 6, Draw(1.0, 4), [8])
     assert ids(found)[:1] == ids(engine.generate(crowd[:1], 6, Draw(1.0, 4), [8]))
     assert ids(found) == ids(engine.generate(crowd, 6, Draw(1.0, 4), [8]))
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["own", "other"])
-def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(case: Case, other: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(
+    case: Case, other: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end tokens are those the engine is told, even where the model's folder names others."""
     engine, model, prompts = case
     if model is not None and other:
         [[likely]] = engine.generate(prompts[:1], 1, Draw(0.0, 1), [0])
-        monkeypatch.setattr(engine, "end_ids", [next(i for i in (likely.ids[0], 5) if i not in engine.end_ids)])  # type: ignore[attr-defined]
+        monkeypatch.setattr(
+            engine, "end_ids", [next(i for i in (likely.ids[0], 5) if i not in engine.end_ids)]
+        )  # type: ignore[attr-defined]
     ends = [1] if model is None else engine.end_ids  # type: ignore[attr-defined]
     found = [c for row in engine.generate(prompts, 60, Draw(1.5, 5), [2]) for c in row]
     for c in found:
         assert not set(c.ids[:-1]) & set(ends)
         assert c.finish_reason == ("stop" if c.ids[-1] in ends else "length")
         assert len(c.ids) == 5 or c.finish_reason == "stop"
-    if model is not None and model.config.vocab_size < 1000:  # in a large vocabulary the end is too rare to be drawn
+    if (
+        model is not None and model.config.vocab_size < 1000
+    ):  # in a large vocabulary the end is too rare to be drawn
         assert {c.finish_reason for c in found} == {"stop", "length"}
 
 
 def test_an_engine_finds_its_own_log_probs_again(case: Case) -> None:
-    """By `logprobs`, at the drawing temperature, and at temperature 1 if greedy; messages of different lengths, one of one token."""
+    """By `logprobs`, at the drawing temperature, and at temperature 1 if greedy; messages of
+    different lengths, one of one token.
+    """
     engine, model, prompts = case
     for temperature in (0.0, 0.7):
         found = [row[0] for row in engine.generate(prompts, 1, Draw(temperature, 6), [4])]
         said = [found[0].ids[:1], *[c.ids for c in found[1:]]]
         again = engine.logprobs(prompts, said, temperature)
         for prompt, row, tokens, c in zip(prompts, again, said, found, strict=True):
-            allowed = near(plain(model, prompt, tokens, temperature or 1.0)) if model is not None else 0.0
+            allowed = (
+                near(plain(model, prompt, tokens, temperature or 1.0)) if model is not None else 0.0
+            )
             assert row == pytest.approx(c.logprobs[: len(tokens)], abs=allowed)
 
 
@@ -221,8 +263,10 @@ def test_log_probs_are_those_of_a_plain_forward_at_the_drawing_temperature(spoke
 
 
 def test_tokens_are_drawn_as_often_as_the_model_says(spoken: Case) -> None:
-    """Chi-square of 2,000 first tokens, and of the second tokens behind the most frequent first one; tokens expected less than five times
-    are one cell. A right engine fails with chance 2e-4 for a seed, and the seed is fixed."""
+    """Chi-square of 2,000 first tokens, and of the second tokens behind the most frequent first
+    one; tokens expected less than five times are one cell. A right engine fails with chance 2e-4
+    for a seed, and the seed is fixed.
+    """
     engine, model, prompts = spoken
     [found] = engine.generate(prompts[:1], 2000, Draw(0.9, 2), [7])
     first = np.array([c.ids[0] for c in found])
@@ -249,7 +293,11 @@ def changed(spoken: Case) -> Any:
     def change() -> None:
         with torch.no_grad():
             for weight in model.parameters():
-                weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator).to(weight.device))
+                weight.add_(
+                    0.3
+                    * weight.std()
+                    * torch.randn(weight.shape, generator=generator).to(weight.device)
+                )
 
     yield spoken, change
     model.load_state_dict(kept)
@@ -257,7 +305,7 @@ def changed(spoken: Case) -> Any:
 
 
 def test_after_a_refresh_it_speaks_with_the_new_weights_and_no_stale_prefix(changed: Any) -> None:
-    """The prompt is long enough for whole blocks of it to be cached, and the same before and after."""
+    """The prompt is long enough for whole cached blocks, and the same before and after."""
     (engine, model, prompts), change = changed
     prompt = (prompts[2] * 40)[:200]
     [[before]] = engine.generate([prompt], 1, Draw(0.0, 8), [0])
@@ -268,25 +316,38 @@ def test_after_a_refresh_it_speaks_with_the_new_weights_and_no_stale_prefix(chan
         [[after]] = engine.generate([prompt], 1, Draw(0.0, 8), [0])
         logps = plain(model, prompt, after.ids)
         is_greedy(logps, after)
-        assert engine.logprobs([prompt], [after.ids], 1.0)[0] == pytest.approx(after.logprobs, abs=near(logps))
+        assert engine.logprobs([prompt], [after.ids], 1.0)[0] == pytest.approx(
+            after.logprobs, abs=near(logps)
+        )
         moved = np.array(engine.logprobs([prompt], [before.ids], 1.0)[0]) - before.logprobs
-        assert np.abs(moved).max() > 10 * near(logps)  # so that the old weights would have failed above
+        assert np.abs(moved).max() > 10 * near(
+            logps
+        )  # so that the old weights would have failed above
         before = after
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
 @pytest.mark.parametrize("name", ["hf", VLLM])
 def test_adapters_of_one_model_speak_each_for_itself(folder: Path, name: str) -> None:
-    """Two engines over one model; after one adapter has changed and was refreshed, it speaks anew and the other as before."""
+    """Two engines over one model; after one adapter has changed and was refreshed, it speaks anew
+    and the other as before.
+    """
     from peft import LoraConfig
     from peft.functional import set_adapter
 
     model, tokenizer = policy.load(folder)
     torch.manual_seed(3)
     for adapter in ("a", "b"):
-        model.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False), adapter)
-    ends, prompt = policy.end_ids(model, tokenizer), tokenizer.encode(TEXTS[2])
-    speaks = {a: engines.load(name)(model, ends, ready=functools.partial(set_adapter, model, a)) for a in ("a", "b")}
+        model.add_adapter(
+            LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False),
+            adapter,
+        )
+    ends = policy.end_ids(model, tokenizer)
+    prompt = tokenizer.encode(TEXTS[2])
+    speaks = {
+        a: engines.load(name)(model, ends, ready=functools.partial(set_adapter, model, a))
+        for a in ("a", "b")
+    }
 
     def says(adapter: str) -> Completion:
         [[said]] = speaks[adapter].generate([prompt], 1, Draw(0.0, 8), [0])
@@ -294,7 +355,8 @@ def test_adapters_of_one_model_speak_each_for_itself(folder: Path, name: str) ->
         is_greedy(plain(model, prompt, said.ids), said)
         return said
 
-    a, b = says("a"), says("b")
+    a = says("a")
+    b = says("b")
     assert a.logprobs != b.logprobs
     with torch.no_grad():
         for key, weight in model.named_parameters():
@@ -305,7 +367,9 @@ def test_adapters_of_one_model_speak_each_for_itself(folder: Path, name: str) ->
     assert says("b") == b
 
 
-vllm_only = pytest.mark.skipif(not HAS_VLLM, reason="vllm is not in this environment: make test-vllm")
+vllm_only = pytest.mark.skipif(
+    not HAS_VLLM, reason="vllm is not in this environment: make test-vllm"
+)
 
 
 @pytest.fixture
@@ -320,7 +384,9 @@ def apart(make: Callable[[str], Case]) -> Any:
 
 @vllm_only
 def test_without_a_refresh_vllm_speaks_with_the_old_weights(apart: Any) -> None:
-    """It has weights of its own: a push that only lent the trainer's tensors would follow them in the middle of an update."""
+    """It has weights of its own: a push that only lent the trainer's tensors would follow them in
+    the middle of an update.
+    """
     engine, model, prompts = apart
     before = engine.generate(prompts, 1, Draw(0.0, 8), [0])
     with torch.no_grad():
@@ -331,7 +397,9 @@ def test_without_a_refresh_vllm_speaks_with_the_old_weights(apart: Any) -> None:
 
 @vllm_only
 def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
-    """Weights pushed behind the engine's back leave the cache as it is: then `logprobs` differ from a plain forward, as a canary needs."""
+    """Weights pushed behind the engine's back leave the cache as it is: then `logprobs` differ from
+    a plain forward, as a canary needs.
+    """
     from ccpo.play.engine.vllm import _core
 
     engine, model, prompts = apart
@@ -339,17 +407,27 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
     [[said]] = engine.generate([prompt], 1, Draw(0.0, 4), [0])
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)).to(weight.device))
+            weight.add_(
+                0.3
+                * weight.std()
+                * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)).to(
+                    weight.device
+                )
+            )
     _core(model, ALONE).load(model.state_dict())
     logps = plain(model, prompt, said.ids)
     truth = chosen(logps, said.ids)
-    assert np.abs(np.array(truth) - engine.logprobs([prompt], [said.ids], 1.0)[0]).max() > 10 * near(logps)
+    assert np.abs(
+        np.array(truth) - engine.logprobs([prompt], [said.ids], 1.0)[0]
+    ).max() > 10 * near(logps)
     engine.refresh()
     assert truth == pytest.approx(engine.logprobs([prompt], [said.ids], 1.0)[0], abs=near(logps))
 
 
 @vllm_only
-def test_a_vllm_that_dies_or_leaves_a_message_unfinished_counts_nothing(apart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vllm_that_dies_or_leaves_a_message_unfinished_counts_nothing(
+    apart: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ccpo.play.engine.vllm import _core
 
     engine, model, prompts = apart
@@ -387,8 +465,10 @@ def test_a_model_that_vllm_cannot_run_ends_in_words(tiny: Path) -> None:
 def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(
     tmp_path: Path, wide: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two policies in turns, eight updates. Every update compares the messages' log-probs with the trainer's (2e-3, improve.GAP), so an
-    engine that lags behind would stop it. Stopped after four updates and gone on with: the same messages, the same weights."""
+    """Two policies in turns, eight updates. Every update compares the messages' log-probs with the
+    trainer's (2e-3, improve.GAP), so an engine that lags behind would stop it. Stopped after four
+    updates and gone on with: the same messages, the same weights.
+    """
     from ccpo import schema
     from ccpo.learn import train as training
     from ccpo.play.engine import vllm
@@ -401,7 +481,8 @@ def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(
     }
     whole, halves = (make_files(tmp_path / name, wide, **blocks) for name in ("whole", "halves"))
     training.train(**whole)
-    true, stop = training.update, iter([False] * 3 + [True] + [False] * 9)
+    true = training.update
+    stop = iter([False] * 3 + [True] + [False] * 9)
 
     def stopping(*a: Any, **k: Any) -> Any:
         done = true(*a, **k)
@@ -415,12 +496,17 @@ def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(
             training.train(**halves)
     training.train(**halves)
     for name in ("train", "credit", "ledger"):
-        assert (whole["out"] / f"{name}.parquet").read_bytes() == (halves["out"] / f"{name}.parquet").read_bytes()
+        assert (whole["out"] / f"{name}.parquet").read_bytes() == (
+            halves["out"] / f"{name}.parquet"
+        ).read_bytes()
     rows = schema.read_table(whole["out"] / "train.parquet", "train").to_pylist()
     assert 0 < max(row["logprob_gap"] for row in rows) < 1e-3
     assert len({row["reward"] for row in rows}) > 2
     for index in (0, 1):
-        ours, theirs = (policy.load(files["out"] / "model" / f"policy{index}")[0].state_dict() for files in (whole, halves))
+        ours, theirs = (
+            policy.load(files["out"] / "model" / f"policy{index}")[0].state_dict()
+            for files in (whole, halves)
+        )
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
@@ -449,9 +535,25 @@ torch.save([[c.ids for row in part for c in row] for part in said], f"{out}{here
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for two ranks it takes two GPUs")
 def test_two_ranks_draw_what_one_draws_and_both_hear_it(tmp_path: Path, wide: Path) -> None:
     (tmp_path / "shared.py").write_text(SHARED)
-    for world, launch in ((1, []), (2, ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
-        command = [sys.executable, *launch, tmp_path / "shared.py", wide, str(world), tmp_path / f"said{world}-"]
-        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    for world, launch in (
+        (1, []),
+        (2, ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]),
+    ):
+        command = [
+            sys.executable,
+            *launch,
+            tmp_path / "shared.py",
+            wide,
+            str(world),
+            tmp_path / f"said{world}-",
+        ]
+        subprocess.run(
+            command,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+        )
     alone, first, second = (torch.load(tmp_path / f"said{name}") for name in ("1-0", "2-0", "2-1"))
     assert alone == first == second
     assert alone[0] != alone[1]
@@ -460,7 +562,9 @@ def test_two_ranks_draw_what_one_draws_and_both_hear_it(tmp_path: Path, wide: Pa
 @vllm_only
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_resting_vllm_gives_its_memory_back_and_wakes_with_the_weights_it_had(make: Callable[[str], Case]) -> None:
+def test_a_resting_vllm_gives_its_memory_back_and_wakes_with_the_weights_it_had(
+    make: Callable[[str], Case],
+) -> None:
     engine, _, prompts = make("vllm")
     before = engine.generate(prompts, 1, Draw(0.0, 8), [0])
     taken = torch.cuda.mem_get_info()[0]
@@ -472,14 +576,18 @@ def test_a_resting_vllm_gives_its_memory_back_and_wakes_with_the_weights_it_had(
 @vllm_only
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_sums_of_its_weights_are_the_trainers_and_tell_of_a_layer_that_was_not_pushed(make: Callable[[str], Case]) -> None:
+def test_the_sums_of_its_weights_are_the_trainers_and_tell_of_a_layer_that_was_not_pushed(
+    make: Callable[[str], Case],
+) -> None:
     engine, model, prompts = make("vllm")
     engine.generate(prompts, 1, Draw(0.0, 8), [0])
     ours = engines.layers(model.named_parameters())
     assert engine.sums() == pytest.approx(ours, rel=1e-9)
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "layers.1" in name).add_(1e-3)
-    assert engine.sums()["layers.1"] != pytest.approx(engines.layers(model.named_parameters())["layers.1"], rel=1e-9)
+    assert engine.sums()["layers.1"] != pytest.approx(
+        engines.layers(model.named_parameters())["layers.1"], rel=1e-9
+    )
     engine.refresh()
     assert engine.sums() == pytest.approx(engines.layers(model.named_parameters()), rel=1e-9)
 
@@ -487,6 +595,11 @@ def test_the_sums_of_its_weights_are_the_trainers_and_tell_of_a_layer_that_was_n
 def test_sums_of_weights_by_layer(make: Callable[[str], Case]) -> None:
     engine, model, _ = make("hf")
     found = engines.layers(model.named_parameters())
-    assert set(found) == {*(f"layers.{i}" for i in range(model.config.num_hidden_layers)), "what is not in a layer"}
-    assert sum(found.values()) == pytest.approx(sum(float(p.detach().double().abs().sum()) for p in model.parameters()), rel=1e-12)
+    assert set(found) == {
+        *(f"layers.{i}" for i in range(model.config.num_hidden_layers)),
+        "what is not in a layer",
+    }
+    assert sum(found.values()) == pytest.approx(
+        sum(float(p.detach().double().abs().sum()) for p in model.parameters()), rel=1e-12
+    )
     assert engine.sums() == {}, "it has no weights but the model's"

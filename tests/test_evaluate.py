@@ -1,4 +1,6 @@
-"""An evaluation that is interrupted goes on with the next intervention; one that is complete cleans up; forecasts stand beside actuals."""
+"""An evaluation that is interrupted goes on with the next intervention; one that is complete cleans
+up; forecasts stand beside actuals.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,18 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
         "model": files["out"] / "model",
         "untrained": files["model"],
     }
-    whole, again = tmp_path / "whole.parquet", tmp_path / "again.parquet"
+    whole = tmp_path / "whole.parquet"
+    again = tmp_path / "again.parquet"
     evaluate.rollout(**inputs, scratch=tmp_path / "other", out=whole)
-    run, play, played = read_run(files["config"]), evaluate.playing.evaluate, list[tuple[float, str]]()
-    parts = [(run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)]
-    assert len(set(parts)) == 5 + 2 + 2  # greedy with all interventions; at two temperatures the team as it is, and untrained
+    run = read_run(files["config"])
+    play = evaluate.playing.evaluate
+    played = list[tuple[float, str]]()
+    parts = [
+        (run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)
+    ]
+    assert (
+        len(set(parts)) == 5 + 2 + 2
+    )  # greedy with all interventions; at two temperatures the team as it is, and untrained
 
     def dying(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
         if len(played) % 2 == 1:
@@ -57,17 +66,28 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     # what was kept of another policy is not taken for this one's
     with pytest.raises(Killed):
         evaluate.rollout(
-            **{**inputs, "untrained": files["out"] / "model" / "policy0"}, scratch=files["scratch"], out=tmp_path / "third.parquet"
+            **{**inputs, "untrained": files["out"] / "model" / "policy0"},
+            scratch=files["scratch"],
+            out=tmp_path / "third.parquet",
         )
 
 
 def test_a_scored_run_leaves_no_scratch(files: dict[str, Path], tmp_path: Path) -> None:
     training.train(**files)
     assert files["scratch"].is_dir()
-    common: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
+    common: dict[str, Any] = {
+        "config": files["config"],
+        "tasks": [files["tasks"]],
+        "scratch": files["scratch"],
+    }
     rollouts = tmp_path / "rollouts.parquet"
     evaluate.rollout(**common, model=files["out"] / "model", untrained=files["model"], out=rollouts)
-    evaluate.score(**common, rollouts=rollouts, out=tmp_path / "scores.parquet", graders=tmp_path / "graders.parquet")
+    evaluate.score(
+        **common,
+        rollouts=rollouts,
+        out=tmp_path / "scores.parquet",
+        graders=tmp_path / "graders.parquet",
+    )
     assert not files["scratch"].exists()
 
 
@@ -76,26 +96,59 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
     run = read_run(files["config"])
     training.train(**{**files, "out": tmp_path / "runs" / run.id})
     pace = forecast.of_pilot(run, tiny, [files["tasks"]])
-    actual = schema.read_table(tmp_path / "runs" / run.id / "ledger.parquet", "ledger").to_pandas().generated_tokens.sum()
-    rows = [{"condition": "c", "runs": 1, "source": pace.source, "train_tokens": 1.5 * actual, "update_seconds": 0.0}]
-    page = report.forecast({"conditions": rows}, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs")
+    actual = (
+        schema.read_table(tmp_path / "runs" / run.id / "ledger.parquet", "ledger")
+        .to_pandas()
+        .generated_tokens.sum()
+    )
+    rows = [
+        {
+            "condition": "c",
+            "runs": 1,
+            "source": pace.source,
+            "train_tokens": 1.5 * actual,
+            "update_seconds": 0.0,
+        }
+    ]
+    page = report.forecast(
+        {"conditions": rows}, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs"
+    )
     assert "<td>pilot</td>" in page
     assert "<td>+50 %</td>" in page
     assert "<td>-100 %</td>" in page
-    assert "<td>c</td>" not in report.forecast({"conditions": rows}, {"conditions": {}}, tmp_path)  # the experiment was changed since
+    assert "<td>c</td>" not in report.forecast(
+        {"conditions": rows}, {"conditions": {}}, tmp_path
+    )  # the experiment was changed since
 
 
 def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:
     """What the untaught model says in the evaluation of a run."""
-    files = make_files(tmp_path / name, tiny, evaluate={"interventions": []}, credit="none", policy="shared", **over)
+    files = make_files(
+        tmp_path / name,
+        tiny,
+        evaluate={"interventions": []},
+        credit="none",
+        policy="shared",
+        **over,
+    )
     training.train(**files)
-    inputs: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
-    evaluate.rollout(**inputs, model=files["out"] / "model", untrained=tiny, out=tmp_path / f"{name}.parquet")
+    inputs: dict[str, Any] = {
+        "config": files["config"],
+        "tasks": [files["tasks"]],
+        "scratch": files["scratch"],
+    }
+    evaluate.rollout(
+        **inputs, model=files["out"] / "model", untrained=tiny, out=tmp_path / f"{name}.parquet"
+    )
     return schema.read_table(tmp_path / f"{name}.parquet", "rollouts").to_pandas()
 
 
-def test_draws_are_paired_between_conditions_and_others_for_every_training_seed(tmp_path: Path, tiny: Path) -> None:
-    """One policy throughout. Drawn for two seeds it says other things, and greedily the same; for two conditions of a seed the same."""
+def test_draws_are_paired_between_conditions_and_others_for_every_training_seed(
+    tmp_path: Path, tiny: Path
+) -> None:
+    """One policy throughout. Drawn for two seeds it says other things, and greedily the same; for
+    two conditions of a seed the same.
+    """
     idle = {"steps": 0}
     rows = {
         "a": played(tmp_path, tiny, "a", seed=0, train=idle),
@@ -104,23 +157,37 @@ def test_draws_are_paired_between_conditions_and_others_for_every_training_seed(
     }
     assert rows["a"].equals(rows["other condition"])
     for decoding, same in (("greedy", True), ("sampled", False)):
-        texts = [rows[name][rows[name].decoding == decoding].completion.tolist() for name in ("a", "other seed")]
+        texts = [
+            rows[name][rows[name].decoding == decoding].completion.tolist()
+            for name in ("a", "other seed")
+        ]
         assert (texts[0] == texts[1]) is same
 
 
 def test_the_log_prob_of_a_message_is_that_of_its_tokens(tmp_path: Path, tiny: Path) -> None:
-    """By one plain forward of the model over prompt and message, at the temperature it was drawn with (greedily: 1), to 1e-4."""
+    """By one plain forward of the model over prompt and message, at the temperature it was drawn
+    with (greedily: 1), to 1e-4.
+    """
     rows = played(tmp_path, tiny, "a", team="single", train={"steps": 0, "fanout": [4]})
     model, tokenizer = policy.load(tiny)
     temperatures = {"greedy": 1.0, "low": 0.2, "sampled": 1.0}
     checked = 0
-    for row in rows[rows.finish_reason == "length"].itertuples():  # of the others the end token is not in the text
-        prompt, message = (tokenizer.encode(text, add_special_tokens=False) for text in (row.prompt, row.completion))
+    for row in rows[
+        rows.finish_reason == "length"
+    ].itertuples():  # of the others the end token is not in the text
+        prompt, message = (
+            tokenizer.encode(text, add_special_tokens=False)
+            for text in (row.prompt, row.completion)
+        )
         if len(message) != row.n_completion_tokens or len(prompt) != row.n_prompt_tokens:
             continue  # a text that other tokens spell too
         with torch.no_grad():
-            logits = model(torch.tensor([prompt + message])).logits[0, len(prompt) - 1 : -1].double()
-        logps = torch.log_softmax(logits / temperatures[row.decoding], -1)[range(len(message)), message]
+            logits = (
+                model(torch.tensor([prompt + message])).logits[0, len(prompt) - 1 : -1].double()
+            )
+        logps = torch.log_softmax(logits / temperatures[row.decoding], -1)[
+            range(len(message)), message
+        ]
         assert row.logprob == pytest.approx(float(logps.sum()), abs=1e-4)
         checked += 1
     assert checked > 5

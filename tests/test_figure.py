@@ -1,4 +1,6 @@
-"""Every figure keeps the contract: what is in the folder is what the workflow draws and the page captions."""
+"""Every figure keeps the contract: what is in the folder is what the workflow draws and the page
+captions.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +12,40 @@ from ccpo.publish.figure import Study
 
 @pytest.mark.parametrize("name", figure.names())
 def test_every_figure_keeps_the_contract(name: str) -> None:
-    """Each complaint says what is missing and how to write it; ccpo/publish/figure/__init__.py is the contract."""
-    module, where = figure.load(name), f"ccpo/publish/figure/{name}.py"
-    assert getattr(module, "KIND", None) in ("training", "oracle"), f'{where}: no KIND, of what it is drawn. Remedy: "training" or "oracle"'
-    assert isinstance(getattr(module, "ORDER", None), int), f"{where} has no ORDER. Remedy: a whole number, its place on the page"
-    assert len(getattr(module, "CAPTION", "").split()) >= 4, f"{where} has no CAPTION. Remedy: a sentence that says what is drawn"
+    """Each complaint says what is missing and how to write it; ccpo/publish/figure/__init__.py is
+    the contract.
+    """
+    module = figure.load(name)
+    where = f"ccpo/publish/figure/{name}.py"
+    assert getattr(module, "KIND", None) in ("training", "oracle"), (
+        f'{where}: no KIND, of what it is drawn. Remedy: "training" or "oracle"'
+    )
+    assert isinstance(getattr(module, "ORDER", None), int), (
+        f"{where} has no ORDER. Remedy: a whole number, its place on the page"
+    )
+    assert len(getattr(module, "CAPTION", "").split()) >= 4, (
+        f"{where} has no CAPTION. Remedy: a sentence that says what is drawn"
+    )
     for function in ("applies", "collect", "paint"):
-        assert callable(getattr(module, function, None)), f"{where} has no {function}(). Remedy: see ccpo/publish/figure/__init__.py"
-    rich = Study(module.KIND, trained=True, decodings=5, interventions=frozenset({"solo", "untrained"}))
-    assert module.applies(rich), f"{where}: applies() is False for a study that has everything. Remedy: True where it can draw"
+        assert callable(getattr(module, function, None)), (
+            f"{where} has no {function}(). Remedy: see ccpo/publish/figure/__init__.py"
+        )
+    rich = Study(
+        module.KIND, trained=True, decodings=5, interventions=frozenset({"solo", "untrained"})
+    )
+    assert module.applies(rich), (
+        f"{where}: applies() is False for a study that has everything. Remedy: True where it can "
+        "draw"
+    )
     assert name in figure.of_study(rich)
 
 
 def test_a_study_gets_the_figures_it_has_something_for() -> None:
     read = figure.of_study(Study("training", trained=False))
     assert read == ["accuracy"]
-    taught = figure.of_study(Study("training", trained=True, decodings=3, interventions=frozenset({"untrained"})))
+    taught = figure.of_study(
+        Study("training", trained=True, decodings=3, interventions=frozenset({"untrained"}))
+    )
     assert "temperatures" in taught
     assert "solo" not in taught
     assert not set(figure.of_study(Study("oracle"))) & set(taught)

@@ -10,7 +10,14 @@ import pytest
 from conftest import ROOT, SPEC
 
 from ccpo.benchmark import Demo, Habit, Habits, arithmetic
-from ccpo.config import Experiment, OracleExperiment, WarmStart, read_experiment, read_listed, read_models
+from ccpo.config import (
+    Experiment,
+    OracleExperiment,
+    WarmStart,
+    read_experiment,
+    read_listed,
+    read_models,
+)
 from ccpo.models.prepare import solo_accuracy
 
 N = 4000  # demonstrations; shares are within four standard errors, 0.032
@@ -49,10 +56,16 @@ def all_right(habit: Habit, question: str, which: slice) -> float:
 
 @pytest.mark.parametrize("alone", [0.0, 0.4, 1.0])
 def test_a_copy_of_the_demonstrations_is_right_as_often_as_its_habits_say(alone: float) -> None:
-    habits = Habits(plan=WRONG, conclusion=Habit(minus=(0.3, 0.3)), solution=Habit(plus=(0.0, 0.4)), alone=alone)
+    habits = Habits(
+        plan=WRONG, conclusion=Habit(minus=(0.3, 0.3)), solution=Habit(plus=(0.0, 0.4)), alone=alone
+    )
     questions = [demo.question for demo in demos(habits)]
-    plan, last, whole = slice(None, -1), slice(-1, None), slice(None)
-    follows = [all_right(habits.plan, q, plan) * all_right(habits.conclusion, q, last) for q in questions]
+    plan = slice(None, -1)
+    last = slice(-1, None)
+    whole = slice(None)
+    follows = [
+        all_right(habits.plan, q, plan) * all_right(habits.conclusion, q, last) for q in questions
+    ]
     works = [all_right(habits.conclusion, q, whole) for q in questions]
     team = (1 - alone) * np.mean(follows) + alone * np.mean(works)
     solo = np.mean([all_right(habits.solution, q, whole) for q in questions])
@@ -80,13 +93,20 @@ def test_chances_go_from_the_smallest_to_the_largest_operand() -> None:
     assert arithmetic.chance(WRONG, "+", 1, 1) == pytest.approx(0.2)
     made = demos(Habits(solution=WRONG))
     for operator, operand in itertools.product("+-", (1, 9)):
-        first = [d.solution.split(";")[0] for d in made if d.question[1:3] == f"{operator}{operand}"]
+        first = [
+            d.solution.split(";")[0] for d in made if d.question[1:3] == f"{operator}{operand}"
+        ]
         wrong = np.mean([arithmetic.steps(line.split("=")[0])[0] != line for line in first])
-        assert wrong == pytest.approx(arithmetic.chance(WRONG, operator, operand, 9), abs=4 * np.sqrt(0.25 / len(first)))
+        assert wrong == pytest.approx(
+            arithmetic.chance(WRONG, operator, operand, 9), abs=4 * np.sqrt(0.25 / len(first))
+        )
 
 
 def test_without_habits_every_step_is_right_and_blame_falls_on_whose_is_wrong() -> None:
-    assert all(d.correct and d.shares == (0.5, 0.5) and answer(d.solution) == truth(d) for d in arithmetic.demos(200))
+    assert all(
+        d.correct and d.shares == (0.5, 0.5) and answer(d.solution) == truth(d)
+        for d in arithmetic.demos(200)
+    )
     blamed = {d.shares for d in demos(Habits(plan=Habit((1.0, 1.0), (1.0, 1.0))), 50)}
     assert blamed == {(0.9, 0.1)}
     blamed = {d.shares for d in demos(Habits(conclusion=Habit((1.0, 1.0), (1.0, 1.0))), 50)}
@@ -98,7 +118,10 @@ def test_without_habits_every_step_is_right_and_blame_falls_on_whose_is_wrong() 
     [
         ({"habits": {"plan": {"minus": [0.5, 1.5]}}}, "chances from 0 to 1"),
         ({"habits": {"plann": {}}}, "Unexpected keyword argument"),
-        ({"habits": {"alone": 0.5}, "benchmark": {"name": "logic"}}, "benchmark logic has no demonstrations of habits"),
+        (
+            {"habits": {"alone": 0.5}, "benchmark": {"name": "logic"}},
+            "benchmark logic has no demonstrations of habits",
+        ),
     ],
 )
 def test_habits_that_cannot_be_taught_are_refused(over: dict[str, object], said: str) -> None:
@@ -107,7 +130,9 @@ def test_habits_that_cannot_be_taught_are_refused(over: dict[str, object], said:
 
 
 def test_every_shipped_study_has_its_controls() -> None:
-    """Of every experiment that trains: the untrained team under every decoding, and a condition whose advantage is its outcome."""
+    """Of every experiment that trains: the untrained team under every decoding, and a condition
+    whose advantage is its outcome.
+    """
     names = sorted(path.stem for path in Path(ROOT, "config", "experiments").glob("*.yaml"))
     for name in names:
         experiment = read_experiment(name)
@@ -116,7 +141,9 @@ def test_every_shipped_study_has_its_controls() -> None:
         first = [next(iter(runs.values())) for runs in experiment.runs.values()]
         if trained := [run for run in first if run.train.steps]:
             assert all("untrained" in run.evaluate.interventions for run in trained), name
-            assert any((run.credit.name, run.advantage.name) == ("magrpo", "none") for run in trained), name
+            assert any(
+                (run.credit.name, run.advantage.name) == ("magrpo", "none") for run in trained
+            ), name
 
 
 def test_the_usual_way_to_subtract_is_wrong_in_every_model_that_is_learnt_with() -> None:
@@ -131,22 +158,32 @@ def test_the_usual_way_to_subtract_is_wrong_in_every_model_that_is_learnt_with()
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_teams", "tiny_small"])
 def test_untrained_models_are_weak_at_every_temperature(name: str) -> None:
-    """The pinned base models themselves, as they are shipped: below half, and above nothing so that there is reward to learn from."""
+    """The pinned base models themselves, as they are shipped: below half, and above nothing so that
+    there is reward to learn from.
+    """
     for model in read_listed()[name].replicas:
         assert isinstance(model.spec, WarmStart)
         folder = ROOT / "config" / "base_models" / model.base
-        shares = [solo_accuracy(folder, model.spec, temperature) for temperature in (1.0, 0.5, 0.2, 0.0)]
+        shares = [
+            solo_accuracy(folder, model.spec, temperature) for temperature in (1.0, 0.5, 0.2, 0.0)
+        ]
         assert max(shares) < 0.5, (model.base, shares)
         assert min(shares) > 0.02, (model.base, shares)
 
 
 def test_variation_is_the_quickstart_with_more_seeds() -> None:
-    """Two files say it; a change of one alone would compare two things, and train all of it twice."""
+    """Two files say it; a change of one alone would compare two things, and train all twice."""
     quick, more = (read_experiment(name) for name in ("quickstart", "variation"))
     assert isinstance(quick, Experiment)
     assert isinstance(more, Experiment)
     assert quick.compare == more.compare
     assert list(quick.runs) == list(more.runs)
     for label, runs in quick.runs.items():
-        assert {seed: run.id for seed, run in runs.items()} == {seed: more.runs[label][seed].id for seed in runs}
-        assert len({run.base for run in runs.values()}) == 8 == len({run.base for run in more.runs[label].values()})
+        assert {seed: run.id for seed, run in runs.items()} == {
+            seed: more.runs[label][seed].id for seed in runs
+        }
+        assert (
+            len({run.base for run in runs.values()})
+            == 8
+            == len({run.base for run in more.runs[label].values()})
+        )

@@ -20,25 +20,47 @@ PLAYED = {0: ["A0", "B0"], 1: ["A1", "B1"], 2: ["A2", "B2"]}
 
 @pytest.mark.parametrize("name", intervention.names())
 def test_every_intervention_keeps_the_contract(name: str) -> None:
-    """Each complaint says what is missing and how to write it; ccpo/intervention/__init__.py is the contract."""
-    module, where = intervention.load(name), f"ccpo/intervention/{name}.py"
-    for key, remedy in (("VERSION", "VERSION = 1"), ("LABEL", "LABEL = <a few words for a legend>")):
+    """Each complaint says what is missing and how to write it; ccpo/intervention/__init__.py is the
+    contract.
+    """
+    module = intervention.load(name)
+    where = f"ccpo/intervention/{name}.py"
+    for key, remedy in (
+        ("VERSION", "VERSION = 1"),
+        ("LABEL", "LABEL = <a few words for a legend>"),
+    ):
         assert hasattr(module, key), f"{where} has no {key}. Remedy: {remedy}"
     policies = getattr(module, "POLICIES", None)
-    assert policies in ("trained", "untrained"), f'{where}: POLICIES = {policies!r}. Remedy: "trained" or "untrained"'
+    assert policies in ("trained", "untrained"), (
+        f'{where}: POLICIES = {policies!r}. Remedy: "trained" or "untrained"'
+    )
     for function in ("fits", "present", "speaks", "hears"):
-        assert callable(getattr(module, function, None)), f"{where} has no {function}(). Remedy: see ccpo/intervention/__init__.py"
+        assert callable(getattr(module, function, None)), (
+            f"{where} has no {function}(). Remedy: see ccpo/intervention/__init__.py"
+        )
     fitting = {label: made for label, made in TEAMS.items() if module.fits(made)}
-    assert fitting, f"{where}: fits() is False for every team, so it is never played. Remedy: True for some of {sorted(TEAMS)}"
+    assert fitting, (
+        f"{where}: fits() is False for every team, so it is never played. Remedy: True for some "
+        f"of {sorted(TEAMS)}"
+    )
     for label, made in fitting.items():
-        present, speaks = module.present(made), list(module.speaks(made))
-        assert set(speaks) <= set(present), f"{where}, {label}: turns {speaks} speak, {present} are present. Remedy: only who is present"
-        assert speaks == sorted(speaks), f"{where}, {label}: turns speak as {speaks}. Remedy: in the order of the team"
+        present = module.present(made)
+        speaks = list(module.speaks(made))
+        assert set(speaks) <= set(present), (
+            f"{where}, {label}: turns {speaks} speak, {present} are present. Remedy: only who is "
+            "present"
+        )
+        assert speaks == sorted(speaks), (
+            f"{where}, {label}: turns speak as {speaks}. Remedy: in the order of the team"
+        )
         for turn in speaks:
             reads = [r for r in made.turns[turn].reads if r in present]
             heard = module.hears(Reading(reads, SAID, PLAYED, 2, 1))
             shape = [len(row) for row in heard]
-            assert shape == [len(reads)] * 2, f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape}. Remedy: a text each"
+            assert shape == [len(reads)] * 2, (
+                f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape}. Remedy: a "
+                "text each"
+            )
 
 
 @pytest.mark.parametrize(
@@ -52,8 +74,11 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
         ("shuffle", "dyad", (1,), [["B0"], ["A0"]]),
     ],
 )
-def test_who_speaks_and_what_the_last_turn_hears(name: str, label: str, speaks: tuple[int, ...], heard: list[list[str]]) -> None:
-    module, made = intervention.load(name), TEAMS[label]
+def test_who_speaks_and_what_the_last_turn_hears(
+    name: str, label: str, speaks: tuple[int, ...], heard: list[list[str]]
+) -> None:
+    module = intervention.load(name)
+    made = TEAMS[label]
     assert tuple(module.speaks(made)) == speaks
     reads = [r for r in made.turns[speaks[-1]].reads if r in module.present(made)]
     assert module.hears(Reading(reads[-1:], SAID, PLAYED, 2, 1)) == heard
@@ -61,7 +86,14 @@ def test_who_speaks_and_what_the_last_turn_hears(name: str, label: str, speaks: 
 
 def test_two_samples_of_a_task_are_shuffled_with_those_of_the_next() -> None:
     said = {0: ["a", "a", "b", "b", "c", "c"]}
-    assert intervention.load("shuffle").hears(Reading([0], {}, said, 6, 2)) == [["b"], ["b"], ["c"], ["c"], ["a"], ["a"]]
+    assert intervention.load("shuffle").hears(Reading([0], {}, said, 6, 2)) == [
+        ["b"],
+        ["b"],
+        ["c"],
+        ["c"],
+        ["a"],
+        ["a"],
+    ]
 
 
 def test_what_means_nothing_for_a_team_is_not_played() -> None:

@@ -1,4 +1,6 @@
-"""A language model as an oracle world: tables against the model's own forward pass, gradients against autograd of the summed outcome."""
+"""A language model as an oracle world: tables against the model's own forward pass, gradients
+against autograd of the summed outcome.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,17 @@ from ccpo.tree import Plan
 
 
 def test_the_tables_are_the_models_probabilities(tiny: Path) -> None:
-    """The Thinker's two digits as the engine draws them: frequencies over 4,000 messages of one token, 4 standard errors."""
+    """The Thinker's two digits as the engine draws them: frequencies over 4,000 messages of one
+    token, 4 standard errors.
+    """
     world = language.build(tiny, "necessity", 0)
     model, tokenizer = policy.load(tiny)
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for x, (question, truth) in enumerate(language.questions(0)):
         prompt = speaker.prompt(team.load("think_solve").team().roles["thinker"], question, [])
-        said = [speaker.text(c) for c in speaker.engine.generate([prompt], 4000, Draw(1.0, 1), [x])[0]]
+        said = [
+            speaker.text(c) for c in speaker.engine.generate([prompt], 4000, Draw(1.0, 1), [x])[0]
+        ]
         counts = np.array([said.count(str(truth)), said.count(str(truth + 1))])
         p = world.policy(0)[x, 0]
         assert abs(counts[0] / counts.sum() - p) < 4 * np.sqrt(p * (1 - p) / counts.sum())
@@ -34,14 +40,19 @@ def test_the_tables_are_the_models_probabilities(tiny: Path) -> None:
 
 @pytest.mark.parametrize("family", ["necessity", "sabotage"])
 def test_the_gradient_is_that_of_the_summed_outcome(family: str, tiny: Path) -> None:
-    """|dJ/dtheta|^2 from the tables and Gram matrices of both turns together, against autograd through the model."""
+    """|dJ/dtheta|^2 from the tables and Gram matrices of both turns together, against autograd
+    through the model.
+    """
     world = language.build(tiny, family, 1)
     model, tokenizer = policy.load(tiny)
-    speaker, dyad = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer), team.load("think_solve").team()
+    speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
+    dyad = team.load("think_solve").team()
     box = tokenizer.encode("\\boxed{", add_special_tokens=False)
 
     def chances(prompt: list[int], digits: list[int]) -> torch.Tensor:
-        return torch.softmax(policy.completion_logprobs(model, [prompt] * 2, [[d] for d in digits], 1.0)[0][:, 0], 0)
+        return torch.softmax(
+            policy.completion_logprobs(model, [prompt] * 2, [[d] for d in digits], 1.0)[0][:, 0], 0
+        )
 
     by_turn = []
     for frozen in (1, 0):  # what one turn adds: the other one's probabilities are constants
@@ -51,20 +62,36 @@ def test_the_gradient_is_that_of_the_summed_outcome(family: str, tiny: Path) -> 
             first = chances(speaker.prompt(dyad.roles["thinker"], question, []), digits)
             first = first.detach() if frozen == 0 else first
             for a in (0, 1):
-                second = chances([*speaker.prompt(dyad.roles["solver"], question, [str(truth + a)]), *box], digits)
+                second = chances(
+                    [*speaker.prompt(dyad.roles["solver"], question, [str(truth + a)]), *box],
+                    digits,
+                )
                 second = second.detach() if frozen == 1 else second
-                outcome = outcome + 0.5 * first[a] * (second * torch.tensor(world.outcome[x, a])).sum()
+                outcome = (
+                    outcome + 0.5 * first[a] * (second * torch.tensor(world.outcome[x, a])).sum()
+                )
         gradient = torch.autograd.grad(outcome, list(model.parameters()), allow_unused=True)
         by_turn.append(float(sum((g**2).sum() for g in gradient if g is not None)))
         assert float(outcome.detach()) == pytest.approx(oracle.value(world), abs=1e-5)
     for turn in (0, 1):
         true = oracle.gradient(world, turn)
-        assert float(diagnose.inner(true, true, world.gram(turn))) == pytest.approx(by_turn[turn], rel=1e-3)
+        assert float(diagnose.inner(true, true, world.gram(turn))) == pytest.approx(
+            by_turn[turn], rel=1e-3
+        )
 
 
 def test_methods_are_measured_in_it(tiny: Path) -> None:
     chosen = [m for m in METHODS if m.label in ("shared", "ccpo", "c3", "ccpo_vote")]
-    rows, skipped = diagnose.diagnose("redundancy", "language", chosen, ["none", "group_mean"], instances=2, seed=0, tokens=256, model=tiny)
+    rows, skipped = diagnose.diagnose(
+        "redundancy",
+        "language",
+        chosen,
+        ["none", "group_mean"],
+        instances=2,
+        seed=0,
+        tokens=256,
+        model=tiny,
+    )
     by = {(r["method"], r["advantage"], r["turn"], r["instance"]): r for r in rows}
     assert len(by) == 3 * 2 * 2 * 2
     assert by["c3", "none", 1, 0]["bias_raw"] < 1e-9
@@ -72,7 +99,9 @@ def test_methods_are_measured_in_it(tiny: Path) -> None:
     assert by["shared", "group_mean", 0, 0]["noise_tokens"] > 0
     assert [s["method"] for s in skipped] == ["ccpo_vote"]
     with pytest.raises(ValueError, match="--model"):
-        diagnose.diagnose("redundancy", "language", chosen, ["none"], instances=2, seed=0, tokens=256)
+        diagnose.diagnose(
+            "redundancy", "language", chosen, ["none"], instances=2, seed=0, tokens=256
+        )
 
 
 def test_a_plan_costs_what_it_costs_in_tables(tiny: Path) -> None:

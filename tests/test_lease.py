@@ -1,4 +1,4 @@
-"""One writer at a time: between processes by the kernel's locks, between machines by signs of life."""
+"""One writer at a time: among processes by the kernel's locks, among machines by signs of life."""
 
 from __future__ import annotations
 
@@ -20,7 +20,18 @@ FORK = multiprocessing.get_context("fork")
 
 def write(folder: Path, **changes: object) -> lease.Status:
     """Puts a writer's words into a folder."""
-    status = lease.Status("train", "theirs", "another machine", "n7", 41, "1234", 2, time.time(), time.time(), note="update 3")
+    status = lease.Status(
+        "train",
+        "theirs",
+        "another machine",
+        "n7",
+        41,
+        "1234",
+        2,
+        time.time(),
+        time.time(),
+        note="update 3",
+    )
     status = dataclasses.replace(status, **changes)  # type: ignore[arg-type]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "new").write_text(json.dumps(dataclasses.asdict(status)))
@@ -66,7 +77,9 @@ def test_a_killed_owner_leaves_the_folder_free_at_once(tmp_path: Path) -> None:
         assert held.status.starts == 2
 
 
-def test_a_living_owner_is_named_when_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_living_owner_is_named_when_patience_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "PATIENCE", 0.5)
     process = FORK.Process(target=enter, args=(tmp_path, tmp_path / "diary", 60))
     process.start()
@@ -74,7 +87,11 @@ def test_a_living_owner_is_named_when_patience_ends(tmp_path: Path, monkeypatch:
         time.sleep(0.01)
     try:
         with (
-            pytest.raises(ValueError, match=f"is being written by process {process.pid} on .*Remedy: wait for it, or end it"),
+            pytest.raises(
+                ValueError,
+                match=f"is being written by process {process.pid} on .*Remedy: wait for it, or "
+                "end it",
+            ),
             lease.hold(tmp_path, "train"),
         ):
             pass
@@ -83,8 +100,12 @@ def test_a_living_owner_is_named_when_patience_ends(tmp_path: Path, monkeypatch:
         process.join()
 
 
-def test_a_silent_owner_on_another_machine_is_waited_for_then_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lock is not seen here, as on file systems that carry none; only silence tells that it died. Its clock may be wrong by hours."""
+def test_a_silent_owner_on_another_machine_is_waited_for_then_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is not seen here, as on file systems that carry none; only silence tells that it
+    died. Its clock may be wrong by hours.
+    """
     monkeypatch.setattr(lease, "SILENT", 1.0)
     write(tmp_path, at=time.time() - 7200)
     begun = time.monotonic()
@@ -93,7 +114,9 @@ def test_a_silent_owner_on_another_machine_is_waited_for_then_followed(tmp_path:
         assert held.status.starts == 3
 
 
-def test_an_owner_on_another_machine_that_gives_signs_of_life_keeps_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_on_another_machine_that_gives_signs_of_life_keeps_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "SILENT", 3.0)
     monkeypatch.setattr(lease, "PATIENCE", 6.0)
 
@@ -107,7 +130,10 @@ def test_an_owner_on_another_machine_that_gives_signs_of_life_keeps_the_folder(t
     process.start()
     try:
         with (
-            pytest.raises(ValueError, match=r"process 41 on n7, SLURM job 1234 \(train, update 3\).*scancel 1234"),
+            pytest.raises(
+                ValueError,
+                match=r"process 41 on n7, SLURM job 1234 \(train, update 3\).*scancel 1234",
+            ),
             lease.hold(tmp_path, "train"),
         ):
             pass
@@ -116,7 +142,9 @@ def test_an_owner_on_another_machine_that_gives_signs_of_life_keeps_the_folder(t
         process.join()
 
 
-def test_who_was_followed_writes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_followed_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine that stood still for a while wakes up to find that another went on in its place."""
     monkeypatch.setattr(lease, "BEAT", 0.05)
     with lease.hold(tmp_path, "train") as held:
@@ -128,7 +156,9 @@ def test_who_was_followed_writes_nothing_more(tmp_path: Path, monkeypatch: pytes
     assert lease.read(tmp_path) == theirs  # not even the release is written over it
 
 
-def test_what_a_writer_tells_and_what_ended_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_writer_tells_and_what_ended_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.05)
     with lease.hold(tmp_path, "rollout") as held:
         held.tell(20, 100)
@@ -152,7 +182,9 @@ def test_what_a_writer_tells_and_what_ended_it(tmp_path: Path, monkeypatch: pyte
         assert held.status.starts == 1  # of this stage
 
 
-def test_an_owner_whose_words_cannot_be_read_is_waited_for_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_whose_words_cannot_be_read_is_waited_for_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "SILENT", 1.0)
     (tmp_path / "status.json").write_text("{")
     begun = time.monotonic()

@@ -12,7 +12,8 @@ from functions import OBJECTIVES
 from ccpo import objective
 from ccpo.objective import kl_k3, kl_to_go
 
-grpo, rema_turn = OBJECTIVES["grpo"], OBJECTIVES["rema_turn"]
+grpo = OBJECTIVES["grpo"]
+rema_turn = OBJECTIVES["rema_turn"]
 
 TOKENWISE = ("grpo", "dapo", "dr_grpo", "reinforce_pp")
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
@@ -20,7 +21,8 @@ CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 
 def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
-    new, old = torch.tensor(rng.normal(-1, 0.4, (6, 5))), torch.tensor(rng.normal(-1, 0.4, (6, 5)))
+    new = torch.tensor(rng.normal(-1, 0.4, (6, 5)))
+    old = torch.tensor(rng.normal(-1, 0.4, (6, 5)))
     lengths = rng.integers(1, 6, 6)
     mask = torch.tensor(np.arange(5)[None] < lengths[:, None])
     return new.requires_grad_(), old, torch.tensor(rng.normal(size=6)), mask
@@ -28,34 +30,52 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Te
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_objective_keeps_the_contract(name: str) -> None:
-    """Each complaint says what is missing and how to write it; ccpo/objective/__init__.py is the contract."""
-    module, where = objective.load(name), f"ccpo/objective/{name}.py"
+    """Each complaint says what is missing and how to write it; ccpo/objective/__init__.py is the
+    contract.
+    """
+    module = objective.load(name)
+    where = f"ccpo/objective/{name}.py"
     assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
-    assert getattr(module, "KL", None) in ("loss", "reward"), f'{where}: no KL, where a divergence enters. Remedy: KL = "loss", or "reward"'
-    assert "Source:" in (module.__doc__ or ""), f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
+    assert getattr(module, "KL", None) in ("loss", "reward"), (
+        f'{where}: no KL, where a divergence enters. Remedy: KL = "loss", or "reward"'
+    )
+    assert "Source:" in (module.__doc__ or ""), (
+        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
+    )
     for function, taken in ((module.loss, ["batch"]), (module.divisor, ["lengths", "longest"])):
-        positional = [k for k, p in inspect.signature(function).parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        positional = [
+            k
+            for k, p in inspect.signature(function).parameters.items()
+            if p.kind is not inspect.Parameter.KEYWORD_ONLY
+        ]
         assert positional == taken, (
-            f"{where}: {function.__name__}{positional} does not take the arguments of the contract. Remedy: "
+            f"{where}: {function.__name__}{positional} does not take the arguments of the "
+            "contract. Remedy: "
             f"{function.__name__}({', '.join(taken)}), what is configured behind a `*`"
         )
     new, old, a, mask = batch(7)
     total, cut = module.loss(objective.Batch(new, old, a, mask))
-    assert total.shape == cut.shape == (), f"{where}: loss gives the shapes {total.shape}, {cut.shape}. Remedy: a sum and a count"
-    assert module.divisor([1, 2], 9) > 0, f"{where}: divisor gives {module.divisor([1, 2], 9)}. Remedy: a number above 0"
+    assert total.shape == cut.shape == (), (
+        f"{where}: loss gives the shapes {total.shape}, {cut.shape}. Remedy: a sum and a count"
+    )
+    assert module.divisor([1, 2], 9) > 0, (
+        f"{where}: divisor gives {module.divisor([1, 2], 9)}. Remedy: a number above 0"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_equals_the_loop(name: str) -> None:
     new, old, a, mask = batch(0)
     loss, clipped = OBJECTIVES[name](new, old, a, mask, **CLIP)
-    want, count = 0.0, 0
+    want = 0.0
+    count = 0
     for i in range(6):
         n = int(mask[i].sum())
         ratio = np.exp((new[i, :n] - old[i, :n]).detach().numpy())
         ratios = ratio if name in TOKENWISE else [np.exp(np.log(ratio).mean())]
         for r in ratios:
-            free, bound = r * a[i].item(), min(max(r, 0.8), 1.3) * a[i].item()
+            free = r * a[i].item()
+            bound = min(max(r, 0.8), 1.3) * a[i].item()
             want -= min(free, bound)
             count += bound < free
     assert loss.item() == pytest.approx(want, rel=1e-12)
@@ -75,11 +95,20 @@ def test_masked_tokens_do_not_matter_and_parts_add_up(name: str) -> None:
     new, old, a, mask = batch(2)
     loss = OBJECTIVES[name](new, old, a, mask, **CLIP)[0]
     noisy = torch.where(mask, new, torch.full_like(new, 50.0))
-    assert OBJECTIVES[name](noisy, old, a, mask, **CLIP)[0].item() == pytest.approx(loss.item(), rel=1e-12)
-    parts = [OBJECTIVES[name](new[s], old[s], a[s], mask[s], **CLIP)[0] for s in (slice(0, 2), slice(2, 6))]
+    assert OBJECTIVES[name](noisy, old, a, mask, **CLIP)[0].item() == pytest.approx(
+        loss.item(), rel=1e-12
+    )
+    parts = [
+        OBJECTIVES[name](new[s], old[s], a[s], mask[s], **CLIP)[0]
+        for s in (slice(0, 2), slice(2, 6))
+    ]
     assert sum(parts).item() == pytest.approx(loss.item(), rel=1e-12)
     lengths = mask.sum(1).tolist()
-    assert objective.load(name).divisor(lengths, 5) == {"dr_grpo": 30, "gspo": 6, "rema_turn": 6}.get(name, sum(lengths))
+    assert objective.load(name).divisor(lengths, 5) == {
+        "dr_grpo": 30,
+        "gspo": 6,
+        "rema_turn": 6,
+    }.get(name, sum(lengths))
 
 
 def test_all_masked_is_zero_with_a_finite_gradient() -> None:
@@ -92,10 +121,14 @@ def test_all_masked_is_zero_with_a_finite_gradient() -> None:
 
 
 def test_the_dual_clip_bounds_what_a_bad_message_can_cost() -> None:
-    """A turn with ratio e^2 = 7.39 and A = -1 costs 3, not 7.39, and pulls no more; with ratio 1.1 it costs 1.1."""
+    """A turn with ratio e^2 = 7.39 and A = -1 costs 3, not 7.39, and pulls no more; with ratio 1.1
+    it costs 1.1.
+    """
     for gap, cost, pulled in ((2.0, 3.0, 0.0), (5.0, 3.0, 0.0), (float(np.log(1.1)), 1.1, 1.1)):
         new = torch.full((1, 2), gap, dtype=torch.float64, requires_grad=True)
-        loss, clipped = rema_turn(new, torch.zeros(1, 2), torch.tensor([-1.0]), torch.ones(1, 2, dtype=torch.bool), **CLIP)
+        loss, clipped = rema_turn(
+            new, torch.zeros(1, 2), torch.tensor([-1.0]), torch.ones(1, 2, dtype=torch.bool), **CLIP
+        )
         loss.backward()
         assert loss.item() == pytest.approx(cost, rel=1e-12)
         assert new.grad.sum().item() == pytest.approx(pulled, rel=1e-9)
@@ -112,10 +145,15 @@ def test_the_divergence_to_go_is_what_the_later_tokens_cost() -> None:
 
 
 def test_k3_is_the_divergence_on_average_and_its_gradient_starts_at_zero() -> None:
-    """Under tokens drawn from the policy the mean of k3 is KL(policy, reference), here summed exactly over three tokens."""
-    p, q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    """Under tokens drawn from the policy the mean of k3 is KL(policy, reference), here summed
+    exactly over three tokens.
+    """
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    q = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.bool)
-    mean = sum(p[i] * kl_k3(p[i].log().reshape(1, 1), q[i].log().reshape(1, 1), one) for i in range(3))
+    mean = sum(
+        p[i] * kl_k3(p[i].log().reshape(1, 1), q[i].log().reshape(1, 1), one) for i in range(3)
+    )
     assert float(mean) == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-12)
     new, _, _, mask = batch(5)
     kl_k3(new, new.detach(), mask).backward()
@@ -126,4 +164,7 @@ def test_k3_is_the_divergence_on_average_and_its_gradient_starts_at_zero() -> No
 def test_an_advantage_for_each_token_is_the_one_for_the_message_when_constant() -> None:
     new, old, a, mask = batch(6)
     by_token = a[:, None].expand_as(new)
-    assert grpo(new, old, a, mask, **CLIP)[0].item() == grpo(new, old, by_token, mask, **CLIP)[0].item()
+    assert (
+        grpo(new, old, a, mask, **CLIP)[0].item()
+        == grpo(new, old, by_token, mask, **CLIP)[0].item()
+    )

@@ -1,4 +1,6 @@
-"""Test items among training items: what must be found, what must not, known truths of public sets, and the gate before training."""
+"""Test items among training items: what must be found, what must not, known truths of public sets,
+and the gate before training.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from ccpo.data.overlap import Overlap, normalised, overlaps
 from ccpo.data.tables import read_tasks
 
 MIRROR = os.environ.get("CCPO_DATA_MIRROR")
-real = pytest.mark.skipif(not MIRROR, reason="needs the raw files: set CCPO_DATA_MIRROR to a folder that has them")
+real = pytest.mark.skipif(
+    not MIRROR, reason="needs the raw files: set CCPO_DATA_MIRROR to a folder that has them"
+)
 
 
 def asked(*questions: str, origin: str = "", name: str = "") -> list[Task]:
@@ -42,9 +46,14 @@ def how(a: str, b: str) -> str:
 
 def test_normalising_takes_typesetting_away_and_nothing_else() -> None:
     """The rule as the list of known overlaps words it, by hand."""
-    assert normalised("Find  $\\left( x\\,+\\;1 \\right)$\n\\quad for ~ $x=\\dfrac{1}{2}$.") == "find(x+1)forx=\\frac{1}{2}"
+    assert (
+        normalised("Find  $\\left( x\\,+\\;1 \\right)$\n\\quad for ~ $x=\\dfrac{1}{2}$.")
+        == "find(x+1)forx=\\frac{1}{2}"
+    )
     assert normalised("ＡＢ　＝ ２？") == "ab=2"  # full-width forms: NFKC
-    assert normalised("\\leftarrow \\rightarrow \\quadratic") == "\\leftarrow\\rightarrow\\quadratic"  # commands that only begin alike
+    assert (
+        normalised("\\leftarrow \\rightarrow \\quadratic") == "\\leftarrow\\rightarrow\\quadratic"
+    )  # commands that only begin alike
     assert normalised("What is $5!$") == "whatis5!"  # a factorial is an operator
     assert normalised("x \u2212 1") == "x-1"
 
@@ -62,8 +71,10 @@ HITS = [
     ("near", "What is the value of $\\frac{1}{2}+\\sqrt{3}$?", "Compute $\\frac12+\\sqrt3$."),
     (
         "near",
-        "Amanda received $50 as a gift. She buys two tapes that cost $9 each and a headphone that costs $25. How much will she have left?",
-        "Josie was given $50 as a gift. She buys two tapes that cost $9 each and a headphone that costs $25. How much will she have left?",
+        "Amanda received $50 as a gift. She buys two tapes that cost $9 each and a headphone "
+        "that costs $25. How much will she have left?",
+        "Josie was given $50 as a gift. She buys two tapes that cost $9 each and a headphone "
+        "that costs $25. How much will she have left?",
     ),
     (
         "near",
@@ -73,7 +84,10 @@ HITS = [
 ]
 MISSES = [
     ("Factor z^4+z^2+1", "Factor z^4-z^2+1"),
-    ("Tom has 3 boxes with 4 pens each. How many pens?", "Tom has 3 boxes with 5 pens each. How many pens?"),
+    (
+        "Tom has 3 boxes with 4 pens each. How many pens?",
+        "Tom has 3 boxes with 5 pens each. How many pens?",
+    ),
     (
         "If $(x+2)(x-3)=14$, find the product of the possible values of $x$.",
         "If $(x+2)(x-3)=14$, find the sum of the possible values of $x$.",
@@ -81,27 +95,47 @@ MISSES = [
     ("Solve $2(x+3)=7$ for $x$.", "Solve $2x+3=7$ for $x$."),
     ("Simplify $\\sqrt{2}x$.", "Simplify $\\sqrt{2x}$."),
     ("Compute $\\sin 30$.", "Compute $\\cos 30$."),
-    ("In triangle $PQR$, $PR = 6$. What is the area?", "In triangle $PQR$, $QR = 6$. What is the area?"),
-    ("王叔叔家有白兔70只，黑兔20只，灰兔40只。白兔和黑兔共有多少只？", "王叔叔家有白兔70只，黑兔20只，灰兔40只。黑兔比白兔少多少只？"),
-    ("苗苗家里有50个苹果，有30个梨。梨比苹果少多少个？", "苗苗家里有50个苹果，有30个梨。苹果比梨少多少个？"),
     (
-        "How many ways are there to put 5 balls in 2 boxes if the balls are distinguishable but the boxes are not?",
-        "How many ways are there to put 5 balls in 2 boxes if the balls are not distinguishable and neither are the boxes?",
+        "In triangle $PQR$, $PR = 6$. What is the area?",
+        "In triangle $PQR$, $QR = 6$. What is the area?",
     ),
-    ("Write a function to find the largest number in a list.", "Write a function to find the smallest number in a list."),
+    (
+        "王叔叔家有白兔70只，黑兔20只，灰兔40只。白兔和黑兔共有多少只？",
+        "王叔叔家有白兔70只，黑兔20只，灰兔40只。黑兔比白兔少多少只？",
+    ),
+    (
+        "苗苗家里有50个苹果，有30个梨。梨比苹果少多少个？",
+        "苗苗家里有50个苹果，有30个梨。苹果比梨少多少个？",
+    ),
+    (
+        "How many ways are there to put 5 balls in 2 boxes if the balls are distinguishable but "
+        "the boxes are not?",
+        "How many ways are there to put 5 balls in 2 boxes if the balls are not distinguishable "
+        "and neither are the boxes?",
+    ),
+    (
+        "Write a function to find the largest number in a list.",
+        "Write a function to find the smallest number in a list.",
+    ),
     ("Compute $5!$", "Compute $5$"),
     ("Compute $a b+c d$.", "Compute $a+b c d$."),
     (
-        "Let $y=\\sin x$ for real numbers between zero and seven, and plot the curve on squared paper. What is $y$ at $3$?",
-        "Let $y=\\cos x$ for real numbers between zero and seven, and plot the curve on squared paper. What is $y$ at $3$?",
+        "Let $y=\\sin x$ for real numbers between zero and seven, and plot the curve on squared "
+        "paper. What is $y$ at $3$?",
+        "Let $y=\\cos x$ for real numbers between zero and seven, and plot the curve on squared "
+        "paper. What is $y$ at $3$?",
     ),
     (
-        "In right triangle $PQR$, we have $\\angle Q = \\angle R$ and $PR = 6\\sqrt{2}$.  What is the area of $\\triangle PQR$?",
-        "In right triangle $PQR$, we have $\\angle Q = \\angle R$ and $QR = 6\\sqrt{2}$.  What is the area of $\\triangle PQR$?",
+        "In right triangle $PQR$, we have $\\angle Q = \\angle R$ and $PR = 6\\sqrt{2}$.  What "
+        "is the area of $\\triangle PQR$?",
+        "In right triangle $PQR$, we have $\\angle Q = \\angle R$ and $QR = 6\\sqrt{2}$.  What "
+        "is the area of $\\triangle PQR$?",
     ),
     (  # no number, no symbol: nothing but words, and one of them turns the question
-        "All bakers of the old town by the river are rich and own a white house with a garden. Some teachers bake. Who owns a garden?",
-        "No bakers of the old town by the river are rich and own a white house with a garden. Some teachers bake. Who owns a garden?",
+        "All bakers of the old town by the river are rich and own a white house with a garden. "
+        "Some teachers bake. Who owns a garden?",
+        "No bakers of the old town by the river are rich and own a white house with a garden. "
+        "Some teachers bake. Who owns a garden?",
     ),
     ("", "x"),
 ]
@@ -118,15 +152,36 @@ def test_another_item_in_the_same_words_is_not(a: str, b: str) -> None:
 
 
 def test_questions_on_one_passage_are_neighbours_not_copies() -> None:
-    """Even if both ask "which of these is true": their options, at the end, differ. And one end does not make two passages one."""
-    passage = "In 1998 the town of Ember had 3 mills. " + "Every baker bought flour from the mill that was nearest to his own house. " * 12
+    """Even if both ask "which of these is true": their options, at the end, differ. And one end
+    does not make two passages one.
+    """
+    passage = (
+        "In 1998 the town of Ember had 3 mills. "
+        + "Every baker bought flour from the mill that was nearest to his own house. " * 12
+    )
     ask = "\nWhich of these is true?\n"
-    first = passage + ask + "Some bakers share one mill. No mill was ever closed. Flour had become cheap. Roads were dry in autumn."
-    second = passage + ask + "A mill had burnt down. Bakers own horses. Houses were sold each spring. Bread tastes of salt."
+    first = (
+        passage
+        + ask
+        + "Some bakers share one mill. No mill was ever closed. Flour had become cheap. Roads "
+        "were dry in autumn."
+    )
+    second = (
+        passage
+        + ask
+        + "A mill had burnt down. Bakers own horses. Houses were sold each spring. Bread tastes "
+        "of salt."
+    )
     assert how(first, second) == ""
     assert how(first, first.replace("Every baker bought", "Each baker bought")) == "near"
-    other = "In 1998 the town of Ember had 3 mills. " + "Later a flood came down and swept across the fields where sheep grazed. " * 12
-    end = "Years afterwards an old miller told this story to travellers, who wrote all of it down, word after word, line by line " * 2
+    other = (
+        "In 1998 the town of Ember had 3 mills. "
+        + "Later a flood came down and swept across the fields where sheep grazed. " * 12
+    )
+    end = (
+        "Years afterwards an old miller told this story to travellers, who wrote all of it down, "
+        "word after word, line by line " * 2
+    )
     assert how(passage + end + ask, other + end + ask) == ""
 
 
@@ -141,16 +196,35 @@ def test_origins_are_found_beside_the_text() -> None:
         Task("q", "Text of 8", "1", "code", origin="mbpp/8"),
         Task("r", "Y", "1", "code"),
     ]
-    assert overlaps(train, test) == [Overlap("a", "p", "origin"), Overlap("b", "q", "origin"), Overlap("b", "q", "exact")]
+    assert overlaps(train, test) == [
+        Overlap("a", "p", "origin"),
+        Overlap("b", "q", "origin"),
+        Overlap("b", "q", "exact"),
+    ]
     assert overlaps(train, [Task("r", "Z", "1", "code")]) == []  # no origin is no common origin
 
 
 def test_a_join_finds_what_comparing_every_pair_finds() -> None:
     """Small alphabets, so that all four ways occur; an independent pass over all pairs."""
     rng = np.random.default_rng(0)
-    parts = (["Ann", "Bob", "Ann Bob"], [" has ", "  HAS "], ["2", "3"], [" red pens and blue cups on a small old table"], [".", ""])
+    parts = (
+        ["Ann", "Bob", "Ann Bob"],
+        [" has ", "  HAS "],
+        ["2", "3"],
+        [" red pens and blue cups on a small old table"],
+        [".", ""],
+    )
     train, test = (
-        [Task(str(i), "".join(map(str, map(rng.choice, parts))), "1", "number", origin=str(rng.choice(["", "x", "y"]))) for i in range(60)]
+        [
+            Task(
+                str(i),
+                "".join(map(str, map(rng.choice, parts))),
+                "1",
+                "number",
+                origin=str(rng.choice(["", "x", "y"])),
+            )
+            for i in range(60)
+        ]
         for _ in range(2)
     )
     wanted = set()
@@ -163,7 +237,11 @@ def test_a_join_finds_what_comparing_every_pair_finds() -> None:
     got = [(o.train_id, o.test_id, o.how) for o in overlaps(train, test)]
     assert set(got) == wanted
     assert len(got) == len(set(got))
-    assert {w for _, _, w in wanted} == {"origin", "exact", "normalised"}  # who has the pens is what is asked: no near one
+    assert {w for _, _, w in wanted} == {
+        "origin",
+        "exact",
+        "normalised",
+    }  # who has the pens is what is asked: no near one
 
 
 def test_a_whole_set_against_a_whole_set_takes_seconds() -> None:
@@ -171,16 +249,21 @@ def test_a_whole_set_against_a_whole_set_takes_seconds() -> None:
     words = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(20) for j in range(20)]
 
     def made(n: int, name: str) -> list[Task]:
-        texts = (" ".join(rng.choice(words, 45)) + f" {rng.integers(9)} and {rng.integers(9)}. How many?" for _ in range(n))
+        texts = (
+            " ".join(rng.choice(words, 45)) + f" {rng.integers(9)} and {rng.integers(9)}. How many?"
+            for _ in range(n)
+        )
         return asked(*texts, name=name)
 
-    train, test = made(7500, "a"), made(1319, "b")
+    train = made(7500, "a")
+    test = made(1319, "b")
     start = time.process_time()
     assert overlaps(train, test) == []
     assert time.process_time() - start < 30  # 2 s on a processor of 2023
 
 
-# ------------------------------------------------------------------------------------------------ the public sets
+# ------------------------------------------------------------------------------------------------
+# the public sets
 
 
 def lines(path: str, key: str) -> list[Task]:
@@ -190,19 +273,36 @@ def lines(path: str, key: str) -> list[Task]:
 
 @real
 def test_known_overlaps_of_public_sets() -> None:
-    """Counts and rows as found once by exact matching of normalised questions; what `near` adds was read by a person."""
+    """Counts and rows as found once by exact matching of normalised questions; what `near` adds was
+    read by a person.
+    """
     gsm8k = {
-        split: benchmark.load("gsm8k").tasks(split, {split: Path(str(MIRROR)) / f"gsm8k/{split}.jsonl"}) for split in ("train", "test")
+        split: benchmark.load("gsm8k").tasks(
+            split, {split: Path(str(MIRROR)) / f"gsm8k/{split}.jsonl"}
+        )
+        for split in ("train", "test")
     }
     assert overlaps(gsm8k["train"], gsm8k["test"]) == []
     found = overlaps(lines("cmath/cmath_dev.jsonl", "input"), lines("cmath/test.jsonl", "question"))
     assert sorted(int(o.test_id) for o in found) == [318, 798, 989]
-    mbpp = [json.loads(row) for row in (Path(str(MIRROR)) / "mbpp/mbpp.jsonl").read_text().split("\n") if row.strip()]
+    mbpp = [
+        json.loads(row)
+        for row in (Path(str(MIRROR)) / "mbpp/mbpp.jsonl").read_text().split("\n")
+        if row.strip()
+    ]
     train, test = (
-        [Task(str(r["task_id"]), r["text"], "1", "code") for r in mbpp if low <= r["task_id"] <= high]
+        [
+            Task(str(r["task_id"]), r["text"], "1", "code")
+            for r in mbpp
+            if low <= r["task_id"] <= high
+        ]
         for low, high in ((601, 974), (11, 510))
     )
-    assert {(o.train_id, o.test_id) for o in overlaps(train, test)} == {("872", "216"), ("602", "217"), ("704", "248")}
+    assert {(o.train_id, o.test_id) for o in overlaps(train, test)} == {
+        ("872", "216"),
+        ("602", "217"),
+        ("704", "248"),
+    }
 
 
 @real
@@ -211,14 +311,31 @@ def test_math_against_math500_and_mbpp_against_its_edited_copy() -> None:
     suffix = " Let's think step by step and output the final answer within \\boxed{}."
     train = asked(*(p[0]["content"].removesuffix(suffix) for p in prompts))
     found = overlaps(train, lines("math500/test.jsonl", "problem"))
-    # "How many integers are [there] in the solution set of |x-2| <= 5.6"; "xy=24, xz=48, yz=72: what is the value of [find] x+y+z"
+    # "How many integers are [there] in the solution set of |x-2| <= 5.6"; "xy=24, xz=48, yz=72:
+    # what is the value of [find] x+y+z"
     assert found == [Overlap("1509", "237", "near"), Overlap("304", "386", "near")]
-    mbpp = [json.loads(row) for row in (Path(str(MIRROR)) / "mbpp/mbpp.jsonl").read_text().split("\n") if row.strip()]
-    learnt = [Task(str(r["task_id"]), r["text"], "1", "code", origin=f"mbpp/{r['task_id']}") for r in mbpp if r["task_id"] >= 601]
-    text = gzip.decompress((Path(str(MIRROR)) / "mbpp_plus" / "MbppPlus.jsonl.gz").read_bytes()).decode()
+    mbpp = [
+        json.loads(row)
+        for row in (Path(str(MIRROR)) / "mbpp/mbpp.jsonl").read_text().split("\n")
+        if row.strip()
+    ]
+    learnt = [
+        Task(str(r["task_id"]), r["text"], "1", "code", origin=f"mbpp/{r['task_id']}")
+        for r in mbpp
+        if r["task_id"] >= 601
+    ]
+    text = gzip.decompress(
+        (Path(str(MIRROR)) / "mbpp_plus" / "MbppPlus.jsonl.gz").read_bytes()
+    ).decode()
     plus = [json.loads(row) for row in text.split("\n") if row.strip()]
     copies = [
-        Task(r["task_id"], r["prompt"].strip().strip('"').split("\nassert")[0].strip(), "1", "code", origin=r["task_id"].lower())
+        Task(
+            r["task_id"],
+            r["prompt"].strip().strip('"').split("\nassert")[0].strip(),
+            "1",
+            "code",
+            origin=r["task_id"].lower(),
+        )
         for r in plus
     ]
     both = overlaps(learnt, copies)
@@ -226,7 +343,8 @@ def test_math_against_math500_and_mbpp_against_its_edited_copy() -> None:
     assert len({o.test_id for o in both if o.how in ("exact", "normalised")}) == 55
 
 
-# ------------------------------------------------------------------------------------------------ the gate
+# ------------------------------------------------------------------------------------------------
+# the gate
 
 
 @pytest.fixture
@@ -251,7 +369,13 @@ def configured(files: dict[str, Path], **over: Any) -> RunConfig:
 
 
 def verb(files: dict[str, Path]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ccpo", "train", *(x for k, v in files.items() for x in (f"--{k}", str(v)))]
+    command = [
+        sys.executable,
+        "-m",
+        "ccpo",
+        "train",
+        *(x for k, v in files.items() for x in (f"--{k}", str(v))),
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -261,21 +385,29 @@ def test_training_stops_before_any_model_is_loaded(dirty: dict[str, Path]) -> No
     done = verb({**dirty, "model": dirty["out"] / "nowhere"})
     assert done.returncode == 1
     assert done.stderr == (
-        f"ccpo train: {run.id}: 3 of 32 training items of arithmetic are test items: arithmetic 3 normalised. "
+        f"ccpo train: {run.id}: 3 of 32 training items of arithmetic are test items: arithmetic "
+        "3 normalised. "
         + ", ".join(f"{i} = arithmetic test-{i} (normalised)" for i in ids)
         + ". Remedy: `overlap: drop` in the run leaves these training items out; "
         '`overlap: {accept: "<why, in words>"}` trains on them.\n'
     )
 
 
-def test_dropped_items_are_not_trained_on_and_accepted_ones_are(dirty: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_items_are_not_trained_on_and_accepted_ones_are(
+    dirty: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     ids = {t.task_id for t in read_tasks(dirty["tasks"], "train")[:3]}
-    over: dict[str, Any] = {"train": {"steps": 2, "tasks": 29, "minibatches": 1}}  # every item that is left, in each update
+    over: dict[str, Any] = {
+        "train": {"steps": 2, "tasks": 29, "minibatches": 1}
+    }  # every item that is left, in each update
     configured(dirty, overlap="drop", **over)
     done = verb(dirty)
     assert done.returncode == 0, done.stderr
     assert "They are left out, 29 remain" in done.stderr
-    seen = {r["task_id"] for r in schema.read_table(dirty["out"] / "credit.parquet", "credit").to_pylist()}
+    seen = {
+        r["task_id"]
+        for r in schema.read_table(dirty["out"] / "credit.parquet", "credit").to_pylist()
+    }
     assert seen == {t.task_id for t in read_tasks(dirty["tasks"], "train")} - ids
     assert set(schema.read_json(dirty["out"] / "provenance.json")["left_out"]) == ids
     run = configured(dirty, overlap={"accept": "these sums are trivial"})
@@ -283,44 +415,76 @@ def test_dropped_items_are_not_trained_on_and_accepted_ones_are(dirty: dict[str,
         assert overlap.gate(run, [dirty["tasks"]]) == frozenset()
     assert "3 of 32 training items" in caplog.text
     assert "Accepted: these sums are trivial" in caplog.text
-    assert overlap.gate(configured(dirty, train={"steps": 0}, credit="none"), [dirty["tasks"]]) == frozenset()  # learns nothing
+    assert (
+        overlap.gate(configured(dirty, train={"steps": 0}, credit="none"), [dirty["tasks"]])
+        == frozenset()
+    )  # learns nothing
 
 
 def test_too_few_items_after_dropping_say_so(dirty: dict[str, Path]) -> None:
     configured(dirty, overlap="drop", train={"tasks": 30})
     done = verb(dirty)
     assert done.returncode == 1
-    assert "has 29 train tasks (3 are left out as test items), an update needs train.tasks=30" in done.stderr
+    assert (
+        "has 29 train tasks (3 are left out as test items), an update needs train.tasks=30"
+        in done.stderr
+    )
 
 
 def test_every_evaluated_benchmark_is_compared(files: dict[str, Path], tmp_path: Path) -> None:
     """The own test split is clean here; that of a further benchmark is not."""
-    run = configured(files, evaluate={"tasks": 8, "also": [{"name": "arithmetic", "operations": 2, "n_train": 32, "n_test": 4}]})
+    run = configured(
+        files,
+        evaluate={
+            "tasks": 8,
+            "also": [{"name": "arithmetic", "operations": 2, "n_train": 32, "n_test": 4}],
+        },
+    )
     other = tmp_path / "other.parquet"
     first = read_tasks(files["tasks"], "train")[5]
-    row = {"split": "test", "task_id": "x", "question": first.question, "truth": "1", "kind": "number", "tolerance": 0.0, "origin": ""}
+    row = {
+        "split": "test",
+        "task_id": "x",
+        "question": first.question,
+        "truth": "1",
+        "kind": "number",
+        "tolerance": 0.0,
+        "origin": "",
+    }
     schema.write_table(other, schema.rows_to_table("tasks", [row]))
     with pytest.raises(ValueError, match=r"1 of 32 training items .* 1 exact"):
         overlap.gate(run, [files["tasks"], other])
     assert overlap.gate(configured(files), [files["tasks"]]) == frozenset()
 
 
-@pytest.mark.parametrize("value", ["ignore", {"accept": "because"}, {"accept": ""}, {}, {"accept": "a good reason", "by": "me"}])
+@pytest.mark.parametrize(
+    "value",
+    ["ignore", {"accept": "because"}, {"accept": ""}, {}, {"accept": "a good reason", "by": "me"}],
+)
 def test_a_reason_is_given_in_words(value: object) -> None:
     with pytest.raises(ValidationError, match="overlap"):
         RunConfig.model_validate(run_data(overlap=value))
 
 
 def test_what_is_done_about_overlaps_is_part_of_the_identity() -> None:
-    ids = {RunConfig.model_validate(run_data(**over)).id for over in ({}, {"overlap": "drop"}, {"overlap": {"accept": "we want it so"}})}
+    ids = {
+        RunConfig.model_validate(run_data(**over)).id
+        for over in ({}, {"overlap": "drop"}, {"overlap": {"accept": "we want it so"}})
+    }
     assert len(ids) == 3
-    assert RunConfig.model_validate(run_data(overlap="stop")).id == RunConfig.model_validate(run_data()).id
+    assert (
+        RunConfig.model_validate(run_data(overlap="stop")).id
+        == RunConfig.model_validate(run_data()).id
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the table
+# ------------------------------------------------------------------------------------------------
+# the table
 
 
-def test_the_table_counts_pairs_by_way_and_items_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_counts_pairs_by_way_and_items_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train = {"a": asked("Q 1.", "q 1", "Q 2.")}
     test = {"b": asked("Q 1.", "Q 9."), "c": asked("Z 7")}
     rows = overlap.table(train, test)
@@ -345,7 +509,18 @@ def test_the_table_counts_pairs_by_way_and_items_once(tmp_path: Path, capsys: py
 
 def test_the_verb_writes_a_table_with_a_passport(tmp_path: Path) -> None:
     out = tmp_path / "overlap.csv"
-    command = [sys.executable, "-m", "ccpo", "overlap", "--train", "arithmetic", "--test", "arithmetic", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "ccpo",
+        "overlap",
+        "--train",
+        "arithmetic",
+        "--test",
+        "arithmetic",
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     [row] = pd.read_csv(out).to_dict("records")

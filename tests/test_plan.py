@@ -1,4 +1,6 @@
-"""The forecast: against counts of what is really played, brute-force schedules, and its own sources' order."""
+"""The forecast: against counts of what is really played, brute-force schedules, and its own
+sources' order.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def run_of(**over: Any) -> RunConfig:
 def test_counts_from_a_models_size_are_those_of_full_messages(
     tmp_path: Path, tiny: Path, credit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With messages that fill their limits (an untaught model that never ends one) a pilot generates what the limits say, to the token."""
+    """With messages that fill their limits (an untaught model that never ends one) a pilot
+    generates what the limits say, to the token.
+    """
     from ccpo.models import policy
 
     monkeypatch.setattr(forecast, "FILLED", 1.0)
@@ -51,7 +55,9 @@ def test_a_run_ends_by_the_first_of_its_two_limits() -> None:
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_the_schedule_is_that_of_a_clock(slots: int) -> None:
     chains = [3, 1, 4, 1, 5, 9, 2, 6]
-    waiting, running, clock = list(chains), [], 0
+    waiting = list(chains)
+    running = []
+    clock = 0
     while waiting or running:
         while waiting and len(running) < slots:
             running.append(waiting.pop(0))
@@ -60,15 +66,24 @@ def test_the_schedule_is_that_of_a_clock(slots: int) -> None:
     assert forecast._makespan(chains, slots) == clock
 
 
-def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     experiment = read_experiment("quickstart")
     assert isinstance(experiment, Experiment)
     first = {label: next(iter(runs.values())) for label, runs in experiment.runs.items()}
     pace = forecast.Pace("pilot", 0, 1000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
     pilots = {forecast.key(first["single"]): vars(pace), forecast.key(first["ccpo"]): vars(pace)}
     ready = forecast.Pace("finished runs", 7, 2000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
-    monkeypatch.setattr(forecast, "of_finished", lambda runs, folder: ready if runs[0].credit.name == "ccpo" else None)
-    rows = {row["condition"]: row for row in forecast.forecast(experiment, pilots, 2, gpus=False)["conditions"]}
+    monkeypatch.setattr(
+        forecast,
+        "of_finished",
+        lambda runs, folder: ready if runs[0].credit.name == "ccpo" else None,
+    )
+    rows = {
+        row["condition"]: row
+        for row in forecast.forecast(experiment, pilots, 2, gpus=False)["conditions"]
+    }
     assert {k: row["source"] for k, row in rows.items()} == {
         "single": "pilot",
         "shared": "model size",
@@ -77,7 +92,9 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(monkeypat
         "vote_shared": "model size",
         "vote_ccpo": "model size",
     }
-    assert rows["single"]["updates"] == 100  # 150,000 tokens would take 150 of them; the run allows 100
+    assert (
+        rows["single"]["updates"] == 100
+    )  # 150,000 tokens would take 150 of them; the run allows 100
     assert rows["single"]["train_tokens"] == 8 * 100 * 1000
     assert rows["ccpo"]["train_tokens"] == 8 * 7 * 2000
     assert rows["single"]["evaluation_tokens"] == 8 * 256 * 100
@@ -85,10 +102,22 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(monkeypat
 
 def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> None:
     base = run_of()
-    same = [run_of(seed=7), run_of(train={"steps": 9}), run_of(train={"tokens": 500}), run_of(evaluate={"tasks": 3})]
-    other = [run_of(credit="shared"), run_of(train={"tasks": 2}), run_of(sampling={"max_tokens": [6, 7]}), run_of(policy="shared")]
+    same = [
+        run_of(seed=7),
+        run_of(train={"steps": 9}),
+        run_of(train={"tokens": 500}),
+        run_of(evaluate={"tasks": 3}),
+    ]
+    other = [
+        run_of(credit="shared"),
+        run_of(train={"tasks": 2}),
+        run_of(sampling={"max_tokens": [6, 7]}),
+        run_of(policy="shared"),
+    ]
     assert {forecast.key(run) for run in same} == {forecast.key(base)}
-    assert all(forecast.key(a) != forecast.key(b) for a, b in itertools.combinations([base, *other], 2))
+    assert all(
+        forecast.key(a) != forecast.key(b) for a, b in itertools.combinations([base, *other], 2)
+    )
 
 
 def test_the_key_of_a_pilot_is_that_of_any_replica() -> None:
@@ -120,7 +149,10 @@ def test_each_base_model_is_prepared_once_and_a_pinned_one_is_only_copied() -> N
 
 
 def test_sizes_from_names_and_from_folders(tiny: Path) -> None:
-    named = {m: read_experiment(e) for m, e in (("1.5", "ccpo_math"), ("4", "c3_math"), ("0.135", "smollm2"))}
+    named = {
+        m: read_experiment(e)
+        for m, e in (("1.5", "ccpo_math"), ("4", "c3_math"), ("0.135", "smollm2"))
+    }
     for billions, experiment in named.items():
         assert isinstance(experiment, Experiment)
         run = next(iter(next(iter(experiment.runs.values())).values()))

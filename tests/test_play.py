@@ -31,14 +31,18 @@ class Letters:
 
 
 def speaker(script: Any) -> Speaker:
-    return Speaker(Scripted(lambda p, j, u: [ord(c) for c in script("".join(map(chr, p)), j, u)]), Letters())
+    return Speaker(
+        Scripted(lambda p, j, u: [ord(c) for c in script("".join(map(chr, p)), j, u)]), Letters()
+    )
 
 
 TASKS = [Task("a", "1+1", "2", "number"), Task("b", "2+3", "5", "number")]
 
 
 def test_a_dyad_is_played_and_scored_as_scripted() -> None:
-    """The Thinker hints on even samples only; the Solver answers from a hint, alone it always says 2."""
+    """The Thinker hints on even samples only; the Solver answers from a hint, alone it always says
+    2.
+    """
 
     def thinker(prompt: str, j: int, u: float) -> str:
         return f"hint {'2' if '1+1' in prompt else '5'}\\boxed{{9}}" if j % 2 == 0 else "nothing"
@@ -79,8 +83,18 @@ def test_a_dyad_is_played_and_scored_as_scripted() -> None:
 def test_a_vote_is_decided_by_the_majority_and_abstentions_do_not_count() -> None:
     said = iter(["\\boxed{2}", "\\boxed{7}", "no", "\\boxed{2}", "\\boxed{2}", "\\boxed{7}"])
     voters = [speaker(lambda p, j, u: next(said)) for _ in range(3)]
-    played = play(Plan((2, 1, 1)), team.load("vote").team(), TASKS[:1], voters, temperature=1, max_tokens=(20,), seed=[0], ledger=Ledger())
-    # breadth first: voter 0 says 2, 7; voter 1 says nothing, 2; voter 2 says 2, 7 in the two episodes
+    played = play(
+        Plan((2, 1, 1)),
+        team.load("vote").team(),
+        TASKS[:1],
+        voters,
+        temperature=1,
+        max_tokens=(20,),
+        seed=[0],
+        ledger=Ledger(),
+    )
+    # breadth first: voter 0 says 2, 7; voter 1 says nothing, 2; voter 2 says 2, 7 in the two
+    # episodes
     leaves = played.tree.leaf
     assert played.tree.reward[leaves].tolist() == [1, 0]
 
@@ -93,7 +107,13 @@ def test_interventions_change_what_the_solver_hears() -> None:
         return "\\boxed{2}"
 
     speakers = [speaker(lambda p, j, u: "about " + p[-3:]), speaker(solver)]
-    common = {"samples": 1, "temperature": 0.0, "max_tokens": (20,), "seed": [0], "ledger": Ledger()}
+    common = {
+        "samples": 1,
+        "temperature": 0.0,
+        "max_tokens": (20,),
+        "seed": [0],
+        "ledger": Ledger(),
+    }
     dyad = team.load("think_solve").team()
     factual = evaluate(dyad, TASKS, speakers, intervention="factual", factual=None, **common)
     texts = {t: [r["completion"] for r in factual if r["turn"] == t] for t in (0, 1)}
@@ -131,14 +151,18 @@ def test_every_benchmark_keeps_the_contract(name: str) -> None:
     for demo in module.demos(2):
         truth = verifier.extract(demo.solution, kind)
         assert truth is not None
-        if kind != "code":  # a program is no truth; test_code_benchmarks.py runs those of the demonstrations
+        if (
+            kind != "code"
+        ):  # a program is no truth; test_code_benchmarks.py runs those of the demonstrations
             assert verifier.verify(demo.conclusion, truth, kind).correct
         assert verifier.extract(demo.plan, kind) is None
 
 
 def test_arithmetic_is_right_and_its_splits_are_disjoint() -> None:
     module = benchmark.load("arithmetic")
-    train, test = (module.tasks(s, {}, operations=3, n_train=500, n_test=200) for s in ("train", "test"))
+    train, test = (
+        module.tasks(s, {}, operations=3, n_train=500, n_test=200) for s in ("train", "test")
+    )
     for task in train + test:
         assert int(task.truth) == eval(task.question) >= 0
     assert not {t.question for t in train} & {t.question for t in test}
@@ -149,7 +173,9 @@ def test_arithmetic_is_right_and_its_splits_are_disjoint() -> None:
 
 def test_gsm8k_reads_the_published_answers(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"question": "Q?", "answer": "Work.\\n#### 1,234"}\n')
-    assert benchmark.load("gsm8k").tasks("test", {"test": tmp_path / "x.jsonl"}) == [Task("test-0", "Q?", "1234", "number")]
+    assert benchmark.load("gsm8k").tasks("test", {"test": tmp_path / "x.jsonl"}) == [
+        Task("test-0", "Q?", "1234", "number")
+    ]
 
 
 @pytest.mark.parametrize("name", team.names())
@@ -164,7 +190,12 @@ def test_every_team_keeps_the_contract(name: str) -> None:
 
 
 def test_the_guard_takes_out_every_box() -> None:
-    for thought in ("a \\boxed{7}.", "\\boxed{\\frac{1}{2}} b", "$\\boxed{7}$ mid \\boxed {8}", "\\boxed{7"):
+    for thought in (
+        "a \\boxed{7}.",
+        "\\boxed{\\frac{1}{2}} b",
+        "$\\boxed{7}$ mid \\boxed {8}",
+        "\\boxed{7",
+    ):
         assert "7" not in team.guard(thought)
         assert "frac" not in team.guard(thought)
     assert team.guard("no box") == "no box"
@@ -184,13 +215,21 @@ def test_greedy_equals_transformers(loaded: tuple[Any, Any]) -> None:
     ours = HF(model, [tokenizer.eos_token_id]).generate(prompts, 1, Draw(0.0, 12), [0])
     for prompt, [found] in zip(prompts, ours, strict=True):
         with torch.no_grad():
-            theirs = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, attention_mask=torch.ones(1, len(prompt)))
+            theirs = model.generate(
+                torch.tensor([prompt]),
+                max_new_tokens=12,
+                do_sample=False,
+                attention_mask=torch.ones(1, len(prompt)),
+            )
         assert found.ids == theirs[0, len(prompt) :].tolist()
 
 
-def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(loaded: tuple[Any, Any]) -> None:
+def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(
+    loaded: tuple[Any, Any],
+) -> None:
     model, tokenizer = loaded
-    engine, prompt = HF(model, [tokenizer.eos_token_id], budget=700), tokenizer.encode("3+2")
+    engine = HF(model, [tokenizer.eos_token_id], budget=700)
+    prompt = tokenizer.encode("3+2")
     [found] = engine.generate([prompt], 4000, Draw(0.7, 1), [1])
     with torch.no_grad():
         p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1).numpy()
@@ -200,7 +239,9 @@ def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(lo
     prompts = [prompt] * 8 + [tokenizer.encode("1-1+8")] * 8
     flat = [c for row in many for c in row]
     with torch.no_grad():
-        logps, mask, entropy = policy.completion_logprobs(model, prompts, [c.ids for c in flat], 0.7)
+        logps, mask, entropy = policy.completion_logprobs(
+            model, prompts, [c.ids for c in flat], 0.7
+        )
     for row, m, c in zip(logps, mask, flat, strict=True):
         assert row[m].numpy() == pytest.approx(c.logprobs, abs=1e-4)
     assert (entropy[mask] >= 0).all()
@@ -209,7 +250,10 @@ def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(lo
 def test_draws_do_not_depend_on_the_budget(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     prompts = [tokenizer.encode(t) for t in ("1+1", "9-3+2", "4")]
-    a, b = (HF(model, [tokenizer.eos_token_id], budget=k).generate(prompts, 4, Draw(1.0, 8), [5]) for k in (10**6, 60))
+    a, b = (
+        HF(model, [tokenizer.eos_token_id], budget=k).generate(prompts, 4, Draw(1.0, 8), [5])
+        for k in (10**6, 60)
+    )
     assert [[c.ids for c in r] for r in a] == [[c.ids for c in r] for r in b]
 
 
@@ -220,7 +264,9 @@ def test_a_prompt_that_does_not_fit_is_refused(loaded: tuple[Any, Any]) -> None:
 
 
 def test_a_trio_is_played_as_a_tree_and_the_verifier_reads_both() -> None:
-    """[2, 2, 2]: the Verifier is right exactly where the Reasoner's first and the Actor's second sample stand before it."""
+    """[2, 2, 2]: the Verifier is right exactly where the Reasoner's first and the Actor's second
+    sample stand before it.
+    """
 
     def says(name: str) -> Any:
         return lambda p, j, u: f"{name}{j}"
@@ -246,7 +292,8 @@ def test_a_trio_is_played_as_a_tree_and_the_verifier_reads_both() -> None:
 
 
 def test_a_chain_of_two_is_the_think_solve_dyad() -> None:
-    chain, dyad = team.load("chain").team(agents=2), team.load("think_solve").team()
+    chain = team.load("chain").team(agents=2)
+    dyad = team.load("think_solve").team()
     assert chain.turns == dyad.turns
     assert all(chain.roles[name] == role for name, role in dyad.roles.items())
     assert [t.reads for t in team.load("chain").team(agents=4).turns] == [(), (0,), (1,), (2,)]

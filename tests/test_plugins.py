@@ -1,4 +1,6 @@
-"""A credit method, a team, a benchmark, an advantage and an objective of one file each, put on the package path: found, tested, trained."""
+"""A credit method, a team, a benchmark, an advantage and an objective of one file each, put on the
+package path: found, tested, trained.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ VERSION = 1
 
 
 def team() -> Team:
-    return Team(turns=(Turn(0, "thinker"), Turn(1, "solo")), roles={"thinker": THINKER, "solo": SOLO})
+    turns = (Turn(0, "thinker"), Turn(1, "solo"))
+    return Team(turns=turns, roles={"thinker": THINKER, "solo": SOLO})
 '''
 BENCHMARK = '''
 """Counting letters."""
@@ -73,19 +76,25 @@ FORM = BOXED
 SOURCES: dict[str, Source] = {}
 SPLITS = {"train": 0, "test": 0}
 DEFECTS = "None known."
-EXAMPLES = [("\\\\boxed{3}", "3", "number", True), ("\\\\boxed{4}", "3", "number", False), ("three", "3", "number", False)]
+EXAMPLES = [
+    ("\\\\boxed{3}", "3", "number", True),
+    ("\\\\boxed{4}", "3", "number", False),
+    ("three", "3", "number", False),
+]
 
 
 def tasks(split: str, raw: Mapping[str, Path], *, n_train: int = 16, n_test: int = 8) -> list[Task]:
     first = 1 if split == "train" else 100
-    return [Task(f"{split}-{n}", "x+" * n, str(n), "number") for n in range(first, first + (n_train if split == "train" else n_test))]
+    last = first + (n_train if split == "train" else n_test)
+    return [Task(f"{split}-{n}", "x+" * n, str(n), "number") for n in range(first, last)]
 
 
 def demos(n: int, *, seed: int = 1, n_train: int = 16, n_test: int = 8) -> list[Demo]:
-    return [Demo("x+" * k, "count", f"\\\\boxed{{{k}}}", f"\\\\boxed{{{k}}}") for k in range(1, n + 1)]
+    answers = [f"\\\\boxed{{{k}}}" for k in range(1, n + 1)]
+    return [Demo("x+" * (k + 1), "count", text, text) for k, text in enumerate(answers)]
 '''
 ADVANTAGE = '''
-"""Twice the credit. Source: this test. Remembers nothing, compares with nothing, divides by nothing."""
+"""Twice the credit. Source: this test. Remembers, compares with and divides by nothing."""
 
 import numpy as np
 
@@ -143,7 +152,8 @@ def speaks(team: Team) -> tuple[int, ...]:
 
 
 def hears(reading: Reading) -> list[list[str]]:
-    return [[2 * reading.factual[turn][i] for turn in reading.reads] for i in range(reading.episodes)]
+    heard = [reading.factual[turn] for turn in reading.reads]
+    return [[2 * messages[i] for messages in heard] for i in range(reading.episodes)]
 '''
 FIGURE = '''
 """Seeds, counted."""
@@ -162,7 +172,8 @@ def applies(study: Study) -> bool:
 
 
 def collect(numbers) -> pd.DataFrame:
-    return pd.DataFrame([{"condition": c, "seeds": len(v["seeds"])} for c, v in numbers["conditions"].items()])
+    conditions = numbers["conditions"].items()
+    return pd.DataFrame([{"condition": c, "seeds": len(v["seeds"])} for c, v in conditions])
 
 
 def paint(frame: pd.DataFrame, axes, colours) -> None:
@@ -209,14 +220,29 @@ def test_one_file_each_is_found_and_held_to_the_contract(plugged: str) -> None:
 @pytest.mark.parametrize(
     ("package", "text", "without", "said"),
     [
-        (advantage, ADVANTAGE, 'COMPARES = "nothing"\n', "has no COMPARES. Remedy: one of nothing, group, batch, memory, critic"),
+        (
+            advantage,
+            ADVANTAGE,
+            'COMPARES = "nothing"\n',
+            "has no COMPARES. Remedy: one of nothing, group, batch, memory, critic",
+        ),
         (advantage, ADVANTAGE, "Source: this test. ", "names no source"),
         (objective, OBJECTIVE, "VERSION = 1\n", "has no VERSION. Remedy: VERSION = 1"),
-        (objective, OBJECTIVE, "(lengths: Sequence[int], longest: int)", "does not take the arguments of the contract"),
+        (
+            objective,
+            OBJECTIVE,
+            "(lengths: Sequence[int], longest: int)",
+            "does not take the arguments of the contract",
+        ),
     ],
 )
 def test_a_half_written_file_is_told_what_is_missing(
-    package: ModuleType, text: str, without: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: ModuleType,
+    text: str,
+    without: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "half_written.py").write_text(text.replace(without, "()" if "(" in without else ""))
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
@@ -251,48 +277,102 @@ def test_one_file_each_trains(plugged: str, tmp_path: Path, tiny: Path) -> None:
 
 
 @pytest.mark.usefixtures("lively")
-def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(plugged: str, tmp_path: Path, tiny: Path) -> None:
-    """As math_train is to math500: the table of the one holds no test task, and rollouts and scores are those of the other."""
+def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(
+    plugged: str, tmp_path: Path, tiny: Path
+) -> None:
+    """As math_train is to math500: the table of the one holds no test task, and rollouts and scores
+    are those of the other.
+    """
     benchmark.load(plugged).SPLITS.pop("test")
     other = {"name": "arithmetic", "operations": 2, "n_train": 8, "n_test": 8}
-    files = make_files(tmp_path / "run", tiny, benchmark=plugged, train={"steps": 1}, evaluate={"tasks": 8, "also": [other]})
+    files = make_files(
+        tmp_path / "run",
+        tiny,
+        benchmark=plugged,
+        train={"steps": 1},
+        evaluate={"tasks": 8, "also": [other]},
+    )
     run = read_run(files["config"])
     door.tasks(run.evaluated[0], tmp_path / "other.parquet")
     training.train(**files)
-    rollouts, scores = tmp_path / "rollouts.parquet", tmp_path / "scores.parquet"
+    rollouts = tmp_path / "rollouts.parquet"
+    scores = tmp_path / "scores.parquet"
     tasks = [tmp_path / "other.parquet"]
     evaluate.rollout(
-        config=files["config"], tasks=tasks, model=files["out"] / "model", untrained=tiny, scratch=files["scratch"], out=rollouts
+        config=files["config"],
+        tasks=tasks,
+        model=files["out"] / "model",
+        untrained=tiny,
+        scratch=files["scratch"],
+        out=rollouts,
     )
     evaluate.score(
-        config=files["config"], tasks=tasks, rollouts=rollouts, scratch=files["scratch"], out=scores, graders=tmp_path / "graders.parquet"
+        config=files["config"],
+        tasks=tasks,
+        rollouts=rollouts,
+        scratch=files["scratch"],
+        out=scores,
+        graders=tmp_path / "graders.parquet",
     )
-    assert {r["benchmark"] for r in schema.read_table(scores, "scores").to_pylist()} == {"arithmetic"}
+    assert {r["benchmark"] for r in schema.read_table(scores, "scores").to_pylist()} == {
+        "arithmetic"
+    }
     assert {r["split"] for r in schema.read_table(files["tasks"], "tasks").to_pylist()} == {"train"}
 
 
-def test_a_benchmark_without_a_train_split_is_evaluated_untrained(plugged: str, tmp_path: Path, tiny: Path) -> None:
+def test_a_benchmark_without_a_train_split_is_evaluated_untrained(
+    plugged: str, tmp_path: Path, tiny: Path
+) -> None:
     benchmark.load(plugged).SPLITS.pop("train")
-    files = make_files(tmp_path / "run", tiny, benchmark=plugged, credit="none", train={"steps": 0}, evaluate={"tasks": 8})
+    files = make_files(
+        tmp_path / "run",
+        tiny,
+        benchmark=plugged,
+        credit="none",
+        train={"steps": 0},
+        evaluate={"tasks": 8},
+    )
     training.train(**files)
     assert (files["out"] / "provenance.json").is_file()
 
 
 @pytest.mark.usefixtures("lively")
 def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Path) -> None:
-    """A run of the plugged team, benchmark, credit, advantage and objective, under the plugged intervention, in the plugged figure."""
+    """A run of the plugged team, benchmark, credit, advantage and objective, under the plugged
+    intervention, in the plugged figure.
+    """
     evaluation = {"tasks": 4, "interventions": [plugged]}
-    parts = {"benchmark": plugged, "team": "think_solve", "credit": plugged, "advantage": plugged, "objective": plugged}
-    files = make_files(tmp_path, tiny, **parts, evaluate=evaluation, sampling={"max_tokens": [4, 4]})
+    parts = {
+        "benchmark": plugged,
+        "team": "think_solve",
+        "credit": plugged,
+        "advantage": plugged,
+        "objective": plugged,
+    }
+    files = make_files(
+        tmp_path, tiny, **parts, evaluate=evaluation, sampling={"max_tokens": [4, 4]}
+    )
     run = read_run(files["config"])
     folder = tmp_path / "runs" / run.id
     training.train(**{**files, "out": folder})
     shared = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
     rollouts = folder / "rollouts.parquet"
     evaluate.rollout(**shared, model=folder / "model", untrained=tiny, out=rollouts)
-    evaluate.score(**shared, rollouts=rollouts, out=folder / "scores.parquet", graders=folder / "graders.parquet")
-    study = Experiment(name="e", question="Does it reach the report?", primary_metric="accuracy", runs={"c": {0: run}})
-    experiment, stats, table = tmp_path / "experiment.json", tmp_path / "stats.json", tmp_path / "main.csv"
+    evaluate.score(
+        **shared,
+        rollouts=rollouts,
+        out=folder / "scores.parquet",
+        graders=folder / "graders.parquet",
+    )
+    study = Experiment(
+        name="e",
+        question="Does it reach the report?",
+        primary_metric="accuracy",
+        runs={"c": {0: run}},
+    )
+    experiment = tmp_path / "experiment.json"
+    stats = tmp_path / "stats.json"
+    table = tmp_path / "main.csv"
     schema.write_json(experiment, study.manifest())
     analyse(experiment=experiment, runs=tmp_path / "runs", stats=stats)
     drawn = figure.of_study(figure.Study("training", interventions=frozenset({plugged})))
@@ -303,5 +383,12 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     tables.write(stats, table)
     page = tmp_path / "report.html"
     svgs = [tmp_path / f"{name}.svg" for name in drawn]
-    report.write(stats=stats, experiment=experiment, figures=svgs, table=table, runs=tmp_path / "runs", out=page)
+    report.write(
+        stats=stats,
+        experiment=experiment,
+        figures=svgs,
+        table=table,
+        runs=tmp_path / "runs",
+        out=page,
+    )
     assert "Seeds of each condition." in page.read_text()

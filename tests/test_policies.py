@@ -1,4 +1,4 @@
-"""What agents act with: adapters over one frozen model, and models of several families in one team."""
+"""What agents act with: adapters over one frozen model; models of several families in one team."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ from ccpo.team import guard
 LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
 
 
-OTHER: dict[str, Any] = {**SPEC, "teams": ["think_solve", "single"], "hidden": 24, "layers": 2, "tokens": ["10", "11", "+2", "=1"]}
+OTHER: dict[str, Any] = {
+    **SPEC,
+    "teams": ["think_solve", "single"],
+    "hidden": 24,
+    "layers": 2,
+    "tokens": ["10", "11", "+2", "=1"],
+}
 MIXED = [{"name": "small", "spec": SPEC}, {"name": "big", "spec": OTHER}]
 
 
@@ -64,10 +70,13 @@ def updated(files: dict[str, Path], updates: int = 1, **over: Any) -> training.S
 
 
 def interrupted_equals_whole(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Trains once as a whole, once with a signal after the second update; the same bytes? Returns the run's folder."""
+    """Trains once as a whole, once with a signal after the second update; the same bytes? Returns
+    the run's folder.
+    """
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
-    again, update = files["out"].with_name("again"), training.update
+    again = files["out"].with_name("again")
+    update = training.update
 
     def stopping(run: RunConfig, team: Any, pool: Any, state: training.State, *more: Any) -> Ledger:
         done = update(run, team, pool, state, *more)
@@ -88,17 +97,26 @@ def interrupted_equals_whole(files: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("lively")
 @pytest.mark.parametrize("over", [{"policy": "separate"}, LORA], ids=["separate", "lora"])
-def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(files: dict[str, Path], over: dict[str, Any]) -> None:
-    """Bit for bit, gradient norms too: agents' policies share only the messages, which are drawn before anybody learns."""
+def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(
+    files: dict[str, Path], over: dict[str, Any]
+) -> None:
+    """Bit for bit, gradient norms too: agents' policies share only the messages, which are drawn
+    before anybody learns.
+    """
 
     def learnt(updates: int, **how: Any) -> tuple[list[dict[str, torch.Tensor]], list[float]]:
         train = {"minibatches": 1, "lr": 1e-2, "grad_clip": 1e-3, **how}
         state = updated(files, updates, **{**over, "train": train})
-        weights = [{name: w.detach().clone() for name, w in policy.learnt(state.live(i)).items()} for i in (0, 1)]
+        weights = [
+            {name: w.detach().clone() for name, w in policy.learnt(state.live(i)).items()}
+            for i in (0, 1)
+        ]
         return weights, [row["grad_norm"] for row in state.rows["train"]]
 
     start, _ = learnt(0)
-    (together, both), (first, one), (second, other) = learnt(1, order="simultaneous"), learnt(1, start=0), learnt(1, start=1)
+    (together, both) = learnt(1, order="simultaneous")
+    (first, one) = learnt(1, start=0)
+    (second, other) = learnt(1, start=1)
     assert both == [one[0], other[1]]
     assert (one[1], other[0]) == (0.0, 0.0)
     for index, alone, rested in ((0, first, second), (1, second, first)):
@@ -109,11 +127,18 @@ def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(f
 
 
 @pytest.mark.usefixtures("lively")
-def test_an_update_moves_the_learners_adapter_and_nothing_else(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    before, graded = updated(files, 0, **LORA).models[0].state_dict(), set[str]()
+def test_an_update_moves_the_learners_adapter_and_nothing_else(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = updated(files, 0, **LORA).models[0].state_dict()
+    graded = set[str]()
 
-    def noting(self: optimiser.Plain, lr: float, step: Callable[..., float] = optimiser.Plain.step) -> float:
-        graded.update(name for name, weight in self.model.named_parameters() if weight.grad is not None)
+    def noting(
+        self: optimiser.Plain, lr: float, step: Callable[..., float] = optimiser.Plain.step
+    ) -> float:
+        graded.update(
+            name for name, weight in self.model.named_parameters() if weight.grad is not None
+        )
         return step(self, lr)
 
     monkeypatch.setattr(optimiser.Plain, "step", noting)
@@ -131,17 +156,29 @@ def test_an_update_moves_the_learners_adapter_and_nothing_else(files: dict[str, 
 
 
 @pytest.mark.usefixtures("lively")
-def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: dict[str, Path], tmp_path: Path) -> None:
-    """Log-probs of the trainer, the engine, the merged folder and peft's own reading of the adapter's folder: within 1e-5 (float32)."""
+def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Log-probs of the trainer, the engine, the merged folder and peft's own reading of the
+    adapter's folder: within 1e-5 (float32).
+    """
     from peft import PeftModel
 
     state = updated(files, 3, **{**LORA, "train": {"lr": 1e-2, "order": "simultaneous"}})
     state.write(tmp_path / "model")
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["adapter0", "adapter1", "policy0", "policy1"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "adapter0",
+        "adapter1",
+        "policy0",
+        "policy1",
+    ]
     written = schema.read_json(tmp_path / "model/adapter1/adapter_config.json")
-    assert written["target_modules"] == sorted(written["target_modules"])  # the same bytes from every process
+    assert written["target_modules"] == sorted(
+        written["target_modules"]
+    )  # the same bytes from every process
     assert (written["r"], written["lora_alpha"]) == (2, 16)
-    prompt, found = [5, 6, 7], []
+    prompt = [5, 6, 7]
+    found = []
     said = state.speakers[0].engine.generate([prompt], 4, Draw(1.0, 8), [0])[0]
     ids = [c.ids for c in said]
 
@@ -155,7 +192,9 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
         assert not any("lora" in name for name in merged.state_dict())
         assert tokenizer.get_vocab() == state.tokenizers[index].get_vocab()
         assert np.abs(mine - logprobs(merged)).max() < 1e-5
-        theirs = PeftModel.from_pretrained(policy.load(files["model"])[0], tmp_path / f"model/adapter{index}")
+        theirs = PeftModel.from_pretrained(
+            policy.load(files["model"])[0], tmp_path / f"model/adapter{index}"
+        )
         assert np.abs(mine - logprobs(theirs.base_model.model)).max() < 1e-5
         found.append(mine)
     engine = np.zeros_like(found[0])
@@ -163,7 +202,9 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
         engine[row, : len(completion.ids)] = completion.logprobs
     assert np.abs(engine - found[0]).max() < 1e-5
     base = logprobs(policy.load(files["model"])[0])
-    apart = [np.abs(a - b).max() for a, b in ((found[0], found[1]), (found[0], base), (found[1], base))]
+    apart = [
+        np.abs(a - b).max() for a, b in ((found[0], found[1]), (found[0], base), (found[1], base))
+    ]
     assert min(apart) > 1e-2
     state.live(1)
     with policy.bare(state.models[0]) as start:  # what a KL term compares with
@@ -172,19 +213,29 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(files: di
 
 
 @pytest.mark.usefixtures("lively")
-def test_a_kl_term_of_adapters_is_that_of_separate_models(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference, computed between forward and backward by switching adapters off, changes no gradient: as with a model of its own,
-    within 1e-5 of its norm (float32).
+def test_a_kl_term_of_adapters_is_that_of_separate_models(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference, computed between forward and backward by switching adapters off, changes no
+    gradient: as with a model of its own, within 1e-5 of its norm (float32).
     """
     grads: list[dict[str, torch.Tensor]] = []
     for own in (False, True):
         over = {**LORA, "objective": {"name": "grpo", "kl": 0.5}}
-        state = updated(files, 2, **{**over, "train": {"lr": 1e-2, "order": "simultaneous", "minibatches": 1}})
+        state = updated(
+            files, 2, **{**over, "train": {"lr": 1e-2, "order": "simultaneous", "minibatches": 1}}
+        )
         if own:
             state.references = [policy.load(files["model"])[0]] * 2
         run = RunConfig.model_validate(run_data(**{**over, "train": {"minibatches": 1}}))
         taking = state.optimisers[0]
-        monkeypatch.setattr(taking, "step", lambda lr, of=taking: grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0)
+        monkeypatch.setattr(
+            taking,
+            "step",
+            lambda lr, of=taking: (
+                grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0
+            ),
+        )
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
     ours, theirs = (torch.cat([g.flatten() for g in each.values()]) for each in grads)
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
@@ -209,28 +260,42 @@ def test_adapters_resume_bit_for_bit_and_a_checkpoint_holds_no_base(
 
 @pytest.mark.usefixtures("lively", "smooth")
 def test_adapters_on_two_ranks_are_those_of_one(tmp_path: Path, tiny: Path) -> None:
-    """Within float32's rounding of sums in another order: 1e-3 of their way after four updates of both agents."""
+    """Within float32's rounding of sums in another order: 1e-3 of their way after four updates of
+    both agents.
+    """
     files = make_files(tmp_path, tiny, policy="lora", train={"order": "simultaneous"})
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
     outs = {world: tmp_path / f"out{world}" for world in (1, 2)}
     for world, out in outs.items():
         scratch = tmp_path / f"scratch{world}"
-        codes = together(world, lambda _, w=world, o=out, s=scratch: training.train(**inputs, scratch=s, out=o, ranks=w))
+        codes = together(
+            world,
+            lambda _, w=world, o=out, s=scratch: training.train(
+                **inputs, scratch=s, out=o, ranks=w
+            ),
+        )
         assert codes == [0] * world
     begin = tmp_path / "begin"
     updated(files, 0, policy="lora", train={"order": "simultaneous"}).write(begin / "model")
     for index in (0, 1):
-        one, two, start = (load_file(out / f"model/adapter{index}/adapter_model.safetensors") for out in (*outs.values(), begin))
+        one, two, start = (
+            load_file(out / f"model/adapter{index}/adapter_model.safetensors")
+            for out in (*outs.values(), begin)
+        )
         assert apart(one, two, start) < 1e-3
         assert any(weight.any() for name, weight in one.items() if "lora_B" in name)
 
 
-def test_adapters_of_a_bfloat16_model_are_float32_and_start_as_nothing(files: dict[str, Path]) -> None:
+def test_adapters_of_a_bfloat16_model_are_float32_and_start_as_nothing(
+    files: dict[str, Path],
+) -> None:
     state = updated(files, 0, **{**LORA, "train": {"dtype": "bfloat16"}})
     assert {w.dtype for w in policy.learnt(state.live(0)).values()} == {torch.float32}
     assert state.models[0].get_input_embeddings().weight.dtype == torch.bfloat16
     assert all(not w.any() for name, w in policy.learnt(state.live(1)).items() if "lora_B" in name)
-    first, second = ([w for name, w in policy.learnt(state.live(i)).items() if "lora_A" in name] for i in (0, 1))
+    first, second = (
+        [w for name, w in policy.learnt(state.live(i)).items() if "lora_A" in name] for i in (0, 1)
+    )
     assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -256,7 +321,12 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
         ({"model": MIXED[:1]}, "at least 2"),
         ({"model": [MIXED[1]] * 2}, "Say it once: `model: big`"),
         (
-            {"model": MIXED, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-3}},
+            {
+                "model": MIXED,
+                "credit": "mappo",
+                "advantage": "batch_whiten",
+                "critic": {"lr": 1e-3},
+            },
             "whose tokens the other agents' are not",
         ),
     ],
@@ -268,7 +338,10 @@ def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], said: str) -
 
 
 def test_the_block_of_adapters_is_filled_in() -> None:
-    runs = [RunConfig.model_validate(run_data(policy="lora", **over)) for over in ({}, {"lora": {"rank": 8, "alpha": 16}}, {"lora": {}})]
+    runs = [
+        RunConfig.model_validate(run_data(policy="lora", **over))
+        for over in ({}, {"lora": {"rank": 8, "alpha": 16}}, {"lora": {}})
+    ]
     assert len({run.id for run in runs}) == 1
     assert RunConfig.model_validate(run_data()).lora is None
     assert RunConfig.model_validate(runs[0].model_dump(mode="json")) == runs[0]
@@ -286,7 +359,9 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
         mine, tokenizer = policy.load(out / f"model/policy{index}")
         began, reads = policy.load(start)
         assert tokenizer.get_vocab() == reads.get_vocab()
-        assert any(not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items())
+        assert any(
+            not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items()
+        )
     assert {str(tiny), str(other)} <= set(schema.read_json(out / "provenance.json")["inputs"])
     rollouts = tmp_path / "rollouts.parquet"
     evaluate.rollout(
@@ -301,43 +376,73 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
     readers = [policy.load(folder)[1] for folder in (tiny, other)]
     counted = [[len(reader.encode(prompt)) for reader in readers] for prompt in rows.prompt]
     assert any(a != b for a, b in counted)
-    assert [both[agent] for both, agent in zip(counted, rows.agent, strict=True)] == rows.n_prompt_tokens.tolist()
-    heard = rows[(rows.intervention == "untrained") & (rows.decoding == "greedy")].set_index(["task_id", "turn"])
+    assert [
+        both[agent] for both, agent in zip(counted, rows.agent, strict=True)
+    ] == rows.n_prompt_tokens.tolist()
+    heard = rows[(rows.intervention == "untrained") & (rows.decoding == "greedy")].set_index(
+        ["task_id", "turn"]
+    )
     for task in heard.index.unique("task_id"):
         assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
     pace = forecast.of_pilot(run, files["model"], [files["tasks"]])
-    assert pace.disk == sum(4 * forecast._counted(folder / "model.safetensors") for folder in (tiny, other))
+    assert pace.disk == sum(
+        4 * forecast._counted(folder / "model.safetensors") for folder in (tiny, other)
+    )
 
 
 def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> None:
-    """A reader of another vocabulary reads what was said, in tokens of its own: other ids, fewer of them where its tokens are longer."""
+    """A reader of another vocabulary reads what was said, in tokens of its own: other ids, fewer of
+    them where its tokens are longer.
+    """
     files = mixed(tmp_path, [tiny, other], train={"fanout": [2, 1]})
     run = training.read_run(files["config"])
-    state, pool = training.State(run, files["model"]), training.read_tasks(files["tasks"], "train")[:4]
+    state = training.State(run, files["model"])
+    pool = training.read_tasks(files["tasks"], "train")[:4]
     thinker, solver = state.speakers
     assert thinker.tokenizer.encode("3+9=12") != solver.tokenizer.encode("3+9=12")
     assert [len(s.tokenizer.encode("3+9=12")) for s in (thinker, solver)] == [6, 5]
     assert all(s.tokenizer.decode(s.tokenizer.encode("3+9=12")) == "3+9=12" for s in state.speakers)
-    played = play(run.plan(), run.build_team(), pool, state.speakers, temperature=1.0, max_tokens=(12,), seed=[0], ledger=Ledger())
+    played = play(
+        run.plan(),
+        run.build_team(),
+        pool,
+        state.speakers,
+        temperature=1.0,
+        max_tokens=(12,),
+        seed=[0],
+        ledger=Ledger(),
+    )
     tree = played.tree
     replies = np.flatnonzero(tree.factual & (tree.turn == 1))
     assert len(replies) == 8
     for i in replies:
-        message, thought = played.messages[i], played.messages[tree.parent[i]]
-        assert solver.tokenizer.decode(message.prompt).endswith(f"Thought: {guard(thought.text)}<|answer|>")
-        assert message.text == solver.tokenizer.decode(message.completion.ids, skip_special_tokens=True)
+        message = played.messages[i]
+        thought = played.messages[tree.parent[i]]
+        assert solver.tokenizer.decode(message.prompt).endswith(
+            f"Thought: {guard(thought.text)}<|answer|>"
+        )
+        assert message.text == solver.tokenizer.decode(
+            message.completion.ids, skip_special_tokens=True
+        )
 
 
 def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Path) -> None:
-    """A solver whose ids (and rows of weights) are permuted is the same solver: greedy answers of the mixed team are the plain team's."""
+    """A solver whose ids (and rows of weights) are permuted is the same solver: greedy answers of
+    the mixed team are the plain team's.
+    """
     plain, reads = policy.load(tiny)
-    permuted = prepare.tiny_tokenizer(prepare.roles_of(tuple(SPEC["teams"])), tokens=tuple("9876543210+-=;"))
-    old, new = reads.get_vocab(), permuted.get_vocab()
+    permuted = prepare.tiny_tokenizer(
+        prepare.roles_of(tuple(SPEC["teams"])), tokens=tuple("9876543210+-=;")
+    )
+    old = reads.get_vocab()
+    new = permuted.get_vocab()
     assert old.keys() == new.keys()
     order = torch.tensor([old[token] for token in sorted(new, key=lambda token: new[token])])
     assert (order != torch.arange(len(order))).float().mean() > 0.2
     with torch.no_grad():
-        for layer in plain.model.layers.parameters():  # as it is, an untaught model repeats the last token of its prompt
+        for layer in (
+            plain.model.layers.parameters()
+        ):  # as it is, an untaught model repeats the last token of its prompt
             layer.mul_(20)
         policy.save(plain, reads, tmp_path / "plain")
         weight = plain.get_input_embeddings().weight
@@ -345,7 +450,13 @@ def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Pat
     policy.save(plain, permuted, tmp_path / "permuted")
     texts = []
     for models in ([tmp_path / "plain", tmp_path / "permuted"], [tmp_path / "plain"] * 2):
-        files = mixed(tmp_path / str(len(texts)), models, evaluate={"interventions": ["untrained"]}, train={"steps": 0}, credit="none")
+        files = mixed(
+            tmp_path / str(len(texts)),
+            models,
+            evaluate={"interventions": ["untrained"]},
+            train={"steps": 0},
+            credit="none",
+        )
         training.train(**files)
         rollouts = tmp_path / f"{len(texts)}.parquet"
         evaluate.rollout(
@@ -357,16 +468,23 @@ def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Pat
             out=rollouts,
         )
         rows = schema.read_table(rollouts, "rollouts").to_pandas()
-        rows = rows[rows.decoding == "greedy"]  # sampled, the same uniform number names another token of another order
+        rows = rows[
+            rows.decoding == "greedy"
+        ]  # sampled, the same uniform number names another token of another order
         texts.append(rows[["task_id", "turn", "intervention", "prompt", "completion"]])
     assert texts[0].equals(texts[1])
     assert texts[0].completion.nunique() > 8
 
 
-def test_the_number_of_model_folders_is_that_of_the_runs_models(tmp_path: Path, tiny: Path, other: Path) -> None:
+def test_the_number_of_model_folders_is_that_of_the_runs_models(
+    tmp_path: Path, tiny: Path, other: Path
+) -> None:
     files = mixed(tmp_path, [tiny, other])
     for folders in (tiny, [tiny], [tiny, other, tiny]):
-        with pytest.raises(ValueError, match=r"the run starts with small, big. Remedy: one folder for each, in this order"):
+        with pytest.raises(
+            ValueError,
+            match=r"the run starts with small, big. Remedy: one folder for each, in this order",
+        ):
             training.train(**{**files, "model": folders})
     with pytest.raises(ValueError, match=r"2 model folder\(s\) given, the run starts with test\."):
         policy.starts(RunConfig.model_validate(run_data()), [tiny, other])
@@ -381,7 +499,7 @@ def test_the_size_of_a_mixed_team_is_the_mean_of_its_models() -> None:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_freed_memory_is_used_again() -> None:
-    """A tensor where one a little larger was, of 16,384 pages: new pages would be as many faults."""
+    """A tensor where a larger one was, of 16,384 pages: new pages would be as many faults."""
     policy._reuse_memory()
     torch.ones(1 << 24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,4 +1,6 @@
-"""What prompts begin with in common is computed once, and nothing changes: neither hidden states, nor log-probs, nor gradients."""
+"""What prompts begin with in common is computed once, and nothing changes: neither hidden states,
+nor log-probs, nor gradients.
+"""
 
 from __future__ import annotations
 
@@ -34,42 +36,64 @@ def test_a_group_begins_alike_and_something_is_left_of_each(prompts: list[list[i
         assert mine
         assert len({tuple(p[: found.length[group]]) for p in mine}) == 1
         assert all(len(p) > found.length[group] for p in mine)
-    computed = sum(found.length) + sum(len(p) - found.length[g] for p, g in zip(prompts, found.of, strict=True))
+    computed = sum(found.length) + sum(
+        len(p) - found.length[g] for p, g in zip(prompts, found.of, strict=True)
+    )
     assert found.saved == sum(map(len, prompts)) - computed
 
 
 @given(PROMPTS)
 def test_no_other_cut_off_saves_more(prompts: list[list[int]]) -> None:
-    """Brute force over all groupings of neighbours in alphabetical order by a least common length."""
+    """Brute force over all groupings of alphabetical neighbours by a least common length."""
     best = 0
     for cut in range(1, 7):
-        saved, group = 0, [sorted(prompts)[0]]
+        saved = 0
+        group = [sorted(prompts)[0]]
         for prompt in [*sorted(prompts)[1:], None]:
-            if prompt is not None and prompt[:cut] == group[-1][:cut] and min(len(prompt), len(group[-1])) >= cut:
+            if (
+                prompt is not None
+                and prompt[:cut] == group[-1][:cut]
+                and min(len(prompt), len(group[-1])) >= cut
+            ):
                 group.append(prompt)
                 continue
-            alike = max(k for k in range(min(map(len, group))) if len({tuple(p[:k]) for p in group}) == 1)
-            saved, group = saved + (len(group) - 1) * alike, [prompt]
+            alike = max(
+                k for k in range(min(map(len, group))) if len({tuple(p[:k]) for p in group}) == 1
+            )
+            saved = saved + (len(group) - 1) * alike
+            group = [prompt]
         best = max(best, saved)
     assert trunks(prompts).saved == best
 
 
 def test_the_prompts_of_a_tree_share_their_tasks_question_and_not_only_the_system_prompt() -> None:
     rng = np.random.default_rng(0)
-    system, questions = [9] * 20, [rng.integers(10, 90, 50).tolist() for _ in range(4)]
-    prompts = [system + q + rng.integers(10, 90, 5 + k).tolist() for q in questions for k in range(3)]
+    system = [9] * 20
+    questions = [rng.integers(10, 90, 50).tolist() for _ in range(4)]
+    prompts = [
+        system + q + rng.integers(10, 90, 5 + k).tolist() for q in questions for k in range(3)
+    ]
     found = trunks(prompts)
     assert sorted(found.length) == [70] * 4
     assert [len(set(found.of[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
-    assert len(trunks(prompts[::3]).length) == 1  # one prompt a task: only the system prompt is common
+    assert (
+        len(trunks(prompts[::3]).length) == 1
+    )  # one prompt a task: only the system prompt is common
 
 
 def rows_of(rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts of two questions with two thoughts each, of different lengths, one alone; three messages for each, one of a single token."""
+    """Prompts of two questions with two thoughts each, of different lengths, one alone; three
+    messages for each, one of a single token.
+    """
     questions = [rng.integers(5, 60, n).tolist() for n in (12, 9)]
-    prompts = [q + rng.integers(5, 60, n).tolist() for q in questions for n in (3, 6)] + [rng.integers(5, 60, 7).tolist()]
+    prompts = [q + rng.integers(5, 60, n).tolist() for q in questions for n in (3, 6)] + [
+        rng.integers(5, 60, 7).tolist()
+    ]
     prompts = [p for p in prompts for _ in range(3)]
-    return prompts, [rng.integers(5, 60, n).tolist() for n in itertools.islice(itertools.cycle([4, 1, 7]), len(prompts))]
+    return prompts, [
+        rng.integers(5, 60, n).tolist()
+        for n in itertools.islice(itertools.cycle([4, 1, 7]), len(prompts))
+    ]
 
 
 @pytest.fixture
@@ -78,14 +102,19 @@ def model(tiny: Path) -> Any:
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-def test_shared_and_separate_have_the_same_log_probs_and_gradients(model: Any, dtype: torch.dtype, near: float) -> None:
+def test_shared_and_separate_have_the_same_log_probs_and_gradients(
+    model: Any, dtype: torch.dtype, near: float
+) -> None:
     """Relative to the gradient's norm; float32's own rounding is 6e-8 a number."""
     model.to(dtype)
     prompts, said = rows_of(np.random.default_rng(0))
-    gradients, values = [], []
+    gradients = []
+    values = []
     for shared in (None, trunks(prompts)):
         model.zero_grad()
-        logps, mask, entropy = policy.completion_logprobs(model, prompts, said, 0.7, shared, entropy_gradient=True)
+        logps, mask, entropy = policy.completion_logprobs(
+            model, prompts, said, 0.7, shared, entropy_gradient=True
+        )
         assert mask.sum(1).tolist() == list(map(len, said))
         weight = torch.linspace(-1, 1, len(prompts), dtype=logps.dtype)
         ((logps * weight[:, None]).sum() + 0.1 * entropy.sum()).backward()
@@ -107,12 +136,16 @@ def test_hidden_states_are_those_of_each_row_alone(model: Any) -> None:
             for i, row in enumerate(rows):
                 alone = model.base_model(input_ids=torch.tensor([row])).last_hidden_state[0]
                 assert int(found.start[i] + found.length[i]) == len(row)
-                assert torch.allclose(found.hidden[i, : found.length[i]], alone[found.start[i] :], atol=1e-5)
+                assert torch.allclose(
+                    found.hidden[i, : found.length[i]], alone[found.start[i] :], atol=1e-5
+                )
                 assert int(found.mask[i].sum()) == len(row)
 
 
 def long(tokenizer: Any) -> list[list[int]]:
-    """Prompts of two tasks, each with a common question of 60 tokens, and endings of different lengths; two are equal."""
+    """Prompts of two tasks, each with a common question of 60 tokens, and endings of different
+    lengths; two are equal.
+    """
     rng = np.random.default_rng(2)
     known = tokenizer.encode("0123456789+-= ", add_special_tokens=False)
     questions = [rng.choice(known, 60).tolist() for _ in range(2)]
@@ -120,10 +153,15 @@ def long(tokenizer: Any) -> list[list[int]]:
     return [*prompts, prompts[1]]
 
 
-def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greedy token for token, with rows that end early and leave the batch; log-probs at a temperature within 1e-4 (float32)."""
+def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy token for token, with rows that end early and leave the batch; log-probs at a
+    temperature within 1e-4 (float32).
+    """
     model, tokenizer = policy.load(tiny)
-    prompts, shared = long(tokenizer), []
+    prompts = long(tokenizer)
+    shared = []
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3)  # so that it prefers some tokens to others
@@ -139,10 +177,20 @@ def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(tin
     for prompt in prompts:
         ids = torch.tensor([prompt])
         with torch.no_grad():
-            more = plain.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, eos_token_id=-1)
+            more = plain.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=12,
+                do_sample=False,
+                eos_token_id=-1,
+            )
         theirs.append(more[0, len(prompt) :].tolist())
-    ends = sorted({row[2 + i] for i, row in enumerate(theirs[:3])})  # some rows end in the third token, some later, some never
-    wanted = [row[: next((i + 1 for i, token in enumerate(row) if token in ends), 12)] for row in theirs]
+    ends = sorted(
+        {row[2 + i] for i, row in enumerate(theirs[:3])}
+    )  # some rows end in the third token, some later, some never
+    wanted = [
+        row[: next((i + 1 for i, token in enumerate(row) if token in ends), 12)] for row in theirs
+    ]
     assert len({len(row) for row in wanted}) > 1
     found = hf.HF(model, ends).generate(prompts, 1, Draw(0.0, 12), [0])
     assert [row[0].ids for row in found] == wanted
@@ -152,26 +200,36 @@ def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(tin
     for prompt, said in pairs:
         with torch.no_grad():
             logits = plain(torch.tensor([prompt + said.ids])).logits[0, len(prompt) - 1 : -1]
-        wanted = torch.log_softmax(logits / 0.7, -1).gather(1, torch.tensor(said.ids)[:, None])[:, 0]
+        wanted = torch.log_softmax(logits / 0.7, -1).gather(1, torch.tensor(said.ids)[:, None])[
+            :, 0
+        ]
         assert said.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
-    assert engine.logprobs([p for p, _ in pairs], [c.ids for _, c in pairs], 0.7)[0] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
-    assert all(trunks is not None and len(trunks.length) == 2 for trunks in shared)  # it did share, by task
+    assert engine.logprobs([p for p, _ in pairs], [c.ids for _, c in pairs], 0.7)[
+        0
+    ] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
+    assert all(
+        trunks is not None and len(trunks.length) == 2 for trunks in shared
+    )  # it did share, by task
 
 
 @contextmanager
 def counted(model: Any) -> Iterator[list[int]]:
     """The token ids, padding included, that each forward pass of the model is given."""
     seen: list[int] = []
-    handle = model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0].numel()))
+    handle = model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].numel())
+    )
     yield seen
     handle.remove()
 
 
 def test_an_engine_computes_what_is_common_once_and_holds_a_prompt_once(tiny: Path) -> None:
-    """Two questions of 60 tokens, six different endings of at most 9 and 7 x 4 messages of 5 tokens, the first of which follows the
-    prompt."""
+    """Two questions of 60 tokens, six different endings of at most 9 and 7 x 4 messages of 5
+    tokens, the first of which follows the prompt.
+    """
     model, tokenizer = policy.load(tiny)
-    prompts, engine = long(tokenizer), hf.HF(model, [])
+    prompts = long(tokenizer)
+    engine = hf.HF(model, [])
     with counted(model) as seen:
         engine.generate(prompts, 4, Draw(1.0, 5), [0])
     assert seen == [2 * 60, 6 * 9, *[28] * 4]
@@ -181,21 +239,33 @@ def test_an_engine_computes_what_is_common_once_and_holds_a_prompt_once(tiny: Pa
 
 
 def test_an_update_computes_what_is_common_once(model: Any) -> None:
-    """Two questions of 60 tokens, eight messages of 5 behind endings of 4 of each; nothing follows a message's last token."""
+    """Two questions of 60 tokens, eight messages of 5 behind endings of 4 of each; nothing follows
+    a message's last token.
+    """
     rng = np.random.default_rng(3)
-    prompts = [q + rng.integers(5, 60, 4).tolist() for q in (rng.integers(5, 60, 60).tolist() for _ in range(2)) for _ in range(8)]
-    messages = [Message(p, Completion([7] * 5, [0.0] * 5, "length"), "", "rollout") for p in prompts]
+    prompts = [
+        q + rng.integers(5, 60, 4).tolist()
+        for q in (rng.integers(5, 60, 60).tolist() for _ in range(2))
+        for _ in range(8)
+    ]
+    messages = [
+        Message(p, Completion([7] * 5, [0.0] * 5, "length"), "", "rollout") for p in prompts
+    ]
     played: Any = SimpleNamespace(messages=messages)
     with counted(model) as seen:
         for batch in improve.micro_batches(played, np.arange(16), model):
             some = [messages[i] for i in batch.rows]
-            policy.completion_logprobs(model, [m.prompt for m in some], [m.completion.ids for m in some], 1.0, batch.shared)
+            policy.completion_logprobs(
+                model, [m.prompt for m in some], [m.completion.ids for m in some], 1.0, batch.shared
+            )
     assert sum(seen) == 2 * 60 + 16 * (4 + 5 - 1)
 
 
 def test_messages_of_a_single_token_behind_a_single_token() -> None:
     played = Few([[5]] * 3, [1, 1, 1], 64, 100)
-    assert [b.rows.tolist() for b in improve.micro_batches(played, np.arange(3), played)] == [[0, 1, 2]]
+    assert [b.rows.tolist() for b in improve.micro_batches(played, np.arange(3), played)] == [
+        [0, 1, 2]
+    ]
 
 
 class Few:
@@ -203,14 +273,21 @@ class Few:
 
     device = torch.device("cpu")
 
-    def __init__(self, prompts: list[list[int]], lengths: list[int], hidden: int, vocabulary: int) -> None:
-        self.messages = [Message(p, Completion([1] * n, [0.0] * n, "stop"), "", "") for p, n in zip(prompts, lengths, strict=True)]
+    def __init__(
+        self, prompts: list[list[int]], lengths: list[int], hidden: int, vocabulary: int
+    ) -> None:
+        self.messages = [
+            Message(p, Completion([1] * n, [0.0] * n, "stop"), "", "")
+            for p, n in zip(prompts, lengths, strict=True)
+        ]
         self.config = type("Sizes", (), {"hidden_size": hidden, "vocab_size": vocabulary})
 
 
 @pytest.mark.parametrize("siblings", [1, 8, 64])
 @pytest.mark.parametrize(("hidden", "vocabulary"), [(64, 100), (576, 49152), (2048, 151936)])
-def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(siblings: int, hidden: int, vocabulary: int) -> None:
+def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(
+    siblings: int, hidden: int, vocabulary: int
+) -> None:
     rng = np.random.default_rng(siblings)
     prompts = [rng.integers(5, 60, rng.integers(20, 300)).tolist() for _ in range(6)]
     prompts = [p for p in prompts for _ in range(siblings)]
@@ -220,7 +297,9 @@ def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(sibli
     assert sorted(np.concatenate([b.rows for b in found])) == list(range(len(prompts)))
     computed = 0
     for batch in found:
-        length = np.array([len(prompts[i]) + len(played.messages[i].completion.ids) - 1 for i in batch.rows])
+        length = np.array(
+            [len(prompts[i]) + len(played.messages[i].completion.ids) - 1 for i in batch.rows]
+        )
         if batch.shared is None:
             cost = len(length) * length.max()
         else:
@@ -231,7 +310,9 @@ def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(sibli
         if len(batch.rows) > 1:
             assert cost <= tokens
             assert sum(len(played.messages[i].completion.ids) for i in batch.rows) <= logits
-    plain = sum(len(p) + len(m.completion.ids) for p, m in zip(prompts, played.messages, strict=True))
+    plain = sum(
+        len(p) + len(m.completion.ids) for p, m in zip(prompts, played.messages, strict=True)
+    )
     if siblings > 1:
         assert computed < 0.8 * plain
     assert improve.micro_batches(played, np.array([], dtype=int), played) == []

@@ -8,9 +8,24 @@ from ccpo.grade import paper_graders, verifier
 
 BOX = "\\boxed{%s}"
 C3 = [
-    *[(BOX % a, t, True) for a, t in [("12.4", "12"), ("100.4", "100"), ("3.2", "3.14159"), ("0.34", "1/3"), ("1.4", "\\sqrt{2}")]],
-    *[(BOX % a, t, True) for a, t in [("1.45", "\\sqrt{2}"), ("x=5", "5"), ("50%", "50"), ("50\\%", "50")]],
-    *[(BOX % a, t, False) for a, t in [("0.5", "50\\%"), ("3,4", "4,3"), ("13", "12"), ("1.6", "\\sqrt{2}")]],
+    *[
+        (BOX % a, t, True)
+        for a, t in [
+            ("12.4", "12"),
+            ("100.4", "100"),
+            ("3.2", "3.14159"),
+            ("0.34", "1/3"),
+            ("1.4", "\\sqrt{2}"),
+        ]
+    ],
+    *[
+        (BOX % a, t, True)
+        for a, t in [("1.45", "\\sqrt{2}"), ("x=5", "5"), ("50%", "50"), ("50\\%", "50")]
+    ],
+    *[
+        (BOX % a, t, False)
+        for a, t in [("0.5", "50\\%"), ("3,4", "4,3"), ("13", "12"), ("1.6", "\\sqrt{2}")]
+    ],
     ("The answer is 7", "7", False),
     ("The answer: 7", "7", True),
     ("\\boxed{8} #### 7", "8", True),
@@ -40,13 +55,25 @@ def test_c3(text: str, truth: str, says: bool) -> None:
 
 @pytest.mark.parametrize(("text", "truth", "says"), CCPO)
 def test_ccpo(text: str, truth: str, says: bool) -> None:
-    kind = "equation" if "=" in truth else "set" if "," in truth else "expression" if "b" in truth else "number"
+    kind = (
+        "equation"
+        if "=" in truth
+        else "set"
+        if "," in truth
+        else "expression"
+        if "b" in truth
+        else "number"
+    )
     assert paper_graders.verdict("ccpo", text, truth, kind) is says
 
 
 def test_they_differ_from_us_where_they_are_wrong() -> None:
     """Of the observed verdicts, these many are errors of theirs by our trials."""
-    wrong = [(x, t) for x, t, says in C3[:7] if "x=" not in x and says and not verifier.verify(x, t, "number").correct]
+    wrong = [
+        (x, t)
+        for x, t, says in C3[:7]
+        if "x=" not in x and says and not verifier.verify(x, t, "number").correct
+    ]
     assert len(wrong) == 6
     assert paper_graders.verdict("c3", "A", "B", "choice") is None
     with pytest.raises(ValueError, match="unknown grader"):

@@ -1,4 +1,6 @@
-"""Several ranks do the work of one: the same messages, the same policies but for the order of sums; their number is checked."""
+"""Several ranks do the work of one: the same messages, the same policies but for the order of sums;
+their number is checked.
+"""
 
 from __future__ import annotations
 
@@ -56,29 +58,47 @@ def together(world: int, work: Callable[[int], None]) -> list[int]:
 
 
 @pytest.mark.usefixtures("lively", "smooth")
-@pytest.mark.parametrize("over", [{}, {"credit": "mappo", "policy": "shared", "critic": {"lr": 1e-3}}], ids=["separate", "critic"])
+@pytest.mark.parametrize(
+    "over",
+    [{}, {"credit": "mappo", "policy": "shared", "critic": {"lr": 1e-3}}],
+    ids=["separate", "critic"],
+)
 def test_two_and_three_ranks_are_one(tmp_path: Path, tiny: Path, over: dict[str, Any]) -> None:
-    """Five updates. Sums in another order differ by float32's rounding: weights within 1e-3 of their way, logged means within 1e-4;
-    messages do not."""
+    """Five updates. Sums in another order differ by float32's rounding: weights within 1e-3 of
+    their way, logged means within 1e-4; messages do not.
+    """
     files = make_files(tmp_path, tiny, train={"steps": 5, "minibatches": 2}, **over)
     inputs = {k: files[k] for k in ("config", "tasks", "model")}
 
     def work(out: Path, world: int) -> Callable[[int], None]:
-        return lambda rank: training.train(**inputs, scratch=tmp_path / f"scratch{world}", out=out, ranks=world)
+        return lambda rank: training.train(
+            **inputs, scratch=tmp_path / f"scratch{world}", out=out, ranks=world
+        )
 
     outs = {world: tmp_path / f"out{world}" for world in (1, 2, 3)}
     for world, out in outs.items():
         assert together(world, work(out, world)) == [0] * world
     for world in (2, 3):
         for folder in (outs[1] / "model").iterdir():
-            one, several = (load_file(x / "model" / folder.name / "model.safetensors") for x in (outs[1], outs[world]))
+            one, several = (
+                load_file(x / "model" / folder.name / "model.safetensors")
+                for x in (outs[1], outs[world])
+            )
             start = load_file(tiny / "model.safetensors")
             assert apart(one, several, start) < 1e-3
-            assert max(float((several[k] - start[k]).abs().max()) for k in one) > 1e-4  # it did learn
-        messages = [schema.read_table(outs[w] / "credit.parquet", "credit").to_pandas() for w in (1, world)]
+            assert (
+                max(float((several[k] - start[k]).abs().max()) for k in one) > 1e-4
+            )  # it did learn
+        messages = [
+            schema.read_table(outs[w] / "credit.parquet", "credit").to_pandas() for w in (1, world)
+        ]
         pd.testing.assert_frame_equal(*messages, rtol=1e-4, atol=1e-5)
-        assert (outs[1] / "ledger.parquet").read_bytes() == (outs[world] / "ledger.parquet").read_bytes()
-        told = [schema.read_table(outs[w] / "train.parquet", "train").to_pandas() for w in (1, world)]
+        assert (outs[1] / "ledger.parquet").read_bytes() == (
+            outs[world] / "ledger.parquet"
+        ).read_bytes()
+        told = [
+            schema.read_table(outs[w] / "train.parquet", "train").to_pandas() for w in (1, world)
+        ]
         pd.testing.assert_frame_equal(*told, rtol=1e-3, atol=1e-4)
 
 
@@ -94,17 +114,24 @@ def stopping(update: Callable[..., Any]) -> Callable[..., Any]:
     return then
 
 
-def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = make_files(tmp_path, tiny, train={"steps": 4})
     inputs = {k: files[k] for k in ("config", "tasks", "model", "scratch")}
     monkeypatch.setattr(training, "update", stopping(training.update))
-    assert together(2, lambda rank: training.train(**inputs, out=files["out"], ranks=2)) == [training.INTERRUPTED] * 2
+    assert (
+        together(2, lambda rank: training.train(**inputs, out=files["out"], ranks=2))
+        == [training.INTERRUPTED] * 2
+    )
     assert (files["scratch"] / "step-00000002").is_dir()
     assert together(1, lambda rank: training.train(**inputs, out=files["out"])) == [0]
     assert schema.read_table(files["out"] / "train.parquet", "train").num_rows == 4 * 2
 
 
-def test_another_number_of_ranks_than_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_number_of_ranks_than_asked_for_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert ranks.join(1) == ranks.ALONE
     with pytest.raises(ValueError, match=r"4 rank\(s\) were asked for, WORLD_SIZE says 1"):
@@ -130,20 +157,41 @@ def test_what_is_dealt_out_is_dealt_once_and_comes_back_in_order(n: int, world: 
     ("environment", "said", "wanted"),
     [
         ({}, "", None),
-        ({"CCPO_RANKS": "2"}, "", ["--nnodes=1", "--nproc-per-node=2", "--standalone", "--ranks 2"]),
+        (
+            {"CCPO_RANKS": "2"},
+            "",
+            ["--nnodes=1", "--nproc-per-node=2", "--standalone", "--ranks 2"],
+        ),
         ({"SLURM_JOB_ID": "77"}, "1|n1", None),  # no GPU
         ({"SLURM_JOB_ID": "77", "CUDA_VISIBLE_DEVICES": "3"}, "1|n1", None),
-        ({"SLURM_JOB_ID": "77", "CUDA_VISIBLE_DEVICES": "0,1"}, "1|n1", ["--nnodes=1", "--nproc-per-node=2", "--standalone", "--ranks 2"]),
+        (
+            {"SLURM_JOB_ID": "77", "CUDA_VISIBLE_DEVICES": "0,1"},
+            "1|n1",
+            ["--nnodes=1", "--nproc-per-node=2", "--standalone", "--ranks 2"],
+        ),
         (
             {"SLURM_JOB_ID": "77", "CUDA_VISIBLE_DEVICES": "0,1,2,3"},
             "2|n[1-2]",
-            ["srun --overlap -N2 -n2", "--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint n1:20077", "--ranks 8"],
+            [
+                "srun --overlap -N2 -n2",
+                "--nnodes=2",
+                "--nproc-per-node=4",
+                "--rdzv-endpoint n1:20077",
+                "--ranks 8",
+            ],
         ),
-        ({"SLURM_JOB_ID": "77", "CUDA_VISIBLE_DEVICES": "0,1", "WORLD_SIZE": "2"}, "1|n1", None),  # it is one of them
+        (
+            {"SLURM_JOB_ID": "77", "CUDA_VISIBLE_DEVICES": "0,1", "WORLD_SIZE": "2"},
+            "1|n1",
+            None,
+        ),  # it is one of them
     ],
 )
 def test_the_launch_is_that_of_the_allocation(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str, wanted: list[str] | None
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    said: str,
+    wanted: list[str] | None,
 ) -> None:
     for name in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES", "CCPO_RANKS", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

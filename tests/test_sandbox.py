@@ -1,4 +1,6 @@
-"""Hostile programs are contained and never pass; ordinary ones do. Those that need bubblewrap are skipped where it does not work."""
+"""Hostile programs are contained and never pass; ordinary ones do. Those that need bubblewrap are
+skipped where it does not work.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,16 @@ def needs_walls() -> None:
 
 @pytest.fixture(autouse=True)
 def marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes of this test process's sandboxes, bubblewrap's own too, carry its number in their command line."""
+    """The processes of this test process's sandboxes, bubblewrap's own too, carry its number in
+    their command line.
+    """
     monkeypatch.setattr(isolation, "_START", f"{isolation._START} # {MARK}")
 
 
 def remains() -> list[str]:
-    """Command lines of the processes of any sandbox of this test process that are still there. Zombies have none."""
+    """Command lines of the processes of any sandbox of this test process that are still there.
+    Zombies have none.
+    """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -71,7 +77,8 @@ def leaves_nothing() -> Iterator[None]:
     assert programs.grade("def answer(x): return x", checks(["answer(1)"], [1])).passed
 
 
-# What should come back is SECRET, which a program cannot know: it must claim, fake, break or search.
+# What should come back is SECRET, which a program cannot know: it must claim, fake, break or
+# search.
 FORGERIES = {
     "always equal": """
         class Same:
@@ -126,7 +133,7 @@ FORGERIES = {
     "generator exit": "def answer(x): raise GeneratorExit",
     "patched builtins": """
         import builtins
-        for name in ("eval", "compile", "exec", "type", "next", "isinstance", "list", "str", "repr", "len"):
+        for name in "eval compile exec type next isinstance list str repr len".split():
             setattr(builtins, name, lambda *a, **k: True)
         def answer(x): return True
     """,
@@ -170,7 +177,8 @@ FORGERIES = {
     "forged replies on every descriptor": """
         import os
         for fd in range(64):
-            for text in (b"=true\\n", b"R\\n", b"passed\\n", b"=null\\n" * 5, b'["l"]\\n', b'=["l",', b"\\xff\\xfe\\n"):
+            first = (b"=true\\n", b"R\\n", b"passed\\n", b"=null\\n" * 5)
+            for text in (*first, b'["l"]\\n', b'=["l",', b"\\xff\\xfe\\n"):
                 try: os.write(fd, text)
                 except OSError: pass
         def answer(x): return 1
@@ -190,14 +198,16 @@ FORGERIES = {
             except OSError: pass
         def answer(x): return 1
     """,
-    "replaced stdout": "import sys, io\nsys.stdout = sys.__stdout__ = io.StringIO()\nprint('passed')\ndef answer(x): return 1",
+    "replaced stdout": "import sys, io\nsys.stdout = sys.__stdout__ = "
+    "io.StringIO()\nprint('passed')\ndef answer(x): return 1",
     "prints passed": "print('passed\\nOK\\n=true')\ndef answer(x): print('passed')",
     "searches frames and objects": f"""
         import sys, gc, re
         def answer(x):
             frame, seen = sys._getframe(), []
             while frame:
-                seen += [repr(v)[:10000] for v in [*frame.f_locals.values(), *frame.f_globals.values()]]
+                values = [*frame.f_locals.values(), *frame.f_globals.values()]
+                seen += [repr(v)[:10000] for v in values]
                 frame = frame.f_back
             for thing in gc.get_objects():
                 try: seen.append(repr(thing)[:10000])
@@ -226,7 +236,9 @@ FORGERIES = {
     """,
     "searches the command line": """
         import sys, os
-        def answer(x): return [w for w in [*sys.orig_argv, *os.environ.values()] if "secret-" in w][0]
+        def answer(x):
+            words = [*sys.orig_argv, *os.environ.values()]
+            return [w for w in words if "secret-" in w][0]
     """,
     "kills itself": "import os\nos.kill(os.getpid(), 9)\ndef answer(x): return 1",
     "stops itself": "import os, signal\ndef answer(x): os.kill(os.getpid(), signal.SIGSTOP)",
@@ -267,7 +279,8 @@ FORGERIES = {
     """,
     "catastrophic regex": "import re\ndef answer(x): return re.match(r'(a+)+$', 'a' * 60 + 'b')",
     "recursion": "def answer(x): return answer(x)",
-    "recursion without limit": "import sys\nsys.setrecursionlimit(1 << 30)\ndef answer(x): return [answer(x)]",
+    "recursion without limit": "import sys\nsys.setrecursionlimit(1 << 30)\ndef answer(x): "
+    "return [answer(x)]",
     "recursion in C": """
         import sys
         sys.setrecursionlimit(1 << 30)
@@ -288,25 +301,31 @@ FORGERIES = {
         import zlib
         def answer(x):
             deflate = zlib.compressobj(9)
-            packed = b"".join(deflate.compress(bytes(1 << 24)) for _ in range(128)) + deflate.flush()
+            packed = b"".join(deflate.compress(bytes(1 << 24)) for _ in range(128))
+            packed += deflate.flush()
             return len(zlib.decompress(packed))
     """,
     "huge power": "def answer(x): return 9 ** 9 ** 9 ** 9",
     "huge int": "def answer(x): return 1 << (1 << 28)",
-    "huge int to str": "import sys\nsys.set_int_max_str_digits(0)\ndef answer(x): return str(1 << 40000000)",
+    "huge int to str": "import sys\nsys.set_int_max_str_digits(0)\ndef answer(x): return str(1 "
+    "<< 40000000)",
     "huge str": "def answer(x): return 'x' * (1 << 28)",
     "wide data": "def answer(x): return [0] * (1 << 24)",
     "data that contains itself": "held = []\nheld.append(held)\ndef answer(x): return held",
-    "shared data": "held = 'x'\nfor _ in range(60): held = [held, held]\ndef answer(x): return held",
+    "shared data": "held = 'x'\nfor _ in range(60): held = [held, held]\ndef answer(x): return "
+    "held",
     "deep data": "held = []\nfor _ in range(10000): held = [held]\ndef answer(x): return held",
     "deep source": "answer = lambda x: " + "(" * 5000 + "1" + ")" * 5000,
     "null bytes": "def answer(x): return 1\0",
     "lone surrogate in the source": "def answer(x): return '\ud800'",
     "huge message": "def answer(x): raise ValueError('x' * 200000)",
     "huge message on import": "raise ValueError('x' * 200000)",
-    "message that loops": "class E(Exception):\n    def __str__(self):\n        while True: pass\ndef answer(x): raise E",
-    "message that raises": "class E(Exception):\n    def __str__(self): raise self\ndef answer(x): raise E",
-    "loops when deleted": "class D:\n    def __del__(self):\n        while True: pass\ndef answer(x): return D()",
+    "message that loops": "class E(Exception):\n    def __str__(self):\n        while True: "
+    "pass\ndef answer(x): raise E",
+    "message that raises": "class E(Exception):\n    def __str__(self): raise self\ndef "
+    "answer(x): raise E",
+    "loops when deleted": "class D:\n    def __del__(self):\n        while True: pass\ndef "
+    "answer(x): return D()",
     "atexit": """
         import atexit, os
         @atexit.register
@@ -326,8 +345,10 @@ FORGERIES = {
         for _ in range(8): threading.Thread(target=scribble).start()
         def answer(x): return 1
     """,
-    "alarms": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\ndef answer(x): return 1",
-    "tracing": "import sys\nsys.settrace(lambda *a: 1 / 0)\nsys.setprofile(lambda *a: None)\ndef answer(x): return 1",
+    "alarms": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\ndef answer(x): "
+    "return 1",
+    "tracing": "import sys\nsys.settrace(lambda *a: 1 / 0)\nsys.setprofile(lambda *a: None)\ndef "
+    "answer(x): return 1",
     "surrogates": "def answer(x): return '\\ud800' + chr(0x10ffff)",
     "nan": "def answer(x): return float('nan')",
     "inf": "def answer(x): return float('-inf')",
@@ -369,7 +390,8 @@ def test_the_search_finds_what_is_there() -> None:
 
 # Each gives REACHED if, and only if, it got through. Braces in capitals are filled in by the test.
 REACHES = {
-    "fork": "import os\ndef answer():\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\n    return 42",
+    "fork": "import os\ndef answer():\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\n    "
+    "return 42",
     "fork bomb": """
         import os
         def answer():
@@ -388,12 +410,17 @@ REACHES = {
                 os._exit(0)
             return 42
     """,
-    "subprocess": "import subprocess, sys\ndef answer():\n    subprocess.run([sys.executable, '-c', ''], check=True)\n    return 42",
+    "subprocess": "import subprocess, sys\ndef answer():\n    subprocess.run([sys.executable, "
+    "'-c', ''], check=True)\n    return 42",
     "shell": "import os\ndef answer():\n    return 42 if os.system('true') == 0 else 0",
-    "random._os": "import random\ndef answer():\n    return 42 if random._os.popen('echo 42').read() == '42\\n' else 0",
-    "__import__": "def answer():\n    return 42 if __import__('os').spawnlp(0, 'true', 'true') == 0 else 0",
-    "posix_spawn": "import os, sys\ndef answer():\n    os.posix_spawn(sys.executable, [sys.executable, '-c', ''], {})\n    return 42",
-    "shell instead": "import os\ndef answer():\n    os.execv('/bin/sh', ['sh', '-c', 'sleep 1000'])",
+    "random._os": "import random\ndef answer():\n    return 42 if random._os.popen('echo "
+    "42').read() == '42\\n' else 0",
+    "__import__": "def answer():\n    return 42 if __import__('os').spawnlp(0, 'true', 'true') "
+    "== 0 else 0",
+    "posix_spawn": "import os, sys\ndef answer():\n    os.posix_spawn(sys.executable, "
+    "[sys.executable, '-c', ''], {})\n    return 42",
+    "shell instead": "import os\ndef answer():\n    os.execv('/bin/sh', ['sh', '-c', 'sleep "
+    "1000'])",
     "multiprocessing": """
         import multiprocessing
         def answer():
@@ -401,7 +428,8 @@ REACHES = {
             process.start(); process.join()
             return 42
     """,
-    "raw clone": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).syscall(56, 17, 0, 0, 0, 0) >= 0 else 0",
+    "raw clone": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).syscall(56, "
+    "17, 0, 0, 0, 0) >= 0 else 0",
     "passwords": "def answer():\n    return 42 if 'root' in open('/etc/passwd').read() else 0",
     "a private file": "def answer():\n    return 42 if open({PRIVATE!r}).read() else 0",
     "a private file through a link": """
@@ -410,7 +438,8 @@ REACHES = {
             os.symlink({PRIVATE!r}, "/tmp/link")
             return 42 if open("/tmp/link").read() else 0
     """,
-    "a private file through a hard link": "import os\ndef answer():\n    os.link({PRIVATE!r}, '/tmp/link')\n    return 42",
+    "a private file through a hard link": "import os\ndef answer():\n    os.link({PRIVATE!r}, "
+    "'/tmp/link')\n    return 42",
     "an open file of the parent": """
         import os
         def answer():
@@ -422,16 +451,20 @@ REACHES = {
     "the project": "import os\ndef answer():\n    return 42 if os.listdir({ROOT!r}) else 0",
     # at most the way to an interpreter that is installed there
     "home": "import os\ndef answer():\n    return 42 if len(os.listdir({HOME!r})) > 1 else 0",
-    "programs": "import os\ndef answer():\n    return 42 if os.listdir('/bin') or os.listdir('/usr/bin') else 0",
+    "programs": "import os\ndef answer():\n    return 42 if os.listdir('/bin') or "
+    "os.listdir('/usr/bin') else 0",
     "environment of the parent": """
         import os
         def answer():
             return 42 if open("/proc/" + str(os.getppid()) + "/environ", "rb").read() else 0
     """,
-    "environment of process 1": "def answer():\n    return 42 if open('/proc/1/environ', 'rb').read() is not None else 0",
-    "memory of the parent": "import os\ndef answer():\n    open(f'/proc/{{os.getppid()}}/mem', 'rb')\n    return 42",
+    "environment of process 1": "def answer():\n    return 42 if open('/proc/1/environ', "
+    "'rb').read() is not None else 0",
+    "memory of the parent": "import os\ndef answer():\n    open(f'/proc/{{os.getppid()}}/mem', "
+    "'rb')\n    return 42",
     "kernel settings": "import os\ndef answer():\n    return 42 if os.listdir('/sys') else 0",
-    "environment": "import os\ndef answer():\n    return 42 if 'CCPO_TEST_TOKEN' in os.environ else 0",
+    "environment": "import os\ndef answer():\n    return 42 if 'CCPO_TEST_TOKEN' in os.environ "
+    "else 0",
     "other processes": """
         import os
         def answer():
@@ -441,9 +474,11 @@ REACHES = {
                     except ProcessLookupError: continue
                     return 42
     """,
-    "writes beside a private file": "def answer():\n    open({PRIVATE!r} + '.new', 'w').write('x')\n    return 42",
+    "writes beside a private file": "def answer():\n    open({PRIVATE!r} + '.new', "
+    "'w').write('x')\n    return 42",
     "writes into the system": "def answer():\n    open('/usr/lib/x', 'w')\n    return 42",
-    "writes into Python": "import json\ndef answer():\n    open(json.__file__, 'a').write(' ')\n    return 42",
+    "writes into Python": "import json\ndef answer():\n    open(json.__file__, 'a').write(' "
+    "')\n    return 42",
     "writes into the root": "def answer():\n    open('/x', 'w')\n    return 42",
     "unlinks Python": "import os, json\ndef answer():\n    os.unlink(json.__file__)\n    return 42",
     "chmod": "import os, json\ndef answer():\n    os.chmod(json.__file__, 0o777)\n    return 42",
@@ -461,7 +496,8 @@ REACHES = {
                 open(f"/tmp/{{i}}", "wb").write(bytes(1 << 20))
             return 42
     """,
-    "large file": "def answer():\n    f = open('/tmp/x', 'wb')\n    f.truncate(1 << 30)\n    return 42",
+    "large file": "def answer():\n    f = open('/tmp/x', 'wb')\n    f.truncate(1 << 30)\n    "
+    "return 42",
     "memory outside limits": "import os\ndef answer():\n    os.memfd_create('x')\n    return 42",
     "much memory": "def answer():\n    return 42 if bytearray(3 << 29) else 0",
     "many files": "def answer():\n    return 42 if [open('/dev/null') for _ in range(1000)] else 0",
@@ -471,26 +507,34 @@ REACHES = {
             socket.create_connection(("127.0.0.1", {PORT}), 1)
             return 42
     """,
-    "socket outside": "import socket\ndef answer():\n    socket.create_connection(('1.1.1.1', 53), 1)\n    return 42",
+    "socket outside": "import socket\ndef answer():\n    socket.create_connection(('1.1.1.1', "
+    "53), 1)\n    return 42",
     "datagram outside": """
         import socket
         def answer():
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("1.1.1.1", 53))
             return 42
     """,
-    "urllib": "import urllib.request\ndef answer():\n    urllib.request.urlopen('http://127.0.0.1:{PORT}', timeout=1)\n    return 42",
-    "names": "import socket\ndef answer():\n    return 42 if socket.getaddrinfo('example.com', 80) else 0",
+    "urllib": "import urllib.request\ndef answer():\n    "
+    "urllib.request.urlopen('http://127.0.0.1:{PORT}', timeout=1)\n    return 42",
+    "names": "import socket\ndef answer():\n    return 42 if socket.getaddrinfo('example.com', "
+    "80) else 0",
     "abstract socket": """
         import socket
         def answer():
             socket.socket(socket.AF_UNIX).connect("\\0{ABSTRACT}")
             return 42
     """,
-    "interfaces": "import socket\ndef answer():\n    return 42 if len(socket.if_nameindex()) > 1 else 0",
-    "ptrace": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0 else 0",
-    "ptrace of itself": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0 else 0",
-    "namespaces": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).unshare(0x10000000) == 0 else 0",
-    "mounts": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).mount(b'x', b'/tmp', b'proc', 0, None) == 0 else 0",
+    "interfaces": "import socket\ndef answer():\n    return 42 if len(socket.if_nameindex()) > 1 "
+    "else 0",
+    "ptrace": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).ptrace(16, 1, 0, "
+    "0) == 0 else 0",
+    "ptrace of itself": "import ctypes\ndef answer():\n    return 42 if "
+    "ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0 else 0",
+    "namespaces": "import ctypes\ndef answer():\n    return 42 if "
+    "ctypes.CDLL(None).unshare(0x10000000) == 0 else 0",
+    "mounts": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).mount(b'x', "
+    "b'/tmp', b'proc', 0, None) == 0 else 0",
     "chroot": "import os\ndef answer():\n    os.chroot('/tmp')\n    return 42",
     "becomes root": "import os\ndef answer():\n    os.setuid(0)\n    return 42",
     "raises limits": """
@@ -501,24 +545,39 @@ REACHES = {
     """,
     "host name": "import socket\ndef answer():\n    socket.sethostname('x')\n    return 42",
     "priority": "import os\ndef answer():\n    os.nice(-5)\n    return 42",
-    "kernel keys": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).syscall(250, 0, -3, 0, 0, 0) >= 0 else 0",
-    "shared segments": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).shmget(0, 1 << 30, 0o1600) >= 0 else 0",
-    "io_uring": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).syscall(425, 1, bytes(120)) >= 0 else 0",
+    "kernel keys": "import ctypes\ndef answer():\n    return 42 if "
+    "ctypes.CDLL(None).syscall(250, 0, -3, 0, 0, 0) >= 0 else 0",
+    "shared segments": "import ctypes\ndef answer():\n    return 42 if "
+    "ctypes.CDLL(None).shmget(0, 1 << 30, 0o1600) >= 0 else 0",
+    "io_uring": "import ctypes\ndef answer():\n    return 42 if ctypes.CDLL(None).syscall(425, "
+    "1, bytes(120)) >= 0 else 0",
 }
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """What lies outside: a private file, open too, a port and an abstract socket that answer, a variable."""
+    """What lies outside: a private file, open too, a port and an abstract socket that answer, a
+    variable.
+    """
     private = tmp_path / "private"
     private.write_text("private")
     monkeypatch.setenv("CCPO_TEST_TOKEN", "x")
     name = f"ccpo-test-{os.getpid()}"
-    with socket.create_server(("127.0.0.1", 0)) as port, socket.socket(socket.AF_UNIX) as abstract, private.open() as held:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as port,
+        socket.socket(socket.AF_UNIX) as abstract,
+        private.open() as held,
+    ):
         abstract.bind("\0" + name)
         abstract.listen()
         os.set_inheritable(held.fileno(), True)
-        yield {"PRIVATE": str(private), "ROOT": str(ROOT), "HOME": str(Path.home()), "PORT": port.getsockname()[1], "ABSTRACT": name}
+        yield {
+            "PRIVATE": str(private),
+            "ROOT": str(ROOT),
+            "HOME": str(Path.home()),
+            "PORT": port.getsockname()[1],
+            "ABSTRACT": name,
+        }
     assert not Path(str(private) + ".new").exists()
 
 
@@ -554,7 +613,15 @@ def test_nothing_outside_is_reached(name: str, outside: dict[str, object]) -> No
             "the project",
             "programs",
         ),
-        *("environment of the parent", "kernel settings", "environment", "socket here", "abstract socket", "much memory", "many files"),
+        *(
+            "environment of the parent",
+            "kernel settings",
+            "environment",
+            "socket here",
+            "abstract socket",
+            "much memory",
+            "many files",
+        ),
         *("other processes", "ptrace of itself"),
     ],
 )
@@ -566,9 +633,22 @@ def test_what_is_refused_works_outside(name: str, outside: dict[str, object]) ->
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
-    "name", ["fork", "fork bomb", "daemon", "subprocess", "shell", "shell instead", "socket here", "ptrace", "raises limits"]
+    "name",
+    [
+        "fork",
+        "fork bomb",
+        "daemon",
+        "subprocess",
+        "shell",
+        "shell instead",
+        "socket here",
+        "ptrace",
+        "raises limits",
+    ],
 )
-def test_plain_limits_refuse_what_they_can(name: str, outside: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_limits_refuse_what_they_can(
+    name: str, outside: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = isolation._choose(None)
     if not found.inner:
         pytest.skip(f"no filter of system calls on this machine: {found.name}")
@@ -579,16 +659,32 @@ def test_plain_limits_refuse_what_they_can(name: str, outside: dict[str, object]
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
-    "name", ["always equal", "kills its parent", "kills all", "sleeps", "memory", "forged replies on every descriptor"]
+    "name",
+    [
+        "always equal",
+        "kills its parent",
+        "kills all",
+        "sleeps",
+        "memory",
+        "forged replies on every descriptor",
+    ],
 )
-def test_plain_limits_give_the_same_verdicts(name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_plain_limits_give_the_same_verdicts(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(isolation, "_chosen", [])
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with caplog.at_level("WARNING", logger="ccpo"), leaves_nothing():
         for _ in range(2):
-            assert not programs.grade(textwrap.dedent(FORGERIES[name]), checks(["answer(1)"], [SECRET])).passed
-    assert isolation.describe().startswith("plain limits: files of this user can be read and written")
-    assert [r.message.startswith("programs run under plain limits") for r in caplog.records] == [True]  # once
+            assert not programs.grade(
+                textwrap.dedent(FORGERIES[name]), checks(["answer(1)"], [SECRET])
+            ).passed
+    assert isolation.describe().startswith(
+        "plain limits: files of this user can be read and written"
+    )
+    assert [r.message.startswith("programs run under plain limits") for r in caplog.records] == [
+        True
+    ]  # once
 
 
 # Ordinary programs: every call must give what stands beside it.
@@ -604,7 +700,10 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
             sides = 4
             def __init__(self): super().__init__("square")
         """,
-        {"(Square().title, Square().sides)": ("Square", 4), "[isinstance(Square(), Shape)]": [True]},
+        {
+            "(Square().title, Square().sides)": ("Square", 4),
+            "[isinstance(Square(), Shape)]": [True],
+        },
     ),
     "dataclass": (
         """
@@ -629,15 +728,18 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
         {"Colour.RED": 1, "Point(1)": (1, 2), "[Colour(1).name]": ["RED"]},
     ),
     "generator": (
-        "def squares(n):\n    for i in range(n):\n        got = yield i * i\ndef total(n): return sum(squares(n))",
+        "def squares(n):\n    for i in range(n):\n        got = yield i * i\ndef total(n): "
+        "return sum(squares(n))",
         {"list(squares(4))": [0, 1, 4, 9], "total(4)": 14, "{i for i in squares(3)}": {0, 1, 4}},
     ),
     "recursion": (
-        "import sys\nsys.setrecursionlimit(20000)\ndef depth(n): return 0 if n == 0 else 1 + depth(n - 1)",
+        "import sys\nsys.setrecursionlimit(20000)\ndef depth(n): return 0 if n == 0 else 1 + "
+        "depth(n - 1)",
         {"depth(10000)": 10000},
     ),
     "prints": (
-        "import sys\ndef f(x):\n    print('x' * 100000, '\\ud800', file=sys.stderr)\n    print(x)\n    return x",
+        "import sys\ndef f(x):\n    print('x' * 100000, '\\ud800', file=sys.stderr)\n    "
+        "print(x)\n    return x",
         {"f(3)": 3, "f('a')": "a"},
     ),
     "threads": (
@@ -655,17 +757,24 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
         """,
         {"many(5)": [0, 1, 4, 9, 16], "passed(20)": list(range(20))},
     ),
-    "asyncio": ("import asyncio\nasync def g(): await asyncio.sleep(0.01); return 5\ndef f(): return asyncio.run(g())", {"f()": 5}),
+    "asyncio": (
+        "import asyncio\nasync def g(): await asyncio.sleep(0.01); return 5\ndef f(): return "
+        "asyncio.run(g())",
+        {"f()": 5},
+    ),
     "datetime": (
-        "import datetime, calendar, time\ndef f(y): return (datetime.date(y, 12, 31).timetuple().tm_yday, calendar.isleap(y))",
+        "import datetime, calendar, time\ndef f(y): return (datetime.date(y, 12, "
+        "31).timetuple().tm_yday, calendar.isleap(y))",
         {"f(2024)": (366, True), "f(2023)": (365, False), "time.tzname[0]": "UTC"},
     ),
     "zones": (
-        "import zoneinfo, datetime\ndef f(): return str(datetime.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo('UTC')))",
+        "import zoneinfo, datetime\ndef f(): return str(datetime.datetime(2024, 7, 1, "
+        "tzinfo=zoneinfo.ZoneInfo('UTC')))",
         {"f()": "2024-07-01 00:00:00+00:00"},
     ),
     "text": (
-        "import re, string, textwrap, unicodedata\ndef f(s): return re.sub(r'(\\w+)@', lambda m: m[1].upper(), s)",
+        "import re, string, textwrap, unicodedata\ndef f(s): return re.sub(r'(\\w+)@', lambda m: "
+        "m[1].upper(), s)",
         {
             "f('ab@c')": "ABc",
             "string.ascii_lowercase[:3]": "abc",
@@ -692,7 +801,8 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
         },
     ),
     "numbers": (
-        "import math, cmath, operator, functools, random, statistics, sys\nfrom decimal import Decimal\nfrom fractions import Fraction",
+        "import math, cmath, operator, functools, random, statistics, sys\nfrom decimal import "
+        "Decimal\nfrom fractions import Fraction",
         {
             "math.comb(100, 50)": math.comb(100, 50),
             "cmath.sqrt(-4)": 2j,
@@ -713,7 +823,11 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
             "None": None,
             "b'\\x00\\xff'": b"\x00\xff",
             "frozenset({(1, None)})": frozenset({(1, None)}),
-            "{1: {2: [3, (4,), {5}]}, 'k': -0.0, (1, 2): 1.5e300}": {1: {2: [3, (4,), {5}]}, "k": -0.0, (1, 2): 1.5e300},
+            "{1: {2: [3, (4,), {5}]}, 'k': -0.0, (1, 2): 1.5e300}": {
+                1: {2: [3, (4,), {5}]},
+                "k": -0.0,
+                (1, 2): 1.5e300,
+            },
             "()": (),
             "set()": set(),
             "-5": -5,
@@ -728,22 +842,49 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
                 path.write_text(json.dumps(x))
                 return json.loads(path.read_text())
         """,
-        {"f({'a': [1, None]})": {"a": [1, None]}, "open('here', 'w').write('abc')": 3, "os.path.getsize('here')": 3},
+        {
+            "f({'a': [1, None]})": {"a": [1, None]},
+            "open('here', 'w').write('abc')": 3,
+            "os.path.getsize('here')": 3,
+        },
     ),
     "modules": (
-        "import " + ", ".join(sorted({"sqlite3", "hashlib", "zlib", "bz2", "lzma", "ssl", "ctypes", "struct", "typing", "abc", "logging"})),
+        "import "
+        + ", ".join(
+            sorted(
+                {
+                    "sqlite3",
+                    "hashlib",
+                    "zlib",
+                    "bz2",
+                    "lzma",
+                    "ssl",
+                    "ctypes",
+                    "struct",
+                    "typing",
+                    "abc",
+                    "logging",
+                }
+            )
+        ),
         {
             "hashlib.sha256(b'').hexdigest()[:8]": "e3b0c442",
             "struct.pack('<I', 1)": b"\x01\0\0\0",
             "sqlite3.connect(':memory:').execute('select 1').fetchone()": (1,),
         },
     ),
-    "main block": ("def f(): return __name__\nif __name__ == '__main__': raise SystemExit(f())", {"f()": "solution"}),
+    "main block": (
+        "def f(): return __name__\nif __name__ == '__main__': raise SystemExit(f())",
+        {"f()": "solution"},
+    ),
     "names of the worker": (
         "write = job = plain = _serve = reply = 1\ndef f(): return write\ndef eval(x): return 2",
         {"f()": 1, "eval(1)": 2},
     ),
-    "state": ("seen = []\ndef f(x):\n    seen.append(x)\n    return len(seen)", {"f(1)": 1, "f(2) ": 2, "f(3)": 3}),
+    "state": (
+        "seen = []\ndef f(x):\n    seen.append(x)\n    return len(seen)",
+        {"f(1)": 1, "f(2) ": 2, "f(3)": 3},
+    ),
     "patterns and walrus": (
         """
         def f(x):
@@ -771,10 +912,13 @@ def test_ordinary_programs_pass(name: str, walls: bool, monkeypatch: pytest.Monk
 def test_every_module_of_the_standard_library_imports() -> None:
     """Those that this interpreter itself can import, less what opens a browser or prints."""
     names = sorted(
-        n for n in sys.stdlib_module_names if not n.startswith("_") and n not in ("antigravity", "this", "idlelib", "turtledemo")
+        n
+        for n in sys.stdlib_module_names
+        if not n.startswith("_") and n not in ("antigravity", "this", "idlelib", "turtledemo")
     )
     program = (
-        "import importlib\ndef works(name):\n    try: importlib.import_module(name)\n    except ImportError: return False\n    return True"
+        "import importlib\ndef works(name):\n    try: importlib.import_module(name)\n    "
+        "except ImportError: return False\n    return True"
     )
     call = f"[name for name in {names!r} if works(name)]"
     space: dict[str, object] = {}
@@ -794,7 +938,9 @@ def subprocess_free(name: str) -> bool:
 
 
 def test_a_share_of_the_tests() -> None:
-    program = "def f(x):\n    if x == 3: raise ValueError('no threes')\n    return x * x if x < 5 else -1"
+    program = (
+        "def f(x):\n    if x == 3: raise ValueError('no threes')\n    return x * x if x < 5 else -1"
+    )
     graded = programs.grade(program, checks([f"f({i})" for i in range(1, 6)], [1, 4, 9, 16, 25]))
     assert graded == programs.Graded(False, 0.6, "f(3): ValueError: no threes")
     wrong = programs.grade("def f(x): return 7", checks(["f(1)", "f(2)"], [7, 8]))
@@ -843,7 +989,9 @@ def test_what_was_right_before_the_end_counts() -> None:
 def test_comparison(answer: str, expected: object, options: dict[str, object], right: bool) -> None:
     tests = programs._parse(checks([answer], [expected], **options))  # type: ignore[arg-type]
     assert tests.right is not None
-    assert (programs._verdict("=" + plain.write(eval(answer)), tests.right[0], tests) == "") == right
+    assert (
+        programs._verdict("=" + plain.write(eval(answer)), tests.right[0], tests) == ""
+    ) == right
 
 
 @pytest.mark.parametrize(
@@ -879,7 +1027,8 @@ def test_expected_values_come_from_the_gold_program() -> None:
         "def f(x): return 1 / (2 - x)": r"f\(2\): ZeroDivisionError",
         "nonsense": "answers 0 of 2 calls: the program fails: NameError",
         "def f(x): return f": "is not plain data",
-        "import os\ndef f(x): os._exit(x - 1) if x == 2 else 0\n": "answers 1 of 2 calls: the program's process died",
+        "import os\ndef f(x): os._exit(x - 1) if x == 2 else 0\n": "answers 1 of 2 calls: the "
+        "program's process died",
     }.items():
         with pytest.raises(ValueError, match=why):
             programs.complete(open_ended, gold)
@@ -887,7 +1036,10 @@ def test_expected_values_come_from_the_gold_program() -> None:
 
 def test_the_program_in_a_completion() -> None:
     assert programs.program("a\n```python\nx = 1\n```\nb\n```python\ny = 2\n```\nc") == "y = 2\n"
-    assert programs.program("a\n```Python\ndef f():\n    return '''\n  x```'''\n") == "def f():\n    return '''\n  x```'''\n"
+    assert (
+        programs.program("a\n```Python\ndef f():\n    return '''\n  x```'''\n")
+        == "def f():\n    return '''\n  x```'''\n"
+    )
     assert programs.program("```py\r\nx = 1\r\n```") == "x = 1\r\n"
     assert programs.program("def f(x):\n    return x") == "def f(x):\n    return x"
     assert programs.program("```text\nx\n```") is None
@@ -899,13 +1051,17 @@ def test_the_program_in_a_completion() -> None:
     assert programs.program("```python\n```") == ""
 
 
-def test_a_sandbox_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_sandbox_that_does_not_start_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho no permission >&2\nexit 1\n")
     broken.chmod(0o755)
     for command in (str(broken), str(tmp_path / "absent")):
         monkeypatch.setattr(isolation, "_chosen", [isolation._Isolation("bubblewrap", (command,))])
-        with pytest.raises(RuntimeError, match=r"under bubblewrap: .*(no permission|absent).*Remedy"):
+        with pytest.raises(
+            RuntimeError, match=r"under bubblewrap: .*(no permission|absent).*Remedy"
+        ):
             programs.grade("def f(): return 1", checks(["f()"], [1]))
     assert re.match(r"plain limits: .*no permission.*Remedy", isolation._choose(str(broken)).name)
 
@@ -928,7 +1084,10 @@ def test_a_program_dies_with_whoever_runs_it(walls: bool) -> None:
         pytest.skip("plain limits without a filter do not see to this")
     choose = "" if walls else "isolation._chosen.append(isolation._choose(None)); "
     mark = f"isolation._START += ' # {MARK}'; "
-    text = f"from ccpo.grade.sandbox import isolation; {choose}{mark}isolation.run('import time; time.sleep(1000)', '', ['1'])"
+    text = (
+        f"from ccpo.grade.sandbox import isolation; {choose}{mark}isolation.run('import time; "
+        "time.sleep(1000)', '', ['1'])"
+    )
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     wait_for(lambda: len(remains()) > 1)  # itself, and what it runs
     time.sleep(0.5)  # until the program itself runs
@@ -946,11 +1105,25 @@ def wait_for(condition: object, seconds: float = 20) -> None:
 
 # Plain data
 
-ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()) | st.binary()
-KEYS = st.recursive(ATOMS, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=4), max_leaves=6)
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters())
+    | st.binary()
+)
+KEYS = st.recursive(
+    ATOMS, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=4), max_leaves=6
+)
 DATA = st.recursive(
     KEYS | st.complex_numbers(allow_nan=False) | st.integers(-(1 << 5000), 1 << 5000),
-    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.sets(KEYS, max_size=5) | st.dictionaries(KEYS, inner, max_size=5),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.sets(KEYS, max_size=5)
+        | st.dictionaries(KEYS, inner, max_size=5)
+    ),
     max_leaves=30,
 )
 
@@ -959,7 +1132,9 @@ DATA = st.recursive(
 @given(DATA)
 def test_plain_data_comes_back_as_it_was(value: object) -> None:
     def exact(x: object) -> object:
-        """repr tells 1 from True and 0.0 from -0.0, which == does not; sets and dicts by their members in order."""
+        """repr tells 1 from True and 0.0 from -0.0, which == does not; sets and dicts by their
+        members in order.
+        """
         if isinstance(x, list | tuple):
             return type(x), [exact(i) for i in x]
         if isinstance(x, set | frozenset):
@@ -982,7 +1157,14 @@ def test_what_derives_from_plain_data_is_that_data() -> None:
             return "LOUD"
 
     pair = namedtuple("pair", "a b")
-    values = [pair(1, 2), Counter("aab"), OrderedDict(a=1), defaultdict(int, a=1), Number.ONE, Loud("quiet")]
+    values = [
+        pair(1, 2),
+        Counter("aab"),
+        OrderedDict(a=1),
+        defaultdict(int, a=1),
+        Number.ONE,
+        Loud("quiet"),
+    ]
     back = plain.read(plain.write(values))
     assert back == [(1, 2), {"a": 2, "b": 1}, {"a": 1}, {"a": 1}, 1, "quiet"]
     assert isinstance(back, list)
@@ -1021,24 +1203,41 @@ def test_what_derives_from_plain_data_is_that_data() -> None:
 )
 def test_texts_that_are_no_plain_data_are_refused(text: str) -> None:
     start = time.process_time()
-    with pytest.raises(ValueError, match=r"not plain|nested|hash|characters|Expecting|hexadecimal|digits|base 16|zip"):
+    with pytest.raises(
+        ValueError,
+        match=r"not plain|nested|hash|characters|Expecting|hexadecimal|digits|base 16|zip",
+    ):
         plain.read(text)
     assert time.process_time() - start < 2
 
 
 def test_a_set_of_numbers_with_one_hash_would_take_long() -> None:
-    """The reason for the refusal: 20,000 such members take over a hundred times as long as 20,000 others."""
+    """The reason for the refusal: 20,000 such members take over a hundred times as long as 20,000
+    others.
+    """
 
     def seconds(members: list[int]) -> float:
         start = time.process_time()
         set(members)
         return time.process_time() - start
 
-    assert seconds([i * sys.hash_info.modulus for i in range(4000)]) > 20 * seconds(list(range(4000)))
+    assert seconds([i * sys.hash_info.modulus for i in range(4000)]) > 20 * seconds(
+        list(range(4000))
+    )
 
 
 @pytest.mark.parametrize(
-    "value", [object(), print, (i for i in "a"), [lambda: 1], {"a": {1: type}}, range(3), bytearray(b"x"), memoryview(b"x")]
+    "value",
+    [
+        object(),
+        print,
+        (i for i in "a"),
+        [lambda: 1],
+        {"a": {1: type}},
+        range(3),
+        bytearray(b"x"),
+        memoryview(b"x"),
+    ],
 )
 def test_what_is_not_plain_is_not_written(value: object) -> None:
     with pytest.raises(ValueError, match="is not plain data"):

@@ -1,4 +1,6 @@
-"""The loop: interrupted equals uninterrupted, bad input ends before any training, canaries stop a run."""
+"""The loop: interrupted equals uninterrupted, bad input ends before any training, canaries stop a
+run.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,21 @@ COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
 
 def command(files: dict[str, Path], out: Path, scratch: Path) -> list[str]:
     paths = {k: files[k] for k in ("config", "tasks", "model")} | {"scratch": scratch, "out": out}
-    return [sys.executable, "-m", "ccpo", "train", *(x for k, v in paths.items() for x in (f"--{k}", str(v)))]
+    return [
+        sys.executable,
+        "-m",
+        "ccpo",
+        "train",
+        *(x for k, v in paths.items() for x in (f"--{k}", str(v))),
+    ]
 
 
 def same(a: Path, b: Path, start: Path) -> None:
     """Both runs wrote the same bytes, and their policies moved away from where they started."""
-    moved = [(f / "model.safetensors").read_bytes() != (start / "model.safetensors").read_bytes() for f in (a / "model").iterdir()]
+    moved = [
+        (f / "model.safetensors").read_bytes() != (start / "model.safetensors").read_bytes()
+        for f in (a / "model").iterdir()
+    ]
     assert moved == [True, True]
     for name in COMPARED:
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
@@ -53,10 +64,13 @@ def stopped_after_an_update(update: Callable[..., object]) -> Callable[..., obje
 
 
 @pytest.mark.usefixtures("lively")
-def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
-    again, stopping = files["out"].with_name("again"), stopped_after_an_update(training.update)
+    again = files["out"].with_name("again")
+    stopping = stopped_after_an_update(training.update)
     with monkeypatch.context() as patch:
         patch.setattr(training, "update", stopping)
         for step in range(1, 4):
@@ -67,7 +81,8 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
             assert not again.exists()
     training.train(**plain, scratch=files["scratch"], out=again)
     same(files["out"], again, files["model"])
-    # a job that fails when all is done has its outputs deleted: they are made again from the last checkpoint
+    # a job that fails when all is done has its outputs deleted: they are made again from the last
+    # checkpoint
     shutil.rmtree(again)
     training.train(**plain, scratch=files["scratch"], out=again)
     same(files["out"], again, files["model"])
@@ -75,11 +90,18 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(files: dict[str, P
 
 
 @pytest.mark.usefixtures("lively")
-def test_a_signal_while_a_batch_is_played_drops_the_batch_and_nothing_else(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long rollout is not waited for: what was learnt before is saved, and the batch is played again, bit for bit."""
+def test_a_signal_while_a_batch_is_played_drops_the_batch_and_nothing_else(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long rollout is not waited for: what was learnt before is saved, and the batch is played
+    again, bit for bit.
+    """
     plain = {k: files[k] for k in ("config", "tasks", "model")}
     training.train(**plain, scratch=files["scratch"].with_name("other"), out=files["out"])
-    again, play, batches, after = files["out"].with_name("again"), training.play, [], []
+    again = files["out"].with_name("again")
+    play = training.play
+    batches = []
+    after = []
 
     def interrupted(*args: object, **more: object) -> object:
         batches.append(1)
@@ -100,19 +122,27 @@ def test_a_signal_while_a_batch_is_played_drops_the_batch_and_nothing_else(files
 
 
 @pytest.mark.usefixtures("lively")
-def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kill -9 at 20 random moments, every second one in the midst of a save (every update saves here); the run is then finished."""
+def test_killed_at_random_moments_equals_uninterrupted(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 at 20 random moments, every second one in the midst of a save (every update saves
+    here); the run is then finished.
+    """
     files = make_files(tmp_path, tiny, train={"steps": 60, "period": 3})
     monkeypatch.setattr(training, "EVERY", 1)
     plain = {k: files[k] for k in ("config", "tasks", "model")}
-    scratch, killed = tmp_path / "s2", tmp_path / "killed"
+    scratch = tmp_path / "s2"
+    killed = tmp_path / "killed"
 
     def start(out: Path, folder: Path, flushes: int = 0) -> int:
-        """A child process that trains; it exits with 0 when it is done, or kills itself when it flushes a file for the n-th time."""
+        """A child process that trains; it exits with 0 when it is done, or kills itself when it
+        flushes a file for the n-th time.
+        """
         if child := os.fork():
             return child
         try:
-            flush, done = os.fsync, []
+            flush = os.fsync
+            done = []
 
             def dying(handle: int) -> None:
                 done.append(handle)
@@ -128,13 +158,19 @@ def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Pat
 
     begun = time.monotonic()
     assert os.waitpid(start(tmp_path / "whole", tmp_path / "s1"), 0)[1] == 0
-    pace = (time.monotonic() - begun) / 60  # of an update, here and now: in fixed times a fast machine would reach the end
-    rng, kills, torn = random.Random(0), 0, 0
+    pace = (
+        time.monotonic() - begun
+    ) / 60  # of an update, here and now: in fixed times a fast machine would reach the end
+    rng = random.Random(0)
+    kills = 0
+    torn = 0
     while kills < 20:
         before = sorted(p.name for p in scratch.glob("*"))
         torn_save = kills % 2 == 1
         child = start(killed, scratch, flushes=rng.randint(1, 5) if torn_save else 0)
-        while not torn_save and sorted(p.name for p in scratch.glob("*")) == before:  # until it has begun to save
+        while (
+            not torn_save and sorted(p.name for p in scratch.glob("*")) == before
+        ):  # until it has begun to save
             time.sleep(0.001)
         if not torn_save:
             time.sleep(rng.random() * 1.5 * pace)
@@ -147,7 +183,9 @@ def test_killed_at_random_moments_equals_uninterrupted(tmp_path: Path, tiny: Pat
     same(tmp_path / "whole", killed, files["model"])
 
 
-def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     run = RunConfig.model_validate(run_data())
     state = training.State(run, files["model"])
     for step in (1, 2, 3):
@@ -158,7 +196,8 @@ def test_a_damaged_checkpoint_stops_the_run_and_names_the_way_on(files: dict[str
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(
         ValueError,
-        match=r"step-00000003 is damaged: weights.pt.*delete that folder to go on from step-00000002",
+        match=r"step-00000003 is damaged: weights.pt.*delete that folder to go on from "
+        r"step-00000002",
     ):
         training.train(**files)
     shutil.rmtree(files["scratch"] / "step-00000003")
@@ -212,11 +251,17 @@ def test_config_with_an_unknown_key_is_refused(files: dict[str, Path]) -> None:
     assert "unknown key 'sede'" in refused(files)
 
 
-def test_a_reward_that_is_not_finite_stops_before_the_update(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reward_that_is_not_finite_stops_before_the_update(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ccpo.play import rollout
 
     original = rollout.make_tree
-    monkeypatch.setattr(rollout, "make_tree", lambda **k: original(**{**k, "leaf_reward": k["leaf_reward"] * np.nan}))
+    monkeypatch.setattr(
+        rollout,
+        "make_tree",
+        lambda **k: original(**{**k, "leaf_reward": k["leaf_reward"] * np.nan}),
+    )
     with pytest.raises(ValueError, match=r"has reward nan.*Remedy"):
         training.train(**files)
     assert not files["out"].exists()
@@ -226,7 +271,9 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(files: dict[str, Pa
 def test_an_engine_rests_before_every_update_and_is_refreshed_when_its_policy_changed(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two policies in turns of one update: each engine rests in all four, and is refreshed after its own two."""
+    """Two policies in turns of one update: each engine rests in all four, and is refreshed after
+    its own two.
+    """
     from ccpo.play.engine.hf import HF
 
     called: list[tuple[str, int]] = []
@@ -241,7 +288,9 @@ def test_an_engine_rests_before_every_update_and_is_refreshed_when_its_policy_ch
 
 
 @pytest.mark.usefixtures("lively")
-def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_canary_stops_a_run_whose_engine_lags_behind(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunConfig.model_validate(run_data())
     state = training.State(run, files["model"])
     stale = policy.load(files["model"])[0]
@@ -255,9 +304,11 @@ def test_the_canary_stops_a_run_whose_engine_lags_behind(files: dict[str, Path],
 
 
 @pytest.mark.usefixtures("lively")
-def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within 1e-5 of its norm. float32 rounds by 6e-8 a number, and what messages of both signs add up to is
-    a few times smaller than they are; a message that counts otherwise shows at 1e-2.
+def test_micro_batches_have_the_gradient_of_one_batch(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 1e-5 of its norm. float32 rounds by 6e-8 a number, and what messages of both signs add
+    up to is a few times smaller than they are; a message that counts otherwise shows at 1e-2.
     """
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     pool = training.read_tasks(files["tasks"], "train")
@@ -267,37 +318,59 @@ def test_micro_batches_have_the_gradient_of_one_batch(files: dict[str, Path], mo
             return [improve.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
 
         monkeypatch.setattr(improve, "micro_batches", parts)
-        state, kept = training.State(run, files["model"]), []
+        state = training.State(run, files["model"])
+        kept = []
         for optimiser in state.optimisers:
-            optimiser.step = lambda lr, o=optimiser: float(len(kept.append([p.grad.flatten() for p in o.own.values()]) or kept))
+            optimiser.step = lambda lr, o=optimiser: float(
+                len(kept.append([p.grad.flatten() for p in o.own.values()]) or kept)
+            )
         training.update(run, run.build_team(), pool, state)
         [parts_of_it] = kept
         return torch.cat(parts_of_it)
 
-    one, many = gradient(10_000), gradient(3)
+    one = gradient(10_000)
+    many = gradient(3)
     assert (one - many).norm() < 1e-5 * one.norm()
     assert one.norm() > 1e-3
 
 
 @pytest.mark.usefixtures("lively")
-def test_messages_without_advantage_are_left_out_of_the_update_exactly(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient without computing them is the gradient with them: they add nothing but their share of the mean."""
+def test_messages_without_advantage_are_left_out_of_the_update_exactly(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient without computing them is the gradient with them: they add nothing but their
+    share of the mean.
+    """
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     state = training.State(run, files["model"])
     from ccpo.play.rollout import Ledger, play
 
     pool = training.read_tasks(files["tasks"], "train")[:4]
-    played = play(run.plan(), run.build_team(), pool, state.speakers, temperature=1.0, max_tokens=(6,), seed=[0], ledger=Ledger())
+    played = play(
+        run.plan(),
+        run.build_team(),
+        pool,
+        state.speakers,
+        temperature=1.0,
+        max_tokens=(6,),
+        seed=[0],
+        ledger=Ledger(),
+    )
     chosen = np.flatnonzero(played.tree.factual & (played.tree.agent == 0))
     advantage = np.zeros(len(played.tree))
     advantage[chosen[::2]] = 1.0
     grads = []
     # without them, and with them
-    for keep in (lambda p, part, m: [improve.Batch(part, None)] if len(part) else [], lambda p, part, m: [improve.Batch(chosen, None)]):
+    for keep in (
+        lambda p, part, m: [improve.Batch(part, None)] if len(part) else [],
+        lambda p, part, m: [improve.Batch(chosen, None)],
+    ):
         monkeypatch.setattr(improve, "micro_batches", keep)
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda lr: 0.0
-        improve.improve(run, 0, fresh.models[0], fresh.optimisers[0], None, played, advantage, chosen, 0)
+        improve.improve(
+            run, 0, fresh.models[0], fresh.optimisers[0], None, played, advantage, chosen, 0
+        )
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -309,12 +382,17 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()
     train = schema.read_table(files["out"] / "train.parquet", "train").to_pandas()
     assert ledger.generated_tokens.sum() == train.generated_tokens.max()
-    assert ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)  # updates, tasks, joint and solo
+    assert (
+        ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
+    )  # updates, tasks, joint and solo
     one = ledger[(ledger.step == 1) & (ledger.purpose == "update")]
     assert one.trained_tokens.sum() == 0  # nothing was earned, so no message had an advantage
     credit = schema.read_table(files["out"] / "credit.parquet", "credit").to_pandas()
     assert one.agent.tolist() == [0]  # alternating: the Thinker learns first
-    assert credit.step.value_counts().to_dict() == {1: 4 * (4 + 4 + 4), 4: 4 * (4 + 4 + 4)}  # the first update and the last
+    assert credit.step.value_counts().to_dict() == {
+        1: 4 * (4 + 4 + 4),
+        4: 4 * (4 + 4 + 4),
+    }  # the first update and the last
 
 
 @pytest.mark.parametrize(
@@ -327,19 +405,51 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
         ("ccpo", "reasoner_actor", [4, 1], "batch_whiten", "gspo"),
         ("shapley", "vote", [4, 1, 1], "batch_whiten", "grpo"),
         ("shared", "single", [1], "batch_whiten", "grpo"),
-        ("mappo", "reasoner_actor", [4, 1], {"name": "batch_whiten", "unit": "message", "per_token": True}, "grpo"),
+        (
+            "mappo",
+            "reasoner_actor",
+            [4, 1],
+            {"name": "batch_whiten", "unit": "message", "per_token": True},
+            "grpo",
+        ),
         ("ccpo", "think_solve", [4, 1], "gae", {"name": "reinforce_pp", "kl": 0.1}),
-        ("ccpo_v1", "think_reason", [4, 1], {"name": "group_z", "ddof": 1, "eps": 1e-6}, {"name": "rema_turn", "entropy": 0.01}),
+        (
+            "ccpo_v1",
+            "think_reason",
+            [4, 1],
+            {"name": "group_z", "ddof": 1, "eps": 1e-6},
+            {"name": "rema_turn", "entropy": 0.01},
+        ),
         ("ccpo_vote", "vote", [4, 1, 1], "history", {"name": "gspo", "kl": 0.1, "entropy": 0.01}),
-        ({"name": "c3", "variant": "value_assisted"}, "reasoner_actor", [2, 2], "none", {"name": "grpo", "kl": 0.1}),
+        (
+            {"name": "c3", "variant": "value_assisted"},
+            "reasoner_actor",
+            [2, 2],
+            "none",
+            {"name": "grpo", "kl": 0.1},
+        ),
     ],
 )
 @pytest.mark.usefixtures("lively")
 def test_methods_teams_normalisers_and_objectives_train_together(
-    credit: object, team: str, fanout: list[int], advantage: object, objective: object, tmp_path: Path, tiny: Path
+    credit: object,
+    team: str,
+    fanout: list[int],
+    advantage: object,
+    objective: object,
+    tmp_path: Path,
+    tiny: Path,
 ) -> None:
-    """An update of each: weights move, and all messages of the plan are recorded with finite advantages."""
-    over = {"credit": credit, "team": team, "advantage": advantage, "objective": objective, "policy": "shared"}
+    """An update of each: weights move, and all messages of the plan are recorded with finite
+    advantages.
+    """
+    over = {
+        "credit": credit,
+        "team": team,
+        "advantage": advantage,
+        "objective": objective,
+        "policy": "shared",
+    }
     if credit == "mappo" or advantage == "gae" or isinstance(credit, dict):
         over["critic"] = {"lr": 1e-2, "steps": 2}
     files = make_files(tmp_path, tiny, **over, train={"steps": 1, "fanout": fanout})
@@ -349,20 +459,26 @@ def test_methods_teams_normalisers_and_objectives_train_together(
     factual = [r for r in rows if r["removed"] == -1]
     assert len(factual) == 4 * per_task
     assert any(r["advantage"] for r in factual)
-    before, after = policy.load(tiny)[0].state_dict(), policy.load(files["out"] / "model/policy0")[0].state_dict()
+    before = policy.load(tiny)[0].state_dict()
+    after = policy.load(files["out"] / "model/policy0")[0].state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before)
 
 
 @pytest.mark.usefixtures("lively")
 @pytest.mark.parametrize("credit", ["mappo", "ccpo_v1"])
-def test_critic_and_memory_survive_an_interruption(credit: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a method remembers, and what a critic has learnt, is in the checkpoint: stopped after every update equals uninterrupted."""
+def test_critic_and_memory_survive_an_interruption(
+    credit: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a method remembers, and what a critic has learnt, is in the checkpoint: stopped after
+    every update equals uninterrupted.
+    """
     over = {"credit": credit, "policy": "shared", "advantage": "batch_whiten"}
     if credit == "mappo":
         over["critic"] = {"lr": 1e-2, "warmup": 1}
     files = make_files(tmp_path, tiny, **over, train={"steps": 3})
     training.train(**{**files, "scratch": tmp_path / "other"})
-    again, stopping = files["out"].with_name("again"), stopped_after_an_update(training.update)
+    again = files["out"].with_name("again")
+    stopping = stopped_after_an_update(training.update)
     with monkeypatch.context() as patch:
         patch.setattr(training, "update", stopping)
         for _ in range(2):
@@ -379,11 +495,14 @@ def test_critic_and_memory_survive_an_interruption(credit: str, tmp_path: Path, 
 
 
 def test_a_critic_learns_what_a_text_is_worth(tiny: Path) -> None:
-    """Texts that end in one of two tokens are worth 0 or 1: both kinds of critic get there; equal texts get equal values."""
+    """Texts that end in one of two tokens are worth 0 or 1: both kinds of critic get there; equal
+    texts get equal values.
+    """
     from ccpo.config import Critic as Settings
     from ccpo.learn.critic import Critic
 
-    model, rng = policy.load(tiny)[0], np.random.default_rng(0)
+    model = policy.load(tiny)[0]
+    rng = np.random.default_rng(0)
     texts = [[*rng.integers(5, 60, rng.integers(1, 6)).tolist(), 10 + k % 2] for k in range(64)]
     worth = np.array([k % 2 for k in range(64)], float)
     for kind, start in (("context", 0.0), ("message", 0.5)):
@@ -393,7 +512,12 @@ def test_a_critic_learns_what_a_text_is_worth(tiny: Path) -> None:
         for _ in range(40):
             error = critic.fit(texts, critic.values(texts), worth)
         assert error < 0.15, kind
-        assert np.abs(critic.values([texts[0], texts[1], texts[0]])[[0, 2]] - critic.values(texts[:1])).max() < 1e-5
+        assert (
+            np.abs(
+                critic.values([texts[0], texts[1], texts[0]])[[0, 2]] - critic.values(texts[:1])
+            ).max()
+            < 1e-5
+        )
 
 
 def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> None:
@@ -401,14 +525,18 @@ def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> 
     from ccpo.learn.critic import Critic
 
     critic = Critic(policy.load(tiny)[0], "context", Settings(lr=1e-2, clip=0.5))
-    scores = torch.tensor([0.2, 0.9, 0.9], requires_grad=True)  # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    scores = torch.tensor(
+        [0.2, 0.9, 0.9], requires_grad=True
+    )  # moved by 0.2, 0.9 towards and 0.9 beyond their targets
     loss = critic._loss(scores, torch.zeros(3), torch.tensor([1.0, 1.0, 0.3]))
     loss.backward()
     assert loss.item() == pytest.approx((0.8**2 + 0.5**2 + 0.6**2) / 2, abs=1e-6)
     assert scores.grad == pytest.approx([-0.8, 0.0, 0.6], abs=1e-6)
 
 
-def test_a_full_disk_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_full_disk_is_said_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Torch reports a failed write as an error of its own stream; what is said is why."""
     import errno
 
@@ -421,7 +549,9 @@ def test_a_full_disk_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, ca
     with pytest.raises(RuntimeError):  # there is room: another fault
         policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    monkeypatch.setattr(cli, "_hash", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1}))
+    monkeypatch.setattr(
+        cli, "_hash", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
+    )
     monkeypatch.setattr(sys, "argv", ["ccpo", "hash", str(tmp_path)])
     assert cli.main() == 1
     assert f"ccpo hash: {os.strerror(errno.ENOSPC)}: {tmp_path}" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""The verifier against verdicts given by hand, its time limits, threads, bulk, and the command that explains it."""
+"""The verifier against verdicts given by hand, its time limits, threads, bulk, and the command that
+explains it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ import trials
 
 from ccpo.grade import answers, process, verifier
 
-PAIRS = [(a, t, k, want) for want, table in ((True, trials.ACCEPT), (False, trials.REJECT)) for k, rows in table.items() for a, t in rows]
+PAIRS = [
+    (a, t, k, want)
+    for want, table in ((True, trials.ACCEPT), (False, trials.REJECT))
+    for k, rows in table.items()
+    for a, t in rows
+]
 
 
 def test_there_are_enough_trials_of_every_kind_and_half_are_wrong() -> None:
@@ -42,9 +49,13 @@ def test_an_answer_is_found_in_a_message(text: str, truth: str, kind: str, corre
 
 
 def test_order_of_arguments_and_repetition_change_nothing() -> None:
-    """Equality of two plain answers is symmetric: truths that are no more than their value, both ways."""
+    """Equality of two plain answers is symmetric: truths that are no more than their value, both
+    ways.
+    """
     for answer, truth, kind, want in PAIRS:
-        if kind in ("set", "tuple", "interval", "text") or (kind == "expression" and "=" not in answer):
+        if kind in ("set", "tuple", "interval", "text") or (
+            kind == "expression" and "=" not in answer
+        ):
             assert verifier.equal(truth, answer, kind) is want, (answer, truth)
 
 
@@ -60,9 +71,17 @@ def test_an_answer_that_never_ends_is_wrong_after_its_time(monkeypatch: pytest.M
     monkeypatch.setattr(verifier, "SECONDS", 1.0)
     verifier.equal("\\sqrt{8}", "2\\sqrt{2}", "expression")  # the worker is up
     reply = process.mine().ask(
-        [{"do": "sleep"}, *[{"do": "equal", "answer": "1", "truth": "1", "kind": "number", "tolerance": 0}] * 2], [1.0] * 3
+        [
+            {"do": "sleep"},
+            *[{"do": "equal", "answer": "1", "truth": "1", "kind": "number", "tolerance": 0}] * 2,
+        ],
+        [1.0] * 3,
     )
-    assert [r and r["correct"] for r in reply] == [None, True, True]  # what came after it is answered all the same
+    assert [r and r["correct"] for r in reply] == [
+        None,
+        True,
+        True,
+    ]  # what came after it is answered all the same
     assert verifier.equal("\\sqrt{18}", "3\\sqrt{2}", "expression")
 
 
@@ -90,7 +109,9 @@ def _forked(queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
 
 
 def test_a_forked_daemon_worker_gets_its_own_judge() -> None:
-    """Where a process pool would refuse to have children, and where two processes would read one pipe."""
+    """Where a process pool would refuse to have children, and where two processes would read one
+    pipe.
+    """
     assert verifier.equal("\\sqrt{32}", "4\\sqrt{2}", "expression")
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -114,12 +135,17 @@ def test_bulk_gives_what_one_by_one_gives_in_order_and_streams() -> None:
     verdicts = verifier.verify_many(source(), workers=2)
     first = next(verdicts)
     assert drawn <= verifier.CHUNK * 6  # no more is read than is under way
-    assert [first.correct, *(v.correct for v in verdicts)] == [verifier.verify(*item[:3]).correct for item in items]
+    assert [first.correct, *(v.correct for v in verdicts)] == [
+        verifier.verify(*item[:3]).correct for item in items
+    ]
 
 
 def test_the_command_explains_a_verdict() -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "ccpo", "verify", "so \\boxed{\\frac{1}{2}}", "50\\%"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "ccpo", "verify", "so \\boxed{\\frac{1}{2}}", "50\\%"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert "from the last box" in said
     assert "= 1/2" in said

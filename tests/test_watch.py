@@ -121,7 +121,8 @@ class Scene:
     """A folder in which Snakemake runs, and the first run of the study in it."""
 
     def __init__(self, folder: Path, study: Experiment) -> None:
-        self.folder, self.study = folder, study
+        self.folder = folder
+        self.study = study
         self.run = next(iter(next(iter(study.runs.values())).values())).id
 
     def said(self, text: str) -> None:
@@ -130,7 +131,20 @@ class Scene:
         path.write_text(text.replace("RUN", self.run))
 
     def writes(self, **changes: object) -> None:
-        status = lease.Status("train", "t", "m", "n1", 7, "41", 1, NOW - 110, NOW - 10, done=300, total=1000, note="update 3")
+        status = lease.Status(
+            "train",
+            "t",
+            "m",
+            "n1",
+            7,
+            "41",
+            1,
+            NOW - 110,
+            NOW - 10,
+            done=300,
+            total=1000,
+            note="update 3",
+        )
         path = self.folder / "scratch" / self.run / "status.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(status, **changes))))  # type: ignore[arg-type]
@@ -161,7 +175,9 @@ def test_the_newest_log_is_of_jobs(scene: Scene) -> None:
     scene.said(LOG)
     path = watch.newest_log(scene.folder / ".snakemake/log")
     assert path is not None
-    (path.parent / "2026-11-21T164300.000000.snakemake.log").write_text("Unlocking working directory.\n")
+    (path.parent / "2026-11-21T164300.000000.snakemake.log").write_text(
+        "Unlocking working directory.\n"
+    )
     assert watch.newest_log(path.parent) == path
 
 
@@ -188,18 +204,28 @@ def test_queued_then_running_then_resumed(scene: Scene) -> None:
 def test_interrupted_by_a_signal_or_without_a_word(scene: Scene) -> None:
     scene.said(LOG)
     scene.writes(released=True, error="stopped by a signal after update 3; saved")
-    assert (scene.look().state, scene.look().note) == ("interrupted", "stopped by a signal after update 3; saved")
+    assert (scene.look().state, scene.look().note) == (
+        "interrupted",
+        "stopped by a signal after update 3; saved",
+    )
     scene.writes(at=NOW - 300)
     assert (scene.look().state, scene.look().note) == ("interrupted", "no sign of life for 300 s")
 
 
 def test_failed_tried_again_failed_for_good(scene: Scene) -> None:
-    scene.log("train", "14:00:01 update 3\nsrun: error: n1: task 0: Exited\nccpo train: the loss is not finite\nsrun: error: n1\n\n")
+    scene.log(
+        "train",
+        "14:00:01 update 3\nsrun: error: n1: task 0: Exited\nccpo train: the loss is not "
+        "finite\nsrun: error: n1\n\n",
+    )
     scene.writes(released=True, error="the loss is not finite")
     scene.said(LOG + FAILED)
     failed = scene.look()
     assert (failed.state, failed.note) == ("failed", "ccpo train: the loss is not finite")
-    assert failed.again == f"snakemake results/runs/{scene.run}/model --profile slurm --config 'experiments=[smoke]'"
+    assert (
+        failed.again == f"snakemake results/runs/{scene.run}/model --profile slurm --config "
+        "'experiments=[smoke]'"
+    )
     scene.said(LOG + SUBMITTED)
     assert scene.look().state == "interrupted"  # in the queue again, as job 57
     jobs = watch.jobs((LOG + SUBMITTED + FAILED).replace("RUN", scene.run))
@@ -208,7 +234,9 @@ def test_failed_tried_again_failed_for_good(scene: Scene) -> None:
     assert jobs["3"].state == "finished"
 
 
-def test_the_end_of_a_study_names_what_failed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_study_names_what_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(scene.folder)
     scene.log("train", "ccpo train: the loss is not finite\n")
     said = watch.failures((LOG + SUBMITTED + FAILED).replace("RUN", scene.run))
@@ -216,7 +244,8 @@ def test_the_end_of_a_study_names_what_failed(scene: Scene, monkeypatch: pytest.
         f"failed after 2 attempts: train run={scene.run}",
         "  ccpo train: the loss is not finite",
         f"  log: logs/train/{scene.run}.log",
-        f"  again: snakemake results/runs/{scene.run}/model --profile slurm --config 'experiments=[smoke]'",
+        f"  again: snakemake results/runs/{scene.run}/model --profile slurm --config "
+        "'experiments=[smoke]'",
     ]
     assert watch.failures((LOG + SUBMITTED).replace("RUN", scene.run)) == []
 
@@ -227,7 +256,9 @@ def test_groups(scene: Scene) -> None:
     jobs = watch.jobs(LOG + GROUP + GROUP_FAILED)
     assert (jobs["8"].state, jobs["9"].state) == ("failed", "failed")
     assert jobs["9"].wildcards == {"run": "OTHER"}
-    jobs = watch.jobs(LOG + GROUP + "Finished jobid: 8 (Rule: score)\nFinished jobid: 9 (Rule: score)\n")
+    jobs = watch.jobs(
+        LOG + GROUP + "Finished jobid: 8 (Rule: score)\nFinished jobid: 9 (Rule: score)\n"
+    )
     assert (jobs["8"].state, jobs["9"].state) == ("finished", "finished")
 
 
@@ -254,7 +285,10 @@ def test_when_the_study_ends(scene: Scene) -> None:
         watch.Run("b", "c", 1, "rollout", "running"),
         watch.Run("d", "c", 2, "train", "waiting"),
     ]
-    assert watch.forecast([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder) == ((30 + 24) + (20 + 4) + 124) / 2
+    assert (
+        watch.forecast([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder)
+        == ((30 + 24) + (20 + 4) + 124) / 2
+    )
     assert watch.forecast(runs[2:], scene.folder) is None
 
 
@@ -263,10 +297,21 @@ def test_the_page_shows_failed_and_resumed_runs_in_full(scene: Scene) -> None:
     scene.said(LOG + FAILED)
     scene.writes(released=True, error="x", at=time.time())
     study = watch.summary(scene.study, scene.folder)
-    assert json.loads(json.dumps(study))["counts"] == {"failed": 1, "running": 0, "interrupted": 0, "queued": 0, "waiting": 9, "done": 0}
+    assert json.loads(json.dumps(study))["counts"] == {
+        "failed": 1,
+        "running": 0,
+        "interrupted": 0,
+        "queued": 0,
+        "waiting": 9,
+        "done": 0,
+    }
     out = io.StringIO()
     Console(file=out, width=200).print(live.page(study, 10))
     text = out.getvalue()
     assert "smoke  0 of 10 runs done  1 failed  9 waiting" in text
-    for words in ("the loss is not finite", f"log: logs/train/{scene.run}.log", "again: snakemake results/runs/"):
+    for words in (
+        "the loss is not finite",
+        f"log: logs/train/{scene.run}.log",
+        "again: snakemake results/runs/",
+    ):
         assert words in text

@@ -1,4 +1,6 @@
-"""Oracle worlds: sums against loops over every episode, gradients against finite differences, trees against probabilities."""
+"""Oracle worlds: sums against loops over every episode, gradients against finite differences, trees
+against probabilities.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +41,26 @@ def test_values_and_advantages_by_brute_force(family: str, shape: str) -> None:
     for turn in range(world.turns):
         q, v, mass = oracle.truth(world, turn)
         for c, a in itertools.product(*map(range, world.logits[turn].shape)):
-            here = [(p, r, said[turn]) for p, x, said, r in every if world.context[turn][(x, *said[:turn])] == c]
+            here = [
+                (p, r, said[turn])
+                for p, x, said, r in every
+                if world.context[turn][(x, *said[:turn])] == c
+            ]
             total = sum(p for p, *_ in here)
             assert mass[c] == pytest.approx(total, abs=1e-12)
             assert v[c] == pytest.approx(sum(p * r for p, r, _ in here) / total, abs=1e-12)
             own = [(p, r) for p, r, m in here if m == a]
-            assert q[c, a] == pytest.approx(sum(p * r for p, r in own) / sum(p for p, _ in own), abs=1e-12)
+            assert q[c, a] == pytest.approx(
+                sum(p * r for p, r in own) / sum(p for p, _ in own), abs=1e-12
+            )
         star = oracle.advantage(world, turn)
         assert (star * world.policy(turn)).sum(1) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("family", "shape"), KINDS)
 def test_gradient_by_finite_differences(family: str, shape: str) -> None:
-    world, step = build(family, shape, 2), 1e-5
+    world = build(family, shape, 2)
+    step = 1e-5
     for turn in range(world.turns):
         exact = oracle.gradient(world, turn)
         for cell in np.ndindex(*exact.shape):
@@ -65,7 +74,9 @@ def test_gradient_by_finite_differences(family: str, shape: str) -> None:
 
 
 def test_the_gram_matrix_of_logits_by_hand() -> None:
-    """Two contexts with pi = (1/2, 1/2) and (1/4, 3/4): scores (1/2, -1/2), (-1/2, 1/2) and (3/4, -3/4), (-1/4, 1/4)."""
+    """Two contexts with pi = (1/2, 1/2) and (1/4, 3/4): scores (1/2, -1/2), (-1/2, 1/2) and (3/4,
+    -3/4), (-1/4, 1/4).
+    """
     world = replace(build("necessity", "dyad", 0), logits=(np.log([[0.5, 0.5], [0.25, 0.75]]),))
     score = np.array([[0.5, -0.5], [-0.5, 0.5], [0.75, -0.75], [-0.25, 0.25]])
     want = score @ score.T
@@ -79,7 +90,8 @@ def test_families_show_what_they_are_named_for() -> None:
         assert np.abs(oracle.advantage(rider, 0)).max() < 1e-12
         assert np.abs(oracle.advantage(rider, 1)).max() < 1e-12
         assert np.abs(oracle.advantage(rider, 2)).max() > 0.1
-        need, spare = build("necessity", "dyad", seed), build("redundancy", "dyad", seed)
+        need = build("necessity", "dyad", seed)
+        spare = build("redundancy", "dyad", seed)
         assert oracle.without(need, 0) == 0
         assert 0 < oracle.without(spare, 0) < oracle.value(spare)
         poison = build("sabotage", "dyad", seed)
@@ -89,8 +101,11 @@ def test_families_show_what_they_are_named_for() -> None:
         vote = build("free_riding", "vote", seed)
         gains = [oracle.value(vote) - oracle.without(vote, k) for k in range(3)]
         assert gains[2] < min(gains[:2])
-        assert oracle.value(build("sabotage", "vote", seed)) < oracle.without(build("sabotage", "vote", seed), 2)
-        strong, weak = build("redundancy", "vote", seed), build("necessity", "vote", seed)
+        assert oracle.value(build("sabotage", "vote", seed)) < oracle.without(
+            build("sabotage", "vote", seed), 2
+        )
+        strong = build("redundancy", "vote", seed)
+        weak = build("necessity", "vote", seed)
         assert oracle.value(strong) > 0.8 > 0.6 > oracle.value(weak)
 
 
@@ -99,7 +114,10 @@ def test_leaving_a_voter_out_by_brute_force() -> None:
     for k in range(3):
         total = 0.0
         for p, _, said, _ in episodes(world):
-            total += p * vote_outcome(np.array([[a for i, a in enumerate(said) if i != k]]), oracle.TIE)[0]
+            total += (
+                p
+                * vote_outcome(np.array([[a for i, a in enumerate(said) if i != k]]), oracle.TIE)[0]
+            )
         assert oracle.without(world, k) == pytest.approx(total, abs=1e-12)
     with pytest.raises(ValueError, match="does not say what is left"):
         oracle.without(build("necessity", "chain", 0), 1)
@@ -119,7 +137,11 @@ def test_all_trees_are_there_once_with_their_chances(shape: str, plan: Plan) -> 
     grove = oracle.enumerate_trees(world, plan)
     slots = oracle.slots(world, plan)
     assert grove.chance.sum() == pytest.approx(1, abs=1e-12)
-    assert len(np.unique(np.c_[grove.context.reshape(-1, len(slots)), grove.said.reshape(-1, len(slots))], axis=0)) == len(grove.chance)
+    assert len(
+        np.unique(
+            np.c_[grove.context.reshape(-1, len(slots)), grove.said.reshape(-1, len(slots))], axis=0
+        )
+    ) == len(grove.chance)
     tree = grove.tree
     leaf = tree.leaf & tree.factual
     for turn in range(world.turns):  # every message's chance is that of the policy
@@ -128,22 +150,38 @@ def test_all_trees_are_there_once_with_their_chances(shape: str, plan: Plan) -> 
         n = here.sum() / len(grove.chance)
         for c, a in np.ndindex(*q.shape):
             cell = here & (grove.context == c) & (grove.said == a)
-            assert grove.weight[cell].sum() / n == pytest.approx(mass[c] * world.policy(turn)[c, a], abs=1e-12)
-            assert (grove.weight[cell] @ tree.reward[cell]) / grove.weight[cell].sum() == pytest.approx(q[c, a], abs=1e-12)
-    assert grove.weight[leaf] @ tree.reward[leaf] / plan.episodes == pytest.approx(oracle.value(world), abs=1e-12)
+            assert grove.weight[cell].sum() / n == pytest.approx(
+                mass[c] * world.policy(turn)[c, a], abs=1e-12
+            )
+            assert (grove.weight[cell] @ tree.reward[cell]) / grove.weight[
+                cell
+            ].sum() == pytest.approx(q[c, a], abs=1e-12)
+    assert grove.weight[leaf] @ tree.reward[leaf] / plan.episodes == pytest.approx(
+        oracle.value(world), abs=1e-12
+    )
     if plan.removals:
         solo = ~tree.factual
-        assert grove.weight[solo] @ tree.reward[solo] / 2 == pytest.approx(oracle.without(world, 0), abs=1e-12)
+        assert grove.weight[solo] @ tree.reward[solo] / 2 == pytest.approx(
+            oracle.without(world, 0), abs=1e-12
+        )
 
 
 def test_drawn_trees_follow_the_same_chances() -> None:
-    """Frequencies of contexts and messages in 20,000 trees against their probabilities, 4 standard errors."""
-    for shape, plan in (("dyad", Plan((2, 2), (Removal(0, 2),))), ("chain", Plan((2, 1, 1))), ("vote", Plan((2, 1, 1)))):
+    """Frequencies of contexts and messages in 20,000 trees against their probabilities, 4 standard
+    errors.
+    """
+    for shape, plan in (
+        ("dyad", Plan((2, 2), (Removal(0, 2),))),
+        ("chain", Plan((2, 1, 1))),
+        ("vote", Plan((2, 1, 1))),
+    ):
         world = build("redundancy", shape, 5)
         grove = oracle.sample_trees(world, plan, 20_000, np.random.default_rng(0))
         for turn in range(world.turns):
             here = grove.tree.factual & (grove.tree.turn == turn)
-            first = np.flatnonzero(here)[:: int(here.sum() / 20_000)]  # one message a tree: independent
+            first = np.flatnonzero(here)[
+                :: int(here.sum() / 20_000)
+            ]  # one message a tree: independent
             for c, a in np.ndindex(*world.logits[turn].shape):
                 p = oracle.truth(world, turn)[2][c] * world.policy(turn)[c, a]
                 found = ((grove.context[first] == c) & (grove.said[first] == a)).mean()
@@ -156,14 +194,19 @@ def test_estimates_and_ratings_are_the_truth_they_claim_to_be() -> None:
     exact = oracle.with_estimates(world, grove, "message", 0.0).tree
     half = oracle.with_estimates(world, grove, "message", 0.5).tree
     last = exact.turn == 1
-    assert np.array_equal(exact.value[last], exact.reward[last])  # after the last message the outcome is known
+    assert np.array_equal(
+        exact.value[last], exact.reward[last]
+    )  # after the last message the outcome is known
     assert half.value == pytest.approx((exact.value + oracle.value(world)) / 2, abs=1e-12)
     context = oracle.with_estimates(world, grove, "context", 0.0).tree
     assert len(np.unique(context.value[context.turn == 0])) == len(world.weight)
     rated = oracle.with_ratings(world, grove).tree
     assert np.isfinite(rated.rating).all()
     paths = rated.episodes()
-    star = [np.abs(oracle.advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]]) for t in (0, 1)]
+    star = [
+        np.abs(oracle.advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]])
+        for t in (0, 1)
+    ]
     share = star[0] / (star[0] + star[1])
     assert np.abs(rated.rating[paths[:, 0], 0] - np.clip(share, 0.1, 0.9)).max() <= 0.05 + 1e-9
 

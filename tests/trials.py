@@ -1,6 +1,8 @@
-"""Pairs of an answer and a truth, judged by hand: what a careful examiner would accept and what he would not.
+"""Pairs of an answer and a truth, judged by hand: what a careful examiner would accept and what he
+would not.
 
-The verdicts that the papers' graders got wrong (their official code, as described in ccpo/grade/paper_graders.py) are among them.
+The verdicts that the papers' graders got wrong (their official code, as described in
+ccpo/grade/paper_graders.py) are among them.
 """
 
 ACCEPT: dict[str, list[tuple[str, str]]] = {
@@ -197,9 +199,18 @@ ACCEPT: dict[str, list[tuple[str, str]]] = {
         ("(x,y)=(1,2)", "(1,2)"),
         ("(-2,1)", "\\left(-2,1\\right)"),
         ("(1,-16,-4,43)", "(1, -16, -4, 43)"),
-        ("\\begin{pmatrix}-2\\\\-14\\\\-7\\end{pmatrix}", "\\begin{pmatrix} -2 \\\\ -14 \\\\ -7 \\end{pmatrix}"),
-        ("\\begin{pmatrix} 0.2 \\\\ -3.6 \\end{pmatrix}", "\\begin{pmatrix} 1/5 \\\\ -18/5 \\end{pmatrix}"),
-        ("\\begin{bmatrix} -1 & 0 \\\\ 0 & -1 \\end{bmatrix}", "\\begin{pmatrix} -1 & 0 \\\\ 0 & -1 \\end{pmatrix}"),
+        (
+            "\\begin{pmatrix}-2\\\\-14\\\\-7\\end{pmatrix}",
+            "\\begin{pmatrix} -2 \\\\ -14 \\\\ -7 \\end{pmatrix}",
+        ),
+        (
+            "\\begin{pmatrix} 0.2 \\\\ -3.6 \\end{pmatrix}",
+            "\\begin{pmatrix} 1/5 \\\\ -18/5 \\end{pmatrix}",
+        ),
+        (
+            "\\begin{bmatrix} -1 & 0 \\\\ 0 & -1 \\end{bmatrix}",
+            "\\begin{pmatrix} -1 & 0 \\\\ 0 & -1 \\end{pmatrix}",
+        ),
         ("(6,5.4,7.6), (12,3,4)", "(12,3,4), (6,5.4,7.6)"),
         ("(-\\frac{5}{3}, 0)", "$\\left(-\\frac53,0\\right)$"),
         ("(8, -2)", "(8,-2)"),
@@ -226,9 +237,15 @@ ACCEPT: dict[str, list[tuple[str, str]]] = {
         ("\\{x \\mid -2 \\le x < 1\\}", "$\\{x|-2\\leq x < 1\\}$"),
         ("[-2,7]", "x \\in [-2,7]"),
         ("(-\\sqrt{3},\\sqrt3)", "(-\\sqrt{3}, \\sqrt{3})"),
-        ("\\left[\\frac{\\pi^2}{8},\\frac{5\\pi^2}{4}\\right]", "\\left[ \\frac{\\pi^2}{8}, \\frac{5 \\pi^2}{4} \\right]"),
+        (
+            "\\left[\\frac{\\pi^2}{8},\\frac{5\\pi^2}{4}\\right]",
+            "\\left[ \\frac{\\pi^2}{8}, \\frac{5 \\pi^2}{4} \\right]",
+        ),
         ("x \\le 0", "(-\\infty, 0]"),
-        ("(-\\infty,0) \\cup (0,1) \\cup (1,\\infty)", "$(-\\infty, 0)\\cup(0,1)\\cup(1,+\\infty)$"),
+        (
+            "(-\\infty,0) \\cup (0,1) \\cup (1,\\infty)",
+            "$(-\\infty, 0)\\cup(0,1)\\cup(1,+\\infty)$",
+        ),
     ],
     "equation": [
         ("y = 2x+3", "y = 2x + 3"),
@@ -499,9 +516,15 @@ REJECT: dict[str, list[tuple[str, str]]] = {
         ("3+4", "(3,4)"),
         ("34", "(3,4)"),
         ("7", "(3,4)"),
-        ("\\begin{pmatrix} -14 \\\\ -2 \\\\ -7 \\end{pmatrix}", "\\begin{pmatrix} -2 \\\\ -14 \\\\ -7 \\end{pmatrix}"),
+        (
+            "\\begin{pmatrix} -14 \\\\ -2 \\\\ -7 \\end{pmatrix}",
+            "\\begin{pmatrix} -2 \\\\ -14 \\\\ -7 \\end{pmatrix}",
+        ),
         ("\\begin{pmatrix} -1 & 0 \\end{pmatrix}", "\\begin{pmatrix} -1 \\\\ 0 \\end{pmatrix}"),
-        ("\\begin{pmatrix} 1 & 0 \\\\ 0 & 1 \\end{pmatrix}", "\\begin{pmatrix} -1 & 0 \\\\ 0 & -1 \\end{pmatrix}"),
+        (
+            "\\begin{pmatrix} 1 & 0 \\\\ 0 & 1 \\end{pmatrix}",
+            "\\begin{pmatrix} -1 & 0 \\\\ 0 & -1 \\end{pmatrix}",
+        ),
         ("(12,3,4)", "(12,3,4), (6,5.4,7.6)"),
         ("(3,4),(1,2)", "(3,4)"),
         ("(3, \\pi)", "(3, \\frac{\\pi}{2})"),
@@ -593,7 +616,8 @@ REJECT: dict[str, list[tuple[str, str]]] = {
     ],
 }
 
-# Minerva declares a relative error of 1 % for truths written as decimals, and a better answer may round to the truth.
+# Minerva declares a relative error of 1 % for truths written as decimals, and a better answer may
+# round to the truth.
 TOLERANCE = 0.01
 ACCEPT_CLOSE = [
     ("1.58", "1.6"),
@@ -691,5 +715,10 @@ MESSAGES: list[tuple[str, str, str, bool]] = [
     ("The answer is $x \\in [0,1)$.", "[0,1)", "interval", True),
     ("The answer is even.", "\\text{even}", "text", True),
     ("even", "\\text{even}", "text", True),
-    ("It is even, I believe, but one cannot be sure of such things at all today", "\\text{even}", "text", False),
+    (
+        "It is even, I believe, but one cannot be sure of such things at all today",
+        "\\text{even}",
+        "text",
+        False,
+    ),
 ]

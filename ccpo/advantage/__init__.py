@@ -1,14 +1,20 @@
-"""Baselines and normalisations, from credit to advantage: one file each, found by its name. This file holds only the contract.
+"""Baselines and normalisations, from credit to advantage: one file each, found by its name. This
+file holds only the contract.
 
 An advantage file has
   VERSION                                bumped when its numbers change on purpose
-  COMPARES                               what a message is compared with: "nothing", its "group", the "batch", the "memory" of earlier
+  COMPARES                               what a message is compared with: "nothing", its "group",
+  the "batch", the "memory" of earlier
                                          batches, or a "critic"
-  advantage(messages, **params) -> [M]   pure numpy; params are keyword-only and are the config schema. 0 for messages that are not
-                                         trained. The docstring gives formula and source, and says what it divides by
+  advantage(messages, **params) -> [M]   pure numpy; params are keyword-only and are the config
+  schema. 0 for messages that are not
+                                         trained. The docstring gives formula and source, and says
+                                         what it divides by
 One that remembers earlier batches also has
-  remember(messages, memory, **params) -> memory   its statistics (name -> number, {} at the start) once this batch is seen;
-                                         `advantage(messages, memory, **params)` is given those from before its batch
+  remember(messages, memory, **params) -> memory   its statistics (name -> number, {} at the start)
+  once this batch is seen;
+                                         `advantage(messages, memory, **params)` is given those from
+                                         before its batch
 """
 
 from __future__ import annotations
@@ -25,8 +31,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Messages:
-    """What an advantage is made from: of M messages the credit [M], the group [M] (-1: not trained), and where they are known the
-    generated tokens [M] and a critic's estimate of the credit [M] (NaN: none)."""
+    """What an advantage is made from: of M messages the credit [M], the group [M] (-1: not
+    trained), and where they are known the generated tokens [M] and a critic's estimate of the
+    credit [M] (NaN: none).
+    """
 
     credit: np.ndarray
     group: np.ndarray
@@ -49,7 +57,9 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def compute(name: str, messages: Messages, memory: Mapping[str, float] | None = None, **params: Any) -> np.ndarray:
+def compute(
+    name: str, messages: Messages, memory: Mapping[str, float] | None = None, **params: Any
+) -> np.ndarray:
     """The advantage [M] of this name; `memory` goes to those that have one."""
     module = load(name)
     before = (memory or {},) if hasattr(module, "remember") else ()
@@ -65,22 +75,29 @@ def sums(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def centred(credit: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Credit [M] less the mean of its group [M]; 0 where the group is -1."""
-    out, used = np.zeros(len(credit)), group >= 0
+    out = np.zeros(len(credit))
+    used = group >= 0
     total, count = sums(credit[used], group[used])
     out[used] = credit[used] - (total / np.maximum(count, 1))[group[used]]
     return out
 
 
 def role_information(advantage: np.ndarray, shared: np.ndarray, group: np.ndarray) -> float:
-    """Share of the advantage's variance inside groups that no affine image of the shared advantage explains, in [0, 1].
+    """Share of the advantage's variance inside groups that no affine image of the shared advantage
+    explains, in [0, 1].
 
-    For each group the best a * shared + b is taken out; what is left is summed over groups and divided by the whole. 0 means that the
-    method teaches exactly what the shared reward teaches, up to a weight for each group. 0 also where the advantage is 0 throughout.
+    For each group the best a * shared + b is taken out; what is left is summed over groups and
+    divided by the whole. 0 means that the method teaches exactly what the shared reward teaches, up
+    to a weight for each group. 0 also where the advantage is 0 throughout.
     """
     used = group >= 0
-    x, y, g = centred(shared, group)[used], centred(advantage, group)[used], group[used]
+    x = centred(shared, group)[used]
+    y = centred(advantage, group)[used]
+    g = group[used]
     n = int(g.max(initial=-1)) + 1
-    xx, xy, yy = np.bincount(g, x * x, n), np.bincount(g, x * y, n), np.bincount(g, y * y, n)
+    xx = np.bincount(g, x * x, n)
+    xy = np.bincount(g, x * y, n)
+    yy = np.bincount(g, y * y, n)
     slope = np.where(xx > 1e-24, xy / np.maximum(xx, 1e-300), 0.0)
     left = ((y - slope[g] * x) ** 2).sum()
     whole = yy.sum()

@@ -1,10 +1,12 @@
 """The z-score of the whole batch.
 
-    A_i = (c_i - mean) / sqrt(var + 1e-8)      over all tokens of the batch, each with its message's credit
+    A_i = (c_i - mean) / sqrt(var + 1e-8)      over all tokens of the batch, each with its message's
+    credit
 
-Source: REINFORCE++, arXiv 2501.03262; the variance is the unbiased one over tokens, as verl's. Unit "message" counts each message once:
-MAPPO as C3's baseline, arXiv 2603.06859, "global normalisation".
-Remembers nothing, compares with the batch (what a task's difficulty does to the credit stays), divides by the batch's spread.
+Source: REINFORCE++, arXiv 2501.03262; the variance is the unbiased one over tokens, as verl's. Unit
+"message" counts each message once: MAPPO as C3's baseline, arXiv 2603.06859, "global
+normalisation". Remembers nothing, compares with the batch (what a task's difficulty does to the
+credit stays), divides by the batch's spread.
 """
 
 from typing import Literal
@@ -20,7 +22,8 @@ EPS = 1e-8
 
 def advantage(messages: Messages, *, unit: Literal["token", "message"] = "token") -> np.ndarray:
     """The z-score [M]; 0 for fewer than two units."""
-    out, used = np.zeros(len(messages.credit)), messages.trained
+    out = np.zeros(len(messages.credit))
+    used = messages.trained
     credit = messages.credit[used]
     weight = messages.tokens[used].astype(float) if unit == "token" else np.ones(len(credit))
     n = weight.sum()

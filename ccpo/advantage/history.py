@@ -1,11 +1,12 @@
 """The z-score against moving statistics of earlier batches.
 
     A_i = (c_i - mu) / (sigma + eps),   sigma = sqrt(V) if V > eps else 1
-    mu <- d mu + (1 - d) m,   V <- d V + (1 - d) v        once a batch with mean m and variance v is seen; at first m and v
+    mu <- d mu + (1 - d) m,   V <- d V + (1 - d) v        once a batch with mean m and variance v is
+    seen; at first m and v
 
-Source: CCPO v1, arXiv 2603.21563v1, equations 2 to 4, which calibrates rewards so *before* a group z-score. Here it stands alone, where it
-is not cancelled by one. The first batch gets its credit itself.
-Remembers mean and variance, compares with the memory, divides by its spread.
+Source: CCPO v1, arXiv 2603.21563v1, equations 2 to 4, which calibrates rewards so *before* a group
+z-score. Here it stands alone, where it is not cancelled by one. The first batch gets its credit
+itself. Remembers mean and variance, compares with the memory, divides by its spread.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ def advantage(
     return np.where(messages.trained, (messages.credit - memory["mean"]) / (sigma + eps), 0.0)
 
 
-def remember(messages: Messages, memory: Mapping[str, float], *, decay: float = 0.99, eps: float = 1e-6) -> dict[str, float]:
+def remember(
+    messages: Messages, memory: Mapping[str, float], *, decay: float = 0.99, eps: float = 1e-6
+) -> dict[str, float]:
     """The moving statistics once this batch is seen."""
     seen = messages.credit[messages.trained]
     keep = decay if memory else 0.0

@@ -16,8 +16,10 @@ COMPARES = "group"
 
 def advantage(messages: Messages) -> np.ndarray:
     """Credit less the mean of the others [M]."""
-    out, used = np.zeros(len(messages.credit)), messages.trained
-    credit, g = messages.credit[used], messages.group[used]
+    out = np.zeros(len(messages.credit))
+    used = messages.trained
+    credit = messages.credit[used]
+    g = messages.group[used]
     total, count = sums(credit, g)
     n = count[g]
     out[used] = np.where(n > 1, credit - (total[g] - credit) / np.maximum(n - 1, 1), 0.0)

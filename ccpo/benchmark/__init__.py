@@ -3,14 +3,18 @@
 A benchmark file has
   VERSION                      bumped when its tasks or prompts change on purpose
   SOURCES                      name -> Source (pinned bytes); empty for a procedural benchmark
-  SPLITS                       split -> number of its items before any is dropped (0: as many as the parameters ask for). `train` is
-                               learnt from, `test` is evaluated on; others are for whoever names them
-  tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to its verified file; params are
+  SPLITS                       split -> number of its items before any is dropped (0: as many as the
+  parameters ask for). `train` is
+                               learnt from, `test` is evaluated on; others are for whoever names
+                               them
+  tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to
+  its verified file; params are
                                keyword-only and are the config schema
-  demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for chat examples
-  FORM                         how an answer is to be given, the words after "the final answer": BOXED, or CODE for a program
-  EXAMPLES                     at least three (completion, truth, kind, accepted), checked by the conformance test
-  DEFECTS                      known defects of the source, in words
+  demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for
+  chat examples FORM                         how an answer is to be given, the words after "the
+  final answer": BOXED, or CODE for a program EXAMPLES                     at least three
+  (completion, truth, kind, accepted), checked by the conformance test DEFECTS
+  known defects of the source, in words
 """
 
 from __future__ import annotations
@@ -30,12 +34,14 @@ from ccpo.grade.sandbox import plain
 
 @dataclass(frozen=True)
 class Task:
-    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind (see grade/verifier.py).
+    """One item: an id unique in the benchmark, the question as asked, the true answer and its kind
+    (see grade/verifier.py).
 
-    tolerance: relative error that the set declares acceptable where the truth is an inexact number (0: none).
-    origin: the item this one is a copy of where its text may have been edited ("mbpp/601"); equal origins are the same item.
-    gold: kind code: a program that should pass the tests in `truth`. Not shown to anyone.
-    flaw: why this item cannot be used ("": it can). The data door drops it and says so.
+    tolerance: relative error that the set declares acceptable where the truth is an inexact number
+    (0: none). origin: the item this one is a copy of where its text may have been edited
+    ("mbpp/601"); equal origins are the same item. gold: kind code: a program that should pass the
+    tests in `truth`. Not shown to anyone. flaw: why this item cannot be used ("": it can). The data
+    door drops it and says so.
     """
 
     task_id: str
@@ -50,9 +56,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Demo:
-    """One solved question: `plan` stops before the answer, `conclusion` answers given the plan, `solution` answers alone.
+    """One solved question: `plan` stops before the answer, `conclusion` answers given the plan,
+    `solution` answers alone.
 
-    `correct` says whether the conclusion is right, `shares` (tenths that sum to one) how far that is the plan's and the conclusion's doing.
+    `correct` says whether the conclusion is right, `shares` (tenths that sum to one) how far that
+    is the plan's and the conclusion's doing.
     """
 
     question: str
@@ -65,22 +73,27 @@ class Demo:
 
 @dataclass(frozen=True)
 class Habit:
-    """How often a role works a step the wrong way, by the step's operator: the chances at the smallest and at the largest operand, and
-    linear between. Above 1/2 the wrong way is the usual one."""
+    """How often a role works a step the wrong way, by the step's operator: the chances at the
+    smallest and at the largest operand, and linear between. Above 1/2 the wrong way is the usual
+    one.
+    """
 
     plus: tuple[float, float] = (0.0, 0.0)
     minus: tuple[float, float] = (0.0, 0.0)
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # read from models.yaml, where an unknown key is an error
+    __pydantic_config__: ClassVar[dict[str, str]] = {
+        "extra": "forbid"
+    }  # read from models.yaml, where an unknown key is an error
 
 
 @dataclass(frozen=True)
 class Habits:
-    """Ways of working that demonstrations teach each role, for the reward to turn round. A copy of them is wrong at every temperature
-    where the wrong way is the usual one, so that being surer of itself does not help it.
+    """Ways of working that demonstrations teach each role, for the reward to turn round. A copy of
+    them is wrong at every temperature where the wrong way is the usual one, so that being surer of
+    itself does not help it.
 
-    plan, conclusion, solution: of the fields of a Demo. alone: chance that a conclusion works the whole problem without the plan.
-    They make an agent's message necessary (plan right, solution wrong), replaceable (all alike), idle (alone: 1), or harmful (plan wrong,
-    solution right).
+    plan, conclusion, solution: of the fields of a Demo. alone: chance that a conclusion works the
+    whole problem without the plan. They make an agent's message necessary (plan right, solution
+    wrong), replaceable (all alike), idle (alone: 1), or harmful (plan wrong, solution right).
     """
 
     plan: Habit = Habit()
@@ -92,7 +105,9 @@ class Habits:
 
 @dataclass(frozen=True)
 class Source:
-    """Pinned bytes: where they come from, their hash, their name below the raw data folder (or a mirror of it), rows in the file."""
+    """Pinned bytes: where they come from, their hash, their name below the raw data folder (or a
+    mirror of it), rows in the file.
+    """
 
     url: str
     sha256: str
@@ -117,28 +132,35 @@ def checks(
     atol: float = 0.0,
     float_atol: float = 0.0,
 ) -> str:
-    """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what should come back.
+    """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what
+    should come back.
 
-    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring what it gives into the form that is
-    compared, as in `set(f(1))`. None of them may hold the expected value: the program can read them.
-    expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives, filled in by `programs.complete`.
-    also: call -> further values that are right.
-    compare: "equal"; or "root": `expected` are coefficients, lowest first, of polynomials of which the call should give a root, up to atol.
-    rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol * |expected| if atol is not 0;
-    float_atol takes the place of an atol of 0 where a float, or a list or tuple of floats, is expected.
+    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring
+    what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
+    expected value: the program can read them. expected: plain data for each call
+    (grade/sandbox/plain.py); None: what the gold program gives, filled in by `programs.complete`.
+    also: call -> further values that are right. compare: "equal"; or "root": `expected` are
+    coefficients, lowest first, of polynomials of which the call should give a root, up to atol.
+    rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol
+    * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or a
+    list or tuple of floats, is expected.
     """
     truth: dict[str, object] = {"setup": setup, "calls": list(calls), "compare": compare}
     truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
     if also:
-        truth["also"] = {str(call): [plain.write(value) for value in values] for call, values in also.items()}
+        truth["also"] = {
+            str(call): [plain.write(value) for value in values] for call, values in also.items()
+        }
     if expected is not None:
         truth["expected"] = [plain.write(value) for value in expected]
     return json.dumps(truth)
 
 
 def names() -> list[str]:
-    """Names of all benchmarks: the files of this folder, less those that begin with an underscore."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
+    """Names of all benchmarks: the files of this folder that begin with no underscore."""
+    return sorted(
+        found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+    )
 
 
 def load(name: str) -> ModuleType:

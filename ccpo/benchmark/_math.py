@@ -1,4 +1,6 @@
-"""What several mathematics benchmarks need: the last box of a solution, the kind of a truth, demonstrations."""
+"""What several mathematics benchmarks need: the last box of a solution, the kind of a truth,
+demonstrations.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,15 @@ _PLAIN = re.compile(
     r"|[-+]?\d*\s*\\[dt]?frac\s*(?:\{[-\d]+\}|\d)\s*(?:\{[-\d]+\}|\d)(?:\s*\\text\s*\{[^{}]*\})?|[-+]?\d+\.?/\d+|\d+_\{?\d+\}?"
 )
 _LIST = re.compile(r",|\\pm|\b(?:or|and)\b|\\text\s*\{\s*(?:or|and)\s*\}")
-_ASKS_INTERVAL = re.compile(r"interval|inequalit|range of|domain|values of|solution set|\\geq?|\\leq?|[<>]", re.IGNORECASE)
+_ASKS_INTERVAL = re.compile(
+    r"interval|inequalit|range of|domain|values of|solution set|\\geq?|\\leq?|[<>]", re.IGNORECASE
+)
 
 
 def boxed(solution: str) -> str:
-    """What the last box of a solution holds, "" if there is none: braces, or the one character of "\\boxed 9"."""
+    """What the last box of a solution holds, "" if there is none: braces, or the one character of
+    "\\boxed 9".
+    """
     start = solution.rfind("\\boxed")
     if start < 0:
         return ""
@@ -31,27 +37,44 @@ def boxed(solution: str) -> str:
 
 
 def kind_of(truth: str, question: str = "") -> str:
-    """Which kind of answer a truth is, by its form; (a, b) is an interval where the question speaks of one, else a point."""
+    """Which kind of answer a truth is, by its form; (a, b) is an interval where the question speaks
+    of one, else a point.
+    """
     text = re.sub(r"\\(?:left|right|,|;|:)|\s*\\!\s*", "", truth).strip().strip("$").strip()
     if re.fullmatch(r"\(?[A-K]\)?|\\text\s*\{\s*\(?[A-K]\)?\s*\}", text):
         return "choice"
     if _PLAIN.fullmatch(text) or _PLAIN.fullmatch(text.replace("\\$", "")):
         return "number"
     words = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    if re.fullmatch(r"\\text\s*\{[^{}]*\}|[A-Za-z]{3,}(?: [A-Za-z]+)*|\d+:\d+ ?[ap]m|\d+ ?[ap]m", text) and not re.search(r"\d{3}", words):
+    if re.fullmatch(
+        r"\\text\s*\{[^{}]*\}|[A-Za-z]{3,}(?: [A-Za-z]+)*|\d+:\d+ ?[ap]m|\d+ ?[ap]m", text
+    ) and not re.search(r"\d{3}", words):
         return "text"
     if re.match(r"\\\{", text):
         return "interval" if re.search(r"\|.*(?:<|>|\\le|\\ge)", text) else "set"
-    if "\\cup" in text or "\\infty" in text or re.match(r"[A-Za-z]\s*\\in|\[", text) or re.fullmatch(r"\(.*\]", text):
+    if (
+        "\\cup" in text
+        or "\\infty" in text
+        or re.match(r"[A-Za-z]\s*\\in|\[", text)
+        or re.fullmatch(r"\(.*\]", text)
+    ):
         return "interval"
     if re.match(r"\\begin\s*\{[pbv]matrix\}", text):
         return "tuple"
     if re.fullmatch(r"\([^()]*(?:\([^()]*\)[^()]*)*,.*\)", text):
-        return "interval" if text.count(",") == 1 and _ASKS_INTERVAL.search(question) and "point" not in question else "tuple"
+        return (
+            "interval"
+            if text.count(",") == 1 and _ASKS_INTERVAL.search(question) and "point" not in question
+            else "tuple"
+        )
     if re.search(r"(?<!\\)(?<![<>])=", text) and not _LIST.search(text):
         return "equation"
     if re.search(r"[<>]|\\le|\\ge", text):
-        return "interval" if len(re.findall(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", text))) == 1 else "text"
+        return (
+            "interval"
+            if len(re.findall(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", text))) == 1
+            else "text"
+        )
     return "set" if _LIST.search(re.sub(r"\d,\d{3}|\{[^{}]*\}", "", text)) else "expression"
 
 
@@ -78,5 +101,7 @@ def demos(n: int) -> list[Demo]:
         ValueError: more are asked for.
     """
     if n > len(_DEMOS):
-        raise ValueError(f"mathematics benchmarks: {n} demonstrations asked for, {len(_DEMOS)} exist")
+        raise ValueError(
+            f"mathematics benchmarks: {n} demonstrations asked for, {len(_DEMOS)} exist"
+        )
     return _DEMOS[:n]

@@ -1,4 +1,6 @@
-"""AMC 12 of 2023 (Mathematical Association of America): the 40 problems whose answers are whole numbers."""
+"""AMC 12 of 2023 (Mathematical Association of America): the 40 problems whose answers are whole
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from ccpo.benchmark import BOXED, Source, Task, _math, github
 VERSION = 1
 SOURCES = {
     "test": Source(
-        github("QwenLM/Qwen2.5-Math", "a45202bd16f1ec06f433442dc1152d0074773465", "evaluation/data/amc23/test.jsonl"),
+        github(
+            "QwenLM/Qwen2.5-Math",
+            "a45202bd16f1ec06f433442dc1152d0074773465",
+            "evaluation/data/amc23/test.jsonl",
+        ),
         "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4",
         "amc23/test.jsonl",
         40,
@@ -20,7 +26,10 @@ SOURCES = {
 }
 SPLITS = {"test": 40}
 FORM = BOXED
-DEFECTS = "Answers are stored as floating-point numbers (27.0), all of them whole. 40 items: one is 2.5 points."
+DEFECTS = (
+    "Answers are stored as floating-point numbers (27.0), all of them whole. 40 items: one "
+    "is 2.5 points."
+)
 EXAMPLES = [
     ("\\boxed{27}", "27", "number", True),
     ("\\boxed{27.0}", "27", "number", True),

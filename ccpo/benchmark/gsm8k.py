@@ -1,4 +1,5 @@
-"""GSM8K: grade-school word problems with whole-number answers (Cobbe et al. 2021, arXiv 2110.14168).
+"""GSM8K: grade-school word problems with whole-number answers (Cobbe et al. 2021, arXiv
+2110.14168).
 
 The answer is the number after "####" of the published solution, thousands commas removed.
 """
@@ -12,7 +13,11 @@ from pathlib import Path
 from ccpo.benchmark import BOXED, Demo, Source, Task, github
 
 VERSION = 1
-_AT = ("openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c", "grade_school_math/data")
+_AT = (
+    "openai/grade-school-math",
+    "3101c7d5072418e28b9008a6636bde82a006892c",
+    "grade_school_math/data",
+)
 SOURCES = {
     "train": Source(
         github(*_AT[:2], f"{_AT[2]}/train.jsonl"),
@@ -31,7 +36,10 @@ SOURCES = {
 }
 SPLITS = {"train": 7473, "test": 1319}
 FORM = BOXED
-DEFECTS = "93 answers carry thousands commas (removed here). Some published answers are disputed; none is changed."
+DEFECTS = (
+    "93 answers carry thousands commas (removed here). Some published answers are "
+    "disputed; none is changed."
+)
 EXAMPLES = [
     ("5+2 = 7. The answer is \\boxed{7}", "7", "number", True),
     ("The answer is \\boxed{1,200}", "1200", "number", True),
@@ -46,7 +54,8 @@ _DEMOS = [
         "3*4=12. 12-5=7. \\boxed{7}",
     ),
     Demo(
-        "A book costs 8 dollars. Anna buys 2 books and pays with 20 dollars. How much change does she get?",
+        "A book costs 8 dollars. Anna buys 2 books and pays with 20 dollars. How much change "
+        "does she get?",
         "Cost of the books: 2*8=16. Then subtract from 20.",
         "20-16=4. \\boxed{4}",
         "2*8=16. 20-16=4. \\boxed{4}",

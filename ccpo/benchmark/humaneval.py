@@ -1,7 +1,8 @@
-"""HumanEval: 164 Python functions to be written from a header and a docstring (Chen et al. 2021, arXiv 2107.03374).
+"""HumanEval: 164 Python functions to be written from a header and a docstring (Chen et al. 2021,
+arXiv 2107.03374).
 
-Its tests are code; here they are read into calls and expected values. Six items test in a loop, three of them with unseeded draws: their
-calls are made here, from a fixed seed.
+Its tests are code; here they are read into calls and expected values. Six items test in a loop,
+three of them with unseeded draws: their calls are made here, from a fixed seed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
 VERSION = 1
 SOURCES = {
     "test": Source(
-        github("openai/human-eval", "6d43fb980f9fee3c892a914eda09951f772ad10d", "data/HumanEval.jsonl.gz"),
+        github(
+            "openai/human-eval",
+            "6d43fb980f9fee3c892a914eda09951f772ad10d",
+            "data/HumanEval.jsonl.gz",
+        ),
         "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef",
         "humaneval/HumanEval.jsonl.gz",
         164,
@@ -30,8 +35,10 @@ SOURCES = {
 SPLITS = {"test": 164}
 FORM = CODE
 DEFECTS = (
-    "Tests are few, and some docstrings are wrong or vague (Liu et al. 2023). Three of the seven asserts of 33 compare the program with "
-    "itself and are left out. The draws of 38, 50 and 53 are unseeded in the set; here they are fixed."
+    "Tests are few, and some docstrings are wrong or vague (Liu et al. 2023). Three of the seven "
+    "asserts of 33 compare the program with "
+    "itself and are left out. The draws of 38, 50 and 53 are unseeded in the set; here they are "
+    "fixed."
 )
 _TRUTH = checks(["last([1, 2])", "last('ab')"], [2, "b"])
 EXAMPLES = [
@@ -41,15 +48,20 @@ EXAMPLES = [
 ]
 _DEMOS = [
     Demo(
-        'Complete this function:\n\ndef initials(name: str) -> str:\n    """ The first letters of all words of a name, in capitals.\n'
+        'Complete this function:\n\ndef initials(name: str) -> str:\n    """ The first letters '
+        "of all words of a name, in capitals.\n"
         "    >>> initials('grace brewster hopper')\n    'GBH'\n    \"\"\"\n",
-        "Split the name at white space, take the first letter of each word, join them and make them capitals.",
-        "```python\ndef initials(name: str) -> str:\n    return ''.join(word[0] for word in name.split()).upper()\n```",
+        "Split the name at white space, take the first letter of each word, join them and make "
+        "them capitals.",
+        "```python\ndef initials(name: str) -> str:\n    return ''.join(word[0] for word in "
+        "name.split()).upper()\n```",
         "First letters of the words, joined.\n"
-        "```python\ndef initials(name: str) -> str:\n    return ''.join(word[0] for word in name.split()).upper()\n```",
+        "```python\ndef initials(name: str) -> str:\n    return ''.join(word[0] for word in "
+        "name.split()).upper()\n```",
     ),
     Demo(
-        'Complete this function:\n\ndef steps_to_one(n: int) -> int:\n    """ How often n must be halved, rounding down, until it is 1.\n'
+        'Complete this function:\n\ndef steps_to_one(n: int) -> int:\n    """ How often n must '
+        "be halved, rounding down, until it is 1.\n"
         '    >>> steps_to_one(9)\n    3\n    """\n',
         "Halve n by integer division and count, as long as n is greater than 1.",
         "```python\ndef steps_to_one(n: int) -> int:\n    steps = 0\n    while n > 1:\n"
@@ -68,22 +80,34 @@ def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
 
 
 def _task(item: dict[str, Any]) -> Task:
-    name, entry = item["task_id"], item["entry_point"]
+    name = item["task_id"]
+    entry = item["entry_point"]
     made = _MADE.get(name)
     if made:
         truth = made()
     else:
-        body = next(n for n in ast.parse(item["test"]).body if isinstance(n, ast.FunctionDef) and n.name == "check").body
+        body = next(
+            n
+            for n in ast.parse(item["test"]).body
+            if isinstance(n, ast.FunctionDef) and n.name == "check"
+        ).body
         pairs = [pair for statement in body for pair in _pairs(statement, entry)]
         # 2 and 4 allow an absolute error of 1e-6, and are the only ones whose calls end in "+ 0.0"
         loose = any(call.endswith("+ 0.0") for call, _ in pairs)
-        truth = checks([call for call, _ in pairs], [value for _, value in pairs], float_atol=1e-6 if loose else 0.0)
+        truth = checks(
+            [call for call, _ in pairs],
+            [value for _, value in pairs],
+            float_atol=1e-6 if loose else 0.0,
+        )
     question = f"Complete this function:\n\n{item['prompt'].strip()}\n"
-    return Task(name, question, truth, "code", origin=name, gold=item["prompt"] + item["canonical_solution"])
+    return Task(
+        name, question, truth, "code", origin=name, gold=item["prompt"] + item["canonical_solution"]
+    )
 
 
 def _pairs(statement: ast.stmt, entry: str) -> Iterator[tuple[str, object]]:
-    """The call and the expected value of one statement of `check`; none if it asserts nothing of the program.
+    """The call and the expected value of one statement of `check`; none if it asserts nothing of
+    the program.
 
     Raises:
         ValueError: it is of none of the known forms.
@@ -93,24 +117,42 @@ def _pairs(statement: ast.stmt, entry: str) -> Iterator[tuple[str, object]]:
         return ast.unparse(node).replace("candidate(", f"{entry}(", 1)
 
     match statement:
-        case ast.Assert(test=ast.Constant()) | ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Name(id="print")):
+        case (
+            ast.Assert(test=ast.Constant())
+            | ast.Import()
+            | ast.ImportFrom()
+            | ast.Expr(value=ast.Name(id="print"))
+        ):
             return
-        case ast.Assert(test=ast.Compare(left=ast.Call(func=ast.Name(id="tuple")), comparators=[ast.Call(args=[ast.Call()])])):
+        case ast.Assert(
+            test=ast.Compare(
+                left=ast.Call(func=ast.Name(id="tuple")), comparators=[ast.Call(args=[ast.Call()])]
+            )
+        ):
             return  # 33 compares the program with itself
         case ast.Assert(
-            test=ast.Compare(left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)]), ops=[ast.Lt()])
+            test=ast.Compare(
+                left=ast.Call(
+                    func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)]
+                ),
+                ops=[ast.Lt()],
+            )
         ):
             yield f"{call(left)} + 0.0", float(_value(right))
         case ast.Assert(test=ast.Compare(left=left, ops=[ast.Is()], comparators=[right])):
             yield f"{call(left)} is {ast.unparse(right)}", True
-        case ast.Assert(test=ast.Compare(left=ast.Call() as left, ops=[ast.Eq()], comparators=[right])):
+        case ast.Assert(
+            test=ast.Compare(left=ast.Call() as left, ops=[ast.Eq()], comparators=[right])
+        ):
             yield call(left), _value(right)
         case ast.Assert(test=ast.UnaryOp(op=ast.Not(), operand=ast.Call() as left)):
             yield f"bool({call(left)})", False
         case ast.Assert(test=ast.Call() as left):
             yield f"bool({call(left)})", True
         case _:
-            raise ValueError(f"humaneval: '{ast.unparse(statement):.200}' is not a known form of test")
+            raise ValueError(
+                f"humaneval: '{ast.unparse(statement):.200}' is not a known form of test"
+            )
 
 
 def _value(node: ast.expr) -> Any:
@@ -132,12 +174,15 @@ def _value(node: ast.expr) -> Any:
 def _words() -> list[str]:
     """A hundred words of 10 to 20 letters."""
     draw = random.Random(0)
-    return ["".join(draw.choices(string.ascii_lowercase, k=draw.randint(10, 20))) for _ in range(100)]
+    return [
+        "".join(draw.choices(string.ascii_lowercase, k=draw.randint(10, 20))) for _ in range(100)
+    ]
 
 
 def _zeros() -> str:
     """32: the polynomials that the set's own seed draws; a root is to be found up to 1e-4."""
-    draw, polynomials = random.Random(42), []
+    draw = random.Random(42)
+    polynomials = []
     for _ in range(100):
         drawn = [draw.randint(-10, 10) for _ in range(2 * draw.randint(1, 4))]
         polynomials.append([c or 1 for c in drawn])
@@ -157,14 +202,24 @@ def _cyclic() -> str:
 
 def _bases() -> str:
     """44: a few numbers, and x written to the base x + 1."""
-    cases = [(8, 3, "22"), (9, 3, "100"), (234, 2, "11101010"), (16, 2, "10000"), (8, 2, "1000"), (7, 2, "111")]
+    cases = [
+        (8, 3, "22"),
+        (9, 3, "100"),
+        (234, 2, "11101010"),
+        (16, 2, "10000"),
+        (8, 2, "1000"),
+        (7, 2, "111"),
+    ]
     cases += [(x, x + 1, str(x)) for x in range(2, 8)]
-    return checks([f"change_base({x}, {base})" for x, base, _ in cases], [text for *_, text in cases])
+    return checks(
+        [f"change_base({x}, {base})" for x, base, _ in cases], [text for *_, text in cases]
+    )
 
 
 def _shifted() -> str:
     """50: each letter comes moved on by five."""
-    words, a = _words(), ord("a")
+    words = _words()
+    a = ord("a")
     moved = ["".join(chr((ord(c) - a + 5) % 26 + a) for c in w) for w in words]
     return checks([f"decode_shift({w!r})" for w in moved], words)
 
@@ -172,14 +227,27 @@ def _shifted() -> str:
 def _sums() -> str:
     """53: sums."""
     draw = random.Random(0)
-    cases = [(0, 1), (1, 0), (2, 3), (5, 7), (7, 5)] + [(draw.randint(0, 1000), draw.randint(0, 1000)) for _ in range(100)]
+    cases = [(0, 1), (1, 0), (2, 3), (5, 7), (7, 5)] + [
+        (draw.randint(0, 1000), draw.randint(0, 1000)) for _ in range(100)
+    ]
     return checks([f"add{case}" for case in cases], [x + y for x, y in cases])
 
 
 def _squares() -> str:
     """151: sums of squares of odd positive whole numbers."""
-    lists: list[list[float]] = [[], [5, 4], [0.1, 0.2, 0.3], [-10, -20, -30], [-1, -2, 8], [0.2, 3, 5], list(range(-99, 100, 2))]
-    return checks([f"double_the_difference({x})" for x in lists], [0, 25, 0, 0, 0, 34, sum(i**2 for i in range(1, 100, 2))])
+    lists: list[list[float]] = [
+        [],
+        [5, 4],
+        [0.1, 0.2, 0.3],
+        [-10, -20, -30],
+        [-1, -2, 8],
+        [0.2, 3, 5],
+        list(range(-99, 100, 2)),
+    ]
+    return checks(
+        [f"double_the_difference({x})" for x in lists],
+        [0, 25, 0, 0, 0, 34, sum(i**2 for i in range(1, 100, 2))],
+    )
 
 
 _MADE: dict[str, Callable[[], str]] = {

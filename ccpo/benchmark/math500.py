@@ -1,4 +1,6 @@
-"""MATH500: 500 problems of the MATH test set (Hendrycks et al. 2021, arXiv 2103.03874; split by Lightman et al. 2023, arXiv 2305.20050)."""
+"""MATH500: 500 problems of the MATH test set (Hendrycks et al. 2021, arXiv 2103.03874; split by
+Lightman et al. 2023, arXiv 2305.20050).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ VERSION = 1
 SOURCES = {
     "test": Source(
         github(
-            "hkust-nlp/simpleRL-reason", "cf1c7858bfc145a27aa733e75d930d34f0d318a6", "examples/simplelr_math_eval/data/math500/test.jsonl"
+            "hkust-nlp/simpleRL-reason",
+            "cf1c7858bfc145a27aa733e75d930d34f0d318a6",
+            "examples/simplelr_math_eval/data/math500/test.jsonl",
         ),
         "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132",
         "math500/test.jsonl",
@@ -23,7 +27,8 @@ SOURCES = {
 SPLITS = {"test": 500}
 FORM = BOXED
 DEFECTS = (
-    "None known: ids are unique, every answer is the last box of its solution. All items are of the MATH test set, so a model "
+    "None known: ids are unique, every answer is the last box of its solution. All items are of "
+    "the MATH test set, so a model "
     "trained on 12,500-row mirrors of MATH (train and test) has seen them."
 )
 EXAMPLES = [
@@ -37,4 +42,7 @@ demos = _math.demos
 def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
     """All tasks, in the order of the file."""
     rows = map(json.loads, raw[split].read_text(encoding="utf-8").splitlines())
-    return [Task(r["unique_id"], r["problem"], r["answer"], _math.kind_of(r["answer"], r["problem"])) for r in rows]
+    return [
+        Task(r["unique_id"], r["problem"], r["answer"], _math.kind_of(r["answer"], r["problem"]))
+        for r in rows
+    ]

@@ -1,4 +1,6 @@
-"""The training set of MATH (Hendrycks et al. 2021, arXiv 2103.03874), and the level 3 to 5 subset that ReMA and CCPO v1 train on."""
+"""The training set of MATH (Hendrycks et al. 2021, arXiv 2103.03874), and the level 3 to 5 subset
+that ReMA and CCPO v1 train on.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,22 @@ from ccpo.benchmark import BOXED, Demo, Source, Task, _math, github
 VERSION = 1
 SOURCES = {
     "full": Source(
-        github("TianHongZXY/rl-reasoning", "c90ce5c4ba10fd948d64ee956d3b561f883de166", "data/math/train.parquet"),
+        github(
+            "TianHongZXY/rl-reasoning",
+            "c90ce5c4ba10fd948d64ee956d3b561f883de166",
+            "data/math/train.parquet",
+        ),
         "193e73f43ed976b4ceec8015a92c7f55170bb061615437bd31ca6c2a28233c09",
         "math_train/train.parquet",
         7500,
         "MIT",
     ),
     "level3to5": Source(
-        github("ziyuwan/ReMA-public", "24b5b47601c67302aea455234e66b8ff6e93f9d2", "data/MATH/train_lv3to5_8k.parquet"),
+        github(
+            "ziyuwan/ReMA-public",
+            "24b5b47601c67302aea455234e66b8ff6e93f9d2",
+            "data/MATH/train_lv3to5_8k.parquet",
+        ),
         "979f9452b90667b674a50f2368924739a8b873422decfd2ceafdb2b32fd27f36",
         "math_train/train_lv3to5_8k.parquet",
         8523,
@@ -29,10 +39,14 @@ SOURCES = {
 SPLITS = {"train": 0}
 FORM = BOXED
 DEFECTS = (
-    "The fixed instruction behind every question of `full` is taken off. Keys are the last box of the solution; two solutions "
-    "box a digit without braces, which is read; two have an empty box and are dropped. Three questions occur twice. "
-    "`level3to5` holds 2,934 problems of the original test set: fair with MATH500, not with the 5,000-problem test set; its "
-    "keys None are read from no solution and dropped. CCPO's own copy of the 7,500 has 20 keys from the first of several "
+    "The fixed instruction behind every question of `full` is taken off. Keys are the last box "
+    "of the solution; two solutions "
+    "box a digit without braces, which is read; two have an empty box and are dropped. Three "
+    "questions occur twice. "
+    "`level3to5` holds 2,934 problems of the original test set: fair with MATH500, not with the "
+    "5,000-problem test set; its "
+    "keys None are read from no solution and dropped. CCPO's own copy of the 7,500 has 20 keys "
+    "from the first of several "
     "boxes and 4 empty ones; it is not offered."
 )
 EXAMPLES = [
@@ -43,7 +57,9 @@ EXAMPLES = [
 _SUFFIX = " Let's think step by step and output the final answer within \\boxed{}."
 
 
-def tasks(split: str, raw: Mapping[str, Path], *, subset: Literal["full", "level3to5"] = "full") -> list[Task]:
+def tasks(
+    split: str, raw: Mapping[str, Path], *, subset: Literal["full", "level3to5"] = "full"
+) -> list[Task]:
     """All tasks of a subset (7,500 or 8,523), in the order of its file."""
     out = []
     for index, row in enumerate(schema.foreign_rows(raw[subset])):
@@ -51,9 +67,18 @@ def tasks(split: str, raw: Mapping[str, Path], *, subset: Literal["full", "level
             question = row["prompt"][0]["content"].removesuffix(_SUFFIX)
             truth = _math.boxed(row["reward_model"]["ground_truth"]["solution"])
         else:
-            question, truth = row["question"], (row["ground_truth_answer"] or "").strip()
+            question = row["question"]
+            truth = (row["ground_truth_answer"] or "").strip()
         flaw = "the source has no key" if truth in ("", "None") else ""
-        out.append(Task(f"{subset}-{index}", question, truth, _math.kind_of(truth, question) if truth else "text", flaw=flaw))
+        out.append(
+            Task(
+                f"{subset}-{index}",
+                question,
+                truth,
+                _math.kind_of(truth, question) if truth else "text",
+                flaw=flaw,
+            )
+        )
     return out
 
 

@@ -1,6 +1,8 @@
-"""MBPP: short Python functions from a sentence and three asserts (Austin et al. 2021, arXiv 2108.07732).
+"""MBPP: short Python functions from a sentence and three asserts (Austin et al. 2021, arXiv
+2108.07732).
 
-The asserts are shown, as is usual for this set, since they alone name the function; the same three are the tests.
+The asserts are shown, as is usual for this set, since they alone name the function; the same three
+are the tests.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
 VERSION = 1
 SOURCES = {
     "all": Source(
-        github("deepseek-ai/DeepSeek-Coder", "2f9fd85927c669dae3c0fbb2d607274023af243e", "Evaluation/MBPP/data/mbpp.jsonl"),
+        github(
+            "deepseek-ai/DeepSeek-Coder",
+            "2f9fd85927c669dae3c0fbb2d607274023af243e",
+            "Evaluation/MBPP/data/mbpp.jsonl",
+        ),
         "ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f",
         "mbpp/mbpp.jsonl",
         974,
@@ -28,13 +34,21 @@ _RANGES = {"train": (601, 974), "validation": (511, 600), "test": (11, 510), "pr
 SPLITS = {split: last - first + 1 for split, (first, last) in _RANGES.items()}
 FORM = CODE
 DEFECTS = (
-    "The tests are shown in the question, so a program may hold their answers. Equal texts: 76 and 347, 216 and 872, 217 and 602, 248 and "
-    "704, so that three test items are train items too. Six asserts of 313, 362 and 436 read `f(x) == 1,2`, which compares with 1 alone. "
-    "596 compares with sys.getsizeof, which depends on the build of Python. 367 and 927 need a class Node that only their setup code names."
+    "The tests are shown in the question, so a program may hold their answers. Equal texts: 76 "
+    "and 347, 216 and 872, 217 and 602, 248 and "
+    "704, so that three test items are train items too. Six asserts of 313, 362 and 436 read "
+    "`f(x) == 1,2`, which compares with 1 alone. "
+    "596 compares with sys.getsizeof, which depends on the build of Python. 367 and 927 need a "
+    "class Node that only their setup code names."
 )
 _TRUTH = checks(["double(2)", "double('a')"], [4, "aa"])
 EXAMPLES = [
-    ("Twice is the sum with itself.\n```python\ndef double(x):\n    return x + x\n```", _TRUTH, "code", True),
+    (
+        "Twice is the sum with itself.\n```python\ndef double(x):\n    return x + x\n```",
+        _TRUTH,
+        "code",
+        True,
+    ),
     ("```python\ndef double(x):\n    return 4\n```", _TRUTH, "code", False),
     ("It doubles its argument: 4 and 'aa'.", _TRUTH, "code", False),
 ]
@@ -51,17 +65,23 @@ _DEMOS = [
             "Write a function that counts how many words of a sentence have more than n letters.",
             'assert count_long("a small red house", 3) == 2\nassert count_long("", 1) == 0',
         ),
-        "Split the sentence at white space, then count the words whose length is greater than n. An empty sentence has no words: 0.",
-        "```python\ndef count_long(sentence, n):\n    return sum(len(word) > n for word in sentence.split())\n```",
+        "Split the sentence at white space, then count the words whose length is greater than n. "
+        "An empty sentence has no words: 0.",
+        "```python\ndef count_long(sentence, n):\n    return sum(len(word) > n for word in "
+        "sentence.split())\n```",
         "Split at white space and count the words longer than n.\n"
-        "```python\ndef count_long(sentence, n):\n    return sum(len(word) > n for word in sentence.split())\n```",
+        "```python\ndef count_long(sentence, n):\n    return sum(len(word) > n for word in "
+        "sentence.split())\n```",
     ),
     Demo(
         ask(
-            "Write a function to give each key of a dictionary the place its value has among all values, the smallest first.",
-            "assert places({'a': 30, 'b': 10, 'c': 20}) == {'a': 3, 'b': 1, 'c': 2}\nassert places({}) == {}",
+            "Write a function to give each key of a dictionary the place its value has among all "
+            "values, the smallest first.",
+            "assert places({'a': 30, 'b': 10, 'c': 20}) == {'a': 3, 'b': 1, 'c': 2}\nassert "
+            "places({}) == {}",
         ),
-        "Order the keys by their values, then number them from 1 and build a dictionary of the numbers.",
+        "Order the keys by their values, then number them from 1 and build a dictionary of the "
+        "numbers.",
         "```python\ndef places(values):\n    ordered = sorted(values, key=values.get)\n"
         "    return {key: place for place, key in enumerate(ordered, 1)}\n```",
         "Order the keys by value and number them from 1.\n"
@@ -84,11 +104,19 @@ def _task(item: dict[str, Any]) -> Task:
     name = f"mbpp/{item['task_id']}"
     shown = "\n".join([setup, *item["test_list"]])
     truth = checks([call for call, _ in pairs], [value for _, value in pairs], setup=setup)
-    return Task(name, ask(item["text"], shown), truth, "code", origin=name, gold=item["code"].replace("\r\n", "\n"))
+    return Task(
+        name,
+        ask(item["text"], shown),
+        truth,
+        "code",
+        origin=name,
+        gold=item["code"].replace("\r\n", "\n"),
+    )
 
 
 def _pair(text: str) -> tuple[str, object]:
-    """The call and the expected value of `assert call == value`; a message after it is no part of the comparison.
+    """The call and the expected value of `assert call == value`; a message after it is no part of
+    the comparison.
 
     Raises:
         ValueError: it is not of this form.

@@ -1,7 +1,9 @@
-"""MBPP+: 378 items of MBPP with about a hundred inputs each (Liu et al. 2023, EvalPlus, arXiv 2305.01210; version 0.2.0).
+"""MBPP+: 378 items of MBPP with about a hundred inputs each (Liu et al. 2023, EvalPlus, arXiv
+2305.01210; version 0.2.0).
 
-Expected outputs are not part of the set: they are what the gold program gives (`sandbox.complete` fills them in). Which JSON arrays stand
-for tuples, and where another answer than the gold program's is right, are facts of EvalPlus' loader and oracles, restated here.
+Expected outputs are not part of the set: they are what the gold program gives (`sandbox.complete`
+fills them in). Which JSON arrays stand for tuples, and where another answer than the gold program's
+is right, are facts of EvalPlus' loader and oracles, restated here.
 """
 
 from __future__ import annotations
@@ -18,7 +20,11 @@ from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
 VERSION = 1
 SOURCES = {
     "test": Source(
-        github("evalplus/mbppplus_release", "dadf43da556a00f7bacd71cb154f2932757d9144", "MbppPlus.jsonl.gz"),
+        github(
+            "evalplus/mbppplus_release",
+            "dadf43da556a00f7bacd71cb154f2932757d9144",
+            "MbppPlus.jsonl.gz",
+        ),
         "af43697e8791c4c149bdfd6b489d8b5412507551ac20e28a439f650b8225db63",
         "mbpp_plus/MbppPlus.jsonl.gz",
         378,
@@ -28,10 +34,14 @@ SOURCES = {
 SPLITS = {"test": 378}
 FORM = CODE
 DEFECTS = (
-    "All items are MBPP items with edited texts: 7 of its 1-10, 224 of its test split, 39 of its validation split, 108 of its train split. "
-    "The gold programs of 558 and 581 are doubtful: a second answer is right too. Where MBPP's asserts give tuples, 98, 104, 140, 145 and "
-    "596 get lists (in part); 87 and 301 get other dictionaries. 108 inputs of eight items are left out: together they take the gold "
-    "program over two seconds, a gigabyte or megabytes of answer. The field `assertion` of 120 lacks an `import math`; it is not used here."
+    "All items are MBPP items with edited texts: 7 of its 1-10, 224 of its test split, 39 of its "
+    "validation split, 108 of its train split. "
+    "The gold programs of 558 and 581 are doubtful: a second answer is right too. Where MBPP's "
+    "asserts give tuples, 98, 104, 140, 145 and "
+    "596 get lists (in part); 87 and 301 get other dictionaries. 108 inputs of eight items are "
+    "left out: together they take the gold "
+    "program over two seconds, a gigabyte or megabytes of answer. The field `assertion` of 120 "
+    "lacks an `import math`; it is not used here."
 )
 _TRUTH = checks(["half(4)", "half(1)"], [2.0, 0.5], rtol=1e-7, float_atol=1e-6)
 EXAMPLES = [
@@ -42,18 +52,26 @@ EXAMPLES = [
 ]
 _DEMOS = [
     Demo(
-        "Write a function to find the largest gap between two neighbours in a list of numbers.\nassert largest_gap([1, 4, 2]) == 3",
-        "Take each pair of neighbours, the absolute difference of the two, and the largest of these.",
-        "```python\ndef largest_gap(numbers):\n    return max(abs(a - b) for a, b in zip(numbers, numbers[1:]))\n```",
+        "Write a function to find the largest gap between two neighbours in a list of "
+        "numbers.\nassert largest_gap([1, 4, 2]) == 3",
+        "Take each pair of neighbours, the absolute difference of the two, and the largest of "
+        "these.",
+        "```python\ndef largest_gap(numbers):\n    return max(abs(a - b) for a, b in "
+        "zip(numbers, numbers[1:]))\n```",
         "The largest absolute difference of neighbours.\n"
-        "```python\ndef largest_gap(numbers):\n    return max(abs(a - b) for a, b in zip(numbers, numbers[1:]))\n```",
+        "```python\ndef largest_gap(numbers):\n    return max(abs(a - b) for a, b in "
+        "zip(numbers, numbers[1:]))\n```",
     ),
     Demo(
-        'Write a function to write every second letter of a text in capitals, beginning with the first.\nassert wave("house") == "HoUsE"',
-        "Go through the letters with their places; where the place, counted from 0, is even, take the capital. Join them.",
-        "```python\ndef wave(text):\n    return ''.join(c.upper() if i % 2 == 0 else c for i, c in enumerate(text))\n```",
+        "Write a function to write every second letter of a text in capitals, beginning with the "
+        'first.\nassert wave("house") == "HoUsE"',
+        "Go through the letters with their places; where the place, counted from 0, is even, "
+        "take the capital. Join them.",
+        "```python\ndef wave(text):\n    return ''.join(c.upper() if i % 2 == 0 else c for i, c "
+        "in enumerate(text))\n```",
         "Capitals at even places, counted from 0.\n"
-        "```python\ndef wave(text):\n    return ''.join(c.upper() if i % 2 == 0 else c for i, c in enumerate(text))\n```",
+        "```python\ndef wave(text):\n    return ''.join(c.upper() if i % 2 == 0 else c for i, c "
+        "in enumerate(text))\n```",
     ),
 ]
 
@@ -64,13 +82,38 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-# What the arguments of an item are, where JSON cannot say it: number -> arguments as read -> arguments as meant.
+# What the arguments of an item are, where JSON cannot say it: number -> arguments as read ->
+# arguments as meant.
 _FORMS: list[tuple[tuple[int, ...], _Form]] = [
     (
-        (2, 116, 132, 222, 261, 273, 394, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744, 809),
+        (
+            2,
+            116,
+            132,
+            222,
+            261,
+            273,
+            394,
+            421,
+            424,
+            429,
+            470,
+            560,
+            579,
+            596,
+            616,
+            630,
+            726,
+            740,
+            744,
+            809,
+        ),
         lambda args: [tuple(a) for a in args],
     ),
-    ((63, 64, 70, 94, 120, 237, 272, 299, 409, 473, 614, 780), lambda args: [[tuple(x) for x in a] for a in args]),
+    (
+        (63, 64, 70, 94, 120, 237, 272, 299, 409, 473, 614, 780),
+        lambda args: [[tuple(x) for x in a] for a in args],
+    ),
     ((75, 413, 753), lambda args: [[tuple(x) for x in args[0]], *args[1:]]),
     ((106, 750), lambda args: [args[0], tuple(args[1])]),
     ((124,), lambda args: [float(args[0]), complex(args[1])]),
@@ -82,8 +125,8 @@ _FORMS: list[tuple[tuple[int, ...], _Form]] = [
     ((722,), lambda args: [{key: tuple(value) for key, value in args[0].items()}, *args[1:]]),
 ]
 _FORM_OF = {number: form for numbers, form in _FORMS for number in numbers}
-# Inputs left out, as together they take the gold program over two seconds, a gigabyte or megabytes of answer: machines would differ in
-# whether it passes.
+# Inputs left out, as together they take the gold program over two seconds, a gigabyte or megabytes
+# of answer: machines would differ in whether it passes.
 _COSTLY: dict[int, Callable[..., bool]] = {
     123: lambda limit: limit > 9999,
     255: lambda colours, n: n > 70,
@@ -105,42 +148,64 @@ def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
 
 
 def _task(item: dict[str, Any]) -> Task:
-    number, entry = int(item["task_id"].removeprefix("Mbpp/")), item["entry_point"]
+    number = int(item["task_id"].removeprefix("Mbpp/"))
+    entry = item["entry_point"]
     form = _FORM_OF.get(number, list)
     costly = _COSTLY.get(number, lambda *_: False)
-    inputs = [form(args) for args in [*item["base_input"], *item["plus_input"]] if not costly(*args)]
+    inputs = [
+        form(args) for args in [*item["base_input"], *item["plus_input"]] if not costly(*args)
+    ]
     calls = [_call(number, f"{entry}({', '.join(map(source, args))})") for args in inputs]
     second = _SECOND.get(number)
     also = {i: [second(*args)] for i, args in enumerate(inputs)} if second else None
     truth = checks(calls, also=also, rtol=1e-7, atol=float(item["atol"]), float_atol=1e-6)
     question = item["prompt"].strip().removeprefix('"""').removesuffix('"""').strip()
-    return Task(f"mbpp/{number}", question, truth, "code", origin=f"mbpp/{number}", gold=item["canonical_solution"].strip() + "\n")
+    return Task(
+        f"mbpp/{number}",
+        question,
+        truth,
+        "code",
+        origin=f"mbpp/{number}",
+        gold=item["canonical_solution"].strip() + "\n",
+    )
 
 
 def _call(number: int, call: str) -> str:
     if number in _AS_SETS:
         return f"set({call})"
     if number in _AS_PRESENCE:
-        return f"(lambda answer: answer if isinstance(answer, bool) else answer is not None)({call})"
+        return (
+            f"(lambda answer: answer if isinstance(answer, bool) else answer is not None)({call})"
+        )
     return call
 
 
 def _surface(edge: float, height: float) -> int:
-    """A square pyramid's surface, rounded, where the second argument is the height; the gold program takes it for the slant height."""
+    """A square pyramid's surface, rounded, where the second argument is the height; the gold
+    program takes it for the slant height.
+    """
     return round(edge**2 + 2 * edge * math.hypot(edge / 2, height))
 
 
 def _digits(one: int, other: int) -> int:
     """The sum of the differences of digits at equal places, counted from the right."""
     width = max(len(str(one)), len(str(other)))
-    return sum(abs(int(a) - int(b)) for a, b in zip(str(one).zfill(width), str(other).zfill(width), strict=True))
+    return sum(
+        abs(int(a) - int(b))
+        for a, b in zip(str(one).zfill(width), str(other).zfill(width), strict=True)
+    )
 
 
-_SECOND: dict[int, Callable[..., object]] = {558: _digits, 581: _surface}  # answers that are right besides the gold program's
+_SECOND: dict[int, Callable[..., object]] = {
+    558: _digits,
+    581: _surface,
+}  # answers that are right besides the gold program's
 
 
 def source(value: Any) -> str:
-    """Python text of data read from JSON, its lists perhaps tuples; unlike repr also of what is not finite."""
+    """Python text of data read from JSON, its lists perhaps tuples; unlike repr also of what is not
+    finite.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     if isinstance(value, list):

@@ -1,7 +1,8 @@
-"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}, or an oracle experiment.
+"""Typed, frozen, strict configuration: experiment YAML -> {label: {seed: RunConfig}}, or an oracle
+experiment.
 
-A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{model}.s{seed}-{8 hex of the canonical JSON}, so that
-experiments which share a condition share its runs.
+A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{model}.s{seed}-{8
+hex of the canonical JSON}, so that experiments which share a condition share its runs.
 """
 
 from ccpo.config.choice import Choice, canonical, fingerprint, near

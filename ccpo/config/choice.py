@@ -1,4 +1,5 @@
-"""A choice: a file of a plug-in folder and its parameters, checked against the file's own function. And the text that names content.
+"""A choice: a file of a plug-in folder and its parameters, checked against the file's own function.
+And the text that names content.
 
 Parameters are the keyword-only arguments of the file's function: the function is the schema.
 """
@@ -18,10 +19,25 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ccpo import advantage, benchmark, credit, objective, team
 
-FOLDERS: dict[str, Any] = {"benchmark": benchmark, "team": team, "credit": credit, "advantage": advantage, "objective": objective}
-FUNCTIONS = {"benchmark": "tasks", "team": "team", "credit": "credit", "advantage": "advantage", "objective": "loss"}
+FOLDERS: dict[str, Any] = {
+    "benchmark": benchmark,
+    "team": team,
+    "credit": credit,
+    "advantage": advantage,
+    "objective": objective,
+}
+FUNCTIONS = {
+    "benchmark": "tasks",
+    "team": "team",
+    "credit": "credit",
+    "advantage": "advantage",
+    "objective": "loss",
+}
 
-COMMON = {"advantage": ("per_token",), "objective": ("kl", "entropy")}  # keys that every file of a folder has beside its own
+COMMON = {
+    "advantage": ("per_token",),
+    "objective": ("kl", "entropy"),
+}  # keys that every file of a folder has beside its own
 
 
 class Strict(BaseModel):
@@ -41,7 +57,11 @@ class Choice(Strict):
 def parameters(kind: str, name: str) -> dict[str, inspect.Parameter]:
     """Keyword-only parameters of a plug-in's function: its config schema."""
     function = getattr(FOLDERS[kind].load(name), FUNCTIONS[kind])
-    return {k: p for k, p in inspect.signature(function).parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {
+        k: p
+        for k, p in inspect.signature(function).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def resolve(kind: str, value: object) -> dict[str, Any]:
@@ -50,7 +70,9 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     Raises:
         ValueError: no such file, or an unknown, missing or ill-typed parameter.
     """
-    given = {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
+    given = (
+        {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
+    )
     common = {key: given.pop(key) for key in COMMON.get(kind, ()) if key in given}
     if set(given) == {"name", "params", "version"}:
         given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
@@ -69,26 +91,45 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
         if key not in given and parameter.default is inspect.Parameter.empty:
             raise ValueError(f"{kind} {name} needs the parameter '{key}'")
         try:
-            params[key] = TypeAdapter(hints[key]).validate_python(given.get(key, parameter.default), strict=True)
+            params[key] = TypeAdapter(hints[key]).validate_python(
+                given.get(key, parameter.default), strict=True
+            )
         except ValidationError as error:
-            raise ValueError(f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}") from None
+            raise ValueError(
+                f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}"
+            ) from None
     return {"name": name, "params": params, "version": module.VERSION, **common}
 
 
-def _hints(kind: str, module: ModuleType, schema: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Types of the parameters alone: what else a function takes may be of a library that is not loaded."""
-    names = getattr(module, FUNCTIONS[kind]).__globals__  # of the file that defines it, which another file may only name
-    return {k: eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation for k, p in schema.items()}
+def _hints(
+    kind: str, module: ModuleType, schema: Mapping[str, inspect.Parameter]
+) -> dict[str, Any]:
+    """Types of the parameters alone: what else a function takes may be of a library that is not
+    loaded.
+    """
+    names = getattr(
+        module, FUNCTIONS[kind]
+    ).__globals__  # of the file that defines it, which another file may only name
+    return {
+        k: eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
+        for k, p in schema.items()
+    }
 
 
 def near(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, 1)
-    return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(sorted(known)) or 'none'}."
+    return (
+        f"Did you mean '{close[0]}'? " if close else ""
+    ) + f"Known: {', '.join(sorted(known)) or 'none'}."
 
 
 def canonical(value: object) -> str:
-    """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError, infinities ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError,
+    infinities ValueError.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
+    )
 
 
 def fingerprint(value: object) -> str:

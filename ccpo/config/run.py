@@ -22,14 +22,22 @@ class Advantage(Choice):
 
 
 class Objective(Choice):
-    """A file of ccpo/objective, and terms that any of them may have beside its policy loss, both a mean over the mini-batch's tokens."""
+    """A file of ccpo/objective, and terms that any of them may have beside its policy loss, both a
+    mean over the mini-batch's tokens.
+    """
 
-    kl: float = Field(0.0, ge=0, description="weight of the KL divergence from the policy that training starts with")
+    kl: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the KL divergence from the policy that training starts with",
+    )
     entropy: float = Field(0.0, ge=0, description="weight of the entropy bonus")
 
 
 class Critic(Strict):
-    """A critic: the starting model's body with a value head, trained in the loop (ccpo/learn/critic.py)."""
+    """A critic: the starting model's body with a value head, trained in the loop
+    (ccpo/learn/critic.py).
+    """
 
     lr: float = Field(gt=0)
     steps: int = Field(1, ge=1, description="optimiser steps of an update")
@@ -38,28 +46,40 @@ class Critic(Strict):
 
 
 class Lora(Strict):
-    """Adapters of low rank beside all linear layers of one frozen model, one for each agent (arXiv 2106.09685). No dropout: an importance
-    ratio compares one function with itself."""
+    """Adapters of low rank beside all linear layers of one frozen model, one for each agent (arXiv
+    2106.09685). No dropout: an importance ratio compares one function with itself.
+    """
 
     rank: int = Field(8, ge=1)
     alpha: int = Field(16, ge=1, description="an adapter's product is scaled by alpha / rank")
 
 
 class Sampling(Strict):
-    """How messages are drawn while training. Truncated sampling (top-p, top-k) together with importance ratios is refused."""
+    """How messages are drawn while training. Truncated sampling (top-p, top-k) together with
+    importance ratios is refused.
+    """
 
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
-    max_tokens: tuple[int, ...] = Field(description="largest number of tokens of a message, by turn (the last one repeats)")
-    rating_tokens: int = Field(512, ge=1, description="largest number of tokens of a rating, where the credit asks for ratings")
-    engine: Literal["hf", "vllm"] = Field("hf", description="what draws the messages; each draws others from the same seed")
+    max_tokens: tuple[int, ...] = Field(
+        description="largest number of tokens of a message, by turn (the last one repeats)"
+    )
+    rating_tokens: int = Field(
+        512,
+        ge=1,
+        description="largest number of tokens of a rating, where the credit asks for ratings",
+    )
+    engine: Literal["hf", "vllm"] = Field(
+        "hf", description="what draws the messages; each draws others from the same seed"
+    )
 
     @model_validator(mode="after")
     def _full(self) -> Sampling:
         if self.top_p < 1 or self.top_k > 0:
             raise ValueError(
-                f"top_p={self.top_p}, top_k={self.top_k}: truncated sampling biases importance ratios, whose log-probs are those of "
+                f"top_p={self.top_p}, top_k={self.top_k}: truncated sampling biases importance "
+                "ratios, whose log-probs are those of "
                 "the full distribution. Use top_p=1 and top_k=0."
             )
         if not self.max_tokens or min(self.max_tokens) < 1:
@@ -68,19 +88,27 @@ class Sampling(Strict):
 
 
 class Train(Strict):
-    """The loop. It ends after `steps` updates, or after the first update at which `tokens` generated tokens are reached."""
+    """The loop. It ends after `steps` updates, or after the first update at which `tokens`
+    generated tokens are reached.
+    """
 
     steps: int = Field(ge=0)
     tokens: int | None = Field(None, ge=1)
     tasks: int = Field(ge=1, description="tasks of one update")
-    fanout: tuple[int, ...] = Field(description="messages each turn draws below each message of the turn before")
+    fanout: tuple[int, ...] = Field(
+        description="messages each turn draws below each message of the turn before"
+    )
     lr: float = Field(gt=0)
     warmup: int = Field(0, ge=0, description="updates of linear warm-up")
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float = Field(1.0, gt=0)
     minibatches: int = Field(1, ge=1, description="optimiser steps of one update")
-    order: Literal["alternating", "simultaneous"] = Field("alternating", description="policies of their own: one learns at a time, or all")
-    period: int = Field(10, ge=1, description="alternating: updates before the next agent's turn to learn")
+    order: Literal["alternating", "simultaneous"] = Field(
+        "alternating", description="policies of their own: one learns at a time, or all"
+    )
+    period: int = Field(
+        10, ge=1, description="alternating: updates before the next agent's turn to learn"
+    )
     start: int = Field(0, ge=0, description="alternating: the agent that learns first")
     dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -102,12 +130,15 @@ DECODINGS = {
 class Evaluate(Strict):
     """Evaluation of the final policies. `also` lists further benchmarks, after the one trained on.
 
-    The team, trained and untrained, is played under every decoding: a policy that only became surer of
-    what it said before gains at temperature 1 and nothing greedily. Interventions are played under the
+    The team, trained and untrained, is played under every decoding: a policy that only became surer
+    of what it said before gains at temperature 1 and nothing greedily. Interventions are played
+    under the
     `primary` decoding, which is the one that claims are made of.
     """
 
-    tasks: int = Field(ge=1, description="test tasks of each benchmark, from its start; all of one that has fewer")
+    tasks: int = Field(
+        ge=1, description="test tasks of each benchmark, from its start; all of one that has fewer"
+    )
     decodings: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")], Decoding] = DECODINGS
     primary: str = "greedy"
     seed: int = 0
@@ -127,14 +158,21 @@ class Evaluate(Strict):
         for name, decoding in self.decodings.items():
             if decoding.temperature == 0 and decoding.samples > 1:
                 raise ValueError(
-                    f"decodings.{name}: samples={decoding.samples} at temperature 0 are all the same; give a temperature or one sample"
+                    f"decodings.{name}: samples={decoding.samples} at temperature 0 are all the "
+                    "same; give a temperature or one sample"
                 )
         for name in self.interventions:
             if name == "factual" or name not in intervention.names():
                 known = [n for n in intervention.names() if n != "factual"]
-                raise ValueError(f"interventions: '{name}' is not a file in ccpo/intervention/ that changes anything. {near(name, known)}")
+                raise ValueError(
+                    f"interventions: '{name}' is not a file in ccpo/intervention/ that changes "
+                    f"anything. {near(name, known)}"
+                )
         if self.primary not in self.decodings:
-            raise ValueError(f"primary '{self.primary}' is none of decodings. {near(self.primary, list(self.decodings))}")
+            raise ValueError(
+                f"primary '{self.primary}' is none of decodings. "
+                f"{near(self.primary, list(self.decodings))}"
+            )
         return self
 
 
@@ -146,12 +184,16 @@ class Accepted(Strict):
     @model_validator(mode="after")
     def _in_words(self) -> Accepted:
         if len(self.accept.split()) < 3:
-            raise ValueError(f"overlap.accept {self.accept!r} is no reason. Give one, in three words or more.")
+            raise ValueError(
+                f"overlap.accept {self.accept!r} is no reason. Give one, in three words or more."
+            )
         return self
 
 
 class RunConfig(Strict):
-    """Everything that can change a number of one run. Where and how it runs (GPUs, paths, tracking) is not here."""
+    """Everything that can change a number of one run. Where and how it runs (GPUs, paths, tracking)
+    is not here.
+    """
 
     benchmark: Choice
     team: Choice
@@ -159,14 +201,22 @@ class RunConfig(Strict):
     advantage: Advantage
     objective: Objective
     critic: Critic | None = None
-    model: Model | Annotated[tuple[Model, ...], Field(min_length=2)]  # one for all agents, or one for each
+    model: (
+        Model | Annotated[tuple[Model, ...], Field(min_length=2)]
+    )  # one for all agents, or one for each
     policy: Literal["shared", "separate", "lora"] = "shared"
-    lora: Lora | None = Field(None, description="with policy lora, where it is filled in, and nowhere else")
-    shots: int = Field(0, ge=0, description="solved examples shown as chat turns before the question")
+    lora: Lora | None = Field(
+        None, description="with policy lora, where it is filled in, and nowhere else"
+    )
+    shots: int = Field(
+        0, ge=0, description="solved examples shown as chat turns before the question"
+    )
     sampling: Sampling
     train: Train
     evaluate: Evaluate
-    overlap: Literal["stop", "drop"] | Accepted = Field("stop", description="what to do with training items that are test items")
+    overlap: Literal["stop", "drop"] | Accepted = Field(
+        "stop", description="what to do with training items that are test items"
+    )
     seed: int = Field(ge=0)
     stage: int = STAGE_VERSIONS["train"]
 
@@ -187,16 +237,21 @@ class RunConfig(Strict):
         the_team = self.build_team()
         if len(self.train.fanout) != len(the_team.turns):
             raise ValueError(
-                f"train.fanout {list(self.train.fanout)} has {len(self.train.fanout)} numbers, team {self.team.name} has "
+                f"train.fanout {list(self.train.fanout)} has {len(self.train.fanout)} numbers, "
+                f"team {self.team.name} has "
                 f"{len(the_team.turns)} turns. Give one number for each turn."
             )
         plan = self.plan()
         self._critic(plan)
         if self.credit.name == "none" and self.train.steps:
-            raise ValueError(f"credit none teaches nothing, train.steps is {self.train.steps}. Set train.steps to 0, or name a method.")
+            raise ValueError(
+                f"credit none teaches nothing, train.steps is {self.train.steps}. Set "
+                "train.steps to 0, or name a method."
+            )
         if self.train.steps and self.compares == "group" and plan.episodes < 2:
             raise ValueError(
-                f"advantage {self.advantage.name} compares the messages of a group, but train.fanout {list(self.train.fanout)} makes "
+                f"advantage {self.advantage.name} compares the messages of a group, but "
+                f"train.fanout {list(self.train.fanout)} makes "
                 "one episode a task. Use more episodes, or advantage none."
             )
         self._policies(the_team)
@@ -205,13 +260,17 @@ class RunConfig(Strict):
         return self
 
     def _tells_learning_from_sharpening(self) -> None:
-        """What was trained is evaluated greedily, at temperature 1, and at a low temperature between."""
+        """What was trained is evaluated greedily, at temperature 1, and at a low temperature
+        between.
+        """
         temperatures = [decoding.temperature for decoding in self.evaluate.decodings.values()]
         shown = 0 in temperatures and 1 in temperatures and any(0 < t <= 0.5 for t in temperatures)
         if self.train.steps and not shown:
             raise ValueError(
-                f"evaluate.decodings have the temperatures {sorted(temperatures)}. A trained team is evaluated at 0, at 1, and at one "
-                "between 0 and 0.5, since a policy that only became surer gains at temperature 1 without having learnt. Add what is "
+                f"evaluate.decodings have the temperatures {sorted(temperatures)}. A trained "
+                "team is evaluated at 0, at 1, and at one "
+                "between 0 and 0.5, since a policy that only became surer gains at temperature 1 "
+                "without having learnt. Add what is "
                 "missing, or leave decodings out"
             )
 
@@ -220,69 +279,106 @@ class RunConfig(Strict):
         if isinstance(self.model, tuple):
             named = f"model {[m.name for m in self.model]}"
             if self.policy != "separate":
-                raise ValueError(f"{named}: several models cannot have policy {self.policy}. Use policy separate.")
+                raise ValueError(
+                    f"{named}: several models cannot have policy {self.policy}. Use policy "
+                    "separate."
+                )
             if len(self.model) != the_team.agents:
-                raise ValueError(f"{named} names {len(self.model)}, team {self.team.name} has {the_team.agents} agents. Name one for each.")
+                raise ValueError(
+                    f"{named} names {len(self.model)}, team {self.team.name} has "
+                    f"{the_team.agents} agents. Name one for each."
+                )
             if len({m.slug for m in self.model}) == 1:
-                raise ValueError(f"{named} names one model for every agent. Say it once: `model: {self.model[0].name}`")
+                raise ValueError(
+                    f"{named} names one model for every agent. Say it once: `model: "
+                    f"{self.model[0].name}`"
+                )
             if self.critic:
                 raise ValueError(
-                    f"{named}: a critic reads all agents' contexts with one model, whose tokens the other agents' are not. "
+                    f"{named}: a critic reads all agents' contexts with one model, whose tokens "
+                    "the other agents' are not. "
                     "Use one model, or a credit and an advantage without a critic."
                 )
         if self.policy == "separate" and the_team.agents == 1:
-            raise ValueError(f"policy separate needs several agents; team {self.team.name} has one. Use policy shared.")
+            raise ValueError(
+                f"policy separate needs several agents; team {self.team.name} has one. Use "
+                "policy shared."
+            )
         if self.policy != "shared" and self.train.start >= the_team.agents:
-            raise ValueError(f"train.start={self.train.start}, but the agents of team {self.team.name} are 0..{the_team.agents - 1}")
+            raise ValueError(
+                f"train.start={self.train.start}, but the agents of team {self.team.name} are "
+                f"0..{the_team.agents - 1}"
+            )
         if self.lora and self.policy != "lora":
-            raise ValueError(f"the run has a block lora, but policy {self.policy}. Remove the block, or use policy lora.")
+            raise ValueError(
+                f"the run has a block lora, but policy {self.policy}. Remove the block, or use "
+                "policy lora."
+            )
 
     def _speakable(self) -> None:
-        """vLLM's kernels ask for heads of a certain width; what we build ourselves may have others."""
+        """vLLM's kernels ask for heads of a certain width; what we build may have others."""
         for model in self.models if self.sampling.engine == "vllm" else ():
             spec = model.spec
             if isinstance(spec, WarmStart) and spec.hidden / spec.heads % 32:
                 raise ValueError(
-                    f"sampling.engine vllm needs heads whose width is a multiple of 32; model {model.name} has hidden {spec.hidden} and "
-                    f"heads {spec.heads}. Use engine hf, or a model with heads {max(1, spec.hidden // 32)} in models.yaml."
+                    "sampling.engine vllm needs heads whose width is a multiple of 32; model "
+                    f"{model.name} has hidden {spec.hidden} and "
+                    f"heads {spec.heads}. Use engine hf, or a model with heads "
+                    f"{max(1, spec.hidden // 32)} in models.yaml."
                 )
 
     def _splits(self) -> None:
         """Training needs a train split, evaluation a test split."""
         if self.train.steps and "train" not in _splits_of(self.benchmark.name):
             raise ValueError(
-                f"benchmark {self.benchmark.name} has no train split, train.steps is {self.train.steps}. Set train.steps to 0, or train on "
-                f"one of: {', '.join(_with_split('train'))}; and name {self.benchmark.name} in evaluate.also"
+                f"benchmark {self.benchmark.name} has no train split, train.steps is "
+                f"{self.train.steps}. Set train.steps to 0, or train on "
+                f"one of: {', '.join(_with_split('train'))}; and name {self.benchmark.name} in "
+                "evaluate.also"
             )
         for choice in self.evaluate.also:
             if "test" not in _splits_of(choice.name):
                 raise ValueError(
-                    f"evaluate.also names {choice.name}, which has no test split. Use some of: {', '.join(_with_split('test'))}"
+                    f"evaluate.also names {choice.name}, which has no test split. Use some of: "
+                    f"{', '.join(_with_split('test'))}"
                 )
         if not self.evaluated:
             raise ValueError(
-                f"benchmark {self.benchmark.name} has no test split, and evaluate.also names no other. Name there what to evaluate, some "
+                f"benchmark {self.benchmark.name} has no test split, and evaluate.also names no "
+                "other. Name there what to evaluate, some "
                 f"of: {', '.join(_with_split('test'))}"
             )
 
     @property
     def evaluated(self) -> list[Choice]:
-        """The benchmarks it is evaluated on, the one of the primary metric first: its own if that has a test split, then the others."""
-        return [choice for choice in [self.benchmark, *self.evaluate.also] if "test" in _splits_of(choice.name)]
+        """The benchmarks it is evaluated on, the one of the primary metric first: its own if that
+        has a test split, then the others.
+        """
+        return [
+            choice
+            for choice in [self.benchmark, *self.evaluate.also]
+            if "test" in _splits_of(choice.name)
+        ]
 
     def _critic(self, plan: Plan) -> None:
         """A critic where there is need of one, for one purpose, and nowhere else."""
         if self.compares == "critic" and plan.critic:
             raise ValueError(
-                f"advantage {self.advantage.name} takes a critic's value out of the credit, and credit {self.credit.name} has its own use "
+                f"advantage {self.advantage.name} takes a critic's value out of the credit, and "
+                f"credit {self.credit.name} has its own use "
                 "for the critic. Use advantage batch_whiten, group_z or none."
             )
         needy = f"advantage {self.advantage.name}" if self.compares == "critic" else ""
         who = f"credit {self.credit.name}" if plan.critic else needy
         if who and self.critic is None:
-            raise ValueError(f"{who} needs a critic, the run has none. Add one, as `critic: {{lr: 5.0e-5}}`")
+            raise ValueError(
+                f"{who} needs a critic, the run has none. Add one, as `critic: {{lr: 5.0e-5}}`"
+            )
         if self.critic is not None and not who:
-            raise ValueError(f"the run has a critic, but neither credit {self.credit.name} nor advantage {self.advantage.name} asks it")
+            raise ValueError(
+                f"the run has a critic, but neither credit {self.credit.name} nor advantage "
+                f"{self.advantage.name} asks it"
+            )
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -300,7 +396,12 @@ class RunConfig(Strict):
 
     def plan(self) -> Plan:
         """What each task of an update generates."""
-        return typing.cast(Plan, credit.load(self.credit.name).plan(self.build_team(), self.train.fanout, **self.credit.params))
+        return typing.cast(
+            Plan,
+            credit.load(self.credit.name).plan(
+                self.build_team(), self.train.fanout, **self.credit.params
+            ),
+        )
 
     @property
     def compares(self) -> str:
@@ -308,7 +409,9 @@ class RunConfig(Strict):
         return str(advantage.load(self.advantage.name).COMPARES)
 
     def degenerate(self) -> str:
-        """Why, by algebra, this run's credit teaches nothing beyond the shared reward; "" where it may."""
+        """Why, by algebra, this run's credit teaches nothing beyond the shared reward; "" where it
+        may.
+        """
         return str(credit.load(self.credit.name).degenerate(self.compares, **self.credit.params))
 
     @property
@@ -316,7 +419,8 @@ class RunConfig(Strict):
         """The run's folder name."""
         short = fingerprint(self.model_dump(mode="json"))
         models = "+".join(model.name for model in self.models)
-        return f"{self.benchmark.name}.{self.team.name}.{self.credit.name}.{models}.s{self.seed}-{short}"
+        method = f"{self.benchmark.name}.{self.team.name}.{self.credit.name}"
+        return f"{method}.{models}.s{self.seed}-{short}"
 
 
 def _splits_of(name: str) -> Mapping[str, int]:
@@ -328,5 +432,8 @@ def _with_split(split: str) -> list[str]:
 
 
 def tasks_slug(choice: Choice) -> str:
-    """File name of a benchmark's task table: its name and 8 hex digits of its parameters and version."""
-    return f"{choice.name}-{fingerprint({**choice.model_dump(mode='json'), 'stage': STAGE_VERSIONS['tasks']})}"
+    """File name of a benchmark's task table: its name and 8 hex digits of its parameters and
+    version.
+    """
+    identity = {**choice.model_dump(mode="json"), "stage": STAGE_VERSIONS["tasks"]}
+    return f"{choice.name}-{fingerprint(identity)}"

@@ -2,15 +2,21 @@
 
 A method file has
   VERSION                                bumped when its numbers change on purpose
-  plan(team, fanout, **params) -> Plan   what it needs drawn, rated and estimated for each task, so that cost is known before launch; raises
-                                         ValueError where the method has no meaning for the team or the fan-out
-  degenerate(compares, **params)         says why, by algebra, it teaches no more than the shared reward under an advantage that COMPARES so
+  plan(team, fanout, **params) -> Plan   what it needs drawn, rated and estimated for each task, so
+  that cost is known before launch; raises
+                                         ValueError where the method has no meaning for the team or
+                                         the fan-out
+  degenerate(compares, **params)         says why, by algebra, it teaches no more than the shared
+  reward under an advantage that COMPARES so
                                          (ccpo/advantage), or ""
-  credit(tree, **params)                 -> (credit [M] float64, group [M] int64); pure arithmetic; params are keyword-only and are the
-                                         config schema. Group -1 marks messages that are not trained (credit 0 there). A group holds
-                                         the messages that a baseline compares with each other.
+  credit(tree, **params)                 -> (credit [M] float64, group [M] int64); pure arithmetic;
+  params are keyword-only and are the
+                                         config schema. Group -1 marks messages that are not trained
+                                         (credit 0 there). A group holds the messages that a
+                                         baseline compares with each other.
 A method that remembers earlier updates also has
-  remember(tree, memory, **params) -> memory    its statistics (name -> number, {} at the start) once this tree is seen; `credit(tree,
+  remember(tree, memory, **params) -> memory    its statistics (name -> number, {} at the start)
+  once this tree is seen; `credit(tree,
                                          memory, **params)` is given those from before its tree
 
 Rewards in the tree are outcomes in [0, 1]; methods that speak of signs map them to 2 r - 1.
@@ -29,20 +35,28 @@ from ccpo.tree import Tree
 
 
 def sibling_groups(tree: Tree) -> np.ndarray:
-    """Group ids [M]: factual messages of one task, turn and agent form a group; -1 for counterfactual messages."""
+    """Group ids [M]: factual messages of one task, turn and agent form a group; -1 for
+    counterfactual messages.
+    """
     turns, agents = (int(column.max(initial=0)) + 1 for column in (tree.turn, tree.agent))
-    return np.where(tree.factual, (tree.task * turns + tree.turn) * agents + tree.agent, -1).astype(np.int64)
+    return np.where(tree.factual, (tree.task * turns + tree.turn) * agents + tree.agent, -1).astype(
+        np.int64
+    )
 
 
 def paired(name: str, task: np.ndarray, solo_task: np.ndarray, solo: np.ndarray) -> np.ndarray:
-    """For each message of `task` [F] a solo outcome [F]: the k-th message of a task is paired with its k-th solo sample, in cycles.
+    """For each message of `task` [F] a solo outcome [F]: the k-th message of a task is paired with
+    its k-th solo sample, in cycles.
 
     Raises:
         ValueError: a task has no solo sample; `name` is the method that asks.
     """
-    order, solo_order = np.argsort(task, kind="stable"), np.argsort(solo_task, kind="stable")
-    mine, theirs = task[order], solo_task[solo_order]
-    first, last = np.searchsorted(theirs, mine), np.searchsorted(theirs, mine, "right")
+    order = np.argsort(task, kind="stable")
+    solo_order = np.argsort(solo_task, kind="stable")
+    mine = task[order]
+    theirs = solo_task[solo_order]
+    first = np.searchsorted(theirs, mine)
+    last = np.searchsorted(theirs, mine, "right")
     if (first == last).any():
         raise ValueError(f"credit {name}: task {int(mine[first == last][0])} has no solo sample")
     rank = np.arange(len(mine)) - np.searchsorted(mine, mine)
@@ -54,10 +68,13 @@ def paired(name: str, task: np.ndarray, solo_task: np.ndarray, solo: np.ndarray)
 def flat_vote(name: str, team: Team, fanout: tuple[int, ...]) -> None:
     """Raises ValueError unless the team votes and each episode has its own messages."""
     if team.answer != "vote":
-        raise ValueError(f"credit {name} needs a team that votes; this one's answer is its {team.answer} message")
+        raise ValueError(
+            f"credit {name} needs a team that votes; this one's answer is its {team.answer} message"
+        )
     if any(n != 1 for n in fanout[1:]):
         raise ValueError(
-            f"credit {name} needs flat episodes (fan-out [n, 1, 1]), not {list(fanout)}: a message would take part in several votes"
+            f"credit {name} needs flat episodes (fan-out [n, 1, 1]), not {list(fanout)}: a "
+            "message would take part in several votes"
         )
 
 

@@ -1,16 +1,18 @@
 """CCPO dyad: the joint outcome, and for the Thinker a bonus against what the Solver does alone.
 
-With R_i = +-1 the joint outcome and S_i = +-1 the outcome of the Solver alone (solo samples from the same weights):
+With R_i = +-1 the joint outcome and S_i = +-1 the outcome of the Solver alone (solo samples from
+the same weights):
 
     b_i = mean_g(S)  (baseline "group")   or   S_i  (baseline "paired")
-    B_i = 1[R_i > 0, b_i < 0] - 1[R_i < 0, b_i > 0]  (bonus "event")   or   (R_i - b_i) / 2  (bonus "difference")
-    c_i = R_i + lam * B_i  for the Thinker (agent 0),      c_i = R_i  for the Solver
+    B_i = 1[R_i > 0, b_i < 0] - 1[R_i < 0, b_i > 0]  (bonus "event")   or   (R_i - b_i) / 2  (bonus
+    "difference") c_i = R_i + lam * B_i  for the Thinker (agent 0),      c_i = R_i  for the Solver
 
-What it amounts to: with the group baseline, B is affine in R inside a group, so that after group centring the Thinker's advantage is
-exactly (1 + lam/2) times the shared one (1 times where b = 0, event form): see tests/test_credit.py.
-Source: arXiv 2603.21563v2 and later; official `CCPO/examples/gspo_trainer/two_model/two_model_trainer.py`.
-Departures: none; outcomes of inner messages of a tree are means of their leaves, b = 0 is decided exactly (solo counts are whole numbers).
-Cost: `episodes` further messages of the Solver and evaluator calls for each task.
+What it amounts to: with the group baseline, B is affine in R inside a group, so that after group
+centring the Thinker's advantage is exactly (1 + lam/2) times the shared one (1 times where b = 0,
+event form): see tests/test_credit.py. Source: arXiv 2603.21563v2 and later; official
+`CCPO/examples/gspo_trainer/two_model/two_model_trainer.py`. Departures: none; outcomes of inner
+messages of a tree are means of their leaves, b = 0 is decided exactly (solo counts are whole
+numbers). Cost: `episodes` further messages of the Solver and evaluator calls for each task.
 """
 
 from typing import Literal
@@ -25,19 +27,28 @@ VERSION = 1
 
 
 def plan(team: Team, fanout: tuple[int, ...], **_: object) -> Plan:
-    """As many solo samples of the Solver as joint episodes; needs two agents of whom the second answers and still does alone."""
+    """As many solo samples of the Solver as joint episodes; needs two agents of whom the second
+    answers and still does alone.
+    """
     if team.answer != "last" or team.agents != 2 or not team.without(0):
-        raise ValueError("credit ccpo removes the first of two agents and asks the second alone; use it with team think_solve")
+        raise ValueError(
+            "credit ccpo removes the first of two agents and asks the second alone; use it with "
+            "team think_solve"
+        )
     return Plan(fanout, removals=(Removal(agent=0, n=Plan(fanout).episodes),))
 
 
 def degenerate(compares: str, *, lam: float, baseline: str, bonus: str) -> str:
-    """With the group's solo baseline, or the difference bonus of it, under any baseline of the group."""
+    """With the group's solo baseline, or the difference bonus of it, under any baseline of the
+    group.
+    """
     if compares != "group" or baseline == "paired":
         return ""
     return (
-        "the solo baseline is one number for a task, so the bonus is affine in the outcome: the Thinker's advantage is "
-        f"{1 + lam / 2:g} times the shared one (1 times where the solo samples tie, event form), the same under a z-score"
+        "the solo baseline is one number for a task, so the bonus is affine in the outcome: the "
+        "Thinker's advantage is "
+        f"{1 + lam / 2:g} times the shared one (1 times where the solo samples tie, event form), "
+        "the same under a z-score"
     )
 
 
@@ -60,7 +71,9 @@ def credit(
     if (count[tree.task[thinker]] == 0).any():
         raise ValueError("credit ccpo: a task has no solo sample")
     if baseline == "group":
-        b = (np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1))[tree.task[thinker]]
+        b = (np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1))[
+            tree.task[thinker]
+        ]
     else:
         b = paired("ccpo", tree.task[thinker], tree.task[solo], outcome[solo])
     r = outcome[thinker]

@@ -1,12 +1,14 @@
 """CCPO for voting teams (arXiv 2603.21563v1): what the vote loses when one voter is left out.
 
-    c_k = joint * R + lam * (R - R_-k),      R = outcome of the vote of all, R_-k = outcome of the vote of the others
+    c_k = joint * R + lam * (R - R_-k),      R = outcome of the vote of all, R_-k = outcome of the
+    vote of the others
 
-No further decoding is needed. Unlike the dyad's baseline, R_-k varies inside a group with the other voters' answers, so it survives
-group centring. Source: equation of Delta_k in v1; the official repository has no code for it.
-Departures: the tie rule is explicit, since the paper's could not be recovered and it decides the method with three voters; the
-history-aware treatment of v1 is the advantage `history`, not part of the credit; `joint` mixes in the team's outcome (0 in v1).
-Cost: no message and no evaluator call beyond the episodes.
+No further decoding is needed. Unlike the dyad's baseline, R_-k varies inside a group with the other
+voters' answers, so it survives group centring. Source: equation of Delta_k in v1; the official
+repository has no code for it. Departures: the tie rule is explicit, since the paper's could not be
+recovered and it decides the method with three voters; the history-aware treatment of v1 is the
+advantage `history`, not part of the credit; `joint` mixes in the team's outcome (0 in v1). Cost: no
+message and no evaluator call beyond the episodes.
 """
 
 from typing import Literal
@@ -32,13 +34,21 @@ def degenerate(compares: str, **_: object) -> str:
 
 
 def credit(
-    tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform", lam: float = 1.0, joint: float = 0.0
+    tree: Tree,
+    *,
+    tie: Literal["wrong", "uniform", "first"] = "uniform",
+    lam: float = 1.0,
+    joint: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Leave-one-out difference of the vote; groups are the messages of one task and agent. Needs flat episodes."""
+    """Leave-one-out difference of the vote; groups are the messages of one task and agent. Needs
+    flat episodes.
+    """
     paths = tree.episodes()
     answers = tree.answer[paths]
     full = vote_outcome(answers, tie)
     value = np.zeros(len(tree))
     for k in range(paths.shape[1]):
-        value[paths[:, k]] = joint * full + lam * (full - vote_outcome(np.delete(answers, k, axis=1), tie))
+        value[paths[:, k]] = joint * full + lam * (
+            full - vote_outcome(np.delete(answers, k, axis=1), tie)
+        )
     return value, sibling_groups(tree)

@@ -1,10 +1,12 @@
-"""Shapley value of a voter: its marginal effect on the vote, averaged over all orders in which the voters could arrive.
+"""Shapley value of a voter: its marginal effect on the vote, averaged over all orders in which the
+voters could arrive.
 
-    phi_k = sum over coalitions S without k of |S|! (n - |S| - 1)! / n! * (v(S + k) - v(S)),      v(S) = outcome of the vote of S, v({}) = 0
+    phi_k = sum over coalitions S without k of |S|! (n - |S| - 1)! / n! * (v(S + k) - v(S)),
+    v(S) = outcome of the vote of S, v({}) = 0
 
-The values of an episode sum to the team's outcome (efficiency), equal answers get equal values (symmetry).
-Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps only the term of the largest coalition.
-Departures: none; exact, all 2^n coalitions are counted.
+The values of an episode sum to the team's outcome (efficiency), equal answers get equal values
+(symmetry). Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps
+only the term of the largest coalition. Departures: none; exact, all 2^n coalitions are counted.
 Cost: no message and no evaluator call beyond the episodes; 2^n votes of arithmetic for n voters.
 """
 
@@ -32,10 +34,13 @@ def degenerate(compares: str, **_: object) -> str:
     return ""
 
 
-def credit(tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform") -> tuple[np.ndarray, np.ndarray]:
+def credit(
+    tree: Tree, *, tie: Literal["wrong", "uniform", "first"] = "uniform"
+) -> tuple[np.ndarray, np.ndarray]:
     """Exact Shapley values; groups are the messages of one task and agent. Needs flat episodes."""
     paths = tree.episodes()
-    answers, n = tree.answer[paths], paths.shape[1]
+    answers = tree.answer[paths]
+    n = paths.shape[1]
     members = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
     worth = {s: vote_outcome(answers[:, s], tie) if s else np.zeros(len(answers)) for s in members}
     value = np.zeros(len(tree))

@@ -32,17 +32,22 @@ from ccpo.grade import verifier
 log = logging.getLogger("ccpo")
 
 RAW = Path("data/raw")
-TRIES = 5  # connections in a row that may break before a download gives up; only those that brought something are followed by another
+# connections in a row that may break before a download gives up; only those that brought something
+# are followed by another
+TRIES = 5
 BLOCK = 1 << 16  # bytes
 Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not said)
 
 
 def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: None) -> Path:
-    """The verified raw file of a source below `root`: as it lies there, else downloaded (going on from what an earlier call left in
-    `<name>.part`), or copied from the folder CCPO_DATA_MIRROR. Two processes may ask at once: one fetches, the other waits.
+    """The verified raw file of a source below `root`: as it lies there, else downloaded (going on
+    from what an earlier call left in
+    `<name>.part`), or copied from the folder CCPO_DATA_MIRROR. Two processes may ask at once: one
+    fetches, the other waits.
 
     Raises:
-        ValueError: it cannot be had (what came is kept), or its bytes are not the pinned ones (nothing is kept).
+        ValueError: it cannot be had (what came is kept), or its bytes are not the pinned ones
+        (nothing is kept).
     """
     target = root / source.path
     if _is(target, source):
@@ -52,7 +57,8 @@ def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: Non
     with _alone(target) as (partial, handle):
         if _is(target, source):  # another process was quicker
             return target
-        # Bytes from two connections may not fit together (an old part, another version at the same address): then all of it, once more.
+        # Bytes from two connections may not fit together (an old part, another version at the same
+        # address): then all of it, once more.
         if not take(handle, tell) and not _is(partial, source):
             _empty(handle)
             take(handle, tell)
@@ -60,7 +66,8 @@ def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: Non
             have = schema.sha256(partial)
             partial.unlink()
             raise ValueError(
-                f"{origin} has sha256 {have}, {source.path} is pinned to {source.sha256}. Nothing was kept. Remedy: do not use that copy; "
+                f"{origin} has sha256 {have}, {source.path} is pinned to {source.sha256}. "
+                "Nothing was kept. Remedy: do not use that copy; "
                 "take the file from elsewhere and set CCPO_DATA_MIRROR to its folder."
             )
         os.replace(partial, target)
@@ -73,7 +80,9 @@ def _is(path: Path, source: Source) -> bool:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """The part of a file, open at its end and locked: one process at a time. A part that became the file while this one waited is left."""
+    """The part of a file, open at its end and locked: one process at a time. A part that became the
+    file while this one waited is left.
+    """
     partial = target.with_name(target.name + ".part")
     while True:
         with open(partial, "ab") as handle:
@@ -93,13 +102,18 @@ def _empty(out: BinaryIO) -> None:
 
 
 def _origin(source: Source) -> tuple[str, Callable[[BinaryIO, Tell], bool]]:
-    """Where a file comes from, in words, and what writes it into an open part: True if all bytes are of one connection."""
+    """Where a file comes from, in words, and what writes it into an open part: True if all bytes
+    are of one connection.
+    """
     mirror = os.environ.get("CCPO_DATA_MIRROR")
     if not mirror:
         return source.url, functools.partial(_download, source.url)
     path = Path(mirror) / source.path
     if not path.is_file():
-        raise ValueError(f"CCPO_DATA_MIRROR={mirror} has no file {source.path}. Remedy: correct the folder, or unset it to download.")
+        raise ValueError(
+            f"CCPO_DATA_MIRROR={mirror} has no file {source.path}. Remedy: correct the folder, "
+            "or unset it to download."
+        )
     return str(path), functools.partial(_copy, path)
 
 
@@ -113,7 +127,9 @@ def _copy(path: Path, out: BinaryIO, tell: Tell) -> bool:
 
 
 def _download(url: str, out: BinaryIO, tell: Tell) -> bool:
-    """Appends to `out` what is missing, over as many connections as it takes while each brings something."""
+    """Appends to `out` what is missing, over as many connections as it takes while each brings
+    something.
+    """
     why = "the connection broke"
     for _ in range(TRIES):
         before = out.tell()
@@ -128,7 +144,10 @@ def _download(url: str, out: BinaryIO, tell: Tell) -> bool:
         if out.tell() == before:
             break
     kept = f" (the {out.tell():,} bytes that came are kept)" if out.tell() else ""
-    raise ValueError(f"{url} cannot be had: {why}. Remedy: try again{kept}, or set CCPO_DATA_MIRROR to a folder with the same files.")
+    raise ValueError(
+        f"{url} cannot be had: {why}. Remedy: try again{kept}, or set CCPO_DATA_MIRROR to a "
+        "folder with the same files."
+    )
 
 
 def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
@@ -138,13 +157,17 @@ def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing after the part: it is whole or too long, which the hash will say
+        if (
+            error.code == 416 and have
+        ):  # nothing after the part: it is whole or too long, which the hash will say
             error.close()
             return True
         raise
     with answer:
         if have and answer.status != 206:
-            _empty(out)  # the whole file; and whether a range is the one asked for, the hash will say
+            _empty(
+                out
+            )  # the whole file; and whether a range is the one asked for, the hash will say
         said = answer.headers.get("Content-Length")
         total = out.tell() + int(said) if said else 0
         try:
@@ -157,17 +180,32 @@ def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
 
 
 def data(names: list[str]) -> None:
-    """Fetches the raw files of some benchmarks (none named: of all), with a bar for each on a terminal and a line for each elsewhere.
+    """Fetches the raw files of some benchmarks (none named: of all), with a bar for each on a
+    terminal and a line for each elsewhere.
 
     Raises:
         ValueError: an unknown benchmark; or as `fetch`.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     sources = {s.path: s for name in _known(names) for s in benchmark.load(name).SOURCES.values()}
     shown = sys.stderr.isatty()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
 
         def show(bar: TaskID, have: int, total: int) -> None:
@@ -182,22 +220,31 @@ def data(names: list[str]) -> None:
 
 
 def _known(names: Sequence[str]) -> list[str]:
-    """The names, or where there are none those of all benchmarks; ValueError for a name that is no benchmark's."""
+    """The names, or where there are none those of all benchmarks; ValueError for a name that is no
+    benchmark's.
+    """
     for name in names:
         if name not in benchmark.names():
-            raise ValueError(f"benchmark '{name}' is not a file in ccpo/benchmark/. Known: {', '.join(benchmark.names())}.")
+            raise ValueError(
+                f"benchmark '{name}' is not a file in ccpo/benchmark/. Known: "
+                f"{', '.join(benchmark.names())}."
+            )
     return list(names) or benchmark.names()
 
 
 def items(names: Sequence[str], split: str, root: Path = RAW) -> dict[str, list[Task]]:
-    """All items of a split of these benchmarks (none named: of all that have it), under default parameters and before any is dropped.
+    """All items of a split of these benchmarks (none named: of all that have it), under default
+    parameters and before any is dropped.
 
     Raises:
         ValueError: an unknown benchmark, or a named one without this split; or as `fetch`.
     """
     for name in _known(names):
         if split not in benchmark.load(name).SPLITS and names:
-            raise ValueError(f"benchmark {name} has no split {split}. It has: {', '.join(benchmark.load(name).SPLITS)}.")
+            raise ValueError(
+                f"benchmark {name} has no split {split}. It has: "
+                f"{', '.join(benchmark.load(name).SPLITS)}."
+            )
     modules = {name: benchmark.load(name) for name in _known(names)}
     return {n: m.tasks(split, _raw(n, m, root)) for n, m in modules.items() if split in m.SPLITS}
 
@@ -208,14 +255,17 @@ def raw_files(names: Sequence[str], root: Path = RAW) -> list[Path]:
 
 
 def rows_of(path: Path) -> int:
-    """Rows of a raw file: lines of .jsonl and .jsonl.gz, rows of .parquet, blocks between empty lines of .txt, elements of .json.
+    """Rows of a raw file: lines of .jsonl and .jsonl.gz, rows of .parquet, blocks between empty
+    lines of .txt, elements of .json.
 
     Raises:
         ValueError: another kind of file.
     """
     if path.suffix == ".parquet":
         return schema.parquet_rows(path)
-    text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
+    text = (
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    ).decode()
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
     if kind == "jsonl":
         return sum(bool(line.strip()) for line in text.split("\n"))
@@ -223,36 +273,73 @@ def rows_of(path: Path) -> int:
         return sum(bool(block.strip()) for block in re.split(r"\n\s*\n", text))
     if kind == "json":
         return len(json.loads(text))
-    raise ValueError(f"{path}: rows of a .{kind} file cannot be counted. Known: jsonl, jsonl.gz, parquet, txt, json.")
+    raise ValueError(
+        f"{path}: rows of a .{kind} file cannot be counted. Known: jsonl, jsonl.gz, parquet, "
+        "txt, json."
+    )
 
 
 def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
-    """Writes the task table of a benchmark, each split checked, and beside it as `<out's stem>.dropped.json` what was dropped and why.
+    """Writes the task table of a benchmark, each split checked, and beside it as `<out's
+    stem>.dropped.json` what was dropped and why.
 
     Raises:
-        ValueError: a raw file or a split has another number of rows than stated, an id occurs twice, or a split has no usable item.
+        ValueError: a raw file or a split has another number of rows than stated, an id occurs
+        twice, or a split has no usable item.
     """
     module = benchmark.load(choice.name)
     raw = _raw(choice.name, module, root)
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, str]] = []
-    sizes, seen = {}, Counter[str]()
+    sizes = {}
+    seen = Counter[str]()
     for split, stated in module.SPLITS.items():
         found = module.tasks(split, raw, **choice.params)
         if len(found) != stated if stated else not found:
-            raise ValueError(f"benchmark {choice.name}, split {split}: {len(found)} items, SPLITS says {stated or 'at least one'}")
+            raise ValueError(
+                f"benchmark {choice.name}, split {split}: {len(found)} items, SPLITS says "
+                f"{stated or 'at least one'}"
+            )
         seen.update(t.task_id for t in found)
         if twice := [name for name, n in seen.items() if n > 1]:
-            raise ValueError(f"benchmark {choice.name}, split {split}: task_id {twice[0]!r} occurs {seen[twice[0]]} times")
+            raise ValueError(
+                f"benchmark {choice.name}, split {split}: task_id {twice[0]!r} occurs "
+                f"{seen[twice[0]]} times"
+            )
         kept, bad = usable(found)
         if not kept:
-            raise ValueError(f"benchmark {choice.name}, split {split}: none of {len(found)} items is usable. The first: {bad[0][1]}")
-        rows += [{"split": split, **{k: getattr(t, k) for k in schema.TABLES["tasks"][1] if k != "split"}} for t in kept]
-        dropped += [{"split": split, "task_id": t.task_id, "reason": why, "question": t.question[:100]} for t, why in bad]
+            raise ValueError(
+                f"benchmark {choice.name}, split {split}: none of {len(found)} items is usable. "
+                f"The first: {bad[0][1]}"
+            )
+        rows += [
+            {
+                "split": split,
+                **{k: getattr(t, k) for k in schema.TABLES["tasks"][1] if k != "split"},
+            }
+            for t in kept
+        ]
+        dropped += [
+            {"split": split, "task_id": t.task_id, "reason": why, "question": t.question[:100]}
+            for t, why in bad
+        ]
         sizes[split] = {"items": len(found), "usable": len(kept)}
-        said = "".join(f"{'; ' if i else ': '}{t.task_id}: {why}" for i, (t, why) in enumerate(bad[:5])) + ("; ..." if len(bad) > 5 else "")
-        log.info("%s %s: %s items, %s usable; dropped %d%s", choice.name, split, f"{len(found):,}", f"{len(kept):,}", len(bad), said)
-    schema.write_json(out.with_suffix(".dropped.json"), {"benchmark": choice.name, "splits": sizes, "dropped": dropped})
+        said = "".join(
+            f"{'; ' if i else ': '}{t.task_id}: {why}" for i, (t, why) in enumerate(bad[:5])
+        ) + ("; ..." if len(bad) > 5 else "")
+        log.info(
+            "%s %s: %s items, %s usable; dropped %d%s",
+            choice.name,
+            split,
+            f"{len(found):,}",
+            f"{len(kept):,}",
+            len(bad),
+            said,
+        )
+    schema.write_json(
+        out.with_suffix(".dropped.json"),
+        {"benchmark": choice.name, "splits": sizes, "dropped": dropped},
+    )
     schema.write_table(out, schema.rows_to_table("tasks", rows))
 
 
@@ -262,7 +349,8 @@ def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
     for key, source in module.SOURCES.items():
         if (have := rows_of(raw[key])) != source.rows:
             raise ValueError(
-                f"benchmark {name}: {raw[key]} has {have} rows, SOURCES['{key}'] says {source.rows}. Remedy: correct the number."
+                f"benchmark {name}: {raw[key]} has {have} rows, SOURCES['{key}'] says "
+                f"{source.rows}. Remedy: correct the number."
             )
     return raw
 
@@ -270,7 +358,8 @@ def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
 def usable(found: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
     """The items of a split that can be asked and graded, and the others, each with the reason.
 
-    Of a repeated question with one truth the first is kept; with two truths nobody can be right, and all of them go.
+    Of a repeated question with one truth the first is kept; with two truths nobody can be right,
+    and all of them go.
     """
     checked = [_checked(task) for task in found]
     sound = [task for task, why in checked if not why]
@@ -283,14 +372,21 @@ def usable(found: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
             again |= {other.task_id: f"same as task {first.task_id}" for other in others}
         else:
             ids = ", ".join(t.task_id for t in (first, *others))
-            again |= {t.task_id: f"contradictory keys: tasks {ids} ask the same and have different truths" for t in (first, *others)}
+            again |= {
+                t.task_id: f"contradictory keys: tasks {ids} ask the same and have different truths"
+                for t in (first, *others)
+            }
     kept = [task for task in sound if task.task_id not in again]
-    bad = [(task, why or again[task.task_id]) for task, why in checked if why or task.task_id in again]
+    bad = [
+        (task, why or again[task.task_id]) for task, why in checked if why or task.task_id in again
+    ]
     return kept, bad
 
 
 def _checked(task: Task) -> tuple[Task, str]:
-    """The item (of code: its expected outputs filled in) and why it cannot be used ("": it can), by itself."""
+    """The item (of code: its expected outputs filled in) and why it cannot be used ("": it can), by
+    itself.
+    """
     if task.flaw:
         return task, task.flaw
     if not task.question.strip():
@@ -303,11 +399,16 @@ def _checked(task: Task) -> tuple[Task, str]:
         except ValueError as error:
             return task, f"the gold program fails: {error}"
     right = verifier.verify(f"\\boxed{{{task.truth}}}", task.truth, task.kind).correct
-    return task, "" if right else f"the verifier does not find the truth {task.truth!r} equal to itself"
+    return (
+        task,
+        "" if right else f"the verifier does not find the truth {task.truth!r} equal to itself",
+    )
 
 
 def _run_gold(task: Task) -> str:
-    """The tests of a task of kind code, their expected outputs filled in by its gold program, which passes them; else ValueError."""
+    """The tests of a task of kind code, their expected outputs filled in by its gold program, which
+    passes them; else ValueError.
+    """
     sandbox = importlib.import_module("ccpo.grade.sandbox.programs")  # when there is code to run
     truth = str(sandbox.complete(task.truth, task.gold))
     graded = sandbox.grade(task.gold, truth)
@@ -317,11 +418,17 @@ def _run_gold(task: Task) -> str:
 
 
 def _agree(first: Task, other: Task) -> bool:
-    """Whether two items of one question have one truth (of code: whether the one's gold program passes the other's tests)."""
+    """Whether two items of one question have one truth (of code: whether the one's gold program
+    passes the other's tests).
+    """
     if first.truth == other.truth:
         return first.kind == other.kind
     if first.kind != other.kind:
         return False
     if first.kind == "code":
-        return bool(importlib.import_module("ccpo.grade.sandbox.programs").grade(first.gold, other.truth).passed)
+        return bool(
+            importlib.import_module("ccpo.grade.sandbox.programs")
+            .grade(first.gold, other.truth)
+            .passed
+        )
     return verifier.verify(f"\\boxed{{{first.truth}}}", other.truth, first.kind).correct

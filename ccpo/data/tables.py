@@ -15,7 +15,14 @@ def read_tasks(path: Path, split: str) -> list[Task]:
         ValueError: there are none.
     """
     rows = schema.read_table(path, "tasks").to_pylist()
-    tasks = [Task(**{k: v for k, v in row.items() if k != "split"}) for row in rows if row["split"] == split]
+    tasks = [
+        Task(**{k: v for k, v in row.items() if k != "split"})
+        for row in rows
+        if row["split"] == split
+    ]
     if not tasks:
-        raise ValueError(f"{path} holds no task of split {split}. Remedy: check the benchmark's source and parameters.")
+        raise ValueError(
+            f"{path} holds no task of split {split}. Remedy: check the benchmark's source and "
+            "parameters."
+        )
     return tasks

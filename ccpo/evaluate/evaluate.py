@@ -1,4 +1,6 @@
-"""Evaluation of trained teams: rollouts (the last work that may need a GPU), and their scores (which never does)."""
+"""Evaluation of trained teams: rollouts (the last work that may need a GPU), and their scores
+(which never does).
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,21 @@ from ccpo.team import Team, vote_outcome
 log = logging.getLogger("ccpo")
 
 
-def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | Sequence[Path], scratch: Path, out: Path) -> None:
-    """Plays the final policies on each benchmark's test tasks, under every decoding, with every intervention that means something.
+def rollout(
+    *,
+    config: Path,
+    tasks: list[Path],
+    model: Path,
+    untrained: Path | Sequence[Path],
+    scratch: Path,
+    out: Path,
+) -> None:
+    """Plays the final policies on each benchmark's test tasks, under every decoding, with every
+    intervention that means something.
 
-    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder training began with, or one for each
-    agent. What is played is kept in `scratch`, so that a killed evaluation goes on with the next part.
+    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder
+    training began with, or one for each agent. What is played is kept in `scratch`, so that a
+    killed evaluation goes on with the next part.
     """
     import torch
 
@@ -42,15 +54,30 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
     starts = policy.starts(run, untrained)
     team = run.build_team()
     with lease.hold(scratch, "rollout") as held:
-        parts = _Parts(scratch / f"rollout-{_key([config, *tasks, model, *starts])}", held, len(run.evaluated) * len(parts_of(run)))
-        folders = sorted(model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy")))
+        parts = _Parts(
+            scratch / f"rollout-{_key([config, *tasks, model, *starts])}",
+            held,
+            len(run.evaluated) * len(parts_of(run)),
+        )
+        folders = sorted(
+            model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy"))
+        )
         trained = _speakers(run, team, folders)
-        started = _speakers(run, team, starts) if any(map(plays_untrained, run.evaluate.interventions)) else None
+        started = (
+            _speakers(run, team, starts)
+            if any(map(plays_untrained, run.evaluate.interventions))
+            else None
+        )
         rows: Rows = []
         for choice, path in zip(run.evaluated, tasks, strict=True):
             items = read_tasks(path, "test")[: run.evaluate.tasks]
             if len(items) < run.evaluate.tasks:
-                log.info("%s: all %d usable test tasks; evaluate.tasks allows %d", choice.name, len(items), run.evaluate.tasks)
+                log.info(
+                    "%s: all %d usable test tasks; evaluate.tasks allows %d",
+                    choice.name,
+                    len(items),
+                    run.evaluate.tasks,
+                )
             found = _one(run, team, choice, items, trained, started, parts)
             rows += found
             log.info("%s: %d messages", choice.name, len(found))
@@ -58,9 +85,16 @@ def rollout(*, config: Path, tasks: list[Path], model: Path, untrained: Path | S
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
 
 
-def sample(run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], most: int) -> tuple[Rows, int, float]:
-    """What a few tasks of each benchmark cost: rows of all interventions with one set of policies, tasks, seconds."""
-    team, start, rows, n = run.build_team(), time.perf_counter(), [], 0
+def sample(
+    run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], most: int
+) -> tuple[Rows, int, float]:
+    """What a few tasks of each benchmark cost: rows of all interventions with one set of policies,
+    tasks, seconds.
+    """
+    team = run.build_team()
+    start = time.perf_counter()
+    rows = []
+    n = 0
     for choice, path in zip(run.evaluated, tasks, strict=True):
         items = read_tasks(path, "test")[: min(most, run.evaluate.tasks)]
         rows += _one(run, team, choice, items, speakers, speakers, lambda part, play: play())
@@ -69,7 +103,9 @@ def sample(run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], m
 
 
 def _key(inputs: list[Path]) -> str:
-    """16 hex digits of what an evaluation is made from: what was kept of another is not taken for this one's."""
+    """16 hex digits of what an evaluation is made from: what was kept of another is not taken for
+    this one's.
+    """
     made = [str(STAGE_VERSIONS["rollout"]), *(schema.sha256(path) for path in inputs)]
     return hashlib.sha256(" ".join(made).encode()).hexdigest()[:16]
 
@@ -93,7 +129,10 @@ class _Parts:
     """Rows of parts as they are played, kept in a folder."""
 
     def __init__(self, folder: Path, held: lease.Lease, total: int) -> None:
-        self.folder, self.held, self.total, self.done = folder, held, total, 0
+        self.folder = folder
+        self.held = held
+        self.total = total
+        self.done = 0
         held.tell(0, total)
 
     def __call__(self, part: Part, play: Callable[[], Rows]) -> Rows:
@@ -114,7 +153,8 @@ class _Parts:
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
     from ccpo.models import policy
 
-    make, voices = engine.load(run.sampling.engine), []
+    make = engine.load(run.sampling.engine)
+    voices = []
     for folder in folders:
         model, tokenizer = policy.load(folder, run.train.dtype)
         voices.append(playing.Speaker(make(model, policy.end_ids(model, tokenizer)), tokenizer))
@@ -122,13 +162,22 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
 
 
 def parts_of(run: RunConfig) -> list[tuple[str, str]]:
-    """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every decoding the team as it is and the
-    untrained one, if asked for; under the primary decoding also the other interventions that mean something for the team."""
+    """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every
+    decoding the team as it is and the untrained one, if asked for; under the primary decoding also
+    the other interventions that mean something for the team.
+    """
     kinds = intervention.fitting(run.build_team(), run.evaluate.interventions)
     everywhere = ["factual", *(kind for kind in kinds if plays_untrained(kind))]
     primary = ["factual", *kinds]
-    names = [run.evaluate.primary, *(name for name in run.evaluate.decodings if name != run.evaluate.primary)]
-    return [(name, kind) for name in names for kind in (primary if name == run.evaluate.primary else everywhere)]
+    names = [
+        run.evaluate.primary,
+        *(name for name in run.evaluate.decodings if name != run.evaluate.primary),
+    ]
+    return [
+        (name, kind)
+        for name in names
+        for kind in (primary if name == run.evaluate.primary else everywhere)
+    ]
 
 
 def plays_untrained(kind: str) -> bool:
@@ -145,11 +194,16 @@ def _one(
     started: list[playing.Speaker] | None,
     parts: Callable[[Part, Callable[[], Rows]], Rows],
 ) -> list[dict[str, Any]]:
-    """Rows of one benchmark. All interventions of a run, and all conditions of a training seed, draw from the same stream, so that
-    comparisons are paired; another training seed draws others, so that the noise of drawing is in every interval over seeds."""
+    """Rows of one benchmark. All interventions of a run, and all conditions of a training seed,
+    draw from the same stream, so that comparisons are paired; another training seed draws others,
+    so that the noise of drawing is in every interval over seeds.
+    """
     asked = benchmark.load(choice.name)
     demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
-    shown = {id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices] for voices in (trained, started or [])}
+    shown = {
+        id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
+        for voices in (trained, started or [])
+    }
     rows: Rows = []
     heard: dict[int, list[str]] = defaultdict(list)
     for name, kind in parts_of(run):
@@ -175,29 +229,46 @@ def _one(
     return rows
 
 
-def score(*, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out: Path, graders: Path) -> None:
-    """The team's answer and its verdict for every (task, decoding, sample, intervention), and beside it what the papers' graders would have
-    said.
+def score(
+    *, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out: Path, graders: Path
+) -> None:
+    """The team's answer and its verdict for every (task, decoding, sample, intervention), and
+    beside it what the papers' graders would have said.
 
     The run is complete then, and what was kept in `scratch` for a job that dies is deleted.
     """
     run = read_run(config)
     team = run.build_team()
-    truths = {(c.name, t.task_id): t for c, path in zip(run.evaluated, tasks, strict=True) for t in read_tasks(path, "test")}
+    truths = {
+        (c.name, t.task_id): t
+        for c, path in zip(run.evaluated, tasks, strict=True)
+        for t in read_tasks(path, "test")
+    }
     episodes: dict[tuple[str, str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
-        episodes[row["benchmark"], row["task_id"], row["decoding"], row["sample"], row["intervention"]].append(row)
-    rows, audited = [], []
+        episodes[
+            row["benchmark"], row["task_id"], row["decoding"], row["sample"], row["intervention"]
+        ].append(row)
+    rows = []
+    audited = []
     for (name, task_id, decoding, sample, kind), messages in episodes.items():
-        head, task = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}, truths[name, task_id]
+        head = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}
+        task = truths[name, task_id]
         judged = judge(team, messages, task)
         rows.append({**head, "intervention": kind, **judged})
         if kind == "factual" and team.answer == "last":
             last = max(messages, key=lambda m: m["turn"])["completion"]
-            theirs = {g: paper_graders.verdict(g, last, task.truth, task.kind) for g in paper_graders.GRADERS}
+            theirs = {
+                g: paper_graders.verdict(g, last, task.truth, task.kind)
+                for g in paper_graders.GRADERS
+            }
             if None not in theirs.values():
                 audited.append(
-                    {**head, **{k: judged[k] for k in ("answer", "truth", "accuracy")}, **{g: float(bool(v)) for g, v in theirs.items()}}
+                    {
+                        **head,
+                        **{k: judged[k] for k in ("answer", "truth", "accuracy")},
+                        **{g: float(bool(v)) for g, v in theirs.items()},
+                    }
                 )
     schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
@@ -208,14 +279,25 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
     """Answer, truth, accuracy, leakage, tokens and log-prob of one episode."""
     messages = sorted(messages, key=lambda m: m["turn"])
     voting = team.answer == "vote" and len(messages) > 1
-    verdicts = [verifier.verify(m["completion"], task.truth, task.kind, task.tolerance) for m in (messages if voting else messages[-1:])]
+    verdicts = [
+        verifier.verify(m["completion"], task.truth, task.kind, task.tolerance)
+        for m in (messages if voting else messages[-1:])
+    ]
     if voting:
         classes: dict[str, int] = {}
-        codes = [0 if v.correct else -1 if v.answer is None else classes.setdefault(v.answer, len(classes) + 1) for v in verdicts]
+        codes = [
+            0
+            if v.correct
+            else -1
+            if v.answer is None
+            else classes.setdefault(v.answer, len(classes) + 1)
+            for v in verdicts
+        ]
         accuracy = fraction = float(vote_outcome(np.array([codes]), team.tie)[0])
         answer = " | ".join(v.answer or "-" for v in verdicts)
     else:
-        accuracy, answer = float(verdicts[0].correct), verdicts[0].answer or ""
+        accuracy = float(verdicts[0].correct)
+        answer = verdicts[0].answer or ""
         fraction = accuracy if verdicts[0].fraction is None else verdicts[0].fraction
     heard = [m for m in messages[:-1] if not voting]
     return {

@@ -1,7 +1,9 @@
-"""Whether two answers are the same: structure by our own rules, algebra by math-verify, and never a tolerance that nobody declared.
+"""Whether two answers are the same: structure by our own rules, algebra by math-verify, and never a
+tolerance that nobody declared.
 
-Kinds of truth: number, expression, set (any order), tuple (order and brackets count), interval, equation, choice, text. What is compared is
-the answer alone, already taken out of its message (verifier.py). A unit that the truth names may be left out; another unit is wrong.
+Kinds of truth: number, expression, set (any order), tuple (order and brackets count), interval,
+equation, choice, text. What is compared is the answer alone, already taken out of its message
+(verifier.py). A unit that the truth names may be left out; another unit is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ _SIMPLE = [
         (r",\s*\\!\s*", ","),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits)(?![A-Za-z])", ""),
-        (r"\\(?:mathrm|mathbf|operatorname|textbf|mathit|textit|textnormal|mbox|textrm|text)\s*\{", r"\\text{"),
+        (
+            r"\\(?:mathrm|mathbf|operatorname|textbf|mathit|textit|textnormal|mbox|textrm|text)\s*\{",
+            r"\\text{",
+        ),
         (r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le "),
         (r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge "),
         (r"≤", r"\\le "),
@@ -55,7 +60,9 @@ _SIMPLE = [
 
 
 def tidy(answer: str) -> str:
-    """An answer without the marks of typesetting: dollar signs, \\left, spaces of all kinds, a final full stop, Unicode look-alikes."""
+    """An answer without the marks of typesetting: dollar signs, \\left, spaces of all kinds, a
+    final full stop, Unicode look-alikes.
+    """
     text = answer.replace("²", "^2").replace("³", "^3")  # before NFKC makes digits of them
     text = unicodedata.normalize("NFKC", text).replace("。", ".").replace("、", ",").strip()
     for pattern, to in _SIMPLE:
@@ -64,7 +71,11 @@ def tidy(answer: str) -> str:
     while True:
         before = text
         for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
-            if text.startswith(left) and text.endswith(right) and len(text) > len(left) + len(right):
+            if (
+                text.startswith(left)
+                and text.endswith(right)
+                and len(text) > len(left) + len(right)
+            ):
                 inner = text[len(left) : -len(right)]
                 text = inner if "$" not in inner or left != "$" else text
         text = re.sub(r"(?<=[^.\s])\s*[.,;:]$", "", text.strip()).strip()
@@ -87,12 +98,16 @@ _FUNCTIONS = re.compile(
 def prose(text: str) -> bool:
     """Whether an answer has words in it, so that no algebra may be read out of it."""
     text = re.sub(r"\\(?:begin|end)\s*\{[a-z]+\}", " ", text)
-    bare = re.sub(r"\\[A-Za-z]+", " ", re.sub(r"\\text\s*\{\s*(?:red|max|min|eff|tot)\s*\}", "", text))
+    bare = re.sub(
+        r"\\[A-Za-z]+", " ", re.sub(r"\\text\s*\{\s*(?:red|max|min|eff|tot)\s*\}", "", text)
+    )
     return bool(_PROSE.search(_FUNCTIONS.sub(" ", bare))) or "\\text" in text
 
 
 def squeeze(text: str) -> str:
-    """An answer without what never changes its meaning: white space, the braces of single characters, \\cdot."""
+    """An answer without what never changes its meaning: white space, the braces of single
+    characters, \\cdot.
+    """
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\s*\\cdot\s*|\\times ", "*", text)
     text = re.sub(r"\{\s*([A-Za-z0-9])\s*\}", r"\1", text)
@@ -100,8 +115,12 @@ def squeeze(text: str) -> str:
 
 
 def split(text: str, marks: str = ",;") -> list[str]:
-    """Parts of a list: split at marks outside all brackets, a thousands comma among them (see `items`)."""
-    out, depth, start = [], 0, 0
+    """Parts of a list: split at marks outside all brackets, a thousands comma among them (see
+    `items`).
+    """
+    out = []
+    depth = 0
+    start = 0
     for i, c in enumerate(text):
         if c in "([{":
             depth += 1
@@ -114,27 +133,43 @@ def split(text: str, marks: str = ",;") -> list[str]:
 
 
 def items(text: str, thousands: bool = True) -> list[str] | None:
-    """Members of a set or a bare list, with \\pm written out; None where it is neither. thousands: "1,000" is one member, not two."""
+    """Members of a set or a bare list, with \\pm written out; None where it is neither. thousands:
+    "1,000" is one member, not two.
+    """
     inner = re.fullmatch(r"(?:[A-Za-z]\s*(?:=|\\in)\s*)?\\\{(.*)\\\}", text)
     body = (inner[1] if inner else text).strip()
     if inner and "|" in body:
         return None
-    body = re.sub(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b|\\(?:lor|vee)(?![A-Za-z])|和|或", ";", body)
-    parts = [p for some in split(body, ";") for p in ([some] if thousands and literal(some) else split(some, ",")) if p]
+    body = re.sub(
+        r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b|\\(?:lor|vee)(?![A-Za-z])|和|或",
+        ";",
+        body,
+    )
+    parts = [
+        p
+        for some in split(body, ";")
+        for p in ([some] if thousands and literal(some) else split(some, ","))
+        if p
+    ]
     same_left = _same_left(parts)
     out = []
     for part in parts:
         bare = re.sub(r"^[A-Za-z](?:_\{?\w+\}?)?\s*=\s*(?=\S)", "", part) if same_left else part
         signs = re.split(r"\\pm(?![A-Za-z])", bare)
         if len(signs) == 2:
-            out += [f"{signs[0]}+{signs[1]}" if signs[0].strip() else signs[1], f"{signs[0]}-{signs[1]}"]
+            out += [
+                f"{signs[0]}+{signs[1]}" if signs[0].strip() else signs[1],
+                f"{signs[0]}-{signs[1]}",
+            ]
         else:
             out.append(bare)
     return [p.strip() for p in out] if inner or len(out) > 1 else None
 
 
 def _same_left(parts: list[str]) -> bool:
-    """Whether all equations of a list have the same left side, as in "x=1, x=2" (with or without repeating it) but not "x=5, y=3"."""
+    """Whether all equations of a list have the same left side, as in "x=1, x=2" (with or without
+    repeating it) but not "x=5, y=3".
+    """
     left = {m[1] for p in parts if (m := re.match(r"([A-Za-z])(?:_\{?\w+\}?)?\s*=", p))}
     return len(left) == 1
 
@@ -164,14 +199,25 @@ class Piece:
 
 
 def pieces(text: str) -> list[Piece] | None:
-    """A union of intervals, from [a,b) \\cup (c,\\infty), from inequalities in one variable, or from {x | ...}; None: none of these."""
+    """A union of intervals, from [a,b) \\cup (c,\\infty), from inequalities in one variable, or
+    from {x | ...}; None: none of these.
+    """
     text = re.sub(r"<=", r"\\le ", re.sub(r">=", r"\\ge ", text))
     builder = re.fullmatch(r"\\\{\s*([A-Za-z])\s*(?:\||\\mid|:)\s*(.*)\\\}", text)
-    text = builder[2].strip() if builder else re.sub(r"^[A-Za-z](?:\([a-z]\))?\s*\\in\s*(?=[\[({\\])", "", text).strip()
+    text = (
+        builder[2].strip()
+        if builder
+        else re.sub(r"^[A-Za-z](?:\([a-z]\))?\s*\\in\s*(?=[\[({\\])", "", text).strip()
+    )
     if re.match(r"^[\[(]", text):
         found = [_bracketed(p) for p in re.split(r"\\cup(?![A-Za-z])|\bU\b", text)]
     else:
-        found = [_inequality(p) for p in re.split(r"\\cup(?![A-Za-z])|\bor\b|\\text\s*\{\s*or\s*\}|或|,(?=\s*[A-Za-z])", text)]
+        found = [
+            _inequality(p)
+            for p in re.split(
+                r"\\cup(?![A-Za-z])|\bor\b|\\text\s*\{\s*or\s*\}|或|,(?=\s*[A-Za-z])", text
+            )
+        ]
     return [p for p in found if p] if found and all(found) else None
 
 
@@ -180,7 +226,11 @@ def _bracketed(text: str) -> Piece | None:
     if len(text) < 5 or text[0] not in "[(" or text[-1] not in "])":
         return None
     ends = split(text[1:-1], ",")
-    return Piece(_end(ends[0]), text[0] == "[", _end(ends[1]), text[-1] == "]") if len(ends) == 2 else None
+    return (
+        Piece(_end(ends[0]), text[0] == "[", _end(ends[1]), text[-1] == "]")
+        if len(ends) == 2
+        else None
+    )
 
 
 def _inequality(text: str) -> Piece | None:
@@ -191,12 +241,22 @@ def _inequality(text: str) -> Piece | None:
             a, b, sign = b, a, {"\\le": "\\ge", "\\ge": "\\le", "<": ">", ">": "<"}[sign]
         if not re.fullmatch(r"[A-Za-z]", a):
             return None
-        closed, less = sign.startswith("\\"), sign in ("\\le", "<")
-        return Piece("-\\infty", False, _end(b), closed) if less else Piece(_end(b), closed, "\\infty", False)
+        closed = sign.startswith("\\")
+        less = sign in ("\\le", "<")
+        return (
+            Piece("-\\infty", False, _end(b), closed)
+            if less
+            else Piece(_end(b), closed, "\\infty", False)
+        )
     if len(parts) == 5 and re.fullmatch(r"[A-Za-z]", parts[2]):
         low, first, _, second, high = parts
         if {first, second} <= {">", "\\ge"}:
-            low, first, second, high = high, second.replace("\\ge", "\\le"), first.replace("\\ge", "\\le"), low
+            low, first, second, high = (
+                high,
+                second.replace("\\ge", "\\le"),
+                first.replace("\\ge", "\\le"),
+                low,
+            )
         elif not {first, second} <= {"<", "\\le"}:
             return None
         return Piece(_end(low), first == "\\le", _end(high), second == "\\le")
@@ -209,7 +269,9 @@ def _end(text: str) -> str:
 
 
 def letter(text: str) -> str | None:
-    """The letter of a choice: "B", "(B)", "\\text{(B)}", "B. Paris", "option b"; None: it is not one choice."""
+    """The letter of a choice: "B", "(B)", "\\text{(B)}", "B. Paris", "option b"; None: it is not
+    one choice.
+    """
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", tidy(text)).strip().strip("*")
     found = re.fullmatch(
         r"(?:(?:option|choice|answer|选项?)\s*)?[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:,]?|[.:,](?!\s*[A-Za-z]\s*(?:[.,:]|$))|$)(?:\s*\S.*)?",
@@ -228,33 +290,49 @@ def words(text: str) -> str:
 
 
 def _parsed(text: str) -> list[Any]:
-    """An expression as math-verify reads it. Decimals are made fractions first, so that nothing is compared in floating point."""
+    """An expression as math-verify reads it. Decimals are made fractions first, so that nothing is
+    compared in floating point.
+    """
     import logging
 
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
     for name in ("math_verify", "latex2sympy2_extended"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it cannot read is a verdict here, not news
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # what it cannot read is a verdict here, not news
     # its way with units would read "t" in "t/m" as tonnes
-    how = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False)
+    how = NormalizationConfig(
+        basic_latex=True,
+        units=False,
+        malformed_operators=True,
+        nits=True,
+        boxed="none",
+        equations=False,
+    )
     exact = re.sub(r"(\d*)\.(\d+)", lambda m: f"\\frac{{{m[1]}{m[2]}}}{{1{'0' * len(m[2])}}}", text)
     config = [LatexExtractionConfig(normalization_config=how)]
     return list(parse(f"${exact}$", config, fallback_mode="no_fallback", parsing_timeout=None))
 
 
 def symbolic(answer: str, truth: str) -> bool:
-    """Whether two expressions are algebraically the same, by math-verify. Without a time limit: call it where one is kept (judge.py)."""
+    """Whether two expressions are algebraically the same, by math-verify. Without a time limit:
+    call it where one is kept (judge.py).
+    """
     from math_verify import verify
 
     read = [_parsed(side) for side in (truth, answer)]
     if not all(read):
         return False
-    return any(bool(verify(a, b, float_rounding=15, numeric_precision=60, timeout_seconds=None)) for a, b in (read, read[::-1]))
+    return any(
+        bool(verify(a, b, float_rounding=15, numeric_precision=60, timeout_seconds=None))
+        for a, b in (read, read[::-1])
+    )
 
 
 def value(text: str) -> float | None:
-    """The real value of a formula without variables, or None. Without a time limit, as `symbolic`."""
+    """The real value of a formula without variables, or None. No time limit, as `symbolic`."""
     read = _parsed(text)
     try:
         return float(read[0].evalf()) if read else None
@@ -283,10 +361,13 @@ def same(answer: str, truth: str, kind: str, tolerance: float = 0.0, leaf: Leaf 
         Undecided: by the leaf `undecided`.
     """
     if kind not in KINDS:
-        raise ValueError(f"verifier: unknown kind of answer '{kind}'. Known: {', '.join(KINDS)}, code.")
+        raise ValueError(
+            f"verifier: unknown kind of answer '{kind}'. Known: {', '.join(KINDS)}, code."
+        )
     if kind == "choice":
         return letter(answer) is not None and letter(answer) == letter(truth)
-    a, t = tidy(answer), tidy(truth)
+    a = tidy(answer)
+    t = tidy(truth)
     if kind == "text":
         return words(a) == words(t)
     if not a or a.count("{") != a.count("}"):
@@ -294,13 +375,18 @@ def same(answer: str, truth: str, kind: str, tolerance: float = 0.0, leaf: Leaf 
     if squeeze(a) == squeeze(t):
         return True
     equal: Leaf = partial(_plain, tolerance=tolerance, leaf=leaf)
-    rule = {"set": _sets, "tuple": _tuples, "interval": _intervals, "equation": _equations}.get(kind)
+    rule = {"set": _sets, "tuple": _tuples, "interval": _intervals, "equation": _equations}.get(
+        kind
+    )
     return rule(a, t, equal) if rule else equal(a, t)
 
 
 def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
-    """Numbers and expressions. What names its value ("x = 5" for 5) is read as the value; a list is none."""
-    a, t = answer.strip(), truth.strip()
+    """Numbers and expressions. What names its value ("x = 5" for 5) is read as the value; a list is
+    none.
+    """
+    a = answer.strip()
+    t = truth.strip()
     if squeeze(a) == squeeze(t):
         return True
     if "=" not in t:
@@ -309,70 +395,106 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         t = re.sub(r"^[A-Za-z](?:_\{?\w+\}?)?\s*=\s*(?=[^=]*$)", "", t)
     if ("=" in a and "=" not in t) or ("'" in a and "'" not in t):
         return False
-    mine, theirs = number(a), number(t)
+    mine = number(a)
+    theirs = number(t)
     if mine and theirs:
         return close(mine, theirs, tolerance)
     if theirs and _unworked(a):
         return False
-    if theirs and tolerance and theirs.last is not None:  # a formula for a decimal that may be rounded: what it is worth decides
+    if (
+        theirs and tolerance and theirs.last is not None
+    ):  # a formula for a decimal that may be rounded: what it is worth decides
         if leaf is undecided:
             raise Undecided
         named = re.fullmatch(r".*\\text\s*\{\s*([^{}]*?)\s*\}", a)
         worth = None if monstrous(a) or prose(_bare(a)) else value(_bare(a))
-        return worth is not None and close(Number(Fraction(worth), False, (named and unit(named[1])) or ""), theirs, tolerance)
-    a, t = (re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t))  # 1,000\sqrt{2}; what is a list has been parted before
+        return worth is not None and close(
+            Number(Fraction(worth), False, (named and unit(named[1])) or ""), theirs, tolerance
+        )
+    a, t = (
+        re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t)
+    )  # 1,000\sqrt{2}; what is a list has been parted before
     if len(split(a)) != len(split(t)) or prose(_bare(a)) or prose(_bare(t)):
         return squeeze(_bare(a)) == squeeze(_bare(t))
     return not (monstrous(a) or monstrous(t)) and not _other_case(a, t) and leaf(_bare(a), _bare(t))
 
 
 def _other_case(answer: str, truth: str) -> bool:
-    """Whether a variable is written in the other case: m is not M, which math-verify takes for one."""
-    a, t = (set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", side))) for side in (answer, truth))
+    """Whether a variable is written in the other case: m is not M, as math-verify thinks."""
+    a, t = (
+        set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", side))) for side in (answer, truth)
+    )
     return any(c.swapcase() in t and c not in t for c in a)
 
 
 def _unworked(text: str) -> bool:
-    """Nothing that algebra could make a number of, or a sum or product nobody worked out: "7-1+9" is the question, not the answer."""
+    """Nothing that algebra could make a number of, or a sum or product nobody worked out: "7-1+9"
+    is the question, not the answer.
+    """
     text = re.sub(r"\\(?:times|cdot|div)(?![A-Za-z])", "*", text)
     if not re.search(r"[\\^(|]", text):
         return True
-    return not re.search(r"[A-Za-z\\]", text) and bool(re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text))
+    return not re.search(r"[A-Za-z\\]", text) and bool(
+        re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text)
+    )
 
 
 def monstrous(text: str) -> bool:
     """A tower of powers or a huge power or factorial, which algebra would try to write out."""
-    return bool(re.search(r"\^\s*(?:\{[^{}]*\^|\w\s*\^)|\^\s*\{?\s*-?\d{5,}|\^\s*\{?\s*\w*\s*\}?\s*!|\d{4,}\s*!|\)\s*!|\}\s*!", text))
+    return bool(
+        re.search(
+            r"\^\s*(?:\{[^{}]*\^|\w\s*\^)|\^\s*\{?\s*-?\d{5,}|\^\s*\{?\s*\w*\s*\}?\s*!|\d{4,}\s*!|\)\s*!|\}\s*!",
+            text,
+        )
+    )
 
 
 def _bare(text: str) -> str:
     """An expression without the unit behind it."""
-    cut = re.fullmatch(r"(.*[\d}A-Za-z)])\s*\\text\s*\{\s*([^{}]*?)\s*\}(?:\s*\^\s*\{?\s*[23]\s*\}?)?", text)
+    cut = re.fullmatch(
+        r"(.*[\d}A-Za-z)])\s*\\text\s*\{\s*([^{}]*?)\s*\}(?:\s*\^\s*\{?\s*[23]\s*\}?)?", text
+    )
     return cut[1] if cut and unit(cut[2]) is not None else text
 
 
 def _sets(answer: str, truth: str, equal: Leaf) -> bool:
-    """Any order. A comma may part two members or the thousands of one: both sides are read in the one way, or both in the other."""
-    return any(matched(items(answer, t) or [answer], items(truth, t) or [truth], equal) for t in (True, False))
+    """Any order. A comma may part two members or the thousands of one: both sides are read in the
+    one way, or both in the other.
+    """
+    return any(
+        matched(items(answer, t) or [answer], items(truth, t) or [truth], equal)
+        for t in (True, False)
+    )
 
 
 def _tuples(answer: str, truth: str, equal: Leaf) -> bool:
-    """Ordered, bracket by bracket; vectors and matrices row by row. Several tuples in a row are compared in any order."""
-    a, t = _rows(answer), _rows(truth)
+    """Ordered, bracket by bracket; vectors and matrices row by row. Several tuples in a row are
+    compared in any order.
+    """
+    a = _rows(answer)
+    t = _rows(truth)
     if a is None or t is None:
         several = [split(re.sub(r"\band\b|\bor\b", ",", x)) for x in (answer, truth)]
         if len(several[1]) > 1 and all(_rows(p) for p in several[0] + several[1]):
             return matched(several[0], several[1], lambda x, y: _tuples(x, y, equal))
         return equal(answer, truth) if t is None and a is None else False
-    return len(a) == len(t) and all(len(x) == len(y) and all(map(equal, x, y)) for x, y in zip(a, t, strict=True))
+    return len(a) == len(t) and all(
+        len(x) == len(y) and all(map(equal, x, y)) for x, y in zip(a, t, strict=True)
+    )
 
 
 def _rows(text: str) -> list[list[str]] | None:
     """Rows of a tuple or matrix; the brackets are its first row, since (1,2) is not [1,2]."""
     text = re.sub(r"^[A-Za-z(),\s]*=\s*(?=[(\[\\])", "", text.strip())
-    matrix = re.fullmatch(r"\\begin\s*\{([pbv])matrix\}(.*)\\end\s*\{[pbv]matrix\}", text, re.DOTALL)
+    matrix = re.fullmatch(
+        r"\\begin\s*\{([pbv])matrix\}(.*)\\end\s*\{[pbv]matrix\}", text, re.DOTALL
+    )
     if matrix:
-        rows = [[c.strip() for c in row.split("&")] for row in re.split(r"\\\\", matrix[2]) if row.strip()]
+        rows = [
+            [c.strip() for c in row.split("&")]
+            for row in re.split(r"\\\\", matrix[2])
+            if row.strip()
+        ]
         return [["matrix"], *rows]
     if len(text) > 2 and text[0] in "([" and text[-1] in ")]" and len(split(text)) == 1:
         inner = split(text[1:-1])
@@ -381,7 +503,8 @@ def _rows(text: str) -> list[list[str]] | None:
 
 
 def _intervals(answer: str, truth: str, equal: Leaf) -> bool:
-    a, t = pieces(answer), pieces(truth)
+    a = pieces(answer)
+    t = pieces(truth)
     if a is None or t is None:
         return equal(answer, truth) if a is None and t is None else False
 
@@ -393,7 +516,9 @@ def _intervals(answer: str, truth: str, equal: Leaf) -> bool:
 
 
 def _equations(answer: str, truth: str, equal: Leaf) -> bool:
-    """The same up to a factor and to swapped or moved terms. A truth that only names a value ("x = 5") is met by the value."""
+    """The same up to a factor and to swapped or moved terms. A truth that only names a value ("x =
+    5") is met by the value.
+    """
     if "=" not in answer:
         named = re.fullmatch(r"[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=]+)", truth)
         return bool(named and number(named[1])) and equal(answer, named[1] if named else truth)

@@ -1,4 +1,6 @@
-"""Numbers as people write them: exact values of literals, percentages, money, units. Pure rational arithmetic, no floating point."""
+"""Numbers as people write them: exact values of literals, percentages, money, units. Pure rational
+arithmetic, no floating point.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,10 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class Number:
-    """A number literal: its exact value, whether it was a percentage (of which `value` is the number before the sign), its unit ("": none),
-    and the unit of its last decimal (None where it was written as an exact number)."""
+    """A number literal: its exact value, whether it was a percentage (of which `value` is the
+    number before the sign), its unit ("": none), and the unit of its last decimal (None where it
+    was written as an exact number).
+    """
 
     value: Fraction
     percent: bool = False
@@ -33,13 +37,16 @@ _WORDS = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10*
 def literal(text: str) -> tuple[Fraction, Fraction | None] | None:
     """Value of a bare number literal and the unit of its last decimal (None: exact), or None.
 
-    Read are integers with or without thousands commas, decimals, 4.5e33, 4.5\\times10^{33}, 3/4, \\frac34, 1 3/4.
+    Read are integers with or without thousands commas, decimals, 4.5e33, 4.5\\times10^{33}, 3/4,
+    \\frac34, 1 3/4.
     """
     text = text.strip()
     if found := _PLAIN.fullmatch(text):
         return _decimal(found[1], found[2], found[3])
     if found := _TIMES.fullmatch(text):
-        return _decimal(found[1], found[2] or "1", found[3] or found[4], scientific=found[2] is not None)
+        return _decimal(
+            found[1], found[2] or "1", found[3] or found[4], scientific=found[2] is not None
+        )
     if found := _FRACTION.fullmatch(text):
         return _ratio(found[1], found[2], found[3] or found[4], found[5] or found[6])
     if found := _SLASH.fullmatch(text):
@@ -47,7 +54,9 @@ def literal(text: str) -> tuple[Fraction, Fraction | None] | None:
     return None
 
 
-def _decimal(sign: str, digits: str, exponent: str | None, scientific: bool = False) -> tuple[Fraction, Fraction | None]:
+def _decimal(
+    sign: str, digits: str, exponent: str | None, scientific: bool = False
+) -> tuple[Fraction, Fraction | None]:
     digits = digits.replace(",", "")
     power = Fraction(10) ** int(exponent or 0)
     value = Fraction(digits if not digits.endswith(".") else digits + "0") * power
@@ -64,7 +73,8 @@ def _ratio(sign: str, whole: str | None, above: str, below: str) -> tuple[Fracti
     return (-value if sign == "-" else value), None
 
 
-# What a unit is called, by its canonical name; a unit of an area or a volume has its power behind it.
+# What a unit is called, by its canonical name; a unit of an area or a volume has its power behind
+# it.
 _UNITS = {
     name: canonical
     for canonical, names in {
@@ -128,7 +138,9 @@ _NO_UNIT = {
 
 
 def unit(words: str) -> str | None:
-    """Canonical name of a unit ("" for words that measure nothing, as in "12 students"), or None where the words may change the number."""
+    """Canonical name of a unit ("" for words that measure nothing, as in "12 students"), or None
+    where the words may change the number.
+    """
     text = words.strip().lower().rstrip(".")
     if not _UNIT.fullmatch(text):
         return None
@@ -136,14 +148,23 @@ def unit(words: str) -> str | None:
     text = re.sub(r"\^\s*\{?\s*[23]\s*\}?$", "", text).strip()
     parts = re.split(r"[\s/-]+", text)
     if parts[0] in ("sq", "square", "sq.", "cubic", "cu"):
-        power, parts = ("3" if parts[0] in ("cubic", "cu") else "2"), parts[1:]
+        power = "3" if parts[0] in ("cubic", "cu") else "2"
+        parts = parts[1:]
     if not parts or any(p in _NO_UNIT or p in _WORDS for p in parts):
         return None
     known = [_UNITS.get(p) for p in parts]
     if len(parts) == 1:
         single = known[0]
-        return None if single is None and len(parts[0]) == 1 and parts[0].isascii() else (single or "") + (power if single else "")
-    rate = [k for k in known if k] if all(known[i] or parts[i] in ("per", "an", "a") for i in range(len(parts))) else []
+        return (
+            None
+            if single is None and len(parts[0]) == 1 and parts[0].isascii()
+            else (single or "") + (power if single else "")
+        )
+    rate = (
+        [k for k in known if k]
+        if all(known[i] or parts[i] in ("per", "an", "a") for i in range(len(parts)))
+        else []
+    )
     return "/".join(rate) if len(rate) > 1 else (rate[0] + power if rate else "")
 
 
@@ -154,7 +175,9 @@ def number(text: str) -> Number | None:
     money = bool(sign and "$" in sign[0])
     if sign and money:
         text = sign[1] + sign[2] + text[sign.end() :].strip()
-    percent = re.fullmatch(r"(.*?)\s*(?:%|percent|per cent|\\text\s*\{\s*(?:%|percent)\s*\})", text, re.IGNORECASE)
+    percent = re.fullmatch(
+        r"(.*?)\s*(?:%|percent|per cent|\\text\s*\{\s*(?:%|percent)\s*\})", text, re.IGNORECASE
+    )
     if percent:
         found = literal(percent[1])
         return Number(found[0], True, "", found[1]) if found else None
@@ -169,27 +192,38 @@ def number(text: str) -> Number | None:
     )
     if not split:
         return None
-    head, words = split[1].strip(), (split[2] + (split[3] or "") if split[2] is not None else split[4]).strip()
+    head = split[1].strip()
+    words = (split[2] + (split[3] or "") if split[2] is not None else split[4]).strip()
     first = re.split(r"\s+", words.lower(), maxsplit=1)
     factor = _WORDS.get(first[0], 1)
     words = (first[1] if len(first) > 1 else "") if factor > 1 else words
-    found, name = literal(head), (unit(words) if words else "")
+    found = literal(head)
+    name = unit(words) if words else ""
     if found is None or name is None:
         return None
-    return Number(found[0] * factor, False, name or ("dollar" if money else ""), found[1] and found[1] * factor)
+    return Number(
+        found[0] * factor,
+        False,
+        name or ("dollar" if money else ""),
+        found[1] and found[1] * factor,
+    )
 
 
 def close(answer: Number, truth: Number, tolerance: float) -> bool:
-    """Whether two numbers are the same. Percentages: 50% is 50% and 0.5; where the truth is 50 or 50%, the sign may be there or not.
+    """Whether two numbers are the same. Percentages: 50% is 50% and 0.5; where the truth is 50 or
+    50%, the sign may be there or not.
 
-    tolerance: where the truth is written as a decimal, the answer may round to it, or differ by this relative error; 0 means neither.
+    tolerance: where the truth is written as a decimal, the answer may round to it, or differ by
+    this relative error; 0 means neither.
     """
     if answer.unit and truth.unit and answer.unit != truth.unit:
         return False
     if answer.unit.startswith("base") and not truth.unit:
         return False
     values = {answer.value}
-    if answer.percent and not truth.percent:  # of a share (at most 1) a percentage is its hundredth, and nothing else
+    if (
+        answer.percent and not truth.percent
+    ):  # of a share (at most 1) a percentage is its hundredth, and nothing else
         values = {answer.value / 100, *({answer.value} if abs(truth.value) > 1 else ())}
     targets = {truth.value}
     if truth.percent and not answer.percent:
@@ -198,4 +232,8 @@ def close(answer: Number, truth: Number, tolerance: float) -> bool:
         return True
     if not tolerance or truth.last is None:
         return False
-    return any(abs(v - t) <= max(truth.last / 2, Fraction(tolerance) * abs(t)) for v in values for t in targets)
+    return any(
+        abs(v - t) <= max(truth.last / 2, Fraction(tolerance) * abs(t))
+        for v in values
+        for t in targets
+    )

@@ -1,8 +1,9 @@
-"""How the papers' own graders would have judged a message: the audit columns beside our verdict. Never used for a reward.
+"""How the papers' own graders would have judged a message: the audit columns beside our verdict.
+Never used for a reward.
 
-Written from descriptions of their official code: C3 (arXiv 2603.06859, reward backend "marft"), CCPO v2 and later (arXiv 2603.21563, the
-PRIME grader bundled with verl). Their symbolic steps are ours here, given the same limits; what each gets wrong is what the tests hold it
-to.
+Written from descriptions of their official code: C3 (arXiv 2603.06859, reward backend "marft"),
+CCPO v2 and later (arXiv 2603.21563, the PRIME grader bundled with verl). Their symbolic steps are
+ours here, given the same limits; what each gets wrong is what the tests hold it to.
 """
 
 from __future__ import annotations
@@ -35,14 +36,24 @@ def verdict(grader: str, text: str, truth: str, kind: str) -> bool | None:
 
 
 def c3(text: str, truth: str, kind: str) -> bool:
-    """C3: lines with the words Error, Exception, Traceback are dropped; a line "#### x" wins over a box; floats within 4 %, whole truths
-    against the rounded answer, values of formulas within 4 % of a positive truth; then algebra, where lists keep their order."""
+    """C3: lines with the words Error, Exception, Traceback are dropped; a line "#### x" wins over a
+    box; floats within 4 %, whole truths against the rounded answer, values of formulas within 4 %
+    of a positive truth; then algebra, where lists keep their order.
+    """
     kept = [line for line in text.splitlines() if not _NOISE.search(line)]
     hashed = [line for line in kept if line.strip().startswith("####")]
     held = [b for _, b in verifier.boxes("\n".join(kept)) if b]
     said = _ANCHOR.findall("\n".join(kept))
     last = next((line for line in reversed(kept) if line.strip()), "")
-    answer = answers.tidy(hashed[-1].strip().lstrip("#") if hashed else held[-1] if held else said[-1] if said else last)
+    answer = answers.tidy(
+        hashed[-1].strip().lstrip("#")
+        if hashed
+        else held[-1]
+        if held
+        else said[-1]
+        if said
+        else last
+    )
     return bool(answer) and _listed(answer, answers.tidy(truth), kind, _c3_one)
 
 
@@ -50,20 +61,31 @@ def _c3_one(answer: str, truth: str, kind: str) -> bool:
     answer = re.sub(r"^[A-Za-z]\s*=\s*(?=[^=]*$)", "", answer)
     if answers.squeeze(answer) == answers.squeeze(truth):
         return True
-    mine, theirs = _value(answer.removesuffix("%")), _value(truth.removesuffix("%"))
+    mine = _value(answer.removesuffix("%"))
+    theirs = _value(truth.removesuffix("%"))
     if answer.endswith("%") == truth.endswith("%") or truth.isdigit():
-        if mine is not None and theirs is not None and theirs != 0 and abs(mine - theirs) <= 0.04 * abs(theirs) and _decimal(truth):
+        if (
+            mine is not None
+            and theirs is not None
+            and theirs != 0
+            and abs(mine - theirs) <= 0.04 * abs(theirs)
+            and _decimal(truth)
+        ):
             return True
         if mine is not None and theirs is not None and theirs == round(theirs) and _decimal(truth):
             return round(mine) == theirs
         if mine is not None and theirs is not None and abs(mine - theirs) <= 0.04 * theirs:
             return True
-    return "%" not in answer + truth and verifier.equal(answer, truth, "expression" if kind == "set" else kind)
+    return "%" not in answer + truth and verifier.equal(
+        answer, truth, "expression" if kind == "set" else kind
+    )
 
 
 def ccpo(text: str, truth: str, kind: str) -> bool:
-    """PRIME: after the last "answer is", the last box if there is one, of it what follows the last "=", "is", "be", ":"; the truth
-    keeps its "=", so that an equation is never right; numbers closely; algebra for at most two letters and 160 characters."""
+    """PRIME: after the last "answer is", the last box if there is one, of it what follows the last
+    "=", "is", "be", ":"; the truth keeps its "=", so that an equation is never right; numbers
+    closely; algebra for at most two letters and 160 characters.
+    """
     part = _CUTS.split(text)[-1]
     held = [b for _, b in verifier.boxes(part) if b]
     answer = held[-1] if held else part
@@ -89,14 +111,20 @@ def _ccpo_one(answer: str, truth: str, kind: str) -> bool:
     ):
         return False
     both = answers.number(answer), answers.number(truth)
-    if both[0] and both[1] and "/" in answer.replace("\\frac", "/") and "/" in truth.replace("\\frac", "/"):
+    if (
+        both[0]
+        and both[1]
+        and "/" in answer.replace("\\frac", "/")
+        and "/" in truth.replace("\\frac", "/")
+    ):
         return False  # fractions written differently
     return verifier.equal(answer, truth, "expression" if kind in ("set", "equation") else kind)
 
 
 def _listed(answer: str, truth: str, kind: str, one: Callable[[str, str, str], bool]) -> bool:
     """Lists item by item, in their order."""
-    mine, theirs = answers.split(answer, ","), answers.split(truth, ",")
+    mine = answers.split(answer, ",")
+    theirs = answers.split(truth, ",")
     if len(theirs) > 1 and len(mine) == len(theirs) and not answers.literal(truth):
         return all(one(a, t, "expression") for a, t in zip(mine, theirs, strict=True))
     return one(answer, truth, kind)

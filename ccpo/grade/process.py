@@ -1,7 +1,8 @@
-"""A process of its own for verdicts that may take long or never end: asked line by line, killed when an item exceeds its time.
+"""A process of its own for verdicts that may take long or never end: asked line by line, killed
+when an item exceeds its time.
 
-An alarm signal would do in a main thread, and only between bytecodes; this works in threads and worker processes, and against a power that
-is written out in C.
+An alarm signal would do in a main thread, and only between bytecodes; this works in threads and
+worker processes, and against a power that is written out in C.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _living: weakref.WeakSet[Judge] = weakref.WeakSet()
 
 
 class Judge:
-    """A worker that answers requests in order. It starts when first asked, and again after it was killed."""
+    """A worker that answers requests in order. It starts when first asked, and again after it was
+    killed.
+    """
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -36,8 +39,11 @@ class Judge:
     def __del__(self) -> None:
         self.stop()
 
-    def ask(self, requests: Sequence[dict[str, Any]], seconds: Sequence[float]) -> list[dict[str, Any] | None]:
-        """Replies to requests, None for one that took longer than its seconds or brought the worker down.
+    def ask(
+        self, requests: Sequence[dict[str, Any]], seconds: Sequence[float]
+    ) -> list[dict[str, Any] | None]:
+        """Replies to requests, None for one that took longer than its seconds or brought the worker
+        down.
 
         Raises:
             RuntimeError: the worker does not start.
@@ -66,11 +72,17 @@ class Judge:
             path = os.pathsep.join(p or os.getcwd() for p in sys.path)
             command = [sys.executable, "-W", "ignore", "-m", "ccpo.grade.worker"]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             )
             if self._line(START_SECONDS) != b'"ready"':
                 self.stop()
-                raise RuntimeError(f"verifier: its worker does not start. Remedy: see what `{' '.join(command)}` says.")
+                raise RuntimeError(
+                    "verifier: its worker does not start. Remedy: see what "
+                    f"`{' '.join(command)}` says."
+                )
         return self.process
 
     def _line(self, seconds: float) -> bytes:
@@ -90,7 +102,8 @@ class Judge:
 
     def stop(self) -> None:
         """Ends the worker; a fork of its owner leaves it alone."""
-        process, self.process = self.process, None
+        process = self.process
+        self.process = None
         if process is None or self.owner != os.getpid():
             return
         process.kill()
@@ -104,7 +117,8 @@ class Judge:
 def mine() -> Judge:
     """The judge of this thread of this process: a fork gets its own."""
     if getattr(_mine, "pid", None) != os.getpid():
-        _mine.pid, _mine.judge = os.getpid(), Judge()
+        _mine.pid = os.getpid()
+        _mine.judge = Judge()
     return _mine.judge
 
 

@@ -1,7 +1,8 @@
 """One verifier for all benchmarks: what a message answers, and whether that is the truth.
 
-The answer is the content of the last box; else what follows the last "####", "answer is" or "answer:"; else the whole message, if it is
-nothing but an answer. Kinds of truth are those of answers.py, and `code`: a program, run in the sandbox against its tests.
+The answer is the content of the last box; else what follows the last "####", "answer is" or
+"answer:"; else the whole message, if it is nothing but an answer. Kinds of truth are those of
+answers.py, and `code`: a program, run in the sandbox against its tests.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from ccpo.grade.sandbox import programs
 
 LONGEST = 300  # characters of an answer; longer ones are no answer
 SECONDS = 2.0  # of one comparison
-CODE_SECONDS = 60.0  # a program has its own, shorter limit in the sandbox; this one guards the guard
+CODE_SECONDS = (
+    60.0  # a program has its own, shorter limit in the sandbox; this one guards the guard
+)
 CHUNK = 256  # messages sent to a worker at once
 
 Equal = Callable[[str, str, str, float], bool]
@@ -35,7 +38,9 @@ _SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)(?<!\\)[.!?](?:\s|$)|[。！？]).
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer found (None: there is none), whether it is right, and for programs the share of tests passed."""
+    """The answer found (None: there is none), whether it is right, and for programs the share of
+    tests passed.
+    """
 
     answer: str | None
     correct: bool
@@ -45,14 +50,16 @@ class Verdict:
 
 def boxes(text: str) -> list[tuple[int, str | None]]:
     """Every outermost box: where it starts and what it holds (None: it never closes)."""
-    out, past = [], 0
+    out = []
+    past = 0
     for match in _BOX.finditer(text):
         if match.start() < past:
             continue
         if match[2] is not None:
             out.append((match.start(), match[2].rstrip(".,;")))
             continue
-        depth, past = 1, match.end()
+        depth = 1
+        past = match.end()
         while past < len(text) and depth:
             depth += {"{": 1, "}": -1}.get(text[past], 0)
             past += 1
@@ -67,7 +74,9 @@ def extract(text: str, kind: str = "number") -> str | None:
     found = boxes(text)
     if found:
         answer = found[-1][1]
-        if kind == "set" and answer is not None:  # "\boxed{3} and \boxed{5}": those of the last line
+        if (
+            kind == "set" and answer is not None
+        ):  # "\boxed{3} and \boxed{5}": those of the last line
             line = text.rfind("\n", 0, found[-1][0])
             answer = ", ".join(a for at, a in found if at > line and a)
         if answer is not None and boxes(answer):
@@ -89,7 +98,10 @@ def bare(text: str, kind: str) -> bool:
         if re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)):
             return True
         # an option as the question gives it, "D. The river is north", and no other one
-        return re.match(r"\(?[A-H][.):]\s+\S", text) is not None and len(re.findall(r"(?<!\w)\(?[A-H][.):](?=\s|$)", text)) == 1
+        return (
+            re.match(r"\(?[A-H][.):]\s+\S", text) is not None
+            and len(re.findall(r"(?<!\w)\(?[A-H][.):](?=\s|$)", text)) == 1
+        )
     if kind == "text":
         return len(text.split()) <= 8
     if kind in ("number", "expression") and "=" in text:
@@ -99,7 +111,8 @@ def bare(text: str, kind: str) -> bool:
 
 @functools.lru_cache(maxsize=1 << 17)
 def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
-    """Whether an answer is the truth: at once where a rule decides, else by algebra in a process of its own, at most SECONDS.
+    """Whether an answer is the truth: at once where a rule decides, else by algebra in a process of
+    its own, at most SECONDS.
 
     Raises:
         ValueError: an unknown kind.
@@ -107,7 +120,13 @@ def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
     try:
         return answers.same(answer, truth, kind, tolerance, leaf=answers.undecided)
     except answers.Undecided:
-        request = {"do": "equal", "answer": answer, "truth": truth, "kind": kind, "tolerance": tolerance}
+        request = {
+            "do": "equal",
+            "answer": answer,
+            "truth": truth,
+            "kind": kind,
+            "tolerance": tolerance,
+        }
         reply = process.mine().ask([request], [SECONDS])[0]
         return reply is not None and bool(reply["correct"])
 
@@ -120,7 +139,9 @@ def value(text: str) -> float | None:
     return reply["value"] if reply else None
 
 
-def verify(text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal = equal) -> Verdict:
+def verify(
+    text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal = equal
+) -> Verdict:
     """The verdict on a message.
 
     Raises:
@@ -135,10 +156,13 @@ def verify(text: str, truth: str, kind: str, tolerance: float = 0.0, same: Equal
     return Verdict(answer, answer is not None and same(answer, truth, kind, tolerance))
 
 
-def verify_many(items: Iterable[tuple[str, str, str, float]], workers: int | None = None) -> Iterator[Verdict]:
+def verify_many(
+    items: Iterable[tuple[str, str, str, float]], workers: int | None = None
+) -> Iterator[Verdict]:
     """Verdicts on many (text, truth, kind, tolerance), in order, as they come.
 
-    Memory is bounded, whatever their number; `workers` processes do the work (None: one for each core).
+    Memory is bounded, whatever their number; `workers` processes do the work (None: one for each
+    core).
     """
     workers = workers or os.cpu_count() or 1
     stream = iter(items)
@@ -153,10 +177,17 @@ def verify_many(items: Iterable[tuple[str, str, str, float]], workers: int | Non
 
 
 def _chunk(items: list[tuple[str, str, str, float]]) -> list[Verdict]:
-    requests = [{"do": "verify", "text": x, "truth": t, "kind": k, "tolerance": r} for x, t, k, r in items]
-    replies = process.mine().ask(requests, [CODE_SECONDS if k == "code" else SECONDS for _, _, k, _ in items])
+    requests = [
+        {"do": "verify", "text": x, "truth": t, "kind": k, "tolerance": r} for x, t, k, r in items
+    ]
+    replies = process.mine().ask(
+        requests, [CODE_SECONDS if k == "code" else SECONDS for _, _, k, _ in items]
+    )
     late = f"no verdict within {SECONDS:g} s"
-    return [Verdict(**r) if r else Verdict(extract(x, k), False, None, late) for r, (x, _, k, _) in zip(replies, items, strict=True)]
+    return [
+        Verdict(**r) if r else Verdict(extract(x, k), False, None, late)
+        for r, (x, _, k, _) in zip(replies, items, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -169,19 +200,27 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
     """What the worker does with one request. What goes wrong in the algebra is a wrong answer."""
     if request["do"] == "value":
         return {"value": answers.value(request["text"])}
-    truth, kind, tolerance = request["truth"], request["kind"], request["tolerance"]
+    truth = request["truth"]
+    kind = request["kind"]
+    tolerance = request["tolerance"]
     try:
         if request["do"] == "equal":
             return {"correct": _here(request["answer"], truth, kind, tolerance)}
         return vars(verify(request["text"], truth, kind, tolerance, _here))
     except (ArithmeticError, AttributeError, MemoryError, RecursionError, TypeError) as error:
         answer = request.get("answer") or extract(request["text"], kind)
-        return {"answer": answer, "correct": False, "fraction": None, "reason": f"{type(error).__name__} in the algebra"}
+        return {
+            "answer": answer,
+            "correct": False,
+            "fraction": None,
+            "reason": f"{type(error).__name__} in the algebra",
+        }
 
 
 def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[str]:
     """How the verdict on a message comes about, step by step."""
-    found, said = boxes(text), _SAID.findall(text)
+    found = boxes(text)
+    said = _SAID.findall(text)
     where = (
         "the last fenced block"
         if kind == "code"
@@ -192,7 +231,11 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
         else "the whole message"
     )
     answer = extract(text, kind)
-    lines = [f"answer: {answer!r}, from {where}" if answer is not None else f"answer: none ({where} holds none)"]
+    lines = [
+        f"answer: {answer!r}, from {where}"
+        if answer is not None
+        else f"answer: none ({where} holds none)"
+    ]
     if answer is None:
         return [*lines, "verdict: wrong"]
     if kind == "code":
@@ -203,21 +246,38 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
             f"tests passed: {graded.fraction:.0%} {graded.reason}".rstrip(),
             f"verdict: {'correct' if graded.passed else 'wrong'}",
         ]
-    a, t = answers.tidy(answer), answers.tidy(truth)
+    a = answers.tidy(answer)
+    t = answers.tidy(truth)
     lines += [
         f"read as: {a!r}{_read(a)}",
-        f"truth:   {t!r}{_read(t)} ({kind}{f', relative error up to {tolerance:g}' if tolerance else ''})",
+        f"truth:   {t!r}{_read(t)} "
+        f"({kind}{f', relative error up to {tolerance:g}' if tolerance else ''})",
     ]
     try:
-        decided, how = answers.same(answer, truth, kind, tolerance, leaf=answers.undecided), "by rule"
+        decided = answers.same(answer, truth, kind, tolerance, leaf=answers.undecided)
+        how = "by rule"
     except answers.Undecided:
-        request = {"do": "equal", "answer": answer, "truth": truth, "kind": kind, "tolerance": tolerance}
+        request = {
+            "do": "equal",
+            "answer": answer,
+            "truth": truth,
+            "kind": kind,
+            "tolerance": tolerance,
+        }
         reply = process.mine().ask([request], [SECONDS])[0]
         decided = reply is not None and bool(reply["correct"])
-        how = "by algebra (math-verify)" if reply else f"no decision within {SECONDS:g} s, which is no match"
+        how = (
+            "by algebra (math-verify)"
+            if reply
+            else f"no decision within {SECONDS:g} s, which is no match"
+        )
     return [*lines, f"compared: {how}", f"verdict: {'correct' if decided else 'wrong'}"]
 
 
 def _read(text: str) -> str:
     value = answers.number(text)
-    return f" = {value.value}{' %' if value.percent else ''}{f' [{value.unit}]' if value.unit else ''}" if value else ""
+    return (
+        f" = {value.value}{' %' if value.percent else ''}{f' [{value.unit}]' if value.unit else ''}"
+        if value
+        else ""
+    )

@@ -1,4 +1,6 @@
-"""What runs in the process that `ccpo/grade/process.py` asks: `python -m ccpo.grade.worker`; nothing imports it."""
+"""What runs in the process that `ccpo/grade/process.py` asks: `python -m ccpo.grade.worker`;
+nothing imports it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ MEMORY = 4 << 30  # bytes of address space
 
 def serve() -> None:
     """The worker: a line of requests in, a line of reply for each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks decides; the end of its pipe ends this
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the one who asks decides; the end of its pipe ends this
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log

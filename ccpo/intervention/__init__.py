@@ -1,13 +1,14 @@
-"""Changes to an evaluated team: one file each, found by its name. This file holds only the contract.
+"""Changes to an evaluated team: one file each, found by its name. This file holds only the
+contract.
 
 An intervention file has
   VERSION                    bumped when what it does changes on purpose
   LABEL                      what happens, in the few words of a figure's legend
-  POLICIES                   who speaks: the "trained" policies, or the "untrained" ones that training began with
-  fits(team) -> bool         whether it means something for a team
-  present(team) -> turns     the turns that are there: a role whose readings are all left out may take another role (ccpo/team)
-  speaks(team) -> turns      of these the turns that speak anew, in order
-  hears(reading) -> texts    what a turn hears [episodes][messages read]
+  POLICIES                   who speaks: the "trained" policies, or the "untrained" ones that
+  training began with fits(team) -> bool         whether it means something for a team
+  present(team) -> turns     the turns that are there: a role whose readings are all left out may
+  take another role (ccpo/team) speaks(team) -> turns      of these the turns that speak anew, in
+  order hears(reading) -> texts    what a turn hears [episodes][messages read]
 `factual` is the team as it is, which every evaluation plays first.
 """
 
@@ -24,8 +25,10 @@ from ccpo.team import Team
 
 @dataclass(frozen=True)
 class Reading:
-    """What a turn could hear: of the turns that it `reads` and that are present, what was `said` in this pass, and what was said in the
-    factual one; each text by turn and episode. A task has `samples` episodes, which follow each other."""
+    """What a turn could hear: of the turns that it `reads` and that are present, what was `said` in
+    this pass, and what was said in the factual one; each text by turn and episode. A task has
+    `samples` episodes, which follow each other.
+    """
 
     reads: Sequence[int]
     said: Mapping[int, Sequence[str]]

@@ -14,4 +14,7 @@ POLICIES = "trained"
 
 def hears(reading: Reading) -> list[list[str]]:
     """The factual messages of the next task."""
-    return [[reading.factual[turn][(i + reading.samples) % reading.episodes] for turn in reading.reads] for i in range(reading.episodes)]
+    return [
+        [reading.factual[turn][(i + reading.samples) % reading.episodes] for turn in reading.reads]
+        for i in range(reading.episodes)
+    ]

@@ -1,7 +1,7 @@
 """A critic: estimates of the outcome from what was said so far, learnt in the loop.
 
-It has a body of its own, which starts as the model that training starts with, and a linear value head, which starts at zero. A text is
-a list of token ids; its value is read at the last token.
+It has a body of its own, which starts as the model that training starts with, and a linear value
+head, which starts at zero. A text is a list of token ids; its value is read at the last token.
 """
 
 from __future__ import annotations
@@ -21,18 +21,25 @@ PADDED = 1 << 14  # tokens of a batch, padding included
 class Critic:
     """Body, head and optimiser.
 
-    kind "context": the value is a number, learnt by the squared error of PPO with value clipping (arXiv 1707.06347; C3's MAPPO, arXiv
-    2603.06859, clip 0.5). kind "message": it is a probability of success, learnt by cross-entropy (C3's Q-critic).
+    kind "context": the value is a number, learnt by the squared error of PPO with value clipping
+    (arXiv 1707.06347; C3's MAPPO, arXiv
+    2603.06859, clip 0.5). kind "message": it is a probability of success, learnt by cross-entropy
+    (C3's Q-critic).
     """
 
     def __init__(self, model: Any, kind: Literal["context", "message"], settings: Settings) -> None:
-        self.kind, self.settings = kind, settings
+        self.kind = kind
+        self.settings = settings
         self.body = copy.deepcopy(model.base_model).train()
-        self.head = torch.nn.Linear(model.config.hidden_size, 1, dtype=torch.float32, device=model.device)
+        self.head = torch.nn.Linear(
+            model.config.hidden_size, 1, dtype=torch.float32, device=model.device
+        )
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
         parameters = [*self.body.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.0, foreach=True)
+        self.optimiser = torch.optim.AdamW(
+            parameters, lr=settings.lr, weight_decay=0.0, foreach=True
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -45,15 +52,20 @@ class Critic:
 
     def _scores(self, texts: Sequence[list[int]]) -> torch.Tensor:
         """Head outputs [S]: values, or logits."""
-        width, device = max(map(len, texts)), self.head.weight.device
-        ids = torch.tensor([t + [0] * (width - len(t)) for t in texts], device=device)  # causal: padding on the right needs no mask
+        width = max(map(len, texts))
+        device = self.head.weight.device
+        ids = torch.tensor(
+            [t + [0] * (width - len(t)) for t in texts], device=device
+        )  # causal: padding on the right needs no mask
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         last = torch.tensor([len(t) - 1 for t in texts], device=device)
         return self.head(hidden[torch.arange(len(texts), device=device), last].float())[:, 0]
 
     @torch.no_grad()
     def values(self, texts: Sequence[list[int]]) -> np.ndarray:
-        """Estimates [S] of the outcome in [0, 1] ("message") or of the return ("context"). Equal texts are computed once."""
+        """Estimates [S] of the outcome in [0, 1] ("message") or of the return ("context"). Equal
+        texts are computed once.
+        """
         place = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, texts)))}
         distinct = [list(text) for text in place]
         out = np.empty(len(distinct))
@@ -63,7 +75,8 @@ class Critic:
         return out[[place[tuple(text)] for text in texts]]
 
     def fit(self, texts: Sequence[list[int]], before: np.ndarray, targets: np.ndarray) -> float:
-        """Moves the values of the texts, which were `before` [S], towards `targets` [S]; returns the root mean squared error before.
+        """Moves the values of the texts, which were `before` [S], towards `targets` [S]; returns
+        the root mean squared error before.
 
         Raises:
             ValueError: the gradient is not finite.
@@ -72,18 +85,26 @@ class Critic:
             self.optimiser.zero_grad(set_to_none=True)
             for rows in batches(texts):
                 scores = self._scores([texts[i] for i in rows])
-                target, old = (torch.tensor(x[rows], dtype=scores.dtype, device=scores.device) for x in (targets, before))
+                target, old = (
+                    torch.tensor(x[rows], dtype=scores.dtype, device=scores.device)
+                    for x in (targets, before)
+                )
                 (self._loss(scores, old, target) / len(texts)).backward()
             parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
             norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             if not torch.isfinite(norm):
-                raise ValueError(f"critic: gradient norm is {float(norm)}. The last checkpoint is untouched; lower critic.lr.")
+                raise ValueError(
+                    f"critic: gradient norm is {float(norm)}. The last checkpoint is untouched; "
+                    "lower critic.lr."
+                )
             self.optimiser.step()
         return float(np.sqrt(np.mean((before - targets) ** 2)))
 
     def _loss(self, scores: torch.Tensor, old: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.kind == "message":
-            return torch.nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")
+            return torch.nn.functional.binary_cross_entropy_with_logits(
+                scores, target, reduction="sum"
+            )
         clipped = old + (scores - old).clamp(-self.settings.clip, self.settings.clip)
         return torch.maximum((scores - target) ** 2, (clipped - target) ** 2).sum() / 2
 

@@ -1,8 +1,11 @@
-"""How a policy takes a step: AdamW on weights that every rank holds whole, or sharded over the ranks by DeepSpeed (ZeRO).
+"""How a policy takes a step: AdamW on weights that every rank holds whole, or sharded over the
+ranks by DeepSpeed (ZeRO).
 
-Both add up the gradients of all ranks, clip their norm and keep float32 weights: where the model is bfloat16, steps of a usual learning
-rate would vanish in its rounding, so it computes with a rounded copy. What they save is the same too, whole tensors by name, so that a run
-may go on with other ranks or another stage. Only parameters that require a gradient when the optimiser is made are its own.
+Both add up the gradients of all ranks, clip their norm and keep float32 weights: where the model is
+bfloat16, steps of a usual learning rate would vanish in its rounding, so it computes with a rounded
+copy. What they save is the same too, whole tensors by name, so that a run may go on with other
+ranks or another stage. Only parameters that require a gradient when the optimiser is made are its
+own.
 """
 
 from __future__ import annotations
@@ -23,14 +26,19 @@ from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 EPS = 1e-8  # AdamW's, as published
-KEPT_WHOLE = 100_000  # elements up to which stage 3 leaves a parameter whole: gathering it would cost more than it frees
+# elements up to which stage 3 leaves a parameter whole: gathering it would cost more than it frees
+KEPT_WHOLE = 100_000
 
 Saved = dict[str, Any]
-Loss = Callable[..., tuple[torch.Tensor, dict[str, Any]]]  # of a model and more: a loss, and what else was found
+Loss = Callable[
+    ..., tuple[torch.Tensor, dict[str, Any]]
+]  # of a model and more: a loss, and what else was found
 
 
 class Optimiser(Protocol):
-    """What `improve` and a checkpoint need. All ranks call everything but `backward`, of which each calls its own share."""
+    """What `improve` and a checkpoint need. All ranks call everything but `backward`, of which each
+    calls its own share.
+    """
 
     def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """Adds the gradient of loss(model, *arguments); gives what it gave."""
@@ -41,15 +49,21 @@ class Optimiser(Protocol):
         ...
 
     def step(self, lr: float) -> float:
-        """Clips the sum of all gradients, moves the weights, forgets the gradients; gives the norm before clipping."""
+        """Clips the sum of all gradients, moves the weights, forgets the gradients; gives the norm
+        before clipping.
+        """
         ...
 
     def whole(self) -> Any:
-        """A context in which the model's weights are whole on every rank, to play and to save; no step is taken inside."""
+        """A context in which the model's weights are whole on every rank, to play and to save; no
+        step is taken inside.
+        """
         ...
 
     def state(self) -> tuple[Saved, Saved]:
-        """Float32 weights by name, and {"step", "exp_avg": by name, "exp_avg_sq": by name}; empty but on the first rank."""
+        """Float32 weights by name, and {"step", "exp_avg": by name, "exp_avg_sq": by name}; empty
+        but on the first rank.
+        """
         ...
 
     def load(self, weights: Saved, moments: Saved) -> None:
@@ -62,7 +76,9 @@ class Optimiser(Protocol):
 
 
 def make(model: Any, train: Train, ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> Optimiser:
-    """The optimiser of a model's parameters. Stage 0 is without DeepSpeed, which would do the same sum and the same step."""
+    """The optimiser of a model's parameters. Stage 0 is without DeepSpeed, which would do the same
+    sum and the same step.
+    """
     return Sharded(model, train, ranks, sharding) if sharding.stage else Plain(model, train, ranks)
 
 
@@ -70,7 +86,8 @@ def fits(named: dict[str, Any], weights: Saved, moments: Saved) -> None:
     """Raises a ValueError where what was saved is not of the parameters `named`."""
     if odd := sorted((set(named) ^ set(weights)) | (set(moments) ^ {"step", *MOMENTS})):
         raise ValueError(
-            f"the checkpoint is not of this model and version of ccpo: {', '.join(odd[:3])} ({len(odd)} in all) are in one only. "
+            f"the checkpoint is not of this model and version of ccpo: {', '.join(odd[:3])} "
+            f"({len(odd)} in all) are in one only. "
             "Remedy: delete the run's folder in scratch/ to start anew."
         )
 
@@ -79,10 +96,14 @@ class Plain:
     """AdamW; every rank holds everything."""
 
     def __init__(self, model: Any, train: Train, ranks: Ranks = ALONE) -> None:
-        self.model, self.ranks, self.clip = model, ranks, train.grad_clip
+        self.model = model
+        self.ranks = ranks
+        self.clip = train.grad_clip
         self.own = policy.learnt(model)
         self.masters = {name: _master(parameter) for name, parameter in self.own.items()}
-        self.adamw = torch.optim.AdamW(self.masters.values(), lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True)
+        self.adamw = torch.optim.AdamW(
+            self.masters.values(), lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True
+        )
 
     def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
@@ -124,10 +145,17 @@ class Plain:
         """See Optimiser."""
         if not self.ranks.first:
             return {}, {}
-        of = {name: self.adamw.state[master] for name, master in self.masters.items() if master in self.adamw.state}
+        of = {
+            name: self.adamw.state[master]
+            for name, master in self.masters.items()
+            if master in self.adamw.state
+        }
         moments: Saved = {key: {name: state[key] for name, state in of.items()} for key in MOMENTS}
         step = max((int(state["step"]) for state in of.values()), default=0)
-        return {name: master.detach() for name, master in self.masters.items()}, {"step": step, **moments}
+        return {name: master.detach() for name, master in self.masters.items()}, {
+            "step": step,
+            **moments,
+        }
 
     @torch.no_grad()
     def load(self, weights: Saved, moments: Saved) -> None:
@@ -136,7 +164,9 @@ class Plain:
         for name, master in self.masters.items():
             master.copy_(weights[name])
             if moments["step"]:
-                copies = {key: torch.empty_like(master).copy_(moments[key][name]) for key in MOMENTS}
+                copies = {
+                    key: torch.empty_like(master).copy_(moments[key][name]) for key in MOMENTS
+                }
                 self.adamw.state[master] = {"step": torch.tensor(float(moments["step"])), **copies}
         self._round()
 
@@ -148,7 +178,9 @@ def _master(parameter: Any) -> Any:
     master = torch.nn.Parameter(parameter.detach().float())
 
     def collect(rounded: Any) -> None:
-        master.grad = rounded.grad.float() if master.grad is None else master.grad.add_(rounded.grad)
+        master.grad = (
+            rounded.grad.float() if master.grad is None else master.grad.add_(rounded.grad)
+        )
         rounded.grad = None
 
     parameter.register_post_accumulate_grad_hook(collect)
@@ -156,20 +188,26 @@ def _master(parameter: Any) -> Any:
 
 
 class Sharded:
-    """AdamW under DeepSpeed's ZeRO: each rank holds a share of the moments and float32 weights, of the gradients too (stage 2), of the
-    weights that the model computes with too (stage 3: of one optimiser only). With `offload` the moments and float32 weights live in main
-    memory.
+    """AdamW under DeepSpeed's ZeRO: each rank holds a share of the moments and float32 weights, of
+    the gradients too (stage 2), of the weights that the model computes with too (stage 3: of one
+    optimiser only). With `offload` the moments and float32 weights live in main memory.
     """
 
     def __init__(self, model: Any, train: Train, ranks: Ranks, sharding: Sharding) -> None:
-        self.model, self.ranks, self.stage = model, ranks, sharding.stage
+        self.model = model
+        self.ranks = ranks
+        self.stage = sharding.stage
         self.own = policy.learnt(model)
         self.shapes = {name: parameter.shape for name, parameter in self.own.items()}
         mixed = {p.dtype for p in self.own.values()} == {torch.bfloat16}
         parameters = list(self.own.values())
         # fused: without the compiler that DeepSpeed's own Adam for CPUs needs
-        self.adamw = torch.optim.AdamW(parameters, lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True)
-        bucket = min(500_000_000, sum(p.numel() for p in parameters))  # buffers of this size are made, whatever the model's
+        self.adamw = torch.optim.AdamW(
+            parameters, lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True
+        )
+        bucket = min(
+            500_000_000, sum(p.numel() for p in parameters)
+        )  # buffers of this size are made, whatever the model's
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -186,16 +224,26 @@ class Sharded:
             },
         }
         if mixed:
-            config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+            config |= {
+                "bf16": {"enabled": True},
+                "data_types": {"grad_accum_dtype": "fp32"},
+                "communication_data_type": "fp32",
+            }
         with redirect_stdout(io.StringIO()):  # tables of memory
             self.engine = _deepspeed().initialize(
-                model=_Called(model), optimizer=self.adamw, model_parameters=parameters, config=config, dist_init_required=False
+                model=_Called(model),
+                optimizer=self.adamw,
+                model_parameters=parameters,
+                config=config,
+                dist_init_required=False,
             )[0]
 
     def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
         value, found = self.engine(loss, *arguments)
-        self.engine.backward(value * self.ranks.world)  # DeepSpeed takes means over ranks, ours are parts of a sum
+        self.engine.backward(
+            value * self.ranks.world
+        )  # DeepSpeed takes means over ranks, ours are parts of a sum
         return float(value.detach()), found
 
     def idle(self, loss: Loss, *arguments: Any) -> None:
@@ -212,13 +260,16 @@ class Sharded:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """See Optimiser. Meanwhile no module gathers by itself, so that ranks need not compute in step."""
+        """See Optimiser. Meanwhile no module gathers by itself, so that ranks need not compute in
+        step.
+        """
         if self.stage < 3:
             yield
             return
         offload = self.engine.optimizer.parameter_offload
         offload._remove_module_hooks()
-        offload.forward_hooks, offload.backward_hooks = [], []
+        offload.forward_hooks = []
+        offload.backward_hooks = []
         try:
             with _deepspeed().zero.GatheredParameters(list(self.model.parameters())):
                 yield
@@ -235,7 +286,9 @@ class Sharded:
         for name, parameter in self.own.items():
             found = [(weights, safe_get_full_fp32_param(parameter))]
             if step:
-                found += [(moments[key], safe_get_full_optimizer_state(parameter, key)) for key in MOMENTS]
+                found += [
+                    (moments[key], safe_get_full_optimizer_state(parameter, key)) for key in MOMENTS
+                ]
             for place, tensor in found if self.ranks.first else ():
                 place[name] = tensor.detach().reshape(self.shapes[name]).cpu()
         return weights, {"step": step, **moments}
@@ -247,8 +300,17 @@ class Sharded:
         fits(self.own, weights, moments)
         for name, parameter in self.own.items():
             safe_set_full_fp32_param(parameter, weights[name])
-        # a step of length 0 makes the moments, which are not there before the first, and shows the model its weights
-        self.backward(lambda model: (model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device)).logits.sum() * 0.0, {}))
+        # a step of length 0 makes the moments, which are not there before the first, and shows the
+        # model its weights
+        self.backward(
+            lambda model: (
+                model(
+                    input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device)
+                ).logits.sum()
+                * 0.0,
+                {},
+            )
+        )
         self.step(0.0)
         for name, parameter in self.own.items():
             for key in MOMENTS if moments["step"] else ():
@@ -272,7 +334,9 @@ class _Called(torch.nn.Module):
 
 
 def _deepspeed() -> Any:
-    """DeepSpeed, which must compile nothing and say nothing, in the process group it needs, be it of one."""
+    """DeepSpeed, which must compile nothing and say nothing, in the process group it needs, be it
+    of one.
+    """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -284,5 +348,7 @@ def _deepspeed() -> Any:
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         os.environ.setdefault("LOCAL_RANK", "0")
-        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+        torch.distributed.init_process_group(
+            backend, store=torch.distributed.HashStore(), rank=0, world_size=1
+        )
     return deepspeed

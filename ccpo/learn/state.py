@@ -22,34 +22,57 @@ TABLES = ("train", "credit", "ledger", "seconds", "canary")
 
 
 class State:
-    """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables so far, and the counts.
+    """What a checkpoint holds: policies, their optimisers, critic, memories of methods, the tables
+    so far, and the counts.
 
-    `models` has a model for each policy, which may be one model with several `adapters`: who computes with a policy says so by `live`.
-    `references` are the models that training started with, once adapters are off, where the objective has a KL term. Of several ranks each
-    has them, and the critic, whole; what they share out of the policies is `sharding`.
+    `models` has a model for each policy, which may be one model with several `adapters`: who
+    computes with a policy says so by `live`.
+    `references` are the models that training started with, once adapters are off, where the
+    objective has a KL term. Of several ranks each has them, and the critic, whole; what they share
+    out of the policies is `sharding`.
     """
 
-    def __init__(self, run: RunConfig, model: Path | Sequence[Path], ranks: Ranks = ALONE, sharding: Sharding = WHOLE) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        model: Path | Sequence[Path],
+        ranks: Ranks = ALONE,
+        sharding: Sharding = WHOLE,
+    ) -> None:
         self.ranks = ranks
         team = run.build_team()
-        self.folders, self.dtype = policy.starts(run, model), run.train.dtype
+        self.folders = policy.starts(run, model)
+        self.dtype = run.train.dtype
         n = 1 if run.policy == "shared" else team.agents
         each = (self.folders * n)[:n]
-        loaded = [policy.load(folder, self.dtype) for folder in (each[:1] if run.lora else each)] * (n if run.lora else 1)
-        self.models, self.tokenizers = [m.train() for m, _ in loaded], [t for _, t in loaded]
+        loaded = [
+            policy.load(folder, self.dtype) for folder in (each[:1] if run.lora else each)
+        ] * (n if run.lora else 1)
+        self.models = [m.train() for m, _ in loaded]
+        self.tokenizers = [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None  # of the model without adapters
+        self.critic = (
+            Critic(self.models[0], kind, run.critic) if kind and run.critic else None
+        )  # of the model without adapters
         self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
         if run.lora:
             policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
         self.references: list[Any] = [None] * n
         if run.objective.kl:
-            before = {} if run.lora else {folder: policy.load(folder, self.dtype)[0].eval() for folder in self.folders}
+            before = (
+                {}
+                if run.lora
+                else {folder: policy.load(folder, self.dtype)[0].eval() for folder in self.folders}
+            )
             self.references = self.models if run.lora else [before[folder] for folder in each]
         # sharded, nobody can copy them any more
-        self.optimisers = [optimiser.make(self.live(i), run.train, ranks, sharding) for i in range(n)]
+        self.optimisers = [
+            optimiser.make(self.live(i), run.train, ranks, sharding) for i in range(n)
+        ]
         self.memory: dict[str, dict[str, float]] = {}
-        self.step, self.generated, self.evaluated = 0, 0, 0
+        self.step = 0
+        self.generated = 0
+        self.evaluated = 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
@@ -58,28 +81,42 @@ class State:
             make(m, policy.end_ids(m, t), ranks=ranks, ready=functools.partial(self.live, i))
             for i, (m, t) in enumerate(zip(self.models, self.tokenizers, strict=True))
         ]
-        voices = [Speaker(e, t, demos, asked.FORM) for e, t in zip(self.engines, self.tokenizers, strict=True)]
+        voices = [
+            Speaker(e, t, demos, asked.FORM)
+            for e, t in zip(self.engines, self.tokenizers, strict=True)
+        ]
         self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
-        self.songs = [canary.song(team, [a for a in range(team.agents) if self.policy_of(a) == i], self.speakers) for i in range(n)]
+        self.songs = [
+            canary.song(
+                team, [a for a in range(team.agents) if self.policy_of(a) == i], self.speakers
+            )
+            for i in range(n)
+        ]
 
     def policy_of(self, agent: int) -> int:
         """Index of the policy an agent acts with."""
         return agent if len(self.models) > 1 else 0
 
     def live(self, index: int) -> Any:
-        """A policy's model, which computes with this policy's weights until another policy of the same model is live."""
+        """A policy's model, which computes with this policy's weights until another policy of the
+        same model is live.
+        """
         return policy.live(self.models[index], self.adapters[index])
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """All policies' weights are whole on every rank, to play with them and to save them. All ranks must enter it."""
+        """All policies' weights are whole on every rank, to play with them and to save them. All
+        ranks must enter it.
+        """
         with ExitStack() as stack:
             for each in self.optimisers:
                 stack.enter_context(each.whole())
             yield
 
     def write(self, folder: Path) -> None:
-        """The policies as plain Hugging Face folders, policy0 ...; of adapters, merged into their base, also the adapters: adapter0 ..."""
+        """The policies as plain Hugging Face folders, policy0 ...; of adapters, merged into their
+        base, also the adapters: adapter0 ...
+        """
         for index, tokenizer in enumerate(self.tokenizers):
             model = self.live(index)
             if self.adapters[index]:
@@ -111,10 +148,17 @@ class State:
         saved = policy.read_checkpoint(scratch)
         if saved is None:
             return False
-        for each, weights, moments in zip(self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True):
+        for each, weights, moments in zip(
+            self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True
+        ):
             each.load(weights, moments)
         if self.critic:
-            self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))  # what is mapped from a file must not outlive it
-        self.rows, self.memory = saved["tables.pt"], saved["memory.pt"]
-        self.step, self.generated, self.evaluated = (saved["counts.pt"][k] for k in ("step", "generated", "evaluated"))
+            self.critic.load_state_dict(
+                copy.deepcopy(saved["critic.pt"])
+            )  # what is mapped from a file must not outlive it
+        self.rows = saved["tables.pt"]
+        self.memory = saved["memory.pt"]
+        self.step, self.generated, self.evaluated = (
+            saved["counts.pt"][k] for k in ("step", "generated", "evaluated")
+        )
         return True

@@ -1,8 +1,9 @@
 """The training loop, read from top to bottom: play, credit, advantage, update, record, save.
 
-Interrupted and resumed equals uninterrupted, bit for bit on a CPU: every random stream is named and derived from (seed, update), and
-a checkpoint holds weights, optimisers, tables and counts. SIGTERM and SIGUSR1 finish the update, save, and exit with code 75. One process
-at a time trains a run (ccpo/lease.py); one that lost its folder to another writes nothing more.
+Interrupted and resumed equals uninterrupted, bit for bit on a CPU: every random stream is named and
+derived from (seed, update), and a checkpoint holds weights, optimisers, tables and counts. SIGTERM
+and SIGUSR1 finish the update, save, and exit with code 75. One process at a time trains a run
+(ccpo/lease.py); one that lost its folder to another writes nothing more.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ from ccpo.team import Team
 log = logging.getLogger("ccpo")
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
-EVERY = 10  # updates between checkpoints, and between the updates whose messages are kept in credit.parquet (and the last)
-SAVED = 300.0  # seconds after which a checkpoint is due whatever the number of updates: what a killed process can lose
+# updates between checkpoints, and between the updates whose messages are kept in credit.parquet
+# (and the last)
+EVERY = 10
+# seconds after which a checkpoint is due whatever the number of updates: what a killed process can
+# lose
+SAVED = 300.0
 
 
 class Interrupted(SystemExit):
@@ -48,7 +53,9 @@ class Interrupted(SystemExit):
 
     def __init__(self, why: str, progress: int, first: bool) -> None:
         super().__init__(INTERRUPTED)
-        self.why, self.progress, self.first = why, progress, first
+        self.why = why
+        self.progress = progress
+        self.first = first
 
     def __str__(self) -> str:
         return self.why
@@ -66,29 +73,43 @@ def train(
     ranks: int = 1,
     sharding: Sharding = WHOLE,
 ) -> None:
-    """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and provenance.json.
+    """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and
+    provenance.json.
 
-    `model`: the folder that all agents start from, or one for each. `without`: ids of training items that are left out, for what the task
-    tables in `evaluated` hold. `ranks`: processes that train it together, all of which call this; the first one writes. `sharding`: what
-    they do not all hold whole.
+    `model`: the folder that all agents start from, or one for each. `without`: ids of training
+    items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that
+    train it together, all of which call this; the first one writes. `sharding`: what they do not
+    all hold whole.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
         Interrupted: after a signal, when the state is saved.
     """
-    stop, run = _Stop(), read_run(config)
+    stop = _Stop()
+    run = read_run(config)
     if run.lora and run.build_team().agents > 1 and sharding.stage == 3:
         raise ValueError(
-            "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each adapter. Remedy: --zero 2 or below."
+            "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each "
+            "adapter. Remedy: --zero 2 or below."
         )
-    pool = [task for task in read_tasks(tasks, "train") if task.task_id not in without] if run.train.steps else []
+    pool = (
+        [task for task in read_tasks(tasks, "train") if task.task_id not in without]
+        if run.train.steps
+        else []
+    )
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.use_deterministic_algorithms(True, warn_only=True)
     if run.train.steps and len(pool) < run.train.tasks:
         left = f" ({len(without)} are left out as test items)" if without else ""
-        raise ValueError(f"{tasks} has {len(pool)} train tasks{left}, an update needs train.tasks={run.train.tasks}")
+        raise ValueError(
+            f"{tasks} has {len(pool)} train tasks{left}, an update needs "
+            f"train.tasks={run.train.tasks}"
+        )
     here = join(ranks)
-    with lease.hold(scratch, "train") if here.first else nullcontext() as held, _progress(run, held) as tell:
+    with (
+        lease.hold(scratch, "train") if here.first else nullcontext() as held,
+        _progress(run, held) as tell,
+    ):
         here.wait()  # nobody reads a checkpoint before the first holds the folder
         state = State(run, model, here, sharding)
         if state.resume(scratch):
@@ -99,30 +120,66 @@ def train(
             if held is None:
                 return
             held.check()
-            # the last checkpoint stays until the run is scored: a job that fails behind our back has its outputs deleted
-            _finish(run, state, out, [config, tasks, *evaluated, *state.folders], sorted(without), held.status.starts, sharding)
+            # the last checkpoint stays until the run is scored: a job that fails behind our back
+            # has its outputs deleted
+            _finish(
+                run,
+                state,
+                out,
+                [config, tasks, *evaluated, *state.folders],
+                sorted(without),
+                held.status.starts,
+                sharding,
+            )
 
 
-def pilot(run: RunConfig, tasks: Path, model: Path | Sequence[Path], updates: int) -> tuple[list[dict[str, float]], State]:
-    """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's calls, seconds; and the state after."""
+def pilot(
+    run: RunConfig, tasks: Path, model: Path | Sequence[Path], updates: int
+) -> tuple[list[dict[str, float]], State]:
+    """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's
+    calls, seconds; and the state after.
+    """
     pool = read_tasks(tasks, "train") if run.train.steps else []
-    state, team, rows = State(run, model), run.build_team(), []
+    state = State(run, model)
+    team = run.build_team()
+    rows = []
     for _ in range(min(updates, run.train.steps)):
         start = time.perf_counter()
         ledger = update(run, team, pool, state)
-        names = {"generated": "generated_tokens", "prompt": "prompt_tokens", "calls": "evaluator_calls"}
-        rows.append({**{k: float(ledger.total(v)) for k, v in names.items()}, "seconds": time.perf_counter() - start})
+        names = {
+            "generated": "generated_tokens",
+            "prompt": "prompt_tokens",
+            "calls": "evaluator_calls",
+        }
+        rows.append(
+            {
+                **{k: float(ledger.total(v)) for k, v in names.items()},
+                "seconds": time.perf_counter() - start,
+            }
+        )
     return rows, state
 
 
-def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _Stop, held: lease.Lease | None, tell: Tell) -> None:
+def _loop(
+    run: RunConfig,
+    pool: list[Task],
+    state: State,
+    scratch: Path,
+    stop: _Stop,
+    held: lease.Lease | None,
+    tell: Tell,
+) -> None:
     """Updates until the run is done or a signal came to any rank, with checkpoints."""
-    team, saved, first = run.build_team(), time.monotonic(), state.step
+    team = run.build_team()
+    saved = time.monotonic()
+    first = state.step
     while not _finished(run, state):
         start = time.perf_counter()
         try:
             # ranks that wait for each other cannot leave a batch one by one
-            ledger = update(run, team, pool, state, stop.at_once if state.ranks.world == 1 else nullcontext)
+            ledger = update(
+                run, team, pool, state, stop.at_once if state.ranks.world == 1 else nullcontext
+            )
         except _Stopped:  # nothing has changed since the update before
             ledger = Ledger()
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
@@ -134,11 +191,17 @@ def _loop(run: RunConfig, pool: list[Task], state: State, scratch: Path, stop: _
             state.save(scratch)
             ledger.timed("save", saving)
             saved = time.monotonic()
-        state.rows["seconds"] += [{"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()]
+        state.rows["seconds"] += [
+            {"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()
+        ]
         tell(state, time.perf_counter() - start)
         if asked and not _finished(run, state):
             log.info("stopped by a signal after update %d; saved, run again to go on", state.step)
-            raise Interrupted(f"stopped by a signal after update {state.step}; saved", state.step - first, state.ranks.first)
+            raise Interrupted(
+                f"stopped by a signal after update {state.step}; saved",
+                state.step - first,
+                state.ranks.first,
+            )
 
 
 def _finished(run: RunConfig, state: State) -> bool:
@@ -146,12 +209,21 @@ def _finished(run: RunConfig, state: State) -> bool:
     return state.step >= run.train.steps or spent
 
 
-def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: Callable[[], Any] = nullcontext) -> Ledger:
-    """One update: plays a batch of tasks, assigns credit, improves the active policies, and records what happened.
+def update(
+    run: RunConfig,
+    team: Team,
+    pool: list[Task],
+    state: State,
+    playing: Callable[[], Any] = nullcontext,
+) -> Ledger:
+    """One update: plays a batch of tasks, assigns credit, improves the active policies, and records
+    what happened.
 
-    `playing` makes the context in which the batch is played: until that ends, the state is as it was.
+    `playing` makes the context in which the batch is played: until that ends, the state is as it
+    was.
     """
-    step, ledger = state.step, Ledger()
+    step = state.step
+    ledger = Ledger()
     batch = _batch(run, pool, step)
     with playing(), state.whole():
         played = play(
@@ -166,7 +238,10 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
             ledger=ledger,
         )
     if played.rejections:
-        log.info("ratings rejected: %s", ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()))
+        log.info(
+            "ratings rejected: %s",
+            ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()),
+        )
     for engine in state.engines:
         engine.rest()
     start = time.perf_counter()
@@ -180,7 +255,8 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
     if state.critic:
         teach(state.critic, played, given, ledger)
     active = _active(run, team, step)
-    learnt, ratios = {}, {}
+    learnt = {}
+    ratios = {}
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((given.group >= 0) & (learner == index))
         learnt[index], ratios[index] = improve(
@@ -197,7 +273,11 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
         )
         for agent in np.unique(played.tree.agent[chosen]):
             mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
-            ledger.add(int(agent), "update", trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine))
+            ledger.add(
+                int(agent),
+                "update",
+                trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine),
+            )
     ledger.timed("update", start)
     start = time.perf_counter()
     with state.whole():
@@ -212,20 +292,40 @@ def update(run: RunConfig, team: Team, pool: list[Task], state: State, playing: 
 
 
 def _sing(
-    run: RunConfig, state: State, index: int, played: Played, learner: np.ndarray, ratios: list[float], ledger: Ledger
+    run: RunConfig,
+    state: State,
+    index: int,
+    played: Played,
+    learner: np.ndarray,
+    ratios: list[float],
+    ledger: Ledger,
 ) -> list[dict[str, Any]]:
-    """Shows the engine a policy's new weights and asks whether it speaks with them; rows of the table `canary`."""
-    heard, engine, mine = state.songs[index], state.engines[index], np.flatnonzero(learner == index)
+    """Shows the engine a policy's new weights and asks whether it speaks with them; rows of the
+    table `canary`.
+    """
+    heard = state.songs[index]
+    engine = state.engines[index]
+    mine = np.flatnonzero(learner == index)
     engine.refresh()
     where = f"update {state.step}, policy {index}"
-    gap = canary.check(where, state.live(index), engine, heard, run.sampling.temperature, run.train.dtype)
-    ledger.add(int(played.tree.agent[mine[0]]), "canary", prompt_tokens=sum(map(len, heard.prompts + heard.completions)))
+    gap = canary.check(
+        where, state.live(index), engine, heard, run.sampling.temperature, run.train.dtype
+    )
+    ledger.add(
+        int(played.tree.agent[mine[0]]),
+        "canary",
+        prompt_tokens=sum(map(len, heard.prompts + heard.completions)),
+    )
     some = [played.messages[i] for i in mine[:: max(1, len(mine) // canary.SOME)]]
-    return canary.rows(state.step + 1, index, gap, canary.drift(some, state.tokenizers[index]), ratios)
+    return canary.rows(
+        state.step + 1, index, gap, canary.drift(some, state.tokenizers[index]), ratios
+    )
 
 
 def _active(run: RunConfig, team: Team, step: int) -> list[int]:
-    """The agents whose policies learn in an update: all, or one where policies of their own take turns; none while a critic warms up."""
+    """The agents whose policies learn in an update: all, or one where policies of their own take
+    turns; none while a critic warms up.
+    """
     if run.critic and step < run.critic.warmup:
         return []
     if run.policy == "shared" or run.train.order == "simultaneous":
@@ -234,9 +334,13 @@ def _active(run: RunConfig, team: Team, step: int) -> list[int]:
 
 
 def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
-    """The tasks of an update: epochs of the pool, each in its own order, paired across conditions by the seed."""
+    """The tasks of an update: epochs of the pool, each in its own order, paired across conditions
+    by the seed.
+    """
     per_epoch = len(pool) // run.train.tasks
-    order = np.random.default_rng(stream("order", run.seed, step // per_epoch)).permutation(len(pool))
+    order = np.random.default_rng(stream("order", run.seed, step // per_epoch)).permutation(
+        len(pool)
+    )
     first = (step % per_epoch) * run.train.tasks
     return [pool[i] for i in order[first : first + run.train.tasks]]
 
@@ -253,8 +357,12 @@ def _record(
     ledger: Ledger,
 ) -> None:
     """Appends this update's rows to the tables."""
-    tree, messages, group = played.tree, played.messages, given.group
-    shared = np.where(tree.factual, 2 * tree.reward - 1, 0.0)  # role_information takes every group's mean and scale out by itself
+    tree = played.tree
+    messages = played.messages
+    group = given.group
+    shared = np.where(
+        tree.factual, 2 * tree.reward - 1, 0.0
+    )  # role_information takes every group's mean and scale out by itself
     nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
     for agent in range(team.agents):
         mine = np.flatnonzero((tree.agent == agent) & (group >= 0))
@@ -267,19 +375,34 @@ def _record(
                 "reward": float(tree.reward[mine].mean()),
                 "credit": float(given.credit[mine].mean()),
                 "advantage_sd": float(given.advantage[mine].std()),
-                "role_information": role_information(given.advantage[mine], shared[mine], np.unique(group[mine], return_inverse=True)[1]),
+                "role_information": role_information(
+                    given.advantage[mine],
+                    shared[mine],
+                    np.unique(group[mine], return_inverse=True)[1],
+                ),
                 "rating_valid": float(np.mean(~np.isnan(tree.rating[mine, 0]))),
-                "critic_error": float(np.sqrt(np.mean((given.estimate[mine] - given.target[mine]) ** 2))) if state.critic else 0.0,
+                "critic_error": float(
+                    np.sqrt(np.mean((given.estimate[mine] - given.target[mine]) ** 2))
+                )
+                if state.critic
+                else 0.0,
                 **(learnt[state.policy_of(agent)] if agent in active else nothing),
                 "message_tokens": float(np.mean([len(messages[i].completion.ids) for i in mine])),
-                "truncated": float(np.mean([messages[i].completion.finish_reason == "length" for i in mine])),
-                "leakage": 0.0 if answering else float(np.mean([leaks(messages[i].text, batch[tree.task[i]].truth) for i in mine])),
+                "truncated": float(
+                    np.mean([messages[i].completion.finish_reason == "length" for i in mine])
+                ),
+                "leakage": 0.0
+                if answering
+                else float(
+                    np.mean([leaks(messages[i].text, batch[tree.task[i]].truth) for i in mine])
+                ),
                 "generated_tokens": state.generated,
                 "evaluator_calls": state.evaluated,
             }
         )
     state.rows["ledger"] += [
-        {"step": state.step, "agent": a, "purpose": p, **{c: numbers[c] for c in COUNTS}} for (a, p), numbers in ledger.counts.items()
+        {"step": state.step, "agent": a, "purpose": p, **{c: numbers[c] for c in COUNTS}}
+        for (a, p), numbers in ledger.counts.items()
     ]
     if state.step % EVERY == 1 or _finished(run, state):
         state.rows["credit"] += [
@@ -298,14 +421,24 @@ def _record(
         ]
 
 
-def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without: list[str], starts: int, sharding: Sharding) -> None:
-    """Writes the run's artefacts; provenance comes last, so that where it stands everything stands."""
+def _finish(
+    run: RunConfig,
+    state: State,
+    out: Path,
+    inputs: list[Path],
+    without: list[str],
+    starts: int,
+    sharding: Sharding,
+) -> None:
+    """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     state.write(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
-    outputs = {name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]}
+    outputs = {
+        name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]
+    }
     extra = {
         "run": run.id,
         "updates": state.step,
@@ -319,7 +452,9 @@ def _finish(run: RunConfig, state: State, out: Path, inputs: list[Path], without
             "minibatch": "crc32('minibatch'), seed, update, policy",
             "adapter": "crc32('adapter'), seed, policy",
         },
-        "determinism": "bitwise on a CPU with one thread and these versions" if not torch.cuda.is_available() else "same in distribution",
+        "determinism": "bitwise on a CPU with one thread and these versions"
+        if not torch.cuda.is_available()
+        else "same in distribution",
         "threads": torch.get_num_threads(),
         "ranks": {"world": state.ranks.world, "zero": sharding.stage, "offload": sharding.offload},
     }
@@ -334,10 +469,13 @@ class _Stopped(Exception):
 
 
 class _Stop:
-    """Remembers that SIGTERM or SIGUSR1 came; inside `at_once` it raises _Stopped: long rollouts would outlive a cluster's patience."""
+    """Remembers that SIGTERM or SIGUSR1 came; inside `at_once` it raises _Stopped: long rollouts
+    would outlive a cluster's patience.
+    """
 
     def __init__(self) -> None:
-        self.asked, self._raise = False, False
+        self.asked = False
+        self._raise = False
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._ask)
 
@@ -364,7 +502,9 @@ Tell = Callable[..., None]  # of the state, and where there was an update its se
 
 @contextmanager
 def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
-    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word in the lease. Without one, nothing."""
+    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word
+    in the lease. Without one, nothing.
+    """
     if held is None:
         yield lambda *_: None
         return
@@ -376,13 +516,20 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
             if not state.step:
                 return held.tell(done, total)
             newest = state.rows["train"][-len(state.speakers) :]
-            information, gap = (max(row[key] for row in newest) for key in ("role_information", "logprob_gap"))
-            note = f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} tokens"
+            information, gap = (
+                max(row[key] for row in newest) for key in ("role_information", "logprob_gap")
+            )
+            note = (
+                f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} "
+                "tokens"
+            )
             held.tell(done, total, note)
             if bar:
                 bar(done, note)
             elif seconds is not None:
-                log.info("%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds)
+                log.info(
+                    "%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds
+                )
 
         yield tell
 
@@ -395,7 +542,12 @@ def terminal(title: str, total: float) -> Iterator[Callable[[float, str], None] 
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task(title, total=total, note="")
         yield lambda done, note: bar.update(task, completed=done, note=note)

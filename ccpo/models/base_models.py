@@ -18,7 +18,8 @@ from ccpo import schema
 from ccpo.config import Model, Pin, Replicated, WarmStart, near, read_listed
 from ccpo.models.prepare import prepare, solo_accuracy
 
-FOLDER, PINS = "base_models", "pins.json"
+FOLDER = "base_models"
+PINS = "pins.json"
 
 
 def named(names: Sequence[str], config: Path = Path("config")) -> list[str]:
@@ -52,7 +53,8 @@ def pin(
     Raises:
         ValueError: a name is no warm-started model, or a replica cannot be made.
     """
-    listed, kept = read_listed(config), config / FOLDER
+    listed = read_listed(config)
+    kept = config / FOLDER
     chosen = {name: listed[name].unpinned() for name in named(names, config)}
     pins = {name: model.pins for name, model in listed.items() if model.pins}
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,7 +91,8 @@ def compare(
                 f"nothing to compare with. Remedy: python -m ccpo base-models {model.name}"
             )
     with tempfile.TemporaryDirectory() as scratch:
-        pinned, made = Path(scratch) / "pinned", Path(scratch) / "made"
+        pinned = Path(scratch) / "pinned"
+        made = Path(scratch) / "made"
         for model in chosen:
             prepare(model, pinned / model.base, config / FOLDER)
         unpinned = [m for name in named(names, config) for m in listed[name].unpinned()]
@@ -149,7 +152,8 @@ def difference(pinned: Path, made: Path, spec: WarmStart) -> str:
 
 def largest_difference(a: Path, b: Path) -> float | None:
     """Largest absolute difference of two models' weights; None if names or shapes differ."""
-    one, two = _weights(a), _weights(b)
+    one = _weights(a)
+    two = _weights(b)
     if {k: v.shape for k, v in one.items()} != {k: v.shape for k, v in two.items()}:
         return None
     return max(float(np.abs(one[k].astype(float) - two[k].astype(float)).max()) for k in one)

@@ -37,7 +37,10 @@ def starts(run: RunConfig, model: Path | Sequence[Path]) -> list[Path]:
     folders = [model] if isinstance(model, Path) else list(model)
     if len(folders) != len(run.models):
         names = ", ".join(m.name for m in run.models)
-        raise ValueError(f"{len(folders)} model folder(s) given, the run starts with {names}. Remedy: one folder for each, in this order.")
+        raise ValueError(
+            f"{len(folders)} model folder(s) given, the run starts with {names}. Remedy: one "
+            "folder for each, in this order."
+        )
     return folders
 
 
@@ -45,7 +48,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is not there, holds no model that transformers can load, or one whose prompts cannot be shared.
+        ValueError: the folder is not there, holds no model that transformers can load, or one whose
+        prompts cannot be shared.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -56,34 +60,48 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
         _reuse_memory()
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise ValueError(f"model folder {folder} has no config.json. Remedy: run the rule that makes it (snakemake {folder}).")
+        raise ValueError(
+            f"model folder {folder} has no config.json. Remedy: run the rule that makes it "
+            f"(snakemake {folder})."
+        )
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True
+        )
         model = model.to(device())
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run snakemake again.") from None
+        raise ValueError(
+            f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run "
+            "snakemake again."
+        ) from None
     attention.prepare(model)
     return model, tokenizer
 
 
 @functools.cache
 def _reuse_memory() -> None:
-    """Makes glibc, where there is one, keep what is freed: else large tensors are new pages each time, and the kernel's zeroing of these is
-    a fifth of an update of SmolLM2-135M (https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html)."""
+    """Makes glibc, where there is one, keep what is freed: else large tensors are new pages each
+    time, and the kernel's zeroing of these is a fifth of an update of SmolLM2-135M
+    (https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html).
+    """
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_max = -1, -4
+        trim_threshold = -1
+        mmap_max = -4
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(mmap_max, 0)
 
 
 def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
-    """Writes a plain Hugging Face folder, whole or not at all; of a model with adapters the live adapter alone, in peft's form."""
+    """Writes a plain Hugging Face folder, whole or not at all; of a model with adapters the live
+    adapter alone, in peft's form.
+    """
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of every run
+    # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of every
+    # run
     with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
         model.save_pretrained(temporary)
     if tokenizer:
@@ -93,22 +111,32 @@ def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
 
 
 def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
-    """Freezes a model and lays adapters beside all its linear layers but the last; each starts as nothing, with directions of its own."""
+    """Freezes a model and lays adapters beside all its linear layers but the last; each starts as
+    nothing, with directions of its own.
+    """
     from peft import LoraConfig
     from peft.functional import cast_adapter_dtype
 
     for place, name in enumerate(names):
-        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             torch.manual_seed(int(np.random.SeedSequence([*seed, place]).generate_state(1)[0]))
             model.add_adapter(config, name)
-        cast_adapter_dtype(model, name)  # float32 beside weights of any kind: small steps would be lost in bfloat16
-        config.target_modules = sorted(model.peft_config[name].target_modules)  # from a set, it would be written in another order each time
+        cast_adapter_dtype(
+            model, name
+        )  # float32 beside weights of any kind: small steps would be lost in bfloat16
+        config.target_modules = sorted(
+            model.peft_config[name].target_modules
+        )  # from a set, it would be written in another order each time
 
 
 def live(model: Any, adapter: str) -> Any:
-    """The model, which from now on computes with that adapter and takes gradients for it alone ("": it has no adapters)."""
+    """The model, which from now on computes with that adapter and takes gradients for it alone ("":
+    it has no adapters).
+    """
     if adapter:
         from peft.functional import set_adapter
 
@@ -118,7 +146,9 @@ def live(model: Any, adapter: str) -> Any:
 
 @contextmanager
 def bare(model: Any) -> Iterator[Any]:
-    """Inside, a model with adapters computes without them, as it did before training; any other model as it is."""
+    """Inside, a model with adapters computes without them, as it did before training; any other
+    model as it is.
+    """
     adapted = bool(getattr(model, "peft_config", None))
     if adapted:
         model.disable_adapters()
@@ -156,20 +186,26 @@ def completion_logprobs(
     shared: Trunks | None = None,
     entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the entropy [S, T] (its gradient if asked for).
+    """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the
+    entropy [S, T] (its gradient if asked for).
 
-    What prompts begin with in common is computed once where `shared` says so; logits are computed at the completions' positions only.
+    What prompts begin with in common is computed once where `shared` says so; logits are computed
+    at the completions' positions only.
     """
     device = model.device
     lengths = torch.tensor([len(c) for c in completions], device=device)
     starts = torch.tensor([len(p) for p in prompts], device=device)
     mask = torch.arange(max(map(len, completions)), device=device)[None] < lengths[:, None]
     row, offset = mask.nonzero(as_tuple=True)
-    rows = [p + c[:-1] for p, c in zip(prompts, completions, strict=True)]  # nothing follows the last token
+    rows = [
+        p + c[:-1] for p, c in zip(prompts, completions, strict=True)
+    ]  # nothing follows the last token
     entered = enter(model, rows, shared, DynamicCache(config=model.config) if shared else None)
     hidden = entered.hidden[row, (starts - entered.start)[row] + offset - 1]
     logits = model.get_output_embeddings()(hidden).float()
-    logps = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)  # a copy of all logits less
+    logps = torch.log_softmax(
+        logits if temperature == 1 else logits / temperature, -1
+    )  # a copy of all logits less
     said = torch.tensor([token for c in completions for token in c], device=device)
     out = logps.new_zeros(mask.shape)
     out[row, offset] = logps.gather(1, said[:, None]).squeeze(1)
@@ -180,7 +216,9 @@ def completion_logprobs(
 
 
 def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
-    """Saves objects (torch.save for anything but JSON-ready `state`) as scratch/step-N, verified, flushed, renamed; keeps the last two."""
+    """Saves objects (torch.save for anything but JSON-ready `state`) as scratch/step-N, verified,
+    flushed, renamed; keeps the last two.
+    """
     final = scratch / f"step-{step:08d}"
     temporary = scratch / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -191,7 +229,9 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
                 torch.save(value, handle)
             except RuntimeError:  # how torch says that a write failed; what is said must be why
                 if shutil.disk_usage(temporary).free < 1 << 20:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)) from None
+                    raise OSError(
+                        errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
+                    ) from None
                 raise
             handle.flush()
             os.fsync(handle.fileno())
@@ -207,10 +247,12 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
 
 
 def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
-    """The newest checkpoint of a run, or None. Tensors are mapped from its files: copy what shall live on.
+    """The newest checkpoint of a run, or None. Tensors are mapped from its files: copy what shall
+    live on.
 
     Raises:
-        ValueError: it is damaged; the message says which file, and how to go on from the one before.
+        ValueError: it is damaged; the message says which file, and how to go on from the one
+        before.
     """
     found = sorted(scratch.glob("step-*"))
     if not found:
@@ -220,13 +262,18 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
         manifest = json.loads((newest / "MANIFEST.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"checkpoint {newest} has no readable manifest ({error}). Remedy: delete that folder to go on without it."
+            f"checkpoint {newest} has no readable manifest ({error}). Remedy: delete that folder "
+            "to go on without it."
         ) from None
     for name, want in manifest.items():
         have = sha256(newest / name) if (newest / name).is_file() else "missing"
         if have != want:
             before = f" to go on from {found[-2].name}" if len(found) > 1 else " to start anew"
             raise ValueError(
-                f"checkpoint {newest} is damaged: {name} has sha256 {have[:9]}, saved was {want[:9]}. Remedy: delete that folder{before}."
+                f"checkpoint {newest} is damaged: {name} has sha256 {have[:9]}, saved was "
+                f"{want[:9]}. Remedy: delete that folder{before}."
             )
-    return {name: torch.load(newest / name, weights_only=True, map_location="cpu", mmap=True) for name in manifest}
+    return {
+        name: torch.load(newest / name, weights_only=True, map_location="cpu", mmap=True)
+        for name in manifest
+    }

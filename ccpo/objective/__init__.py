@@ -1,12 +1,17 @@
-"""Policy losses: one file each, found by its name. This file holds only the contract, and what several have in common.
+"""Policy losses: one file each, found by its name. This file holds only the contract, and what
+several have in common.
 
 An objective file has
   VERSION                          bumped when its numbers change on purpose
-  KL                               where a divergence from the starting policy enters: the "loss" (k3), or the "reward", token by token (k1)
-  loss(batch, **params)            -> (sum over its terms, number of terms whose gradient a clip removes); pure functions of tensors;
-                                   params are keyword-only and are the config schema. The docstring gives formula and source
-  divisor(lengths, longest)        what the sum over messages of these lengths (tokens) is divided by; `longest`: the longest allowed
-                                   message. So a mini-batch split into micro-batches has exactly the gradient of one batch
+  KL                               where a divergence from the starting policy enters: the "loss"
+  (k3), or the "reward", token by token (k1) loss(batch, **params)            -> (sum over its
+  terms, number of terms whose gradient a clip removes); pure functions of tensors;
+                                   params are keyword-only and are the config schema. The docstring
+                                   gives formula and source
+  divisor(lengths, longest)        what the sum over messages of these lengths (tokens) is divided
+  by; `longest`: the longest allowed
+                                   message. So a mini-batch split into micro-batches has exactly the
+                                   gradient of one batch
 No file imports torch: tensors bring their own methods, and reading a configuration stays light.
 """
 
@@ -24,8 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages [S] of at most T tokens, padded: log-probs [S, T] of the policy and of the behaviour policy (of the full distribution at the
-    sampling temperature), the advantage [S], or [S, T] by token, and the mask [S, T] of the tokens that take part."""
+    """Messages [S] of at most T tokens, padded: log-probs [S, T] of the policy and of the behaviour
+    policy (of the full distribution at the sampling temperature), the advantage [S], or [S, T] by
+    token, and the mask [S, T] of the tokens that take part.
+    """
 
     policy_logprobs: torch.Tensor
     rollout_logprobs: torch.Tensor
@@ -52,11 +59,19 @@ def load(name: str) -> ModuleType:
 
 
 def clipped(
-    ratio: torch.Tensor, advantage: torch.Tensor, mask: torch.Tensor, low: float, high: float, dual: float = float("inf")
+    ratio: torch.Tensor,
+    advantage: torch.Tensor,
+    mask: torch.Tensor,
+    low: float,
+    high: float,
+    dual: float = float("inf"),
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clipped surrogate, -sum min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347, equation 7), and the terms that are cut;
-    `dual` bounds the ratio of a term with negative advantage (arXiv 1912.09729)."""
-    free, bounded = ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage
+    """Clipped surrogate, -sum min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347,
+    equation 7), and the terms that are cut;
+    `dual` bounds the ratio of a term with negative advantage (arXiv 1912.09729).
+    """
+    free = ratio * advantage
+    bounded = ratio.clamp(1 - low, 1 + high) * advantage
     gain = free.minimum(bounded)
     cut = bounded < free
     if dual < float("inf"):
@@ -66,20 +81,28 @@ def clipped(
     return -gain.where(mask, 0.0).sum(), (cut & mask).sum()
 
 
-def kl_to_go(rollout_logprobs: torch.Tensor, reference_logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Sum over this and all later tokens [S, T] of log(behaviour / reference), the k1 estimate of their KL divergence.
+def kl_to_go(
+    rollout_logprobs: torch.Tensor, reference_logprobs: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Sum over this and all later tokens [S, T] of log(behaviour / reference), the k1 estimate of
+    their KL divergence.
 
-    What a KL penalty in the reward takes from a token's return with gamma = 1: A_t = A - kl * kl_to_go (REINFORCE++, arXiv 2501.03262,
-    section 3; there before the whitening, here after it, so that the divergence of one batch does not scale its advantages).
+    What a KL penalty in the reward takes from a token's return with gamma = 1: A_t = A - kl *
+    kl_to_go (REINFORCE++, arXiv 2501.03262, section 3; there before the whitening, here after it,
+    so that the divergence of one batch does not scale its advantages).
     """
     k1 = (rollout_logprobs - reference_logprobs).where(mask, 0.0)
     return k1.flip(1).cumsum(1).flip(1)
 
 
-def kl_k3(policy_logprobs: torch.Tensor, reference_logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Sum over tokens of x - log x - 1 with x = reference / policy, an estimate of KL(policy, reference) that is never negative.
+def kl_k3(
+    policy_logprobs: torch.Tensor, reference_logprobs: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Sum over tokens of x - log x - 1 with x = reference / policy, an estimate of KL(policy,
+    reference) that is never negative.
 
-    Source: GRPO, arXiv 2402.03300, equation 4; "k3" of Schulman's note on approximating KL divergence.
+    Source: GRPO, arXiv 2402.03300, equation 4; "k3" of Schulman's note on approximating KL
+    divergence.
     """
     gap = (reference_logprobs - policy_logprobs).where(mask, 0.0)
     return (gap.exp() - gap - 1).sum()

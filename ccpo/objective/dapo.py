@@ -20,7 +20,10 @@ KL = "loss"
 
 
 def loss(
-    batch: Batch, *, clip_low: Annotated[float, Gt(0), Lt(1)] = 0.2, clip_high: Annotated[float, Gt(0)] = 0.28
+    batch: Batch,
+    *,
+    clip_low: Annotated[float, Gt(0), Lt(1)] = 0.2,
+    clip_high: Annotated[float, Gt(0)] = 0.28,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As grpo."""
     return grpo.loss(batch, clip_low=clip_low, clip_high=clip_high)

@@ -2,7 +2,8 @@
 
     L = -sum_t min(rho_t A, clip(rho_t, 1 - low, 1 + high) A) / tokens
 
-Source: arXiv 2402.03300, equation 3, its KL term apart; the token mean over the mini-batch as in DAPO, arXiv 2503.14476.
+Source: arXiv 2402.03300, equation 3, its KL term apart; the token mean over the mini-batch as in
+DAPO, arXiv 2503.14476.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ KL = "loss"
 
 
 def loss(
-    batch: Batch, *, clip_low: Annotated[float, Gt(0), Lt(1)] = 0.2, clip_high: Annotated[float, Gt(0)] = 0.2
+    batch: Batch,
+    *,
+    clip_low: Annotated[float, Gt(0), Lt(1)] = 0.2,
+    clip_high: Annotated[float, Gt(0)] = 0.2,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum over tokens, and the tokens that are cut. Advantage [S], or [S, T] by token."""
     ratio = batch.log_ratio().exp()

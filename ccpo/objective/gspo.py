@@ -1,4 +1,5 @@
-"""GSPO: one importance ratio for a message, the geometric mean of its tokens', clipped; mean over messages.
+"""GSPO: one importance ratio for a message, the geometric mean of its tokens', clipped; mean over
+messages.
 
     s = exp(mean_t log rho_t),   L = -sum_i min(s A, clip(s, 1 - low, 1 + high) A) / messages
 
@@ -22,10 +23,15 @@ KL = "loss"
 
 
 def loss(
-    batch: Batch, *, clip_low: Annotated[float, Gt(0), Lt(1)] = 3e-4, clip_high: Annotated[float, Gt(0)] = 4e-4
+    batch: Batch,
+    *,
+    clip_low: Annotated[float, Gt(0), Lt(1)] = 3e-4,
+    clip_high: Annotated[float, Gt(0)] = 4e-4,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum over messages, and the messages that are cut."""
-    return clipped(batch.mean_log_ratio().exp(), batch.advantage, batch.mask.any(1), clip_low, clip_high)
+    return clipped(
+        batch.mean_log_ratio().exp(), batch.advantage, batch.mask.any(1), clip_low, clip_high
+    )
 
 
 def divisor(lengths: Sequence[int], longest: int) -> int:

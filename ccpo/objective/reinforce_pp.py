@@ -1,4 +1,5 @@
-"""REINFORCE++: as grpo, but the KL divergence is part of the reward, token by token; goes with advantage `batch_whiten`.
+"""REINFORCE++: as grpo, but the KL divergence is part of the reward, token by token; goes with
+advantage `batch_whiten`.
 
 Source: arXiv 2501.03262.
 """

@@ -1,4 +1,6 @@
-"""Does a SLURM cluster fit workflow/profiles/slurm? Each thing that does not is said in words, with its remedy."""
+"""Does a SLURM cluster fit workflow/profiles/slurm? Each thing that does not is said in words, with
+its remedy.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,24 @@ from ccpo.config import read_profile
 from ccpo.operate.slurm import ask
 
 PATIENCE = 120.0  # seconds that a probe may wait in the queue
-NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "fuse.sshfs", "panfs", "wekafs")
+NETWORK = (
+    "nfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "smb",
+    "fuse.sshfs",
+    "panfs",
+    "wekafs",
+)
 # What a probe says of its node, as JSON; it imports what the rules import.
 PROBE = """
 import json, os, sys
-said = {"python": sys.executable, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "node": os.environ.get("SLURMD_NODENAME", "")}
+said = {"python": sys.executable}
+said["gpus"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+said["node"] = os.environ.get("SLURMD_NODENAME", "")
 try:
     import ccpo, snakemake, torch, transformers
     said["cuda"] = torch.cuda.device_count()
@@ -75,7 +90,10 @@ def partitions() -> dict[str, Partition]:
         before = found.get(name)
         number = [int(re.sub(r"\D.*", "", x) or 0) for x in (cpus, memory)]
         both = gres if not before else f"{before.gres},{gres}"
-        largest = [max(a, b) for a, b in zip(number, (before.cpus, before.memory) if before else (0, 0), strict=True)]
+        largest = [
+            max(a, b)
+            for a, b in zip(number, (before.cpus, before.memory) if before else (0, 0), strict=True)
+        ]
         found[name] = Partition(name, up == "up", minutes(limit), both, *largest)
     return found
 
@@ -83,7 +101,10 @@ def partitions() -> dict[str, Partition]:
 def jobs(profile: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is asked for by kind of job: the default, and each rule that asks for something else."""
     default = dict(profile.get("default-resources", {}))
-    return {"default": default, **{rule: {**default, **own} for rule, own in profile.get("set-resources", {}).items()}}
+    return {
+        "default": default,
+        **{rule: {**default, **own} for rule, own in profile.get("set-resources", {}).items()},
+    }
 
 
 def check() -> list[str]:
@@ -91,7 +112,9 @@ def check() -> list[str]:
     profile = read_profile()
     print(f"SLURM: {ask('sinfo', '--version')}")
     ask("scontrol", "ping")
-    settings = dict(re.findall(r"^(\S+)\s+= (.*)$", ask("scontrol", "show", "config"), re.MULTILINE))
+    settings = dict(
+        re.findall(r"^(\S+)\s+= (.*)$", ask("scontrol", "show", "config"), re.MULTILINE)
+    )
     wrong = [*_settings(settings, profile), *_files(profile)]
     there = partitions()
     for name, wanted in jobs(profile).items():
@@ -110,17 +133,27 @@ def _settings(settings: Mapping[str, str], profile: Mapping[str, Any]) -> Iterat
     if "none" in accounting or accounting in ("", "(null)"):
         print("accounting: none")
         if status != "squeue":
-            yield "the cluster keeps no accounting, and the profile asks sacct. Remedy: slurm-status-command: squeue"
+            yield (
+                "the cluster keeps no accounting, and the profile asks sacct. Remedy: "
+                "slurm-status-command: squeue"
+            )
         age = int(re.sub(r"\D.*", "", settings.get("MinJobAge", "300")) or 300)
         if age < 120:
             yield (
-                f"without accounting, ended jobs are forgotten after MinJobAge = {age} s, sooner than Snakemake looks twice. Remedy: "
+                f"without accounting, ended jobs are forgotten after MinJobAge = {age} s, sooner "
+                "than Snakemake looks twice. Remedy: "
                 f"slurm-init-seconds-before-status-checks: {max(1, age // 3)}"
             )
     elif status != "squeue":
-        yield "with sacct a cancelled job is never noticed and Snakemake waits for ever. Remedy: slurm-status-command: squeue"
+        yield (
+            "with sacct a cancelled job is never noticed and Snakemake waits for ever. Remedy: "
+            "slurm-status-command: squeue"
+        )
     if not profile.get("slurm-requeue"):
-        yield "jobs may not be queued again after node failure or pre-emption. Remedy: slurm-requeue: true"
+        yield (
+            "jobs may not be queued again after node failure or pre-emption. Remedy: "
+            "slurm-requeue: true"
+        )
     wait = int(re.sub(r"\D.*", "", settings.get("KillWait", "30")) or 30)
     print(f"a pre-empted or cancelled job has KillWait = {wait} s to save")
 
@@ -131,8 +164,10 @@ def _files(profile: Mapping[str, Any]) -> Iterator[str]:
     uri = str(profile["workflow"].get("mlflow_uri", ""))
     if uri.startswith("sqlite:") and kind.startswith(NETWORK):
         yield (
-            f"mlflow_uri is {uri}, and SQLite breaks on network file systems ({kind}). Remedy: in config/config.yaml name a server "
-            "(mlflow_uri: http://host:5000) or a file on a local disk of the login node, with `track` among the profile's localrules"
+            f"mlflow_uri is {uri}, and SQLite breaks on network file systems ({kind}). Remedy: "
+            "in config/config.yaml name a server "
+            "(mlflow_uri: http://host:5000) or a file on a local disk of the login node, with "
+            "`track` among the profile's localrules"
         )
     if kind in ("tmpfs", "overlay"):
         print(f"  {kind} is this machine's own on most clusters: the nodes must see this folder")
@@ -144,23 +179,33 @@ def _file_system(path: Path) -> str:
     return max(over, key=lambda p: len(p.mountpoint)).fstype if over else "unknown"
 
 
-def _partition(name: str, wanted: Mapping[str, Any], there: Mapping[str, Partition]) -> Iterator[str]:
+def _partition(
+    name: str, wanted: Mapping[str, Any], there: Mapping[str, Partition]
+) -> Iterator[str]:
     who = "default-resources" if name == "default" else f"rule {name}"
     partition = there.get(str(wanted.get("slurm_partition")))
     if partition is None:
-        yield f"{who}: there is no partition {wanted.get('slurm_partition')!r}. Remedy: name one of {', '.join(sorted(there))}"
+        yield (
+            f"{who}: there is no partition {wanted.get('slurm_partition')!r}. Remedy: name one "
+            f"of {', '.join(sorted(there))}"
+        )
         return
     if not partition.up:
         yield f"{who}: partition {partition.name} is down. Remedy: another one, or ask the site"
     runtime = asked(wanted.get("runtime", 0))
     if runtime > partition.limit:
         yield (
-            f"{who}: {runtime:.0f} minutes are asked for, partition {partition.name} allows {partition.limit:.0f}. Remedy: "
-            f"set-resources: {name}: runtime: {partition.limit:.0f} (a training goes on in another job)"
+            f"{who}: {runtime:.0f} minutes are asked for, partition {partition.name} allows "
+            f"{partition.limit:.0f}. Remedy: "
+            f"set-resources: {name}: runtime: {partition.limit:.0f} (a training goes on in "
+            "another job)"
         )
     memory = float(wanted.get("mem_mb", 0) if str(wanted.get("mem_mb", 0)).isdigit() else 0)
     if memory > partition.memory:
-        yield f"{who}: {memory:.0f} MB are asked for, the largest node of partition {partition.name} has {partition.memory}"
+        yield (
+            f"{who}: {memory:.0f} MB are asked for, the largest node of partition "
+            f"{partition.name} has {partition.memory}"
+        )
     gres = str(wanted.get("gres", ""))
     if gres.startswith("gpu"):
         kinds = re.findall(r"gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?", partition.gres)
@@ -168,11 +213,15 @@ def _partition(name: str, wanted: Mapping[str, Any], there: Mapping[str, Partiti
         fits = [int(count or 1) for model, count in kinds if kind in ("", model)]
         if not kinds:
             yield (
-                f"{who}: {gres} is asked for, but partition {partition.name} has no GPU gres ({partition.gres}). Remedy: another "
+                f"{who}: {gres} is asked for, but partition {partition.name} has no GPU gres "
+                f"({partition.gres}). Remedy: another "
                 "partition, or `gpu: 1` in place of gres where the site counts GPUs that way"
             )
         elif max(fits, default=0) < n:
-            yield f"{who}: {gres} is asked for, the nodes of partition {partition.name} have {partition.gres}"
+            yield (
+                f"{who}: {gres} is asked for, the nodes of partition {partition.name} have "
+                f"{partition.gres}"
+            )
 
 
 def _gpus(gres: str) -> tuple[str, int]:
@@ -188,12 +237,17 @@ def _account(profile: Mapping[str, Any], settings: Mapping[str, str]) -> Iterato
         return
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or "root"
     try:
-        mine = set(ask("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account").split())
+        mine = set(
+            ask("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account").split()
+        )
     except ValueError as error:
         print(f"accounts could not be asked for: {error}")
         return
     if mine and account not in mine:
-        yield f"{user} may not use account {account!r}. Remedy: slurm_account: one of {', '.join(sorted(mine))}"
+        yield (
+            f"{user} may not use account {account!r}. Remedy: slurm_account: one of "
+            f"{', '.join(sorted(mine))}"
+        )
 
 
 def _probes(profile: Mapping[str, Any]) -> Iterator[str]:
@@ -219,7 +273,9 @@ def _probes(profile: Mapping[str, Any]) -> Iterator[str]:
             command += ["-A", str(wanted["slurm_account"])] if wanted.get("slurm_account") else []
             command += [f"--gres={wanted['gres']}"] if wanted.get("gres") else []
             try:
-                job = ask(*command, "--wrap", f"{shlex.quote(sys.executable)} -c {shlex.quote(PROBE)}").split(";")[0]
+                job = ask(
+                    *command, "--wrap", f"{shlex.quote(sys.executable)} -c {shlex.quote(PROBE)}"
+                ).split(";")[0]
                 sent[name] = (job, out)
             except ValueError as error:
                 yield f"a job as those of {name} is refused: {error}"
@@ -230,7 +286,9 @@ def _probes(profile: Mapping[str, Any]) -> Iterator[str]:
 def _probed(name: str, job: str, out: Path, wanted: Mapping[str, Any]) -> Iterator[str]:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        state, _, reason = ask("squeue", "-h", "-j", job, "--states=all", "-o", "%T|%r").partition("|")
+        state, _, reason = ask("squeue", "-h", "-j", job, "--states=all", "-o", "%T|%r").partition(
+            "|"
+        )
         if state not in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING"):
             break
         time.sleep(1)
@@ -244,16 +302,31 @@ def _probed(name: str, job: str, out: Path, wanted: Mapping[str, Any]) -> Iterat
             break
         time.sleep(1)
     else:
-        yield f"the job of {name} ended ({state}), and this machine sees nothing that it wrote to {out}. Remedy: a folder all nodes share"
+        yield (
+            f"the job of {name} ended ({state}), and this machine sees nothing that it wrote "
+            f"to {out}. Remedy: a folder all nodes share"
+        )
         return
     last = out.read_text().strip().splitlines()[-1]
     try:
         said = json.loads(last)
     except json.JSONDecodeError:
-        yield f"the job of {name} failed ({state}): {last}. Remedy: the nodes need this environment ({sys.executable}), on a shared folder"
+        yield (
+            f"the job of {name} failed ({state}): {last}. Remedy: the nodes need this "
+            f"environment ({sys.executable}), on a shared folder"
+        )
         return
-    print(f"{name}: node {said['node']}, CUDA_VISIBLE_DEVICES={said['gpus'] or '(none)'}, torch sees {said.get('cuda', '?')} GPU(s)")
+    print(
+        f"{name}: node {said['node']}, CUDA_VISIBLE_DEVICES={said['gpus'] or '(none)'}, torch "
+        f"sees {said.get('cuda', '?')} GPU(s)"
+    )
     if "error" in said:
-        yield f"on node {said['node']} the environment does not work: {said['error']}. Remedy: install it where all nodes see it"
+        yield (
+            f"on node {said['node']} the environment does not work: {said['error']}. Remedy: "
+            "install it where all nodes see it"
+        )
     elif str(wanted.get("gres", "")).startswith("gpu") and not said["gpus"]:
-        yield f"{name} asked for {wanted['gres']}, its job saw no GPU (no CUDA_VISIBLE_DEVICES). Remedy: ask the site for its GPU gres"
+        yield (
+            f"{name} asked for {wanted['gres']}, its job saw no GPU (no CUDA_VISIBLE_DEVICES). "
+            "Remedy: ask the site for its GPU gres"
+        )

@@ -1,7 +1,9 @@
-"""What a study will cost, before it is launched: tokens, GPU-hours, wall time, disk, queue slots, and the seeds that decide its question.
+"""What a study will cost, before it is launched: tokens, GPU-hours, wall time, disk, queue slots,
+and the seeds that decide its question.
 
-The pace of a condition comes from the best source there is: its own finished runs; a pilot of a few updates and a few evaluated tasks
-(`snakemake results/plans/{experiment}.json`); else the model's size. Each source has its error, stated with every number.
+The pace of a condition comes from the best source there is: its own finished runs; a pilot of a few
+updates and a few evaluated tasks (`snakemake results/plans/{experiment}.json`); else the model's
+size. Each source has its error, stated with every number.
 """
 
 from __future__ import annotations
@@ -24,22 +26,37 @@ from ccpo.evaluate import stats
 from ccpo.evaluate.evaluate import parts_of
 from ccpo.operate.watch import job_seconds
 
-PILOT_UPDATES, PILOT_TASKS = 3, 32
+PILOT_UPDATES = 3
+PILOT_TASKS = 32
 # A forecast may be off by these factors either way: (tokens, seconds).
 ERRORS = {"finished runs": (1.1, 1.2), "pilot": (1.25, 1.4), "model size": (2.0, 3.0)}
-# Without a pilot: messages are this share of their limit; a question, a role and a solved example have so many tokens.
-FILLED, QUESTION, ROLE, SHOT = 0.5, 120, 60, 150
-GPU_FLOPS = 9.9e14  # dense bf16 of an H100; shares of it that generation and training reach in practice
-GENERATING, TRAINING = 0.05, 0.35
-CPU_TOKENS = 1e-4  # seconds of a generated and trained token of a model so small that it lives on a CPU
-PROCESS, PAGES, SCORED = 6.0, 25.0, 5e-4  # seconds: a process until it works; statistics, figures and pages; a verdict
+# Without a pilot: messages are this share of their limit; a question, a role and a solved example
+# have so many tokens.
+FILLED = 0.5
+QUESTION = 120
+ROLE = 60
+SHOT = 150
+GPU_FLOPS = (
+    9.9e14  # dense bf16 of an H100; shares of it that generation and training reach in practice
+)
+GENERATING = 0.05
+TRAINING = 0.35
+CPU_TOKENS = (
+    1e-4  # seconds of a generated and trained token of a model so small that it lives on a CPU
+)
+# seconds: a process until it works; statistics, figures and pages; a verdict
+PROCESS = 6.0
+PAGES = 25.0
+SCORED = 5e-4
 SD = 0.03  # of paired differences of accuracy between seeds, where no finished study tells
 GROUPED = 8  # scores that share a job (workflow/profiles/slurm)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What one run of a condition does: counts and seconds of an update, of an evaluated task with all its interventions, of starting."""
+    """What one run of a condition does: counts and seconds of an update, of an evaluated task with
+    all its interventions, of starting.
+    """
 
     source: str
     updates: int
@@ -71,10 +88,18 @@ def _any_replica(model: Model) -> dict[str, Any]:
 
 def of_finished(runs: Sequence[RunConfig], folder: Path = Path()) -> Pace | None:
     """The pace of a condition's finished runs, or None if there are none."""
-    paces = [_finished(run, folder) for run in runs if (folder / "results/runs" / run.id / "scores.parquet").is_file()]
+    paces = [
+        _finished(run, folder)
+        for run in runs
+        if (folder / "results/runs" / run.id / "scores.parquet").is_file()
+    ]
     if not paces:
         return None
-    numbers = {k: mean(getattr(p, k) for p in paces) for k in asdict(paces[0]) if k not in ("source", "updates")}
+    numbers = {
+        k: mean(getattr(p, k) for p in paces)
+        for k in asdict(paces[0])
+        if k not in ("source", "updates")
+    }
     return replace(paces[0], updates=round(mean(p.updates for p in paces)), **numbers)
 
 
@@ -82,7 +107,9 @@ def _finished(run: RunConfig, folder: Path) -> Pace:
     made = folder / "results/runs" / run.id
     ledger = schema.read_table(made / "ledger.parquet", "ledger").to_pandas()
     spent = schema.read_table(made / "seconds.parquet", "seconds").to_pandas()
-    played = schema.read_table(made / "rollouts.parquet", "rollouts", ["benchmark", "task_id", "n_completion_tokens"]).to_pandas()
+    played = schema.read_table(
+        made / "rollouts.parquet", "rollouts", ["benchmark", "task_id", "n_completion_tokens"]
+    ).to_pandas()
     updates = int(ledger.step.max()) if len(ledger) else 0
     tasks = len(played[["benchmark", "task_id"]].drop_duplicates())
     seconds = float(spent.seconds.sum())
@@ -103,17 +130,22 @@ def _finished(run: RunConfig, folder: Path) -> Pace:
     )
 
 
-def of_pilot(run: RunConfig, model: Path | Sequence[Path], tasks: Sequence[Path], start: float = PROCESS) -> Pace:
+def of_pilot(
+    run: RunConfig, model: Path | Sequence[Path], tasks: Sequence[Path], start: float = PROCESS
+) -> Pace:
     """The pace of a few updates and evaluated tasks, played here and now.
 
-    `tasks`: the tables of the benchmark and of `evaluate.also`; `start`: seconds that a process takes until it works.
+    `tasks`: the tables of the benchmark and of `evaluate.also`; `start`: seconds that a process
+    takes until it works.
     """
     from ccpo.evaluate.evaluate import sample
     from ccpo.learn.train import pilot
 
     counts, state = pilot(run, tasks[0], model, PILOT_UPDATES)
     table = dict(zip([c.name for c in (run.benchmark, *run.evaluate.also)], tasks, strict=True))
-    rows, n, seconds = sample(run, state.speakers, [table[c.name] for c in run.evaluated], PILOT_TASKS)
+    rows, n, seconds = sample(
+        run, state.speakers, [table[c.name] for c in run.evaluated], PILOT_TASKS
+    )
     steps = [c for c in counts if c["seconds"] > 0]
     usual = steps[1:] or steps  # the first update warms up what the later ones use
     per = {k: mean(c[k] for c in steps) if steps else 0.0 for k in ("generated", "prompt", "calls")}
@@ -125,7 +157,9 @@ def of_pilot(run: RunConfig, model: Path | Sequence[Path], tasks: Sequence[Path]
         task_generated=sum(row["n_completion_tokens"] for row in rows) / n,
         task_seconds=seconds / n,
         start=start,
-        disk=sum(_weights(run, folder) for folder in state.folders) * len(state.models) / len(state.folders),
+        disk=sum(_weights(run, folder) for folder in state.folders)
+        * len(state.models)
+        / len(state.folders),
     )
 
 
@@ -136,16 +170,21 @@ def _born() -> float:
 
 def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
     """The pace that a model's size and the limits of messages suggest."""
-    plan, team = run.plan(), run.build_team()
+    plan = run.plan()
+    team = run.build_team()
     limit = lambda t, limits: FILLED * limits[min(t, len(limits) - 1)]  # noqa: E731
-    width, messages = 1, []
+    width = 1
+    messages = []
     for turn, n in enumerate(plan.fanout):
         width *= n
         messages.append((width, turn))
     for removal in plan.removals:
         messages += [(removal.n, turn) for turn in team.without(removal.agent)]
     generated = sum(n * limit(t, run.sampling.max_tokens) for n, t in messages)
-    heard = {t: sum(limit(r, run.sampling.max_tokens) for r in team.turns[t].reads) for t in range(len(team.turns))}
+    heard = {
+        t: sum(limit(r, run.sampling.max_tokens) for r in team.turns[t].reads)
+        for t in range(len(team.turns))
+    }
     base = QUESTION + ROLE + SHOT * run.shots
     prompt = sum(n * (base + heard[t]) for n, t in messages)
     calls = sum(n for n, t in messages if t == len(team.turns) - 1 or team.answer == "vote")
@@ -154,7 +193,11 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
         prompt += plan.episodes * len(team.turns) * (base + sum(heard.values()))
     limits = run.evaluate.max_tokens or run.sampling.max_tokens
     samples = {name: decoding.samples for name, decoding in run.evaluate.decodings.items()}
-    task = sum(samples[name] * limit(t, limits) for name, kind in parts_of(run) for t in intervention.load(kind).speaks(team))
+    task = sum(
+        samples[name] * limit(t, limits)
+        for name, kind in parts_of(run)
+        for t in intervention.load(kind).speaks(team)
+    )
     if gpus:
         make = 2 * parameters / (GPU_FLOPS * GENERATING)
         learn = 6 * parameters / (GPU_FLOPS * TRAINING)
@@ -162,9 +205,14 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
         task_seconds = task * make
     else:
         pace = max(CPU_TOKENS, 8 * parameters / 3e10)
-        seconds, task_seconds = generated * pace, task * pace / 3
+        seconds = generated * pace
+        task_seconds = task * pace / 3
     tasks = run.train.tasks
-    weights = parameters * (2 if run.train.dtype == "bfloat16" else 4) * (1 if run.policy == "shared" else team.agents)
+    weights = (
+        parameters
+        * (2 if run.train.dtype == "bfloat16" else 4)
+        * (1 if run.policy == "shared" else team.agents)
+    )
     return Pace(
         source="model size",
         updates=_updates(run, generated * tasks),
@@ -181,12 +229,17 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
 
 def _updates(run: RunConfig, generated: float) -> int:
     """Updates until the run ends, by its own two limits."""
-    by_tokens = math.ceil(run.train.tokens / generated) if run.train.tokens and generated else run.train.steps
+    by_tokens = (
+        math.ceil(run.train.tokens / generated)
+        if run.train.tokens and generated
+        else run.train.steps
+    )
     return min(run.train.steps, by_tokens)
 
 
 def parameters(run: RunConfig, folder: Path = Path()) -> float:
-    """Parameters of a run's model, on average over its agents' models: counted where its folder is, else from its source.
+    """Parameters of a run's model, on average over its agents' models: counted where its folder is,
+    else from its source.
 
     Raises:
         ValueError: neither says it.
@@ -199,7 +252,10 @@ def _parameters(model: Model, folder: Path) -> float:
     if files:
         return float(sum(_counted(path) for path in files))
     if model.parameters is None:
-        raise ValueError(f"the size of model {model.name} is not known before it is here. Remedy: snakemake results/models/{model.slug}")
+        raise ValueError(
+            f"the size of model {model.name} is not known before it is here. Remedy: snakemake "
+            f"results/models/{model.slug}"
+        )
     return model.parameters
 
 
@@ -211,11 +267,16 @@ def _counted(path: Path) -> int:
 
 
 def _weights(run: RunConfig, model: Path) -> float:
-    return float(sum(_counted(path) for path in model.glob("*.safetensors")) * (2 if run.train.dtype == "bfloat16" else 4))
+    return float(
+        sum(_counted(path) for path in model.glob("*.safetensors"))
+        * (2 if run.train.dtype == "bfloat16" else 4)
+    )
 
 
-def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus: bool, folder: Path = Path()) -> dict[str, Any]:
-    """The forecast of a study as plain data. `slots`: runs side by side; `pilots`: paces by `key`."""
+def forecast(
+    experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus: bool, folder: Path = Path()
+) -> dict[str, Any]:
+    """The forecast as plain data. `slots`: runs side by side; `pilots`: paces by `key`."""
     rows: list[dict[str, Any]] = []
     chains: list[float] = []
     models: dict[str, Model] = {}
@@ -227,7 +288,8 @@ def forecast(experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus
         if pace.source == "pilot":
             pace = replace(pace, updates=_updates(first, pace.generated))
         tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
-        train, rollout = pace.start + pace.updates * pace.seconds, pace.start + tasks * pace.task_seconds
+        train = pace.start + pace.updates * pace.seconds
+        rollout = pace.start + tasks * pace.task_seconds
         verdicts = sum(first.evaluate.decodings[name].samples for name, _ in parts_of(first))
         score = PROCESS / 4 + tasks * verdicts * SCORED
         tokens, time_ = ERRORS[pace.source]
@@ -290,15 +352,36 @@ def _makespan(chains: Sequence[float], slots: int) -> float:
 
 
 def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
-    """For each declared comparison: the seeds that find the declared effect with 80 % power, and from what spread that is."""
+    """For each declared comparison: the seeds that find the declared effect with 80 % power, and
+    from what spread that is.
+    """
     path = folder / "results/experiments" / experiment.name / "stats.json"
-    known = {(row["a"], row["b"]): row["sd"] for row in schema.read_json(path)["comparisons"] if row["n"] > 2} if path.is_file() else {}
+    known = (
+        {
+            (row["a"], row["b"]): row["sd"]
+            for row in schema.read_json(path)["comparisons"]
+            if row["n"] > 2
+        }
+        if path.is_file()
+        else {}
+    )
     rows = []
     for a, b in experiment.compare:
         sd = known.get((a, b))
-        needed = stats.seeds_needed(experiment.effect, SD if sd is None else sd, len(experiment.compare))
+        needed = stats.seeds_needed(
+            experiment.effect, SD if sd is None else sd, len(experiment.compare)
+        )
         source = "its own seeds" if sd is not None else "assumed"
-        rows.append({"a": a, "b": b, "effect": experiment.effect, "sd": SD if sd is None else sd, "from": source, "needed": needed})
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "effect": experiment.effect,
+                "sd": SD if sd is None else sd,
+                "from": source,
+                "needed": needed,
+            }
+        )
     return rows
 
 
@@ -312,7 +395,10 @@ def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
         first = next(iter(runs.values()))
         if key(first) in out:
             continue
-        tables = [folder / f"results/tasks/{tasks_slug(choice)}.parquet" for choice in (first.benchmark, *first.evaluate.also)]
+        tables = [
+            folder / f"results/tasks/{tasks_slug(choice)}.parquet"
+            for choice in (first.benchmark, *first.evaluate.also)
+        ]
         starts = [folder / "results/models" / model.slug for model in first.models]
         out[key(first)] = asdict(of_pilot(first, starts, tables, start))
     return out

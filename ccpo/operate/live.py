@@ -14,11 +14,20 @@ from rich.text import Text
 
 from ccpo.publish.tables import duration
 
-COLOURS = {"failed": "red", "running": "green", "interrupted": "yellow", "queued": "cyan", "waiting": "white", "done": "blue"}
+COLOURS = {
+    "failed": "red",
+    "running": "green",
+    "interrupted": "yellow",
+    "queued": "cyan",
+    "waiting": "white",
+    "done": "blue",
+}
 
 
 def page(study: dict[str, Any], rows: int) -> Group:
-    """The study's counts, its expected end, and at most `rows` runs: those that failed first, then those at work."""
+    """The study's counts, its expected end, and at most `rows` runs: those that failed first, then
+    those at work.
+    """
     counts = study["counts"]
     total = sum(counts.values())
     head = Text.assemble((study["experiment"], "bold"), f"  {counts['done']} of {total} runs done")
@@ -30,20 +39,41 @@ def page(study: dict[str, Any], rows: int) -> Group:
         head.append(f"  ends about {end}, in {duration(study['left'])}")
     order = list(counts)
     runs = sorted(
-        (r for r in study["runs"] if r["state"] not in ("waiting", "done") or r["resumed"]), key=lambda r: order.index(r["state"])
+        (r for r in study["runs"] if r["state"] not in ("waiting", "done") or r["resumed"]),
+        key=lambda r: order.index(r["state"]),
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("condition", "seed", "stage", "state", "resumed", "progress", "left", "where and what"):
+    for name in (
+        "condition",
+        "seed",
+        "stage",
+        "state",
+        "resumed",
+        "progress",
+        "left",
+        "where and what",
+    ):
         table.add_column(name, no_wrap=name not in ("where and what", "condition"), overflow="fold")
     for run in runs[:rows]:
-        bar = "" if run["share"] is None else ProgressBar(100, min(100, 100 * run["share"]), width=16)
+        bar = (
+            "" if run["share"] is None else ProgressBar(100, min(100, 100 * run["share"]), width=16)
+        )
         what = "  ".join(x for x in (run["where"], run["note"]) if x)
         if run["state"] == "failed":
             what += f"\nlog: {run['log']}\nagain: {run['again']}"
         state = Text(run["state"], COLOURS[run["state"]])
         resumed = f"{run['resumed']}×" if run["resumed"] else ""
         # plain text: what a log says is no markup
-        table.add_row(run["condition"], str(run["seed"]), run["stage"], state, resumed, bar, duration(run["left"]), Text(what))
+        table.add_row(
+            run["condition"],
+            str(run["seed"]),
+            run["stage"],
+            state,
+            resumed,
+            bar,
+            duration(run["left"]),
+            Text(what),
+        )
     parts = [head, table] if runs else [head]
     if len(runs) > rows:
         parts.append(Text(f"and {len(runs) - rows} more", "dim"))

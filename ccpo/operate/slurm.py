@@ -1,4 +1,6 @@
-"""What we ask of SLURM: to queue a job again that saved itself, to use all GPUs of a job, to end the jobs that a killed Snakemake left."""
+"""What we ask of SLURM: to queue a job again that saved itself, to use all GPUs of a job, to end
+the jobs that a killed Snakemake left.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,30 @@ def ask(*command: str, timeout: float = 60) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except FileNotFoundError:
-        raise ValueError(f"{command[0]} is not on PATH. Remedy: load the cluster's SLURM module, or run on a login node.") from None
+        raise ValueError(
+            f"{command[0]} is not on PATH. Remedy: load the cluster's SLURM module, or run on a "
+            "login node."
+        ) from None
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{' '.join(command)} did not answer in {timeout:.0f} s. Remedy: is the controller up (scontrol ping)?") from None
+        raise ValueError(
+            f"{' '.join(command)} did not answer in {timeout:.0f} s. Remedy: is the controller "
+            "up (scontrol ping)?"
+        ) from None
     if done.returncode:
-        raise ValueError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip() or f'exit code {done.returncode}'}")
+        raise ValueError(
+            f"{' '.join(command)}: "
+            f"{(done.stderr or done.stdout).strip() or f'exit code {done.returncode}'}"
+        )
     return done.stdout.strip()
 
 
 def requeue() -> str:
-    """Queues this process's own SLURM job again, unless it is none, or is being ended; says what it did ("" for nothing).
+    """Queues this process's own SLURM job again, unless it is none, or is being ended; says what it
+    did ("" for nothing).
 
-    A job over its signal before the time limit is RUNNING, one that is cancelled, pre-empted or over its limit is not: the first would
-    else be a failure that uses up a retry, the others are the cluster's to decide.
+    A job over its signal before the time limit is RUNNING, one that is cancelled, pre-empted or
+    over its limit is not: the first would else be a failure that uses up a retry, the others are
+    the cluster's to decide.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
@@ -57,30 +70,51 @@ def requeue() -> str:
 
 
 def launch(arguments: Sequence[str]) -> list[str] | None:
-    """The command that starts `python -m ccpo ARGUMENTS --ranks N` on all GPUs of this SLURM job (or CCPO_RANKS processes here).
+    """The command that starts `python -m ccpo ARGUMENTS --ranks N` on all GPUs of this SLURM job
+    (or CCPO_RANKS processes here).
 
-    One torchrun a node, which hands signals on and waits as long as saving takes. None where one process does, or this is one of several.
+    One torchrun a node, which hands signals on and waits as long as saving takes. None where one
+    process does, or this is one of several.
     """
-    job, gpus = os.environ.get("SLURM_JOB_ID"), os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    nodes, a_node, names = 1, int(os.environ.get("CCPO_RANKS", "0")), ""
+    job = os.environ.get("SLURM_JOB_ID")
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    nodes = 1
+    a_node = int(os.environ.get("CCPO_RANKS", "0"))
+    names = ""
     if job and not a_node:
         said, _, names = ask("squeue", "-h", "-j", job, "-o", "%D|%N").partition("|")
-        nodes, a_node = int(said), len(gpus.split(",")) if gpus else 1
+        nodes = int(said)
+        a_node = len(gpus.split(",")) if gpus else 1
     if "WORLD_SIZE" in os.environ or nodes * max(a_node, 1) == 1:
         return None
     several: list[str] = []
     meet = ["--standalone"]
     if nodes > 1:
         first = ask("scontrol", "show", "hostnames", names).splitlines()[0]
-        meet = ["--rdzv-backend", "c10d", "--rdzv-id", str(job), "--rdzv-endpoint", f"{first}:{20000 + int(job or 0) % 20000}"]
+        meet = [
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-id",
+            str(job),
+            "--rdzv-endpoint",
+            f"{first}:{20000 + int(job or 0) % 20000}",
+        ]
         several = ["srun", "--overlap", f"-N{nodes}", f"-n{nodes}", "--ntasks-per-node=1"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={a_node}", "--shutdown-timeout=3600"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={nodes}",
+        f"--nproc-per-node={a_node}",
+        "--shutdown-timeout=3600",
+    ]
     return [*several, *torchrun, *meet, "-m", "ccpo", *arguments, "--ranks", str(nodes * a_node)]
 
 
 def begin(snakemake_log: Path, folder: Path = Path(".snakemake/ccpo")) -> BinaryIO | None:
-    """Marks the jobs of this Snakemake as its own for as long as what is returned stays open; ends those of Snakemakes that were killed,
-    since they and their successors would write the same files. None where no SLURM is used.
+    """Marks the jobs of this Snakemake as its own for as long as what is returned stays open; ends
+    those of Snakemakes that were killed, since they and their successors would write the same
+    files. None where no SLURM is used.
 
     Raises:
         ValueError: jobs of a killed Snakemake do not leave the queue.
@@ -97,7 +131,12 @@ def begin(snakemake_log: Path, folder: Path = Path(".snakemake/ccpo")) -> Binary
                 continue  # it lives
             where = handle.read().decode()
             if where != lease.machine():
-                log.warning("a Snakemake of another machine left %s; if it was killed, end its jobs: scancel --name %s", path, path.name)
+                log.warning(
+                    "a Snakemake of another machine left %s; if it was killed, end its jobs: "
+                    "scancel --name %s",
+                    path,
+                    path.name,
+                )
                 continue
             _end(path.name)
             path.unlink()
@@ -113,9 +152,14 @@ def _end(name: str) -> None:
     deadline = time.monotonic() + PATIENCE
     listed = ask("squeue", "-h", "--me", "--name", name, "-o", "%i")
     if listed:
-        log.warning("a killed Snakemake left %d jobs (%s); they save and end", len(listed.split()), name)
+        log.warning(
+            "a killed Snakemake left %d jobs (%s); they save and end", len(listed.split()), name
+        )
         ask("scancel", "--me", "--name", name)
     while listed and ask("squeue", "-h", "--me", "--name", name, "-o", "%i"):
         if time.monotonic() > deadline:
-            raise ValueError(f"jobs of a killed Snakemake ({name}) do not leave the queue. Remedy: scancel --name {name}, then again.")
+            raise ValueError(
+                f"jobs of a killed Snakemake ({name}) do not leave the queue. Remedy: scancel "
+                f"--name {name}, then again."
+            )
         time.sleep(2)

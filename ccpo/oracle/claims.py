@@ -1,7 +1,8 @@
-"""From the diagnostics of an oracle experiment to its statistics: stats.json, with a sentence for each published claim.
+"""From the diagnostics of an oracle experiment to its statistics: stats.json, with a sentence for
+each published claim.
 
-The replication unit is the world: an instance of a family. Methods are compared in the same worlds, so that differences are paired;
-ratios are averaged as logarithms.
+The replication unit is the world: an instance of a family. Methods are compared in the same worlds,
+so that differences are paired; ratios are averaged as logarithms.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ FIGURES = (
     "tokens",
     "evaluator_calls",
 )
-RATIOS = ("variance", "mse_tokens", "mse_calls", "noise_tokens", "noise_calls")  # to the reference, in the same world
+RATIOS = (
+    "variance",
+    "mse_tokens",
+    "mse_calls",
+    "noise_tokens",
+    "noise_calls",
+)  # to the reference, in the same world
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
 SHAPES = list(diagnose.TEAMS)
@@ -52,15 +59,30 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         ValueError: a table is missing or of another schema.
     """
     manifest = schema.read_json(experiment)
-    table = pd.concat([schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics], ignore_index=True)
-    skipped = [row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))]
-    order = {name: i for i, name in enumerate(manifest["order"])}  # as the experiment names them: canonical JSON sorts its keys
-    worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[list(FIGURES)].mean()  # over turns
-    pivots = {name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name) for name in RATIOS}
+    table = pd.concat(
+        [schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics],
+        ignore_index=True,
+    )
+    skipped = [
+        row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
+    ]
+    order = {
+        name: i for i, name in enumerate(manifest["order"])
+    }  # as the experiment names them: canonical JSON sorts its keys
+    worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[
+        list(FIGURES)
+    ].mean()  # over turns
+    pivots = {
+        name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name)
+        for name in RATIOS
+    }
     said = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
     numbers = {
-        **{k: manifest[k] for k in ("experiment", "question", "note", "shapes", "families", "instances", "tokens")},
+        **{
+            k: manifest[k]
+            for k in ("experiment", "question", "note", "shapes", "families", "instances", "tokens")
+        },
         "reference": list(REFERENCE),
         "summary": summary(said, cells),
         "sampled": sampled(table),
@@ -72,24 +94,48 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     schema.write_json(stats, numbers)
 
 
-def _cells(worlds: pd.DataFrame, pivots: dict[str, pd.DataFrame], order: dict[str, int]) -> list[dict[str, Any]]:
-    """Each figure's mean and t-interval over worlds by family, shape, method and advantage, and the ratios to the reference; all families
-    together first."""
+def _cells(
+    worlds: pd.DataFrame, pivots: dict[str, pd.DataFrame], order: dict[str, int]
+) -> list[dict[str, Any]]:
+    """Each figure's mean and t-interval over worlds by family, shape, method and advantage, and the
+    ratios to the reference; all families together first.
+    """
     out = []
     both = pd.concat([worlds.assign(within=ALL), worlds.assign(within=worlds.family)])
-    for (family, shape, method, advantage), rows in both.groupby(["within", "shape", "method", "advantage"], sort=False):
+    for (family, shape, method, advantage), rows in both.groupby(
+        ["within", "shape", "method", "advantage"], sort=False
+    ):
         where = (str(shape), str(family))
-        cell: dict[str, Any] = {"family": family, "shape": shape, "method": method, "advantage": advantage, "worlds": len(rows)}
+        cell: dict[str, Any] = {
+            "family": family,
+            "shape": shape,
+            "method": method,
+            "advantage": advantage,
+            "worlds": len(rows),
+        }
         cell |= {name: asdict(st.interval(rows[name])) for name in FIGURES}
-        cell |= {f"{name}_ratio": ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE) for name in RATIOS}
+        cell |= {
+            f"{name}_ratio": ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE)
+            for name in RATIOS
+        }
         out.append(cell)
-    return sorted(out, key=lambda c: (c["family"] != ALL, c["family"], SHAPES.index(c["shape"]), order[c["method"]]))
+    return sorted(
+        out,
+        key=lambda c: (
+            c["family"] != ALL,
+            c["family"],
+            SHAPES.index(c["shape"]),
+            order[c["method"]],
+        ),
+    )
 
 
 def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> dict[str, Any] | None:
-    """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was not measured, or is 0 somewhere.
+    """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was
+    not measured, or is 0 somewhere.
 
-    `pivot`: the figure by world (rows: shape, family, instance) and by method and advantage (columns); `where`: shape, and family or ALL.
+    `pivot`: the figure by world (rows: shape, family, instance) and by method and advantage
+    (columns); `where`: shape, and family or ALL.
     """
     if a not in pivot or b not in pivot or where[0] not in pivot.index.get_level_values("shape"):
         return None
@@ -100,12 +146,16 @@ def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> dict
     if not pair.size or (pair <= ZERO).any():
         return None
     found = st.interval(np.log(pair[0] / pair[1]))
-    bounds = {k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"}
+    bounds = {
+        k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"
+    }
     return {**bounds, "n": found.n}
 
 
 def sampled(table: pd.DataFrame) -> dict[str, Any]:
-    """How far means over drawn trees were from their summed expectations, in standard errors, for all and for what is biased."""
+    """How far means over drawn trees were from their summed expectations, in standard errors, for
+    all and for what is biased.
+    """
     biased = table[table.bias_raw > 0.01]
     comparisons = int(table.sampled_cells.sum())
     return {
@@ -123,18 +173,31 @@ def sampled(table: pd.DataFrame) -> dict[str, Any]:
 def summary(said: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
     """One paragraph: which claims hold, and what points best at equal tokens."""
     parts = []
-    for verdict, word in (("holds", "hold"), ("holds in part", "hold in part"), ("does not hold", "do not hold")):
+    for verdict, word in (
+        ("holds", "hold"),
+        ("holds in part", "hold in part"),
+        ("does not hold", "do not hold"),
+    ):
         these = [c["claim"] for c in said if c["verdict"] == verdict]
         parts.append(f"{len(these)} {word}" + (f" ({'; '.join(these)})" if these else ""))
     best = []
     for shape in dict.fromkeys(c["shape"] for c in cells):
-        here = [c for c in cells if c["shape"] == shape and c["family"] == ALL and c["noise_tokens_ratio"]]
+        here = [
+            c
+            for c in cells
+            if c["shape"] == shape and c["family"] == ALL and c["noise_tokens_ratio"]
+        ]
         if here:
             least = min(here, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
-            best.append(f"{shape}: {least['method']} under {least['advantage']}, {band(least['noise_tokens_ratio'])}")
+            best.append(
+                f"{shape}: {least['method']} under {least['advantage']}, "
+                f"{band(least['noise_tokens_ratio'])}"
+            )
     return (
-        f"Of {len(said)} claims, {', '.join(parts)}. Least squared error of the gradient at equal generated tokens, as a "
-        f"multiple of the shared reward's under group_mean, with 95 % intervals over worlds: {'; '.join(best)}."
+        f"Of {len(said)} claims, {', '.join(parts)}. Least squared error of the gradient at "
+        "equal generated tokens, as a "
+        "multiple of the shared reward's under group_mean, with 95 % intervals over worlds: "
+        f"{'; '.join(best)}."
     )
 
 
@@ -146,37 +209,75 @@ def band(row: dict[str, Any] | st.Interval) -> str:
 
 
 def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
-    """What is paid to agents whose message changes nothing: the spread of their advantage over that of the last agent, by method.
+    """What is paid to agents whose message changes nothing: the spread of their advantage over that
+    of the last agent, by method.
 
     Worlds of the family free_riding in which agents follow each other; an ideal credit gives 0.
     """
     here = table[(table.family == "free_riding") & (table["shape"] != "vote")]
     out = []
-    for (shape, method, advantage), rows in here.groupby(["shape", "method", "advantage"], sort=False):
+    for (shape, method, advantage), rows in here.groupby(
+        ["shape", "method", "advantage"], sort=False
+    ):
         last = rows.turn.max()
         paid = rows[rows.turn < last].groupby("instance").advantage_sd.mean()
         due = rows[rows.turn == last].groupby("instance").advantage_sd.mean()
         share = (paid / due.where(due > ZERO)).dropna()
         if len(share):
-            out.append({"shape": shape, "method": method, "advantage": advantage, **asdict(st.interval(share))})
+            out.append(
+                {
+                    "shape": shape,
+                    "method": method,
+                    "advantage": advantage,
+                    **asdict(st.interval(share)),
+                }
+            )
     return sorted(out, key=lambda c: (SHAPES.index(c["shape"]), order[c["method"]]))
 
 
-# -- published claims ---------------------------------------------------------------------------------------------------------------
+# -- published claims
+# ------------------------------------------------------------------------------------------------
 
 
 def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
-    """What the papers claim, whether it holds here, and the numbers that say so. Claims whose methods were not measured are left out."""
+    """What the papers claim, whether it holds here, and the numbers that say so. Claims whose
+    methods were not measured are left out.
+    """
     dyads = ("dyad", "language")
     found = [
         _unbiased(table),
         _points_at_truth(table),
         _difference(table),
-        _cheaper("CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)", pivots, dyads, ("ccpo", "group_mean")),
-        _cheaper("the paired difference of CCPO v1 lowers variance", pivots, dyads, ("ccpo_v1", "group_mean")),
-        _cheaper("leaving a voter out lowers variance (CCPO, votes)", pivots, ("vote",), ("ccpo_vote", "group_mean")),
-        _cheaper("C3 lowers variance at a matched budget (arXiv 2603.06859)", pivots, (*dyads, "chain"), ("c3", "none")),
-        _cheaper("raters' shares lower variance (SEPO, arXiv 2603.21563v5)", pivots, dyads, ("sepo", "group_mean")),
+        _cheaper(
+            "CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)",
+            pivots,
+            dyads,
+            ("ccpo", "group_mean"),
+        ),
+        _cheaper(
+            "the paired difference of CCPO v1 lowers variance",
+            pivots,
+            dyads,
+            ("ccpo_v1", "group_mean"),
+        ),
+        _cheaper(
+            "leaving a voter out lowers variance (CCPO, votes)",
+            pivots,
+            ("vote",),
+            ("ccpo_vote", "group_mean"),
+        ),
+        _cheaper(
+            "C3 lowers variance at a matched budget (arXiv 2603.06859)",
+            pivots,
+            (*dyads, "chain"),
+            ("c3", "none"),
+        ),
+        _cheaper(
+            "raters' shares lower variance (SEPO, arXiv 2603.21563v5)",
+            pivots,
+            dyads,
+            ("sepo", "group_mean"),
+        ),
         _role_specific(table),
         _free_riding(table),
     ]
@@ -187,23 +288,33 @@ def _unbiased(table: pd.DataFrame) -> dict[str, str] | None:
     plain = table[(table.method == "c3") & (table.advantage == "none")]
     if plain.empty:
         return None
-    worst, z = plain.bias_raw.max(), table[(table.method == "c3") & (table.advantage == "group_z")].bias
+    worst = plain.bias_raw.max()
+    z = table[(table.method == "c3") & (table.advantage == "group_z")].bias
     holds = worst < ZERO
-    more = f" With the z-score that its code applies, what is left after the best scale is {z.mean():.3f} on average." if len(z) else ""
+    more = (
+        " With the z-score that its code applies, what is left after the best scale is "
+        f"{z.mean():.3f} on average."
+        if len(z)
+        else ""
+    )
     return _claim(
         "C3's leave-one-out advantage is unbiased (arXiv 2603.06859)",
         holds,
-        f"Summed over all trees, E[advantage] - A* is at most {worst:.1g} in {len(plain)} turns of {_count(plain)} worlds.{more}",
+        f"Summed over all trees, E[advantage] - A* is at most {worst:.1g} in {len(plain)} turns "
+        f"of {_count(plain)} worlds.{more}",
     )
 
 
 def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
-    """Unbiased as a gradient is weaker than unbiased as an advantage: a baseline that the own message does not move does no harm."""
+    """Unbiased as a gradient is weaker than unbiased as an advantage: a baseline that the own
+    message does not move does no harm.
+    """
     here = table[(table.advantage == "group_mean") & (table.norm_ratio > ZERO)]
     if here.empty:
         return None
     least = here.groupby("method", sort=False).cosine.min()
-    right, wrong = [m for m in least.index if least[m] > 1 - 1e-9], [m for m in least.index if least[m] <= 1 - 1e-9]
+    right = [m for m in least.index if least[m] > 1 - 1e-9]
+    wrong = [m for m in least.index if least[m] <= 1 - 1e-9]
     worst = "; ".join(f"{m} {least[m]:.4f}" for m in wrong)
     return _claim(
         "every method's expected gradient points where the exact one does",
@@ -214,8 +325,12 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
 
 
 def _difference(table: pd.DataFrame) -> dict[str, str] | None:
-    """The raw credit of the first agent, before any baseline: half the difference to a solo sample against the outcome's sign."""
-    here = table[table["shape"].isin(("dyad", "language")) & (table.turn == 0) & (table.advantage == "none")]
+    """The raw credit of the first agent, before any baseline: half the difference to a solo sample
+    against the outcome's sign.
+    """
+    here = table[
+        table["shape"].isin(("dyad", "language")) & (table.turn == 0) & (table.advantage == "none")
+    ]
     by_world = here.pivot_table(index=["shape", *WORLD], columns="method", values="variance")
     if not {"shared", "ccpo_v1_split"} <= set(by_world):
         return None
@@ -224,27 +339,43 @@ def _difference(table: pd.DataFrame) -> dict[str, str] | None:
     found = st.interval(np.log(known["ccpo_v1_split"] / known["shared"]).to_numpy())
     row = {k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"}
     return _claim(
-        "subtracting the outcome without the agent lowers the variance of its credit (theorem of CCPO v1)",
+        "subtracting the outcome without the agent lowers the variance of its credit (theorem of "
+        "CCPO v1)",
         row["ci_high"] is not None and row["ci_high"] < 1,
-        f"Its variance around its own mean in each context, scale taken out, is {band(row)} times that of the plain outcome "
-        f"({found.n} worlds): the solo sample does not depend on the thought, so that its variance is added.",
+        f"Its variance around its own mean in each context, scale taken out, is {band(row)} "
+        "times that of the plain outcome "
+        f"({found.n} worlds): the solo sample does not depend on the thought, so that its "
+        "variance is added.",
     )
 
 
-def _cheaper(claim: str, pivots: dict[str, pd.DataFrame], shapes: tuple[str, ...], a: Pair) -> dict[str, str] | None:
-    """Variance of the advantage, and squared error of a task's gradient at equal generated tokens and evaluator calls, against the shared
-    reward. The claim holds where all three are below 1 with their intervals, in every shape."""
-    parts, below = [], []
+def _cheaper(
+    claim: str, pivots: dict[str, pd.DataFrame], shapes: tuple[str, ...], a: Pair
+) -> dict[str, str] | None:
+    """Variance of the advantage, and squared error of a task's gradient at equal generated tokens
+    and evaluator calls, against the shared reward. The claim holds where all three are below 1 with
+    their intervals, in every shape.
+    """
+    parts = []
+    below = []
     for shape in shapes:
-        rows = {name: ratio(pivots[name], (shape, ALL), a, REFERENCE) for name in ("variance", "noise_tokens", "noise_calls")}
+        rows = {
+            name: ratio(pivots[name], (shape, ALL), a, REFERENCE)
+            for name in ("variance", "noise_tokens", "noise_calls")
+        }
         flat, tree = (list(kind.get(shape, ())) for kind in (diagnose.FLAT, diagnose.NESTED))
         drawn = f"fan-out {tree} against {flat}" if a[0].startswith("c3") else f"fan-out {flat}"
-        known = {name: row for name, row in rows.items() if row is not None and row["ci_high"] is not None}
+        known = {
+            name: row
+            for name, row in rows.items()
+            if row is not None and row["ci_high"] is not None
+        }
         if len(known) < len(rows):
             continue
         below += [bool(row["ci_high"] < 1) for row in known.values()]
         parts.append(
-            f"{shape} ({known['variance']['n']} worlds, {drawn}): {band(known['variance'])}, {band(known['noise_tokens'])} and "
+            f"{shape} ({known['variance']['n']} worlds, {drawn}): {band(known['variance'])}, "
+            f"{band(known['noise_tokens'])} and "
             f"{band(known['noise_calls'])}"
         )
     if not parts:
@@ -252,8 +383,10 @@ def _cheaper(claim: str, pivots: dict[str, pd.DataFrame], shapes: tuple[str, ...
     return _claim(
         claim,
         all(below) if all(below) or not any(below) else None,
-        f"{a[0]} under {a[1]} as a multiple of the shared reward under group_mean, with 95 % intervals: variance of an advantage, squared "
-        f"error of the gradient at equal generated tokens, and at equal evaluator calls. {'; '.join(parts)}.",
+        f"{a[0]} under {a[1]} as a multiple of the shared reward under group_mean, with 95 % "
+        "intervals: variance of an advantage, squared "
+        "error of the gradient at equal generated tokens, and at equal evaluator calls. "
+        f"{'; '.join(parts)}.",
     )
 
 
@@ -263,23 +396,37 @@ def _role_specific(table: pd.DataFrame) -> dict[str, str] | None:
     if "ccpo" not in told:
         return None
     none = [m for m in told.index if told[m] < ZERO]
-    some = [f"{m} {here[here.method == m].role_information.mean():.2f}" for m in told.index if told[m] >= ZERO]
+    some = [
+        f"{m} {here[here.method == m].role_information.mean():.2f}"
+        for m in told.index
+        if told[m] >= ZERO
+    ]
     return _claim(
         "CCPO's credit is specific to the role",
         "ccpo" not in none,
         "Under group_mean the advantage is an image of the shared one in every world for "
-        + f"{', '.join(none) or 'no method'}; mean role information of the others: {', '.join(some) or 'there are none'}.",
+        + f"{', '.join(none) or 'no method'}; mean role information of the others: "
+        f"{', '.join(some) or 'there are none'}.",
     )
 
 
 def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
-    """Against the shared reward under the same advantage, in the same worlds: the spread of a useless agent's advantage over the last's."""
-    here = table[(table.family == "free_riding") & (table["shape"] == "dyad") & (table.advantage == "group_mean")]
+    """Against the shared reward under the same advantage, in the same worlds: the spread of a
+    useless agent's advantage over the last's.
+    """
+    here = table[
+        (table.family == "free_riding")
+        & (table["shape"] == "dyad")
+        & (table.advantage == "group_mean")
+    ]
     paid = here.pivot_table(index="instance", columns=["method", "turn"], values="advantage_sd")
     if ("shared", 0) not in paid or ("ccpo", 0) not in paid:
         return None
-    share = {m: paid[m, 0] / paid[m, 1] for m in dict.fromkeys(here.method) if (paid[m, 1] > ZERO).all()}
-    parts, lower = [], {}
+    share = {
+        m: paid[m, 0] / paid[m, 1] for m in dict.fromkeys(here.method) if (paid[m, 1] > ZERO).all()
+    }
+    parts = []
+    lower = {}
     for m, values in share.items():
         if m == "shared":
             continue
@@ -288,18 +435,26 @@ def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
         parts.append(f"{m} {values.mean():.2f}")
     better = [m for m, ok in lower.items() if ok]
     trees = [m for m in ("c3", "shared_tree") if m in share]
-    tree = f" The shared reward on c3's tree has {share['shared_tree'].mean():.2f}." if len(trees) == 2 else ""
+    tree = (
+        f" The shared reward on c3's tree has {share['shared_tree'].mean():.2f}."
+        if len(trees) == 2
+        else ""
+    )
     return _claim(
         "counterfactual credit mitigates free-riding (CCPO)",
         lower["ccpo"],
-        f"An agent whose message changes nothing should get no advantage. Its spread over the last agent's, dyads under group_mean: shared "
-        f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond chance: {', '.join(better) or 'none'}.{tree}"
+        "An agent whose message changes nothing should get no advantage. Its spread over the "
+        "last agent's, dyads under group_mean: shared "
+        f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond "
+        f"chance: {', '.join(better) or 'none'}.{tree}"
         f"{_told_by_luck(here)}",
     )
 
 
 def _told_by_luck(riders: pd.DataFrame) -> str:
-    """What is left of a useless message's advantage: nothing on average, and how it goes with the outcome."""
+    """What is left of a useless message's advantage: nothing on average, and how it goes with the
+    outcome.
+    """
     first = riders[riders.turn == 0]
     mean = float(first.bias_raw.max())  # A* is 0 there
     by = [
@@ -308,7 +463,8 @@ def _told_by_luck(riders: pd.DataFrame) -> str:
         if m in ("shared", "ccpo", "ccpo_v1", "c3")
     ]
     return (
-        f" The largest mean advantage of a useless message is {mean:.1g}, so nothing is taught on average; but its correlation with "
+        f" The largest mean advantage of a useless message is {mean:.1g}, so nothing is taught "
+        "on average; but its correlation with "
         f"the outcome that others earned is {'; '.join(by)}."
     )
 

@@ -1,8 +1,10 @@
-"""Ratings: what an author of an episode says about the shares in its outcome, once the verdict is known (SEPO), read strictly.
+"""Ratings: what an author of an episode says about the shares in its outcome, once the verdict is
+known (SEPO), read strictly.
 
-A reply counts only if it is one JSON object with exactly the three fields asked for, the verdict repeated, and one of nine splits. Anything
-else is rejected with a reason. The official parser takes any bracketed pair of the grid out of free text, so that a reply which first
-repeats the list of allowed pairs is read as (0.9, 0.1), and counts what it cannot read as a vote for (0.5, 0.5).
+A reply counts only if it is one JSON object with exactly the three fields asked for, the verdict
+repeated, and one of nine splits. Anything else is rejected with a reason. The official parser takes
+any bracketed pair of the grid out of free text, so that a reply which first repeats the list of
+allowed pairs is read as (0.9, 0.1), and counts what it cannot read as a vote for (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -16,15 +18,20 @@ from ccpo.team import guard
 
 GRID = tuple((k / 10, (10 - k) / 10) for k in range(9, 0, -1))
 LONGEST = 4000  # characters of a reply
-QUOTED = 4  # bracketed pairs that a reply may hold, its reason included; more is the list of pairs said back
+# bracketed pairs that a reply may hold, its reason included; more is the list of pairs said back
+QUOTED = 4
 FIELDS = ("outcome", "pair", "brief_reason")
 PAIR = re.compile(r"[\[(]\s*0?\.\d+\s*[,/]\s*0?\.\d+\s*[\])]")
 
-# No example object and no list of pairs: the official prompt ends on an example of 0.7 / 0.3, which invites copying.
+# No example object and no list of pairs: the official prompt ends on an example of 0.7 / 0.3, which
+# invites copying.
 SYSTEM = (
-    "You judge how two agents shared in an outcome: agent 1 wrote the thought, agent 2 the answer. Reply with one JSON object and nothing "
-    'else. Its fields are "outcome", "pair" and "brief_reason". The outcome repeats the verdict. The pair holds two numbers, the shares '
-    "of agent 1 and of agent 2, each a whole number of tenths, at least one tenth, together one. For a correct outcome the shares are "
+    "You judge how two agents shared in an outcome: agent 1 wrote the thought, agent 2 the "
+    "answer. Reply with one JSON object and nothing "
+    'else. Its fields are "outcome", "pair" and "brief_reason". The outcome repeats the verdict. '
+    "The pair holds two numbers, the shares "
+    "of agent 1 and of agent 2, each a whole number of tenths, at least one tenth, together one. "
+    "For a correct outcome the shares are "
     "credit, for a wrong one responsibility. The reason is one short sentence."
 )
 USER = ("You are agent ", ".\nVerdict: ", "\nProblem: ", "\nThought: ", "\nAnswer: ")
@@ -33,18 +40,25 @@ REPLY = ('{"outcome":"', '","pair":[', '],"brief_reason":"', '"}')
 
 @dataclass(frozen=True)
 class Rating:
-    """Shares of the two agents (None: rejected), and why they were rejected ("" if they were not)."""
+    """Shares of the two agents (None: rejected), and why they were rejected ("" if not)."""
 
     shares: tuple[float, float] | None
     reason: str = ""
 
 
-def ask(rater: int, question: str, thought: str, answer: str, correct: bool) -> list[dict[str, str]]:
-    """The chat messages that ask agent `rater` (0 or 1) for its rating; it sees the thought as its reader did."""
+def ask(
+    rater: int, question: str, thought: str, answer: str, correct: bool
+) -> list[dict[str, str]]:
+    """The chat messages that ask agent `rater` (0 or 1) for its rating; it sees the thought as its
+    reader did.
+    """
     said = (str(rater + 1), verdict(correct), question, guard(thought), answer)
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": "".join(label + text for label, text in zip(USER, said, strict=True))},
+        {
+            "role": "user",
+            "content": "".join(label + text for label, text in zip(USER, said, strict=True)),
+        },
     ]
 
 
@@ -73,16 +87,21 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)  # NaN and infinities, which Python's JSON would take
 
 
-# Whole numbers are read as floats: one of 400 digits is then infinite, while Python's int would not compare or add to a float.
+# Whole numbers are read as floats: one of 400 digits is then infinite, while Python's int would not
+# compare or add to a float.
 _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_int=float)
 
 
 def parse(text: str, correct: bool) -> Rating:
-    """The rating in a reply, given the verdict. One ```json fence around the object is allowed, since it says nothing."""
+    """The rating in a reply, given the verdict. One ```json fence around the object is allowed,
+    since it says nothing.
+    """
     text = text.strip()
     if len(text) > LONGEST:
         return Rating(None, "too long")
-    fenced = re.fullmatch(r"```(?:json)?(.*)```", text, re.DOTALL)  # no \s* beside .*: cubic in a reply of white space
+    fenced = re.fullmatch(
+        r"```(?:json)?(.*)```", text, re.DOTALL
+    )  # no \s* beside .*: cubic in a reply of white space
     text = fenced[1].strip() if fenced else text
     start = text.find("{")
     if len(PAIR.findall(text)) > QUOTED:

@@ -1,4 +1,5 @@
-"""Plays a plan on tasks with the agents' engines, scores the leaves, and counts every token and evaluator call into the ledger.
+"""Plays a plan on tasks with the agents' engines, scores the leaves, and counts every token and
+evaluator call into the ledger.
 
 It knows teams, not credit methods: what a method needs generated is in the plan.
 """
@@ -51,7 +52,9 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Speaker:
-    """One agent's voice: its engine, its tokenizer (transformers), the solved examples it is shown, the form of its answers."""
+    """One agent's voice: its engine, its tokenizer (transformers), the solved examples it is shown,
+    the form of its answers.
+    """
 
     engine: Engine
     tokenizer: Any
@@ -72,7 +75,11 @@ class Speaker:
 
     def encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """Token ids of chat messages, with what makes the model answer."""
-        return list(self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False))
+        return list(
+            self.tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        )
 
     def text(self, completion: Completion) -> str:
         """What a completion says, without special tokens."""
@@ -81,7 +88,7 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Message:
-    """One message as generated: prompt, completion, text, and the purpose its tokens are booked on."""
+    """One message as generated: prompt, completion, text, the purpose its tokens are booked on."""
 
     prompt: list[int]
     completion: Completion
@@ -91,8 +98,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Played:
-    """A scored tree, its messages (same order), the text of each message's answer ("" where there is none), and how often each reason made
-    a rating invalid."""
+    """A scored tree, its messages (same order), the text of each message's answer ("" where there
+    is none), and how often each reason made a rating invalid.
+    """
 
     tree: Tree
     messages: list[Message]
@@ -121,7 +129,8 @@ def speak(
 ) -> list[list[Message]]:
     """`n` messages of one turn for each (question, messages heard)."""
     agent = team.turns[turn].agent
-    speaker, role = speakers[agent], team.role(turn, present)
+    speaker = speakers[agent]
+    role = team.role(turn, present)
     prompts = [speaker.prompt(role, q, h) for q, h in zip(questions, heard, strict=True)]
     start = time.perf_counter()
     said = speaker.engine.generate(prompts, n, draw, seed)
@@ -132,7 +141,10 @@ def speak(
         prompt_tokens=sum(map(len, prompts)) * n,
         generated_tokens=sum(len(c.ids) for row in said for c in row),
     )
-    return [[Message(p, c, speaker.text(c), purpose) for c in row] for p, row in zip(prompts, said, strict=True)]
+    return [
+        [Message(p, c, speaker.text(c), purpose) for c in row]
+        for p, row in zip(prompts, said, strict=True)
+    ]
 
 
 def play(
@@ -147,25 +159,36 @@ def play(
     seed: list[int],
     ledger: Ledger,
 ) -> Played:
-    """Plays the plan's factual tree and its removals on every task, scores the leaves, and asks for ratings if the plan does.
+    """Plays the plan's factual tree and its removals on every task, scores the leaves, and asks for
+    ratings if the plan does.
 
     Raises:
-        ValueError: a removal leaves nobody; or `rating_tokens` leave an agent's context no room even for an empty episode, so that every
+        ValueError: a removal leaves nobody; or `rating_tokens` leave an agent's context no room
+        even for an empty episode, so that every
             rating would be invalid without a word.
     """
     if plan.ratings:
         _room(team, speakers, rating_tokens)
     grown = _Growing()
-    branches = [(-1, plan.fanout, "rollout"), *((r.agent, None, f"removal-{r.agent}") for r in plan.removals)]
+    branches = [
+        (-1, plan.fanout, "rollout"),
+        *((r.agent, None, f"removal-{r.agent}") for r in plan.removals),
+    ]
     for branch, (removed, fanout, purpose) in enumerate(branches):
         present = team.without(removed)
         if not present:
             raise ValueError(f"plan: nobody is left when agent {removed} is removed")
         if fanout is None:
-            fanout = tuple(plan.removals[branch - 1].n if t == present[0] else 1 for t in range(len(team.turns)))
+            fanout = tuple(
+                plan.removals[branch - 1].n if t == present[0] else 1
+                for t in range(len(team.turns))
+            )
         front = [(task, -1, dict[int, int]()) for task in range(len(tasks))]
         for turn in present:
-            heard = [[grown.messages[path[r]].text for r in team.turns[turn].reads if r in path] for _, _, path in front]
+            heard = [
+                [grown.messages[path[r]].text for r in team.turns[turn].reads if r in path]
+                for _, _, path in front
+            ]
             said = speak(
                 team,
                 turn,
@@ -182,7 +205,11 @@ def play(
             front = [
                 (
                     task,
-                    (index := grown.add(task, parent, turn, team.turns[turn].agent, removed, message)),
+                    (
+                        index := grown.add(
+                            task, parent, turn, team.turns[turn].agent, removed, message
+                        )
+                    ),
                     {**path, turn: index},
                 )
                 for (task, parent, path), row in zip(front, said, strict=True)
@@ -191,7 +218,15 @@ def play(
     played = _score(grown, team, tasks, ledger)
     if not plan.ratings:
         return played
-    return _rate(played, team, tasks, speakers, Draw(temperature, rating_tokens), [*seed, len(branches)], ledger)
+    return _rate(
+        played,
+        team,
+        tasks,
+        speakers,
+        Draw(temperature, rating_tokens),
+        [*seed, len(branches)],
+        ledger,
+    )
 
 
 @dataclass
@@ -201,19 +236,26 @@ class _Growing:
     rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
 
-    def add(self, task: int, parent: int, turn: int, agent: int, removed: int, message: Message) -> int:
+    def add(
+        self, task: int, parent: int, turn: int, agent: int, removed: int, message: Message
+    ) -> int:
         self.rows.append((task, parent, turn, agent, removed))
         self.messages.append(message)
         return len(self.rows) - 1
 
 
 def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -> Played:
-    """Verifies every message that may answer, forms the team's outcome at the leaves, and makes the tree."""
+    """Verifies every message that may answer, forms the team's outcome at the leaves, and makes the
+    tree.
+    """
     start = time.perf_counter()
-    task, parent, turn, agent, removed = (np.array(c, dtype=np.int64) for c in zip(*grown.rows, strict=True))
+    task, parent, turn, agent, removed = (
+        np.array(c, dtype=np.int64) for c in zip(*grown.rows, strict=True)
+    )
     inner = np.zeros(len(task), bool)
     inner[parent[parent >= 0]] = True
-    answer, texts = np.full(len(task), -1), [""] * len(task)
+    answer = np.full(len(task), -1)
+    texts = [""] * len(task)
     classes: list[dict[str, int]] = [{} for _ in tasks]
     for i, message in enumerate(grown.messages):
         present = team.without(int(removed[i]))
@@ -236,27 +278,48 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
                 path.append(int(parent[path[-1]]))
             reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
     cut = np.array([message.completion.finish_reason == "length" for message in grown.messages])
-    tree = make_tree(task=task, parent=parent, turn=turn, agent=agent, removed=removed, leaf_reward=reward, answer=answer, truncated=cut)
+    tree = make_tree(
+        task=task,
+        parent=parent,
+        turn=turn,
+        agent=agent,
+        removed=removed,
+        leaf_reward=reward,
+        answer=answer,
+        truncated=cut,
+    )
     ledger.timed("verify", start)
     return Played(tree, grown.messages, texts)
 
 
 def _room(team: Team, speakers: Sequence[Speaker], rating_tokens: int) -> None:
-    """Refuses ratings that no episode could ever get; a single prompt that is too long is an invalid rating instead."""
+    """Refuses ratings that no episode could ever get; a single prompt that is too long is an
+    invalid rating instead.
+    """
     for agent in sorted({turn.agent for turn in team.turns}):
-        limit, least = speakers[agent].engine.limit, len(speakers[agent].encode(rating.ask(agent, "", "", "", correct=True)))
+        limit = speakers[agent].engine.limit
+        least = len(speakers[agent].encode(rating.ask(agent, "", "", "", correct=True)))
         if limit is not None and least + rating_tokens > limit:
             raise ValueError(
-                f"sampling.rating_tokens={rating_tokens}: with the {least} tokens in which agent {agent} is asked for a rating, an episode "
-                f"left out, that is more than the model's context of {limit}. Remedy: at most {limit - least}, less what episodes take."
+                f"sampling.rating_tokens={rating_tokens}: with the {least} tokens in which agent "
+                f"{agent} is asked for a rating, an episode "
+                f"left out, that is more than the model's context of {limit}. Remedy: at most "
+                f"{limit - least}, less what episodes take."
             )
 
 
 def _rate(
-    played: Played, team: Team, tasks: Sequence[Task], speakers: Sequence[Speaker], draw: Draw, seed: list[int], ledger: Ledger
+    played: Played,
+    team: Team,
+    tasks: Sequence[Task],
+    speakers: Sequence[Speaker],
+    draw: Draw,
+    seed: list[int],
+    ledger: Ledger,
 ) -> Played:
     """The ratings of every factual episode by the author of each of its two messages."""
-    tree, paths = played.tree, played.tree.episodes()
+    tree = played.tree
+    paths = played.tree.episodes()
     shares = tree.rating.copy()
     rejections: Counter[str] = Counter()
     for turn in range(paths.shape[1]):
@@ -264,18 +327,36 @@ def _rate(
         prompts = []
         for thought, answer in paths:
             correct = bool(tree.reward[answer] > 0.5)
-            texts = tasks[tree.task[answer]].question, played.messages[thought].text, played.messages[answer].text
+            texts = (
+                tasks[tree.task[answer]].question,
+                played.messages[thought].text,
+                played.messages[answer].text,
+            )
             prompts.append(speakers[agent].encode(rating.ask(agent, *texts, correct)))
         limit = speakers[agent].engine.limit
-        fits = [i for i, prompt in enumerate(prompts) if limit is None or len(prompt) + draw.max_tokens <= limit]
+        fits = [
+            i
+            for i, prompt in enumerate(prompts)
+            if limit is None or len(prompt) + draw.max_tokens <= limit
+        ]
         rejections["the prompt leaves no room"] += len(prompts) - len(fits)
         start = time.perf_counter()
-        said = [row[0] for row in speakers[agent].engine.generate([prompts[i] for i in fits], 1, draw, [*seed, turn])]
+        said = [
+            row[0]
+            for row in speakers[agent].engine.generate(
+                [prompts[i] for i in fits], 1, draw, [*seed, turn]
+            )
+        ]
         ledger.timed("rollout", start)
-        numbers = {"prompt_tokens": sum(len(prompts[i]) for i in fits), "generated_tokens": sum(len(c.ids) for c in said)}
+        numbers = {
+            "prompt_tokens": sum(len(prompts[i]) for i in fits),
+            "generated_tokens": sum(len(c.ids) for c in said),
+        }
         ledger.add(agent, "rating", **numbers)
         for i, completion in zip(fits, said, strict=True):
-            found = rating.parse(speakers[agent].text(completion), bool(tree.reward[paths[i, -1]] > 0.5))
+            found = rating.parse(
+                speakers[agent].text(completion), bool(tree.reward[paths[i, -1]] > 0.5)
+            )
             if found.shares:
                 shares[paths[i, turn]] = found.shares
             else:
@@ -287,8 +368,9 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def leaks(thought: str, truth: str) -> bool:
-    """Whether a thought already ends on the true answer: its last number is the truth (boxes are taken out beforehand, as for its
-    reader)."""
+    """Whether a thought already ends on the true answer: its last number is the truth (boxes are
+    taken out beforehand, as for its reader).
+    """
     found = _NUMBER.findall(guard(thought))
     return bool(found) and found[-1] == truth
 
@@ -306,7 +388,8 @@ def evaluate(
     factual: Mapping[int, Sequence[str]] | None,
     ledger: Ledger,
 ) -> list[dict[str, Any]]:
-    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one intervention on the team (ccpo/intervention).
+    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one
+    intervention on the team (ccpo/intervention).
 
     factual: texts by turn and episode of the factual pass, where there was one.
     """
@@ -333,7 +416,8 @@ def evaluate(
         )
         texts[turn] = [row[0].text for row in said]
         for i, row in enumerate(said):
-            message, agent = row[0], team.turns[turn].agent
+            message = row[0]
+            agent = team.turns[turn].agent
             rows.append(
                 {
                     "task_id": tasks[i // samples].task_id,

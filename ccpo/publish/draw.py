@@ -1,4 +1,4 @@
-"""Draws a figure (ccpo/publish/figure) from statistics, and writes the numbers that were plotted."""
+"""Draws a figure (ccpo/publish/figure) from statistics, and writes the numbers plotted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
         ValueError: an unknown figure, or stats that hold nothing to draw it from.
     """
     if name not in figure.names():
-        raise ValueError(f"figure '{name}' is not a file in ccpo/publish/figure/. Known: {', '.join(figure.names())}.")
+        raise ValueError(
+            f"figure '{name}' is not a file in ccpo/publish/figure/. Known: "
+            f"{', '.join(figure.names())}."
+        )
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,7 +58,9 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
         parts = panels(numbers, frame)
         heights = [_height(part) for _, part in parts]
         size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
-        drawn, grid = plt.subplots(len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights)
+        drawn, grid = plt.subplots(
+            len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights
+        )
         for (title, part), axes in zip(parts, grid[:, 0], strict=True):
             names = list(dict.fromkeys(part.condition)) if "condition" in part else []
             rule.paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
@@ -67,17 +72,27 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
 
 
 def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Title and rows of each panel: all, or one panel for each team where there are more conditions than colours; and one for
-    each value of a column `panel`."""
+    """Title and rows of each panel: all, or one panel for each team where there are more conditions
+    than colours; and one for each value of a column `panel`.
+    """
     conditions = numbers.get("conditions", {})
     crowded = "condition" in frame and len(conditions) > len(COLOURS)
-    team = frame.condition.map({c: v["team"] for c, v in conditions.items()}) if crowded else pd.Series("", frame.index)
+    team = (
+        frame.condition.map({c: v["team"] for c, v in conditions.items()})
+        if crowded
+        else pd.Series("", frame.index)
+    )
     panel = frame.panel if "panel" in frame else pd.Series("", frame.index)
     return [(str(title), rows) for (title, _), rows in frame.groupby([team, panel], sort=False)]
 
 
 def _height(part: pd.DataFrame) -> float:
-    """Inches for a panel: for a line over updates or tokens always the same, else enough for a line of text for each condition or agent."""
+    """Inches for a panel: for a line over updates or tokens always the same, else enough for a line
+    of text for each condition or agent.
+    """
     if "condition" not in part or {"step", "tokens", "generated_tokens", "temperature"} & set(part):
         return 2.8
-    return max(1.4, 1.0 + 0.27 * len(part[[c for c in ("condition", "agent") if c in part]].drop_duplicates()))
+    return max(
+        1.4,
+        1.0 + 0.27 * len(part[[c for c in ("condition", "agent") if c in part]].drop_duplicates()),
+    )

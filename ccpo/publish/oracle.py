@@ -1,4 +1,6 @@
-"""Table and report parts of an oracle experiment: credit methods against truth in oracle worlds. Made from stats.json and nothing else."""
+"""Table and report parts of an oracle experiment: credit methods against truth in oracle worlds.
+Made from stats.json and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-TABLED = ("none", "group_mean", "group_z", "batch_whiten")  # in the report's first table; the others follow folded up
+TABLED = (
+    "none",
+    "group_mean",
+    "group_z",
+    "batch_whiten",
+)  # in the report's first table; the others follow folded up
 
 
 MEANS = (
@@ -25,14 +32,19 @@ MEANS = (
 
 
 def frame(numbers: dict[str, Any]) -> pd.DataFrame:
-    """One row for each family (or all), shape of world, method and advantage: means over worlds, ratios to the reference with intervals."""
+    """One row for each family (or all), shape of world, method and advantage: means over worlds,
+    ratios to the reference with intervals.
+    """
     rows = []
     for cell in numbers["cells"]:
         row = {k: cell[k] for k in ("family", "shape", "method", "advantage", "worlds")}
         row |= {k: cell[k]["mean"] for k in MEANS}
         for name in ("variance", "mse_tokens", "mse_calls", "noise_tokens", "noise_calls"):
             found = cell[f"{name}_ratio"] or {}
-            row |= {f"{name}_ratio{end}": found.get(k) for k, end in (("mean", ""), ("ci_low", "_low"), ("ci_high", "_high"))}
+            row |= {
+                f"{name}_ratio{end}": found.get(k)
+                for k, end in (("mean", ""), ("ci_low", "_low"), ("ci_high", "_high"))
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -40,29 +52,39 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
 def parts(numbers: dict[str, Any], figures: str) -> list[str]:
     """The report's body: claims, table, figures, and what was not measured."""
     said = "".join(
-        f"<li><b>{html.escape(c['claim'][0].upper() + c['claim'][1:])}: {c['verdict']}.</b> {html.escape(c['numbers'])}</li>"
+        f"<li><b>{html.escape(c['claim'][0].upper() + c['claim'][1:])}: {c['verdict']}.</b> "
+        f"{html.escape(c['numbers'])}</li>"
         for c in numbers["claims"]
     )
     reference = " under ".join(numbers["reference"])
     worlds = f"{len(numbers['families'])} families of {numbers['instances']} worlds for each shape"
-    skipped = "".join(f"<li>{html.escape(m)} in {html.escape(s)} worlds: {html.escape(why)}</li>" for m, s, why in numbers["skipped"])
+    skipped = "".join(
+        f"<li>{html.escape(m)} in {html.escape(s)} worlds: {html.escape(why)}</li>"
+        for m, s, why in numbers["skipped"]
+    )
     cells = frame(numbers)
     first = cells.family == "all"
     folded = {"All families, the other advantages": cells[first & ~cells.advantage.isin(TABLED)]}
     folded |= {f"Family {name}": cells[cells.family == name] for name in numbers["families"]}
     more = "".join(
-        f"<details><summary>{html.escape(name)}</summary><div class='wide'>{_table(rows)}</div></details>"
+        f"<details><summary>{html.escape(name)}</summary><div "
+        f"class='wide'>{_table(rows)}</div></details>"
         for name, rows in folded.items()
         if len(rows)
     )
     return [
-        f"<h2>Which published claims hold here</h2><p>{html.escape(numbers['summary'])}</p><ul>{said}</ul>",
+        "<h2>Which published claims hold "
+        f"here</h2><p>{html.escape(numbers['summary'])}</p><ul>{said}</ul>",
         f"<h2>Sums against draws</h2><p>{html.escape(_sampled(numbers['sampled']))}</p>",
-        f"<h2>Methods against truth</h2><p>{worlds}. Ratios are to {html.escape(reference)} in the same world, at equal "
+        f"<h2>Methods against truth</h2><p>{worlds}. Ratios are to {html.escape(reference)} in "
+        "the same world, at equal "
         "generated tokens and at equal evaluator calls; below 1 is better. Batches of "
-        f"{numbers['tokens']:,} tokens. Two kinds of bias: of the advantage as an estimate of A* (as given, and after the best constant "
-        "scale), and of the gradient (cosine below 1), which a baseline that the own message does not move leaves alone. The team's cosine "
-        f"is that of all turns side by side: it is lower where a method weighs roles unlike the truth.</p><div class='wide'>"
+        f"{numbers['tokens']:,} tokens. Two kinds of bias: of the advantage as an estimate of A* "
+        "(as given, and after the best constant "
+        "scale), and of the gradient (cosine below 1), which a baseline that the own message "
+        "does not move leaves alone. The team's cosine "
+        "is that of all turns side by side: it is lower where a method weighs roles unlike the "
+        "truth.</p><div class='wide'>"
         f"{_table(cells[first & cells.advantage.isin(TABLED)])}</div>{more}",
         f"<h2>Figures</h2>{figures}",
         f"<h2>Not measured, since it means nothing</h2><ul>{skipped}</ul>" if skipped else "",
@@ -72,11 +94,16 @@ def parts(numbers: dict[str, Any], figures: str) -> list[str]:
 def _sampled(found: dict[str, Any]) -> str:
     """What the draws say of the sums."""
     return (
-        f"Every expectation is summed over all trees, and drawn again: {found['trees']:,} trees of each method in each world, "
-        f"{found['comparisons']:,} means by context and message under {found['groups']:,} combinations of method, advantage, world and "
-        f"turn. The farthest is {found['worst']:.2f} standard errors off; {found['beyond']} combinations hold one beyond 4, where chance "
-        f"alone would put {found['by_chance']:.1f} of as many independent means. In the {found['biased']:,} combinations whose advantage "
-        f"is no unbiased estimate of A*, the draws show the same bias, to {found['biased_worst']:.2f} standard errors."
+        f"Every expectation is summed over all trees, and drawn again: {found['trees']:,} trees "
+        "of each method in each world, "
+        f"{found['comparisons']:,} means by context and message under {found['groups']:,} "
+        "combinations of method, advantage, world and "
+        f"turn. The farthest is {found['worst']:.2f} standard errors off; {found['beyond']} "
+        "combinations hold one beyond 4, where chance "
+        f"alone would put {found['by_chance']:.1f} of as many independent means. In the "
+        f"{found['biased']:,} combinations whose advantage "
+        "is no unbiased estimate of A*, the draws show the same bias, to "
+        f"{found['biased_worst']:.2f} standard errors."
     )
 
 

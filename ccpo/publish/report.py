@@ -28,13 +28,23 @@ SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 
 
 def write(
-    *, stats: Path, experiment: Path, figures: list[Path], table: Path, runs: Path | None, out: Path, plan: Path | None = None
+    *,
+    stats: Path,
+    experiment: Path,
+    figures: list[Path],
+    table: Path,
+    runs: Path | None,
+    out: Path,
+    plan: Path | None = None,
 ) -> None:
     """Writes the page of an experiment, or of an oracle experiment (which has no runs); `plan`: a forecast to compare with. ValueError if anything it shows
     is missing."""
-    numbers, manifest = schema.read_json(stats), schema.read_json(experiment)
+    numbers = schema.read_json(stats)
+    manifest = schema.read_json(experiment)
     title = html.escape(numbers["question"])
-    parts = [f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>.</p>"]
+    parts = [
+        f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>.</p>"
+    ]
     if numbers["note"]:
         parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
     drawn = "".join(_figure(path) for path in figures)
@@ -42,29 +52,41 @@ def write(
         parts += oracle.parts(numbers, drawn)
     else:
         if runs is None:
-            raise ValueError("report: an experiment's page shows messages of its runs; --runs says where they are")
+            raise ValueError(
+                "report: an experiment's page shows messages of its runs; --runs says where they are"
+            )
         parts += _of_runs(numbers, manifest, table, drawn, runs)
         if plan is not None:
             parts.append(
-                "<h2>Forecast and actual</h2><div class='wide'>" + forecast(schema.read_json(plan)["forecast"], manifest, runs) + "</div>"
+                "<h2>Forecast and actual</h2><div class='wide'>"
+                + forecast(schema.read_json(plan)["forecast"], manifest, runs)
+                + "</div>"
             )
     parts.append("<h2>Where it comes from</h2>" + origin(manifest))
-    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
+    head = (
+        "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
+    )
     schema.write_text(
         out,
         f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n",
     )
 
 
-def _of_runs(numbers: dict[str, Any], manifest: dict[str, Any], table: Path, drawn: str, runs: Path) -> list[str]:
+def _of_runs(
+    numbers: dict[str, Any], manifest: dict[str, Any], table: Path, drawn: str, runs: Path
+) -> list[str]:
     return [
         f"<p>Primary metric: {numbers['primary_metric']}.</p>",
         "<h2>What the numbers allow to say</h2>" + sentences(numbers, manifest),
         f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
         "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
         "<h2>Where the spread comes from</h2><div class='wide'>" + sources(numbers) + "</div>",
-        "<h2>Benchmarks and interventions</h2><div class='wide'>" + interventions(numbers) + "</div>",
-        "<h2>The same answers under the papers' graders</h2><div class='wide'>" + graders(numbers) + "</div>",
+        "<h2>Benchmarks and interventions</h2><div class='wide'>"
+        + interventions(numbers)
+        + "</div>",
+        "<h2>The same answers under the papers' graders</h2><div class='wide'>"
+        + graders(numbers)
+        + "</div>",
         "<h2>Figures</h2>" + drawn,
         "<h2>Messages in full</h2>" + example(manifest, runs),
     ]
@@ -81,7 +103,9 @@ def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
     said.append(numbers["scope"])
     for label, c in numbers["conditions"].items():
         if preset := manifest["conditions"][label]["preset"]:
-            said.append(f"Condition {label} follows {preset} of config/presets.yaml, except for what the experiment sets otherwise.")
+            said.append(
+                f"Condition {label} follows {preset} of config/presets.yaml, except for what the experiment sets otherwise."
+            )
         if c["gain"] and len(c["seeds"]) > 1 and c["updates"]:
             said.append(c["gain"]["sentence"])
         measured = max((r["max"] for r in c["role_information"] or ()), default=None)
@@ -98,7 +122,10 @@ def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
         elif (
             c["credit"] != "shared"
             and zero
-            and advantage.load(manifest["conditions"][label]["config"]["advantage"]["name"]).COMPARES == "group"
+            and advantage.load(
+                manifest["conditions"][label]["config"]["advantage"]["name"]
+            ).COMPARES
+            == "group"
         ):
             # without a baseline of the group, the outcome's mean teaches too, which role information takes out
             said.append(
@@ -120,7 +147,11 @@ def sources(numbers: dict[str, Any]) -> str:
     for label, by_decoding, decodings in [
         *((label, c["parts"], c["decodings"]) for label, c in numbers["conditions"].items()),
         *(
-            (f"{r['a']} − {r['b']}", {d: row["parts"] for d, row in r["decodings"].items()}, numbers["conditions"][r["a"]]["decodings"])
+            (
+                f"{r['a']} − {r['b']}",
+                {d: row["parts"] for d, row in r["decodings"].items()},
+                numbers["conditions"][r["a"]]["decodings"],
+            )
             for r in numbers["comparisons"]
         ),
     ]:
@@ -154,7 +185,11 @@ def comparisons(numbers: dict[str, Any]) -> str:
     rows = []
     for r in numbers["comparisons"]:
         p = [("–" if r[k] is None else f"{r[k]:.3g}") for k in ("p", "p_holm", "p_sign_flip")]
-        band = "" if r["ci_low"] is None else f" <small>[{tables.percent(r['ci_low'], True)}, {tables.percent(r['ci_high'], True)}]</small>"
+        band = (
+            ""
+            if r["ci_low"] is None
+            else f" <small>[{tables.percent(r['ci_low'], True)}, {tables.percent(r['ci_high'], True)}]</small>"
+        )
         cells = [
             f"{r['a']} − {r['b']}",
             f"{r['n']} {r['unit']}s",
@@ -175,9 +210,19 @@ def interventions(numbers: dict[str, Any]) -> str:
             for decoding, kinds in decodings.items():
                 for kind, row in kinds.items():
                     t = row["tasks"]
-                    band = f" <small>[{tables.percent(t['low'])}, {tables.percent(t['high'])}] over {t['n']} tasks</small>" if t else ""
+                    band = (
+                        f" <small>[{tables.percent(t['low'])}, {tables.percent(t['high'])}] over {t['n']} tasks</small>"
+                        if t
+                        else ""
+                    )
                     how = c["decodings"][decoding]["words"]
-                    cells = [html.escape(label), html.escape(name), how, kind, tables.percent(row["mean"]) + band]
+                    cells = [
+                        html.escape(label),
+                        html.escape(name),
+                        how,
+                        kind,
+                        tables.percent(row["mean"]) + band,
+                    ]
                     rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     names = ("condition", "benchmark", "answering", "intervention", "accuracy, %")
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
@@ -205,12 +250,42 @@ def forecast(plan: dict[str, Any], manifest: dict[str, Any], runs: Path) -> str:
         ids = manifest["conditions"].get(row["condition"], {"runs": {}})["runs"].values()
         if len(ids) != row["runs"]:
             continue  # the experiment was changed since
-        tokens = sum(int(schema.read_table(runs / run / "ledger.parquet", "ledger").to_pandas().generated_tokens.sum()) for run in ids)
-        seconds = sum(float(schema.read_table(runs / run / "seconds.parquet", "seconds").to_pandas().seconds.sum()) for run in ids)
-        pairs = ((row["train_tokens"], tokens, tables.amount), (row["update_seconds"], seconds, tables.duration))
-        told = "".join(f"<td>{say(a)}</td><td>{say(b)}</td><td>{_off(a, b)}</td>" for a, b, say in pairs)
-        rows.append(f"<tr><td>{html.escape(row['condition'])}</td><td>{row['source']}</td>{told}</tr>")
-    names = ["condition", "known from", "tokens, forecast", "actual", "off by", "time of updates, forecast", "actual", "off by"]
+        tokens = sum(
+            int(
+                schema.read_table(runs / run / "ledger.parquet", "ledger")
+                .to_pandas()
+                .generated_tokens.sum()
+            )
+            for run in ids
+        )
+        seconds = sum(
+            float(
+                schema.read_table(runs / run / "seconds.parquet", "seconds")
+                .to_pandas()
+                .seconds.sum()
+            )
+            for run in ids
+        )
+        pairs = (
+            (row["train_tokens"], tokens, tables.amount),
+            (row["update_seconds"], seconds, tables.duration),
+        )
+        told = "".join(
+            f"<td>{say(a)}</td><td>{say(b)}</td><td>{_off(a, b)}</td>" for a, b, say in pairs
+        )
+        rows.append(
+            f"<tr><td>{html.escape(row['condition'])}</td><td>{row['source']}</td>{told}</tr>"
+        )
+    names = [
+        "condition",
+        "known from",
+        "tokens, forecast",
+        "actual",
+        "off by",
+        "time of updates, forecast",
+        "actual",
+        "off by",
+    ]
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 
 
@@ -252,7 +327,9 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         task = mixed.idxmax()
         shown = (
             last[last.task_id == task]
-            .sort_values(["removed", "turn", "reward", "message"], ascending=[True, True, False, True])
+            .sort_values(
+                ["removed", "turn", "reward", "message"], ascending=[True, True, False, True]
+            )
             .groupby(["removed", "turn"], sort=False)
             .head(3)
         )
@@ -264,7 +341,9 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
             for r in shown.itertuples()
         ]
         names = ["turn", "agent", "left out", "message", "answer", "reward", "credit", "advantage"]
-        parts.append(f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>")
+        parts.append(
+            f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>"
+        )
     return "".join([*parts, *_answered(runs / run)])
 
 
@@ -274,13 +353,22 @@ def _answered(run: Path) -> list[str]:
     scores = schema.read_table(run / "scores.parquet", "scores").to_pandas()
     parts = []
     decoding = said.decoding.iloc[0]  # the primary one is played first
-    for name, rows in said[(said["sample"] == 0) & (said.decoding == decoding)].groupby("benchmark", sort=False):
-        verdicts = scores[(scores.benchmark == name) & (scores["sample"] == 0) & (scores.decoding == decoding)]
+    for name, rows in said[(said["sample"] == 0) & (said.decoding == decoding)].groupby(
+        "benchmark", sort=False
+    ):
+        verdicts = scores[
+            (scores.benchmark == name) & (scores["sample"] == 0) & (scores.decoding == decoding)
+        ]
         for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
             kinds = ("factual", "solo") if index == 0 else ("factual",)
-            lines = [_said(rows[rows.task_id == task], verdicts[verdicts.task_id == task], kind) for kind in kinds]
+            lines = [
+                _said(rows[rows.task_id == task], verdicts[verdicts.task_id == task], kind)
+                for kind in kinds
+            ]
             head = f"Evaluation on {html.escape(str(name))}: {html.escape(str(task))}"
-            parts.append(f"<details{' open' if index == 0 else ''}><summary>{head}</summary>{''.join(lines)}</details>")
+            parts.append(
+                f"<details{' open' if index == 0 else ''}><summary>{head}</summary>{''.join(lines)}</details>"
+            )
     return parts
 
 
@@ -302,7 +390,9 @@ def origin(manifest: dict[str, Any]) -> str:
     here = source()
     versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items() if v)
     runs = "".join(
-        f"<li><code>{html.escape(run)}</code></li>" for c in manifest.get("conditions", {}).values() for run in c["runs"].values()
+        f"<li><code>{html.escape(run)}</code></li>"
+        for c in manifest.get("conditions", {}).values()
+        for run in c["runs"].values()
     )
     dirty = " with uncommitted changes" if here["dirty"] else ""
     return (

@@ -13,12 +13,22 @@ from ccpo.publish import oracle
 
 
 def frame(numbers: dict[str, Any]) -> pd.DataFrame:
-    """One row for each condition; accuracies as fractions, tokens and evaluator calls of training as means over seeds."""
+    """One row for each condition; accuracies as fractions, tokens and evaluator calls of training
+    as means over seeds.
+    """
     rows = []
     for label, c in numbers["conditions"].items():
         decodings = c["accuracy"][c["benchmark"]]
-        kinds, gain = decodings[c["primary"]], c["gain"] or {}
-        at_one: dict[str, Any] = next((decodings[name] for name, drawn in c["decodings"].items() if drawn["temperature"] == 1), {})
+        kinds = decodings[c["primary"]]
+        gain = c["gain"] or {}
+        at_one: dict[str, Any] = next(
+            (
+                decodings[name]
+                for name, drawn in c["decodings"].items()
+                if drawn["temperature"] == 1
+            ),
+            {},
+        )
         rows.append(
             {
                 "condition": label,
@@ -46,13 +56,18 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
 
 
 def write(stats: Path, csv: Path) -> Path:
-    """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics` reads); returns the path of the JSON."""
+    """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics`
+    reads); returns the path of the JSON.
+    """
     found = schema.read_json(stats)
     table = oracle.frame(found).assign(condition=_cell_names) if "cells" in found else frame(found)
     schema.write_text(csv, table.to_csv(index=False))
     beside = csv.with_suffix(".json")
     numbers = table.set_index("condition").select_dtypes("number")
-    rows = {label: {k: v for k, v in row.items() if not pd.isna(v)} for label, row in numbers.to_dict("index").items()}
+    rows = {
+        label: {k: v for k, v in row.items() if not pd.isna(v)}
+        for label, row in numbers.to_dict("index").items()
+    }
     schema.write_json(beside, rows)
     return beside
 
@@ -71,8 +86,16 @@ def page(csv: Path) -> str:
     """The table as HTML, from its CSV."""
     rows = []
     for r in pd.read_csv(csv).to_dict("records"):
-        band = f" <small>[{percent(r['ci_low'])}, {percent(r['ci_high'])}]</small>" if not pd.isna(r["ci_low"]) else ""
-        counted = "–" if pd.isna(r["seeds_gaining_15_points"]) else f"{int(r['seeds_gaining_15_points'])} of {r['seeds']}"
+        band = (
+            f" <small>[{percent(r['ci_low'])}, {percent(r['ci_high'])}]</small>"
+            if not pd.isna(r["ci_low"])
+            else ""
+        )
+        counted = (
+            "–"
+            if pd.isna(r["seeds_gaining_15_points"])
+            else f"{int(r['seeds_gaining_15_points'])} of {r['seeds']}"
+        )
         cells = [
             html.escape(str(r["condition"])),
             html.escape(f"{r['team']}, {r['credit']}"),
@@ -107,9 +130,24 @@ def page(csv: Path) -> str:
 
 def forecast(plan: dict[str, Any]) -> list[str]:
     """A forecast (ccpo/operate/forecast.py) as lines of text."""
-    head = ("condition", "runs", "updates", "train tokens", "eval tokens", "calls", "time of work", "GPU-h", "disk", "known from")
+    head = (
+        "condition",
+        "runs",
+        "updates",
+        "train tokens",
+        "eval tokens",
+        "calls",
+        "time of work",
+        "GPU-h",
+        "disk",
+        "known from",
+    )
     summed = ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
-    total = {"condition": "all", "updates": "", **{k: sum(row[k] for row in plan["conditions"]) for k in summed}}
+    total = {
+        "condition": "all",
+        "updates": "",
+        **{k: sum(row[k] for row in plan["conditions"]) for k in summed},
+    }
     rows = [
         (
             row["condition"],
@@ -121,25 +159,34 @@ def forecast(plan: dict[str, Any]) -> list[str]:
             duration(row["seconds"]),
             f"{row['gpu_hours']:.1f}" if plan["gpus"] else "",
             f"{amount(row['disk'])}B",
-            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ {row['error']['seconds']:g})" if "source" in row else "",
+            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ "
+            f"{row['error']['seconds']:g})"
+            if "source" in row
+            else "",
         )
         for row in [*plan["conditions"], total]
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [
-        "  ".join(cell.ljust(w) if i in (0, 9) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i in (0, 9) else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in [head, *rows]
     ]
-    low, high = plan["wall"] / plan["wall_error"], plan["wall"] * plan["wall_error"]
+    low = plan["wall"] / plan["wall_error"]
+    high = plan["wall"] * plan["wall_error"]
     where = f"{plan['slots']} GPU(s)" if plan["gpus"] else f"{plan['slots']} core(s)"
     lines += [
         "",
-        f"wall time on {where}: about {duration(plan['wall'])} ({duration(low)} to {duration(high)}); {plan['jobs']} cluster jobs",
+        f"wall time on {where}: about {duration(plan['wall'])} ({duration(low)} to "
+        f"{duration(high)}); {plan['jobs']} cluster jobs",
     ]
     for row in plan["seeds"]:
         needs = f"{row['needed']} seeds" if row["needed"] else "more than 1000 seeds"
         lines.append(
-            f"{row['a']} against {row['b']}: {needs} find a difference of {100 * row['effect']:g} points (80 % power, Holm over "
+            f"{row['a']} against {row['b']}: {needs} find a difference of "
+            f"{100 * row['effect']:g} points (80 % power, Holm over "
             f"{len(plan['seeds'])}; sd of differences {100 * row['sd']:.1f} points, {row['from']})"
         )
     return [line.rstrip() for line in lines]

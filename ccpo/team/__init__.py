@@ -1,7 +1,7 @@
 """Teams (topologies): one file each, found by its name. This file holds only the contract.
 
-A team file has VERSION and `team(**params) -> Team`; its keyword-only parameters are the config schema. A turn may read only
-earlier turns, so every team is acyclic by construction.
+A team file has VERSION and `team(**params) -> Team`; its keyword-only parameters are the config
+schema. A turn may read only earlier turns, so every team is acyclic by construction.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from ccpo.grade import BOXED
 
 @dataclass(frozen=True)
 class Role:
-    """What an agent is told. `user` may name {question} and {read} (the messages it reads, joined by blank lines), `system` may name
-    {form}: how the benchmark wants its answers.
+    """What an agent is told. `user` may name {question} and {read} (the messages it reads, joined
+    by blank lines), `system` may name {form}: how the benchmark wants its answers.
 
-    `demo` is the field of a benchmark's Demo that shows how this role answers; `answers` says whether its message holds an answer.
+    `demo` is the field of a benchmark's Demo that shows how this role answers; `answers` says
+    whether its message holds an answer.
     """
 
     system: str
@@ -39,7 +40,9 @@ class Role:
 
 @dataclass(frozen=True)
 class Turn:
-    """One message: who writes it, in which role, reading which earlier turns, and the role taken when all of those are left out."""
+    """One message: who writes it, in which role, reading which earlier turns, and the role taken
+    when all of those are left out.
+    """
 
     agent: int
     role: str
@@ -49,10 +52,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Team:
-    """Who speaks in which turn, who reads whom, and how the answer is formed: the `last` message, or a `vote`.
+    """Who speaks in which turn, who reads whom, and how the answer is formed: the `last` message,
+    or a `vote`.
 
-    tie: what an undecided vote is worth: nothing (`wrong`), the mean over the tied answers (`uniform`), or the tied answer that
-    was voted for `first`.
+    tie: what an undecided vote is worth: nothing (`wrong`), the mean over the tied answers
+    (`uniform`), or the tied answer that was voted for `first`.
     """
 
     turns: tuple[Turn, ...]
@@ -63,10 +67,14 @@ class Team:
     def __post_init__(self) -> None:
         for index, turn in enumerate(self.turns):
             if any(read >= index or read < 0 for read in turn.reads):
-                raise ValueError(f"team: turn {index} reads {turn.reads}; a turn may read earlier turns only")
+                raise ValueError(
+                    f"team: turn {index} reads {turn.reads}; a turn may read earlier turns only"
+                )
             for role in (turn.role, turn.alone):
                 if role is not None and role not in self.roles:
-                    raise ValueError(f"team: turn {index} names role '{role}', known are {sorted(self.roles)}")
+                    raise ValueError(
+                        f"team: turn {index} names role '{role}', known are {sorted(self.roles)}"
+                    )
 
     @property
     def agents(self) -> int:
@@ -93,16 +101,20 @@ SOLO = Role(
 
 
 def guard(thought: str) -> str:
-    """A thought as its reader sees it: every boxed expression (nested braces included) is taken out.
+    """A thought as its reader sees it: every boxed expression (nested braces included) is taken
+    out.
 
-    The official guard strips a box only at the very end of the text and without nested braces, so that most leaks pass; the
-    conflict of a role told not to answer by a prompt that asks for a box does not arise here, since questions carry no such suffix.
+    The official guard strips a box only at the very end of the text and without nested braces, so
+    that most leaks pass; the conflict of a role told not to answer by a prompt that asks for a box
+    does not arise here, since questions carry no such suffix.
     """
-    out, start = [], 0
+    out = []
+    start = 0
     for match in re.finditer(r"\\boxed\s*\{", thought):
         if match.start() < start:
             continue
-        depth, end = 1, match.end()
+        depth = 1
+        end = match.end()
         while end < len(thought) and depth:
             depth += {"{": 1, "}": -1}.get(thought[end], 0)
             end += 1
@@ -112,16 +124,21 @@ def guard(thought: str) -> str:
 
 
 def chat(role: Role, question: str, read: Iterable[str], form: str = BOXED) -> list[dict[str, str]]:
-    """The chat messages that ask `role` for its message; `read` are the earlier messages it may see (guarded here)."""
-    text = role.user.replace("{question}", question).replace("{read}", "\n\n".join(guard(r) for r in read))
+    """The chat messages that ask `role` for its message; `read` are the earlier messages it may see
+    (guarded here).
+    """
+    text = role.user.replace("{question}", question).replace(
+        "{read}", "\n\n".join(guard(r) for r in read)
+    )
     return [{"role": "system", "content": role.instruct(form)}, {"role": "user", "content": text}]
 
 
 def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
-    """Expected outcome [E] of a plurality vote over answer classes [E, K] (0 = correct, -1 = abstains).
+    """Expected outcome [E] of a plurality vote over answer classes [E, K] (0 = correct, -1 =
+    abstains).
 
-    tie: `wrong` pays nothing for a tie, `uniform` the share of the correct answer among the tied, `first` what the earliest tied voter
-    said. Nobody votes: 0.
+    tie: `wrong` pays nothing for a tie, `uniform` the share of the correct answer among the tied,
+    `first` what the earliest tied voter said. Nobody votes: 0.
     """
     counts = ((answers[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)).sum(2)
     counts = np.where(answers >= 0, counts, 0)

@@ -1,8 +1,10 @@
-"""Reasoner-Actor dyad (C3, arXiv 2603.06859): the Reasoner advises on the critical next step, the Actor carries it out and answers.
+"""Reasoner-Actor dyad (C3, arXiv 2603.06859): the Reasoner advises on the critical next step, the
+Actor carries it out and answers.
 
-Departures from the official code: its prompts speak of reflection data and an action history that a two-turn episode never has, and
-are left out; an earlier message passes the leak guard (ccpo.team.guard). Without the Reasoner the Actor keeps its role and reads nothing,
-as in the official solo role file, so that leaving the Reasoner out changes no other word of the prompt.
+Departures from the official code: its prompts speak of reflection data and an action history that a
+two-turn episode never has, and are left out; an earlier message passes the leak guard
+(ccpo.team.guard). Without the Reasoner the Actor keeps its role and reads nothing, as in the
+official solo role file, so that leaving the Reasoner out changes no other word of the prompt.
 """
 
 from ccpo.team import Role, Team, Turn
@@ -10,7 +12,8 @@ from ccpo.team import Role, Team, Turn
 VERSION = 1
 
 REASONER = Role(
-    system="Study the problem, decide on the critical next step, and give short guidance for it. Give no answer.",
+    system="Study the problem, decide on the critical next step, and give short guidance for it. "
+    "Give no answer.",
     user="Problem: {question}",
     demo="plan",
     answers=False,

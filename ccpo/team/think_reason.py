@@ -1,7 +1,9 @@
-"""Think-Reason dyad (CCPO v1, arXiv 2603.21563v1, after ReMA, arXiv 2503.09501): a Meta-thinker instructs, a Reasoner follows and answers.
+"""Think-Reason dyad (CCPO v1, arXiv 2603.21563v1, after ReMA, arXiv 2503.09501): a Meta-thinker
+instructs, a Reasoner follows and answers.
 
-Departures from the official code: the Meta-thinker is not threatened with punishment for answering; the leak guard takes every box out of
-its instruction. Without the Meta-thinker the Reasoner takes the solo role (officially the bare question with its own system prompt).
+Departures from the official code: the Meta-thinker is not threatened with punishment for answering;
+the leak guard takes every box out of its instruction. Without the Meta-thinker the Reasoner takes
+the solo role (officially the bare question with its own system prompt).
 """
 
 from ccpo.team import SOLO, Role, Team, Turn
@@ -9,7 +11,8 @@ from ccpo.team import SOLO, Role, Team, Turn
 VERSION = 1
 
 META_THINKER = Role(
-    system="You teach a weaker colleague mathematics. Write a high-level plan for the problem. Do not answer it.",
+    system="You teach a weaker colleague mathematics. Write a high-level plan for the problem. "
+    "Do not answer it.",
     user="Question: {question}",
     demo="plan",
     answers=False,

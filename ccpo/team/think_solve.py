@@ -1,7 +1,9 @@
-"""Think-Solve dyad (CCPO v2 and later, arXiv 2603.21563): a Thinker plans without answering, a Solver answers given the thought.
+"""Think-Solve dyad (CCPO v2 and later, arXiv 2603.21563): a Thinker plans without answering, a
+Solver answers given the thought.
 
-Departures from the official code: the leak guard takes out every box (ccpo.team.guard), and the question carries no suffix asking
-the Thinker for a box. Without the Thinker the Solver takes the solo role, as in the official solo pass.
+Departures from the official code: the leak guard takes out every box (ccpo.team.guard), and the
+question carries no suffix asking the Thinker for a box. Without the Thinker the Solver takes the
+solo role, as in the official solo pass.
 """
 
 from ccpo.team import SOLO, Role, Team, Turn
@@ -9,7 +11,8 @@ from ccpo.team import SOLO, Role, Team, Turn
 VERSION = 1
 
 THINKER = Role(
-    system="Plan the solution of the problem. Give the key steps, stop before the last one, do not give the answer.",
+    system="Plan the solution of the problem. Give the key steps, stop before the last one, do "
+    "not give the answer.",
     user="Problem: {question}",
     demo="plan",
     answers=False,

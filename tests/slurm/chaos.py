@@ -1,7 +1,9 @@
-"""A storm: a study of twelve runs on a real cluster, something goes wrong at a random place every 20 seconds for ten minutes, then peace.
+"""A storm: a study of twelve runs on a real cluster, something goes wrong at a random place every
+20 seconds for ten minutes, then peace.
 
-python tests/slurm/chaos.py [--minutes 10] [--every 20] [--seed 0]. The study must end, with the tables of one that nothing happened to,
-each token in its ledger once, and no writer that came back after another had taken its place.
+python tests/slurm/chaos.py [--minutes 10] [--every 20] [--seed 0]. The study must end, with the
+tables of one that nothing happened to, each token in its ledger once, and no writer that came back
+after another had taken its place.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from pathlib import Path
 
 from harness import Study, cluster_answers, differences, kill_controller, kill_node, local, sh, tell
 
-STEPS, SEEDS = 300, [0, 1, 2, 3, 4, 5]
+STEPS = 300
+SEEDS = [0, 1, 2, 3, 4, 5]
 NODES = ("n1", "n2", "n3", "n4")
 
 
@@ -33,15 +36,20 @@ def running() -> list[str]:
 
 def trainers() -> list[int]:
     """Processes that train or evaluate."""
-    found = subprocess.run(["pgrep", "-f", "python -m ccpo (train|rollout|score)"], capture_output=True, text=True).stdout
+    found = subprocess.run(
+        ["pgrep", "-f", "python -m ccpo (train|rollout|score)"], capture_output=True, text=True
+    ).stdout
     return [int(pid) for pid in found.split()]
 
 
 class Storm:
-    """What may go wrong, each a method; the study is put back on its feet by the next one at the latest."""
+    """What may go wrong, each a method; the study is put back on its feet by the next one at the
+    latest.
+    """
 
     def __init__(self, study: Study, rng: random.Random) -> None:
-        self.study, self.rng = study, rng
+        self.study = study
+        self.rng = rng
 
     def cancel(self) -> None:
         """A job is cancelled."""
@@ -62,7 +70,13 @@ class Storm:
 
     def drain(self) -> None:
         """A node is drained, and another is given back."""
-        sh("scontrol", "update", f"nodename={self.rng.choice(NODES)}", "state=drain", "reason=storm")
+        sh(
+            "scontrol",
+            "update",
+            f"nodename={self.rng.choice(NODES)}",
+            "state=drain",
+            "reason=storm",
+        )
         self.repair()
 
     def node(self) -> None:
@@ -87,14 +101,18 @@ class Storm:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--every", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
     if os.environ.get("CCPO_SLURM_LOCAL"):
         local("start")
-    assert cluster_answers(), "no SLURM cluster answers; CCPO_SLURM_LOCAL names a script that starts one"
+    assert cluster_answers(), (
+        "no SLURM cluster answers; CCPO_SLURM_LOCAL names a script that starts one"
+    )
     base = Path(tempfile.mkdtemp(prefix="ccpo-chaos-"))
     peace = Study(base / "peace", STEPS, SEEDS)
     begun = time.monotonic()
@@ -136,8 +154,14 @@ def main() -> int:
         study.start("--jobs", "8")
     study.end()
     unlike = differences(study.folder, peace.folder)
-    print(f"\n{sum(counts.values())} faults {dict(counts)}; {len(study.runs())} runs; trainings began again {study.starts()} times")
-    print(f"peace to the end: {time.monotonic() - calm:.0f} s; writers that came back: {study.watch.returned or 'none'}")
+    print(
+        f"\n{sum(counts.values())} faults {dict(counts)}; {len(study.runs())} runs; trainings "
+        f"began again {study.starts()} times"
+    )
+    print(
+        f"peace to the end: {time.monotonic() - calm:.0f} s; writers that came back: "
+        f"{study.watch.returned or 'none'}"
+    )
     print(f"tables, ledgers, models, statistics: {unlike or 'identical to the undisturbed study'}")
     wrong = bool(unlike or study.watch.returned)
     if wrong:

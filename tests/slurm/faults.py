@@ -1,7 +1,8 @@
 """What happens to a study on a cluster, fault by fault: python tests/slurm/faults.py [NAME ...]
 
-Each fault strikes a study of two runs on a real cluster; the study must end, or stop with a clear message and end when it is started again,
-and its tables must be those of a study that nothing happened to. Prints a table: outcome, seconds lost, times that trainings began again.
+Each fault strikes a study of two runs on a real cluster; the study must end, or stop with a clear
+message and end when it is started again, and its tables must be those of a study that nothing
+happened to. Prints a table: outcome, seconds lost, times that trainings began again.
 """
 
 from __future__ import annotations
@@ -18,14 +19,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import Study, cluster_answers, differences, kill_controller, kill_node, local, node_of, sh, tell, until
+from harness import (
+    Study,
+    cluster_answers,
+    differences,
+    kill_controller,
+    kill_node,
+    local,
+    node_of,
+    sh,
+    tell,
+    until,
+)
 
-STEPS, SEEDS = 400, [0]
+STEPS = 400
+SEEDS = [0]
 LONG = 600.0  # seconds after which a study is given up
 
 
 def time_limit(study: Study) -> str:
-    """A training's limit is shorter than the training: it saves at the signal, queues its job again and goes on."""
+    """A training's limit is shorter than the training: it saves at the signal, queues its job again
+    and goes on.
+    """
     study.start("--set-resources", "train:runtime=1", "train:slurm_extra=--signal=TERM@20")
     assert study.wait(LONG) == 0
     assert saved(study)
@@ -51,7 +66,11 @@ def preemption(study: Study) -> str:
     job = study.training()
     command = "sbatch --parsable -p cpu -A test -N 4 --exclusive --mem=0 -t 1 -o /dev/null --wrap"
     greedy = sh(*command.split(), "sleep 10")
-    until(lambda: sh("squeue", "-h", "-j", job, "-o", "%T") == "PENDING", 60, "the training is pre-empted")
+    until(
+        lambda: sh("squeue", "-h", "-j", job, "-o", "%T") == "PENDING",
+        60,
+        "the training is pre-empted",
+    )
     sh("scancel", greedy)
     assert study.wait(LONG) == 0
     assert saved(study)
@@ -105,7 +124,9 @@ def interrupted(study: Study) -> str:
     study.training()
     study.kill(signal.SIGINT)
     assert study.wait(120) != 0
-    until(lambda: not sh("squeue", "-h", "-t", "pending,running,completing"), 60, "its jobs are gone")
+    until(
+        lambda: not sh("squeue", "-h", "-t", "pending,running,completing"), 60, "its jobs are gone"
+    )
     study.start()
     assert study.wait(LONG) == 0
     return "jobs cancelled, saved; the next Snakemake went on"
@@ -142,7 +163,11 @@ def full_disk(study: Study) -> str:
 
 def fails_once(study: Study) -> str:
     """An evaluation fails, once."""
-    shim(study, 'if [ "$3" = rollout ] && mkdir "$0.failed" 2>/dev/null; then echo "a cosmic ray" >&2; exit 1; fi')
+    shim(
+        study,
+        'if [ "$3" = rollout ] && mkdir "$0.failed" 2>/dev/null; then echo "a cosmic ray" >&2; '
+        "exit 1; fi",
+    )
     study.start()
     assert study.wait(LONG) == 0
     assert "Trying to restart" in study.text()
@@ -150,17 +175,25 @@ def fails_once(study: Study) -> str:
 
 
 def fails_always(study: Study) -> str:
-    """One run's evaluation fails whenever it is tried; the cause is removed, and Snakemake started again."""
-    shim(study, 'case "$3 $*" in "rollout "*.ccpo.*) echo "the GPU fell off the bus" >&2; exit 1;; esac')
+    """One run's evaluation fails whenever it is tried; the cause is removed, and Snakemake started
+    again.
+    """
+    shim(
+        study,
+        'case "$3 $*" in "rollout "*.ccpo.*) echo "the GPU fell off the bus" >&2; exit 1;; esac',
+    )
     study.start("--retries", "1")
     assert study.wait(LONG) != 0
     said = study.text()
     words = (
-        r"failed after 2 attempts: rollout run=\S*\.ccpo\.\S*\n  the GPU fell off the bus\n  log: logs/rollout/\S+\n  again: snakemake r"
+        r"failed after 2 attempts: rollout run=\S*\.ccpo\.\S*\n  the GPU fell off the bus\n  "
+        r"log: logs/rollout/\S+\n  again: snakemake r"
     )
     assert re.search(words, said), said[-3000:]
     # its score is not: scores share jobs, and a job of scores waits for all of its runs
-    assert sum((run / "rollouts.parquet").is_file() for run in study.runs()) == 1, "the other run is played"
+    assert sum((run / "rollouts.parquet").is_file() for run in study.runs()) == 1, (
+        "the other run is played"
+    )
     (study.bin / "python").unlink()
     study.start()
     assert study.wait(LONG) == 0
@@ -170,7 +203,9 @@ def fails_always(study: Study) -> str:
 def shim(study: Study, script: str) -> None:
     """A `python` that comes before the real one, in which the faults of programs are put."""
     path = study.bin / "python"
-    path.write_text(f'#!/bin/bash\nif [ "$1 $2" = "-m ccpo" ]; then\n{script}\nfi\nexec {sys.executable} "$@"\n')
+    path.write_text(
+        f'#!/bin/bash\nif [ "$1 $2" = "-m ccpo" ]; then\n{script}\nfi\nexec {sys.executable} "$@"\n'
+    )
     path.chmod(0o755)
 
 
@@ -197,7 +232,9 @@ FAULTS: dict[str, Callable[[Study], str]] = {fault.__name__: fault for fault in 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FAULTS)} (all)")
     parser.add_argument("--keep", action="store_true", help="keep the studies' folders")
     a = parser.parse_args()
@@ -205,14 +242,20 @@ def main() -> int:
         parser.error(f"unknown fault(s) {sorted(unknown)}; known: {', '.join(FAULTS)}")
     if os.environ.get("CCPO_SLURM_LOCAL"):
         local("start")
-    assert cluster_answers(), "no SLURM cluster answers; CCPO_SLURM_LOCAL names a script that starts one"
+    assert cluster_answers(), (
+        "no SLURM cluster answers; CCPO_SLURM_LOCAL names a script that starts one"
+    )
     base = Path(tempfile.mkdtemp(prefix="ccpo-faults-"))
-    rows, wrong = [], 0
+    rows = []
+    wrong = 0
     peace = Study(base / "peace", STEPS, SEEDS)
     begun = time.monotonic()
     peace.start()
     assert peace.wait(LONG) == 0, peace.text()[-3000:]
-    model = sum(float(p.read_text().splitlines()[1].split("\t")[0]) for p in peace.folder.glob("logs/benchmarks/model/*.tsv"))
+    model = sum(
+        float(p.read_text().splitlines()[1].split("\t")[0])
+        for p in peace.folder.glob("logs/benchmarks/model/*.tsv")
+    )
     calm = time.monotonic() - begun - model
     peace.end()
     tell(f"undisturbed: {calm:.0f} s")
@@ -242,7 +285,10 @@ def main() -> int:
             study.end()
             subprocess.run(["scancel", "-u", "root"], capture_output=True)
         tell(*rows[-1])
-    print("\n| fault | outcome | lost | trainings begun again | tables | writers that came back |\n|---|---|---|---|---|---|")
+    print(
+        "\n| fault | outcome | lost | trainings begun again | tables | writers that came back "
+        "|\n|---|---|---|---|---|---|"
+    )
     print("\n".join("| " + " | ".join(row) + " |" for row in rows))
     if not a.keep and not wrong:
         shutil.rmtree(base)

@@ -1,7 +1,8 @@
 """A study in a folder of its own on a real SLURM cluster, and everything that can go wrong with it.
 
-The cluster is whatever `sinfo` answers for, or what the script named by CCPO_SLURM_LOCAL starts (`SCRIPT start|stop`); the faults that kill
-daemons and nodes need the latter, whose state folder is SLURM_LOCAL_DIR.
+The cluster is whatever `sinfo` answers for, or what the script named by CCPO_SLURM_LOCAL starts
+(`SCRIPT start|stop`); the faults that kill daemons and nodes need the latter, whose state folder is
+SLURM_LOCAL_DIR.
 """
 
 from __future__ import annotations
@@ -39,7 +40,12 @@ base:
 grid:
   condition:
     shared: {team: think_solve, credit: shared, policy: separate, train: {fanout: [4, 1]}}
-    ccpo: {team: think_solve, credit: ccpo, policy: separate, advantage: group_z, train: {fanout: [4, 1]}}
+    ccpo:
+      team: think_solve
+      credit: ccpo
+      policy: separate
+      advantage: group_z
+      train: {fanout: [4, 1]}
   seed: %s
 """
 
@@ -63,11 +69,16 @@ def sh(*command: str) -> str:
 
 def cluster_answers() -> bool:
     """Whether a cluster is there."""
-    return bool(shutil.which("sinfo")) and subprocess.run(["sinfo", "-h"], capture_output=True).returncode == 0
+    return (
+        bool(shutil.which("sinfo"))
+        and subprocess.run(["sinfo", "-h"], capture_output=True).returncode == 0
+    )
 
 
 def local(verb: str) -> None:
-    """Starts, repairs or stops the cluster of this machine; a node that still ends a job is waited for."""
+    """Starts, repairs or stops the cluster of this machine; a node that still ends a job is waited
+    for.
+    """
     for left in (2, 1, 0):
         try:
             sh(os.environ["CCPO_SLURM_LOCAL"], verb)
@@ -88,7 +99,9 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
 
 @dataclass
 class Watch:
-    """Who wrote in the runs' folders, sampled five times a second: a writer that was followed by another must never write again."""
+    """Who wrote in the runs' folders, sampled five times a second: a writer that was followed by
+    another must never write again.
+    """
 
     folder: Path
     seen: dict[str, list[str]] = field(default_factory=dict)
@@ -117,12 +130,21 @@ class Study:
     """A checkout of the workflow with the experiment `faults`, and the Snakemake that makes it."""
 
     def __init__(
-        self, folder: Path, steps: int = 0, seeds: Sequence[int] = (), like: Path | None = None, experiment: str = "faults"
+        self,
+        folder: Path,
+        steps: int = 0,
+        seeds: Sequence[int] = (),
+        like: Path | None = None,
+        experiment: str = "faults",
     ) -> None:
-        self.folder, self.process, self.experiment = folder, None, experiment
+        self.folder = folder
+        self.process = None
+        self.experiment = experiment
         folder.mkdir(parents=True)
         for name in ("workflow", "config", "ccpo", "envs"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
         for link in ("profiles", "slurm"):
             (folder / link).symlink_to(os.readlink(ROOT / link))
@@ -130,19 +152,47 @@ class Study:
         if like:  # the model is the same: it need not be made again
             for name in ("models", "tasks"):
                 shutil.copytree(like / "results" / name, folder / "results" / name)
-        self.bin = folder / "bin"  # comes first on PATH, here and in the jobs: what a test puts before python
+        self.bin = (
+            folder / "bin"
+        )  # comes first on PATH, here and in the jobs: what a test puts before python
         self.bin.mkdir()
         self.watch = Watch(folder)
         threading.Thread(target=self.watch.run, daemon=True).start()
 
     def start(self, *more: str) -> None:
         """Starts Snakemake, unlocked if one was killed before."""
-        environment = {**os.environ, "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        quick = ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "2", "--group-components", "scores=2"]
-        command = ["snakemake", "--profile", "slurm", "--config", f"experiments=[{self.experiment}]", *quick, *more]
-        subprocess.run([*command, "--unlock"], cwd=self.folder, env=environment, capture_output=True, check=True)
+        environment = {
+            **os.environ,
+            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        quick = [
+            "--latency-wait",
+            "5",
+            "--slurm-init-seconds-before-status-checks",
+            "2",
+            "--group-components",
+            "scores=2",
+        ]
+        command = [
+            "snakemake",
+            "--profile",
+            "slurm",
+            "--config",
+            f"experiments=[{self.experiment}]",
+            *quick,
+            *more,
+        ]
+        subprocess.run(
+            [*command, "--unlock"],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
         with open(self.folder / "said.log", "ab") as said:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=said, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=said, stderr=subprocess.STDOUT
+            )
 
     def wait(self, seconds: float) -> int:
         """Snakemake's exit code."""
@@ -150,7 +200,9 @@ class Study:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             tail = "\n".join(self.text().splitlines()[-30:])
-            raise RuntimeError(f"Snakemake still runs after {seconds:.0f} s:\n{sh('squeue')}\n{tail}") from None
+            raise RuntimeError(
+                f"Snakemake still runs after {seconds:.0f} s:\n{sh('squeue')}\n{tail}"
+            ) from None
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Sends Snakemake a signal."""
@@ -178,13 +230,19 @@ class Study:
 
     def training(self, least: int = 3, seconds: float = 120) -> str:
         """SLURM's job number of a training that has done some updates."""
-        until(lambda: any(n >= least for n in self.updates().values()), seconds, f"a training with {least} updates")
+        until(
+            lambda: any(n >= least for n in self.updates().values()),
+            seconds,
+            f"a training with {least} updates",
+        )
         run = next(run for run, n in self.updates().items() if n >= least)
         return str(json.loads((self.folder / "scratch" / run / "status.json").read_text())["job"])
 
     def starts(self) -> int:
         """How often trainings began again, in all finished runs."""
-        return sum(json.loads((run / "provenance.json").read_text())["starts"] - 1 for run in self.runs())
+        return sum(
+            json.loads((run / "provenance.json").read_text())["starts"] - 1 for run in self.runs()
+        )
 
     def end(self) -> None:
         """Ends what still runs."""
@@ -225,12 +283,16 @@ def kill_controller() -> None:
 
 
 def differences(study: Path, peaceful: Path) -> list[str]:
-    """What is not the same, byte for byte, in a study and in one that nothing happened to. Seconds are not compared."""
+    """What is not the same, byte for byte, in a study and in one that nothing happened to. Seconds
+    are not compared.
+    """
     sys.path.insert(0, str(ROOT))
     from ccpo import schema
 
     out = []
-    ours, theirs = (sorted(p.name for p in (s / "results/runs").iterdir()) for s in (study, peaceful))
+    ours, theirs = (
+        sorted(p.name for p in (s / "results/runs").iterdir()) for s in (study, peaceful)
+    )
     if ours != theirs:
         return [f"runs {ours} and {theirs}"]
     for run in ours:

@@ -1,6 +1,8 @@
-"""The workflow on a real SLURM cluster. Skipped where there is none; CCPO_SLURM_LOCAL names a script that starts one on this machine.
+"""The workflow on a real SLURM cluster. Skipped where there is none; CCPO_SLURM_LOCAL names a
+script that starts one on this machine.
 
-The faults and the storm take half an hour: `python tests/slurm/faults.py`, `python tests/slurm/chaos.py`.
+The faults and the storm take half an hour: `python tests/slurm/faults.py`, `python
+tests/slurm/chaos.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def cluster() -> Iterator[None]:
         yield
         return
     if not os.environ.get("CCPO_SLURM_LOCAL"):
-        pytest.skip("no SLURM cluster answers, and CCPO_SLURM_LOCAL names no script that starts one")
+        pytest.skip(
+            "no SLURM cluster answers, and CCPO_SLURM_LOCAL names no script that starts one"
+        )
     local("start")
     yield
     sh("scancel", "--me", "--full")  # what a failed test left: a daemon's steps outlive it
@@ -35,7 +39,9 @@ def cluster() -> Iterator[None]:
 
 def daemons() -> list[str]:
     """The cluster's daemons that run; what is dead and only waits to be noticed does not."""
-    said = subprocess.run(["ps", "-eo", "stat=,comm="], capture_output=True, text=True, check=True).stdout.split("\n")
+    said = subprocess.run(
+        ["ps", "-eo", "stat=,comm="], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
     names = {"slurmctld", "slurmd", "slurmdbd", "slurmstepd", "munged", "mariadbd"}
     return [line for line in said if line and line.split()[1] in names and not line.startswith("Z")]
 
@@ -48,13 +54,17 @@ def study(cluster: None, tmp_path: Path) -> Iterator[Study]:
     study.end()
 
 
-# 50 jobs on whatever cores there are: three minutes on two quiet ones, and what is stuck is said by `wait`, with the queue
+# 50 jobs on whatever cores there are: three minutes on two quiet ones, and what is stuck is said by
+# `wait`, with the queue
 @pytest.mark.timeout(2400)
 def test_smoke_on_a_cluster(study: Study, tmp_path: Path) -> None:
-    """The experiment `smoke` to its report; the GPU rules on the GPU partition with a GPU of their own; a killed Snakemake is followed."""
+    """The experiment `smoke` to its report; the GPU rules on the GPU partition with a GPU of their
+    own; a killed Snakemake is followed.
+    """
     shown = tmp_path / "shown"
     (study.bin / "python").write_text(
-        f'#!/bin/bash\necho "$3 $SLURM_JOB_PARTITION $CUDA_VISIBLE_DEVICES" >> {shown}\nexec {sys.executable} "$@"\n'
+        f'#!/bin/bash\necho "$3 $SLURM_JOB_PARTITION $CUDA_VISIBLE_DEVICES" >> {shown}\nexec '
+        f'{sys.executable} "$@"\n'
     )
     (study.bin / "python").chmod(0o755)
     study.start()
@@ -73,5 +83,8 @@ def test_smoke_on_a_cluster(study: Study, tmp_path: Path) -> None:
         assert all(re.fullmatch(rf"{verb} gpu [01]", line) for line in lines), lines
     assert re.search(r"^score cpu $", said, re.MULTILINE)
     assert sh("squeue", "-h", "--me", "-t", "pending,running,completing") == ""
-    done = subprocess.run([sys.executable, "-m", "ccpo", "audit", "results/experiments/smoke/report.html"], cwd=study.folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "ccpo", "audit", "results/experiments/smoke/report.html"],
+        cwd=study.folder,
+    )
     assert done.returncode == 0

@@ -1,10 +1,13 @@
-"""One Python program at a time, shut away: what it may touch, how long it may take, and what it answered.
+"""One Python program at a time, shut away: what it may touch, how long it may take, and what it
+answered.
 
-With bubblewrap the program has user, process, network, IPC, host-name and mount namespaces of its own: it sees the libraries Python needs,
-read-only, and an empty scratch folder in memory; nothing else exists. Without, it runs under "plain limits": `describe()` says what is
-missing then. In both, limits on memory, processor time, file size and open files are set before the program is read, no output is kept but
-the reply, and a filter of system calls (x86-64 and ARM Linux) refuses new processes. The filter is needed because the kernel exempts
-root from its limit on processes (RLIMIT_NPROC), and bubblewrap run by root is root to the kernel; threads remain allowed.
+With bubblewrap the program has user, process, network, IPC, host-name and mount namespaces of its
+own: it sees the libraries Python needs, read-only, and an empty scratch folder in memory; nothing
+else exists. Without, it runs under "plain limits": `describe()` says what is missing then. In both,
+limits on memory, processor time, file size and open files are set before the program is read, no
+output is kept but the reply, and a filter of system calls (x86-64 and ARM Linux) refuses new
+processes. The filter is needed because the kernel exempts root from its limit on processes
+(RLIMIT_NPROC), and bubblewrap run by root is root to the kernel; threads remain allowed.
 """
 
 from __future__ import annotations
@@ -36,12 +39,19 @@ from ccpo.grade.sandbox import plain
 log = logging.getLogger("ccpo")
 
 SECONDS = 10.0  # wall clock, from the moment the limits are in force to the last reply
-STARTING = 60.0  # seconds an idle machine would need a thousandth of; only a broken installation exceeds them
+# seconds an idle machine would need a thousandth of; only a broken installation exceeds them
+STARTING = 60.0
 MEMORY = 1 << 30  # bytes of address space
 SCRATCH = 16 << 20  # bytes of the scratch folder, and of one file
 REPLY = 16 << 20  # bytes
-_LIMITS = (("RLIMIT_CPU", int(SECONDS) + 2), ("RLIMIT_FSIZE", SCRATCH), ("RLIMIT_NOFILE", 64), ("RLIMIT_CORE", 0))
-# hash order is fixed, so a program that prints a set's order does so each time; few arenas, as each takes 64 MiB of the address space
+_LIMITS = (
+    ("RLIMIT_CPU", int(SECONDS) + 2),
+    ("RLIMIT_FSIZE", SCRATCH),
+    ("RLIMIT_NOFILE", 64),
+    ("RLIMIT_CORE", 0),
+)
+# hash order is fixed, so a program that prints a set's order does so each time; few arenas, as each
+# takes 64 MiB of the address space
 _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYTHONIOENCODING": "utf-8:backslashreplace",
@@ -51,14 +61,17 @@ _ENVIRONMENT = {
 }
 _START = "import marshal; code, job = marshal.load(open(0, 'rb', closefd=False)); exec(code)"
 _REMEDY = (
-    "Remedy: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), "
+    "Remedy: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0), "
     "give the machine more memory and processes, or remove bubblewrap to run under plain limits."
 )
 
 
 @dataclass(frozen=True)
 class Replies:
-    """A line for each call that was answered ("=" and plain data, or "!" and a reason), and why there are no more ("": all were)."""
+    """A line for each call that was answered ("=" and plain data, or "!" and a reason), and why
+    there are no more ("": all were).
+    """
 
     lines: list[str]
     ending: str
@@ -66,7 +79,9 @@ class Replies:
 
 @dataclass(frozen=True)
 class _Isolation:
-    """A command that runs Python shut away; `outer` and `inner`: filters that bubblewrap or the worker itself installs."""
+    """A command that runs Python shut away; `outer` and `inner`: filters that bubblewrap or the
+    worker itself installs.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -75,12 +90,15 @@ class _Isolation:
 
 
 def describe() -> str:
-    """Which isolation is in force on this machine: "bubblewrap", or "plain limits" and what is then missing."""
+    """Which isolation is in force on this machine: "bubblewrap", or "plain limits" and what is then
+    missing.
+    """
     return _isolation().name
 
 
 def run(program: str, setup: str, calls: list[str]) -> Replies:
-    """Runs the program, then the setup code, then evaluates each call, all in one namespace, within SECONDS; without calls, nothing.
+    """Runs the program, then the setup code, then evaluates each call, all in one namespace, within
+    SECONDS; without calls, nothing.
 
     May be called from any thread. Nothing of it runs any more on return.
 
@@ -93,7 +111,11 @@ def run(program: str, setup: str, calls: list[str]) -> Replies:
 def _run(isolation: _Isolation, program: str, setup: str, calls: list[str]) -> Replies:
     limits = (*_LIMITS, ("RLIMIT_AS", MEMORY)) if sys.platform == "linux" else _LIMITS
     job = marshal.dumps((_worker(), (program, setup, calls, limits, isolation.inner)))
-    with tempfile.TemporaryFile() as stdin, _folder(isolation) as folder, _filter_fd(isolation.outer) as (fds, option):
+    with (
+        tempfile.TemporaryFile() as stdin,
+        _folder(isolation) as folder,
+        _filter_fd(isolation.outer) as (fds, option),
+    ):
         stdin.write(job)
         stdin.seek(0)
         try:
@@ -122,11 +144,16 @@ def _run(isolation: _Isolation, program: str, setup: str, calls: list[str]) -> R
         raise _broken(isolation, complaint or ending or "it ended without a word")
     if len(lines) > 1 and lines[1].startswith("X"):
         return Replies([], f"the program fails: {said(lines[1])}")
-    return Replies(lines[1 : len(calls) + 1], "" if len(lines) > len(calls) else ending or "the program's process died")
+    return Replies(
+        lines[1 : len(calls) + 1],
+        "" if len(lines) > len(calls) else ending or "the program's process died",
+    )
 
 
 def _broken(isolation: _Isolation, why: str) -> RuntimeError:
-    return RuntimeError(f"sandbox: no program can be run under {isolation.name.split(':')[0]}: {why}. {_REMEDY}")
+    return RuntimeError(
+        f"sandbox: no program can be run under {isolation.name.split(':')[0]}: {why}. {_REMEDY}"
+    )
 
 
 def said(line: str) -> str:
@@ -138,10 +165,16 @@ def said(line: str) -> str:
 
 
 def _read(stream: IO[bytes], calls: int) -> tuple[str, str]:
-    """The reply up to the line of the last call, and why it ended early ("": it did not, or the process is gone)."""
-    poll, chunks, size, lines = select.poll(), [], 0, 0
+    """The reply up to the line of the last call, and why it ended early ("": it did not, or the
+    process is gone).
+    """
+    poll = select.poll()
+    chunks = []
+    size = 0
+    lines = 0
     poll.register(stream, select.POLLIN)
-    deadline, ending = time.monotonic() + STARTING, f"it did not start within {STARTING:.0f} s"
+    deadline = time.monotonic() + STARTING
+    ending = f"it did not start within {STARTING:.0f} s"
     while lines < calls + 1:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
@@ -151,7 +184,8 @@ def _read(stream: IO[bytes], calls: int) -> tuple[str, str]:
             ending = ""
             break
         if not lines and b"\n" in chunk:
-            deadline, ending = time.monotonic() + SECONDS, f"time limit of {SECONDS:.0f} s"
+            deadline = time.monotonic() + SECONDS
+            ending = f"time limit of {SECONDS:.0f} s"
         chunks.append(chunk)
         lines += chunk.count(b"\n")
         size += len(chunk)
@@ -162,22 +196,32 @@ def _read(stream: IO[bytes], calls: int) -> tuple[str, str]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the group and waits. Bubblewrap's death is its namespace's; the pipe is at its end when all who held it are gone."""
-    with suppress(ProcessLookupError, PermissionError):  # it is over: one of these on Linux, the other on macOS
+    """Kills the group and waits. Bubblewrap's death is its namespace's; the pipe is at its end when
+    all who held it are gone.
+    """
+    with suppress(
+        ProcessLookupError, PermissionError
+    ):  # it is over: one of these on Linux, the other on macOS
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert process.stdout is not None
     poll = select.poll()
     poll.register(process.stdout, select.POLLIN)
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and poll.poll(5000) and os.read(process.stdout.fileno(), 1 << 16):
+    while (
+        time.monotonic() < deadline
+        and poll.poll(5000)
+        and os.read(process.stdout.fileno(), 1 << 16)
+    ):
         pass
     process.stdout.close()
 
 
 @functools.cache
 def _worker() -> CodeType:
-    text = Path(plain.__file__).read_text(encoding="utf-8") + Path(__file__).with_name("worker.py").read_text(encoding="utf-8")
+    text = Path(plain.__file__).read_text(encoding="utf-8") + Path(__file__).with_name(
+        "worker.py"
+    ).read_text(encoding="utf-8")
     return compile(text, "<worker>", "exec", dont_inherit=True)
 
 
@@ -240,44 +284,122 @@ def _choose(bwrap: str | None) -> _Isolation:
             why = str(error)
     code = _filter(machine, (*_REFUSED, *_REFUSED_UNWALLED))
     lacks = "" if code else " and connections"
-    return _Isolation(f"plain limits: files of this user can be read and written{_lacks(code)}{lacks}. {why}", (), inner=code)
+    return _Isolation(
+        f"plain limits: files of this user can be read and written{_lacks(code)}{lacks}. {why}",
+        (),
+        inner=code,
+    )
 
 
 def _lacks(code: bytes) -> str:
-    return "" if code else "; no filter of system calls for this machine: nothing refuses new processes"
+    return (
+        ""
+        if code
+        else "; no filter of system calls for this machine: nothing refuses new processes"
+    )
 
 
 def _walls() -> list[str]:
-    """Bubblewrap's options. No /proc, no /sys, of /dev only what is harmless; a root that cannot be written."""
+    """Bubblewrap's options. No /proc, no /sys, of /dev only what is harmless; a root that cannot be
+    written.
+    """
     base = Path(sys.base_prefix)
     seen = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     seen += [str(base / "lib"), str(base / sys.platlibdir), *_python()]
     return [
-        *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
-        *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534"),
+        *(
+            "--unshare-user",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+        ),
+        *(
+            "--die-with-parent",
+            "--new-session",
+            "--cap-drop",
+            "ALL",
+            "--uid",
+            "65534",
+            "--gid",
+            "65534",
+        ),
         *("--size", str(SCRATCH), "--tmpfs", "/tmp"),  # first: Python itself may lie below it
         *(word for path in dict.fromkeys(seen) for word in ("--ro-bind-try", path, path)),
-        *(word for path in ("/dev/null", "/dev/zero", "/dev/urandom") for word in ("--dev-bind", path, path)),
+        *(
+            word
+            for path in ("/dev/null", "/dev/zero", "/dev/urandom")
+            for word in ("--dev-bind", path, path)
+        ),
         *("--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp"),
     ]
 
 
 # System calls by their numbers on x86-64 and on ARM (-1: there is none), from the kernel's tables.
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AUDIT_ARCH_*
-_CLONE, _CLONE3, _PRLIMIT = (56, 220), (435, 435), (302, 261)
+_CLONE = (56, 220)
+_CLONE3 = (435, 435)
+_PRLIMIT = (302, 261)
 _REFUSED = (
     *((57, -1), (58, -1)),  # fork, vfork
-    *((101, 117), (310, 270), (311, 271), (438, 438)),  # ptrace, process_vm_readv, process_vm_writev, pidfd_getfd
-    *((272, 97), (308, 268), (165, 40), (166, 39), (155, 41), (161, 51)),  # unshare, setns, mount, umount2, pivot_root, chroot
-    *((428, 428), (429, 429), (430, 430), (431, 431), (432, 432), (433, 433)),  # open_tree, move_mount, fsopen and its kin
-    *((321, 280), (298, 241), (323, 282), (425, 425), (426, 426), (427, 427)),  # bpf, perf_event_open, userfaultfd, io_uring_*
-    *((248, 217), (249, 218), (250, 219), (304, 265)),  # add_key, request_key, keyctl, open_by_handle_at
-    *((319, 279), (447, 447), (29, 194), (64, 190), (68, 186), (240, 180)),  # memory that no limit counts: memfd_*, shmget, semget, ...
+    *(
+        (101, 117),
+        (310, 270),
+        (311, 271),
+        (438, 438),
+    ),  # ptrace, process_vm_readv, process_vm_writev, pidfd_getfd
+    *(
+        (272, 97),
+        (308, 268),
+        (165, 40),
+        (166, 39),
+        (155, 41),
+        (161, 51),
+    ),  # unshare, setns, mount, umount2, pivot_root, chroot
+    *(
+        (428, 428),
+        (429, 429),
+        (430, 430),
+        (431, 431),
+        (432, 432),
+        (433, 433),
+    ),  # open_tree, move_mount, fsopen and its kin
+    *(
+        (321, 280),
+        (298, 241),
+        (323, 282),
+        (425, 425),
+        (426, 426),
+        (427, 427),
+    ),  # bpf, perf_event_open, userfaultfd, io_uring_*
+    *(
+        (248, 217),
+        (249, 218),
+        (250, 219),
+        (304, 265),
+    ),  # add_key, request_key, keyctl, open_by_handle_at
+    *(
+        (319, 279),
+        (447, 447),
+        (29, 194),
+        (64, 190),
+        (68, 186),
+        (240, 180),
+    ),  # memory that no limit counts: memfd_*, shmget, semget, ...
 )
 _REFUSED_UNWALLED = (
-    *((59, 221), (322, 281)),  # execve, execveat: bubblewrap's filter cannot refuse them, as it starts Python by one
+    *(
+        (59, 221),
+        (322, 281),
+    ),  # execve, execveat: bubblewrap's filter cannot refuse them, as it starts Python by one
     *((41, 198), (62, 129), (200, 130), (234, 131)),  # socket, kill, tkill, tgkill
-    *((129, 138), (297, 240), (424, 424), (160, 164)),  # rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal, setrlimit
+    *(
+        (129, 138),
+        (297, 240),
+        (424, 424),
+        (160, 164),
+    ),  # rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal, setrlimit
     *(
         (175, 105),
         (313, 273),
@@ -291,22 +413,47 @@ _REFUSED_UNWALLED = (
 
 
 def _filter(machine: str, refused: tuple[tuple[int, int], ...]) -> bytes:
-    """A filter (classic BPF over struct seccomp_data) that refuses these calls, and new processes but not threads; b"" elsewhere."""
+    """A filter (classic BPF over struct seccomp_data) that refuses these calls, and new processes
+    but not threads; b"" elsewhere.
+    """
     if machine not in _MACHINES or sys.maxsize < 1 << 32:
         return b""
     column, arch = _MACHINES[machine]
-    load, equal, least, some, give = 0x20, 0x15, 0x35, 0x45, 0x06  # LD W ABS, JEQ, JGE, JSET, RET
-    allow, kill, no, unknown = 0x7FFF0000, 0x80000000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
+    # LD W ABS, JEQ, JGE, JSET, RET
+    load = 0x20
+    equal = 0x15
+    least = 0x35
+    some = 0x45
+    give = 0x06
+    allow = 0x7FFF0000
+    kill = 0x80000000
+    no = 0x50000 | errno.EPERM
+    unknown = 0x50000 | errno.ENOSYS
     steps = [(load, 0, 0, 4), (equal, 1, 0, arch), (give, 0, 0, kill), (load, 0, 0, 0)]
     if machine == "x86_64":
-        steps += [(least, 0, 1, 0x40000000), (give, 0, 0, no)]  # the same calls by other numbers (x32)
+        steps += [
+            (least, 0, 1, 0x40000000),
+            (give, 0, 0, no),
+        ]  # the same calls by other numbers (x32)
     for numbers in refused:
         if numbers == _PRLIMIT:  # reading a limit is allowed: the pointer to the new one is null
-            steps += [(equal, 0, 6, numbers[column]), (load, 0, 0, 32), (equal, 0, 3, 0), (load, 0, 0, 36), (equal, 0, 1, 0)]
+            steps += [
+                (equal, 0, 6, numbers[column]),
+                (load, 0, 0, 32),
+                (equal, 0, 3, 0),
+                (load, 0, 0, 36),
+                (equal, 0, 1, 0),
+            ]
             steps += [(give, 0, 0, allow), (give, 0, 0, no)]
         elif numbers[column] >= 0:
             steps += [(equal, 0, 1, numbers[column]), (give, 0, 0, no)]
-    steps += [(equal, 0, 4, _CLONE[column]), (load, 0, 0, 16), (some, 0, 1, 0x10000), (give, 0, 0, allow), (give, 0, 0, no)]  # CLONE_THREAD
+    steps += [
+        (equal, 0, 4, _CLONE[column]),
+        (load, 0, 0, 16),
+        (some, 0, 1, 0x10000),
+        (give, 0, 0, allow),
+        (give, 0, 0, no),
+    ]  # CLONE_THREAD
     steps += [
         (equal, 0, 1, _CLONE3[column]),
         (give, 0, 0, unknown),

@@ -1,11 +1,14 @@
 """Plain data as text, written where nothing is trusted and read where everything is.
 
-Plain are None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset and dict; what derives from them counts as what it
-derives from (a named tuple is a tuple, a Counter a dict). The text is JSON: null, true, false, numbers and strings are themselves, all
-else is a list that begins with its tag: ["l", ...] list, ["t", ...] tuple, ["s", ...] set, ["z", ...] frozenset, ["d", key, value, ...]
-dict, ["b", hex] bytes, ["i", hex] an int beyond 64 bits, ["f", text] a float that is not finite, ["c", real, imaginary] complex.
+Plain are None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset and dict; what
+derives from them counts as what it derives from (a named tuple is a tuple, a Counter a dict). The
+text is JSON: null, true, false, numbers and strings are themselves, all else is a list that begins
+with its tag: ["l", ...] list, ["t", ...] tuple, ["s", ...] set, ["z", ...] frozenset, ["d", key,
+value, ...] dict, ["b", hex] bytes, ["i", hex] an int beyond 64 bits, ["f", text] a float that is
+not finite, ["c", real, imaginary] complex.
 
-The sandbox's worker runs this file's text without the package, so it imports nothing of the package, and nothing slow when it is read.
+The sandbox's worker runs this file's text without the package, so it imports nothing of the
+package, and nothing slow when it is read.
 """
 
 from __future__ import annotations
@@ -21,10 +24,13 @@ def write(value: object, longest: int = LONGEST) -> str:
     """The text of plain data; no method that the value itself defines is asked.
 
     Raises:
-        ValueError: it holds something that is not plain, is nested deeper than DEEPEST, or its text is longer than `longest`.
+        ValueError: it holds something that is not plain, is nested deeper than DEEPEST, or its text
+        is longer than `longest`.
     """
     try:
-        from _json import encode_basestring_ascii as quote  # a tenth of the time that importing json takes
+        from _json import (
+            encode_basestring_ascii as quote,
+        )  # a tenth of the time that importing json takes
     except ImportError:
         from json.encoder import py_encode_basestring_ascii as quote
     parts: list[str] = []
@@ -72,7 +78,9 @@ def _atom(base, value, quote):  # type: ignore[no-untyped-def] # likewise
     if base is str:
         return quote(str.__str__(value))
     if base is int:
-        small = int.bit_length(value) < 64  # hexadecimal is written and read in linear time, however long
+        small = (
+            int.bit_length(value) < 64
+        )  # hexadecimal is written and read in linear time, however long
         return int.__repr__(value) if small else f'["i","{int.__format__(value, "x")}"]'
     if base is float:
         text = float.__repr__(value)
@@ -110,7 +118,8 @@ def _build(node: object, depth: int) -> object:
         if isinstance(node, dict):
             raise ValueError("not plain data: a JSON object")
         return node
-    tag, rest = node[0], node[1:]
+    tag = node[0]
+    rest = node[1:]
     if tag == "b":
         return bytes.fromhex(rest[0])
     if tag == "i":
@@ -133,7 +142,9 @@ def _build(node: object, depth: int) -> object:
 
 
 def _spread(members: list[object]) -> list[object]:
-    """The members themselves, unless so many share a hash that a table of them would take quadratic time."""
+    """The members themselves, unless so many share a hash that a table of them would take quadratic
+    time.
+    """
     hashes = sorted(hash(x) for x in members)
     if any(a == b for a, b in zip(hashes, hashes[ALIKE:], strict=False)):
         raise ValueError(f"more than {ALIKE} members of a set or keys of a dict have the same hash")

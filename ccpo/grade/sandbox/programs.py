@@ -1,8 +1,10 @@
-"""The verdict on a Python program: its calls run shut away (grade/sandbox/isolation.py), what they give is compared here.
+"""The verdict on a Python program: its calls run shut away (grade/sandbox/isolation.py), what they
+give is compared here.
 
-The program's process is told the calls and never the expected values; it sends back plain data (plain.py), which is read, not run, and
-compared with builtin equality in this process. So an object that claims to equal everything, a patched builtin, a faked exit code or a
-forged reply is worth no more than the data it sends: to be right, it must know the answer.
+The program's process is told the calls and never the expected values; it sends back plain data
+(plain.py), which is read, not run, and compared with builtin equality in this process. So an object
+that claims to equal everything, a patched builtin, a faked exit code or a forged reply is worth no
+more than the data it sends: to be right, it must know the answer.
 """
 
 from __future__ import annotations
@@ -18,13 +20,25 @@ from ccpo.grade.sandbox.isolation import describe
 
 __all__ = ["Graded", "complete", "describe", "grade", "program"]
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE)
-_KEYS = {"setup": str, "calls": list, "compare": str, "rtol": float, "atol": float, "float_atol": float}
+_FENCE = re.compile(
+    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)(?:^[ \t]*```|\Z)",
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
+_KEYS = {
+    "setup": str,
+    "calls": list,
+    "compare": str,
+    "rtol": float,
+    "atol": float,
+    "float_atol": float,
+}
 
 
 @dataclass(frozen=True)
 class Graded:
-    """Whether every test passed, the share that did (0 to 1), and the reason in words: of the first that did not, or "passed"."""
+    """Whether every test passed, the share that did (0 to 1), and the reason in words: of the first
+    that did not, or "passed".
+    """
 
     passed: bool
     fraction: float
@@ -33,7 +47,9 @@ class Graded:
 
 @dataclass(frozen=True)
 class _Tests:
-    """Tests as read: `right` holds for each call the values that are right, the expected one first; None: not yet filled in."""
+    """Tests as read: `right` holds for each call the values that are right, the expected one first;
+    None: not yet filled in.
+    """
 
     setup: str
     calls: list[str]
@@ -45,7 +61,9 @@ class _Tests:
 
 
 def program(text: str) -> str | None:
-    """The program in a completion: the last ```python block (if it never closes, to the end), else the text itself if it is a program."""
+    """The program in a completion: the last ```python block (if it never closes, to the end), else
+    the text itself if it is a program.
+    """
     blocks = _FENCE.findall(text)
     if blocks:
         return blocks[-1]
@@ -53,33 +71,52 @@ def program(text: str) -> str | None:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return text if any(isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign) for n in body) else None
+    return (
+        text
+        if any(
+            isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign)
+            for n in body
+        )
+        else None
+    )
 
 
 def grade(program: str, tests: str) -> Graded:
-    """Runs the program and compares what its calls give. Takes up to isolation.SECONDS; may be called from any thread.
+    """Runs the program and compares what its calls give. Takes up to isolation.SECONDS; may be
+    called from any thread.
 
     tests: made by `ccpo.benchmark.checks`.
 
     Raises:
-        ValueError: the tests are malformed, there are none, or their expected values have not been filled in (see `complete`).
-        RuntimeError: the sandbox did not start.
+        ValueError: the tests are malformed, there are none, or their expected values have not been
+        filled in (see `complete`). RuntimeError: the sandbox did not start.
     """
     asked = _parse(tests)
     if asked.right is None:
-        raise ValueError("sandbox: these tests have no expected values. Remedy: fill them in from the gold program with sandbox.complete.")
+        raise ValueError(
+            "sandbox: these tests have no expected values. Remedy: fill them in from the gold "
+            "program with sandbox.complete."
+        )
     replies = isolation.run(program, asked.setup, asked.calls)
-    verdicts = [_verdict(line, right, asked) for line, right in zip(replies.lines, asked.right, strict=False)]
+    verdicts = [
+        _verdict(line, right, asked)
+        for line, right in zip(replies.lines, asked.right, strict=False)
+    ]
     good = sum(verdict == "" for verdict in verdicts)
     first = next((i for i, verdict in enumerate(verdicts) if verdict), len(verdicts))
     if good == len(asked.calls):
         return Graded(True, 1.0, "passed")
     reason = verdicts[first] if first < len(verdicts) else replies.ending
-    return Graded(False, good / len(asked.calls), f"{asked.calls[first]:.100}: {reason}" if replies.lines else replies.ending)
+    return Graded(
+        False,
+        good / len(asked.calls),
+        f"{asked.calls[first]:.100}: {reason}" if replies.lines else replies.ending,
+    )
 
 
 def complete(task_truth: str, gold: str) -> str:
-    """The tests with the expected values that the gold program gives; tests that have them already are returned as they are.
+    """The tests with the expected values that the gold program gives; tests that have them already
+    are returned as they are.
 
     Raises:
         ValueError: the gold program fails, with the reason, or the tests are malformed.
@@ -91,10 +128,15 @@ def complete(task_truth: str, gold: str) -> str:
     replies = isolation.run(gold, asked.setup, asked.calls)
     for call, line in zip(asked.calls, replies.lines, strict=False):
         if not line.startswith("="):
-            raise ValueError(f"sandbox: the gold program fails at {call:.100}: {isolation.said(line)}")
+            raise ValueError(
+                f"sandbox: the gold program fails at {call:.100}: {isolation.said(line)}"
+            )
         plain.read(line[1:])
     if len(replies.lines) < len(asked.calls):
-        raise ValueError(f"sandbox: the gold program answers {len(replies.lines)} of {len(asked.calls)} calls: {replies.ending}")
+        raise ValueError(
+            f"sandbox: the gold program answers {len(replies.lines)} of {len(asked.calls)} "
+            f"calls: {replies.ending}"
+        )
     return json.dumps({**json.loads(task_truth), "expected": [line[1:] for line in replies.lines]})
 
 
@@ -103,20 +145,40 @@ def _parse(text: str) -> _Tests:
     try:
         data = json.loads(text)
         found = {key: data[key] for key in _KEYS}
-        also = {int(call): [plain.read(value) for value in values] for call, values in data.get("also", {}).items()}
+        also = {
+            int(call): [plain.read(value) for value in values]
+            for call, values in data.get("also", {}).items()
+        }
         expected = [plain.read(value) for value in data["expected"]] if "expected" in data else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"sandbox: '{text:.80}' is no set of tests: {type(error).__name__}: {error}. {_MADE}") from None
+        raise ValueError(
+            f"sandbox: '{text:.80}' is no set of tests: {type(error).__name__}: {error}. {_MADE}"
+        ) from None
     calls = found["calls"]
-    wrong = [f"{key}={found[key]!r:.40}" for key, kind in _KEYS.items() if not isinstance(found[key], kind)]
-    wrong += ["calls that are not text"] * (not all(isinstance(call, str) for call in calls)) if not wrong else []
+    wrong = [
+        f"{key}={found[key]!r:.40}"
+        for key, kind in _KEYS.items()
+        if not isinstance(found[key], kind)
+    ]
+    wrong += (
+        ["calls that are not text"] * (not all(isinstance(call, str) for call in calls))
+        if not wrong
+        else []
+    )
     wrong += [f"compare='{found['compare']}'"] * (found["compare"] not in ("equal", "root"))
     wrong += ["no calls"] * (calls == [])
     if expected is not None and len(expected) != len(calls):
         wrong.append(f"{len(expected)} expected values for {len(calls)} calls")
     if wrong or any(not 0 <= call < len(calls) for call in also):
-        raise ValueError(f"sandbox: malformed tests: {'; '.join(wrong) or 'other values for a call that does not exist'}. {_MADE}")
-    right = None if expected is None else [[value, *also.get(i, [])] for i, value in enumerate(expected)]
+        raise ValueError(
+            "sandbox: malformed tests: "
+            f"{'; '.join(wrong) or 'other values for a call that does not exist'}. {_MADE}"
+        )
+    right = (
+        None
+        if expected is None
+        else [[value, *also.get(i, [])] for i, value in enumerate(expected)]
+    )
     return _Tests(**{**found, "right": right})
 
 
@@ -126,7 +188,9 @@ _MADE = "Remedy: make them with ccpo.benchmark.checks."
 def _verdict(line: str, right: list[object], asked: _Tests) -> str:
     """Why a reply is wrong ("": it is right)."""
     if not line.startswith("="):
-        return isolation.said(line) if line.startswith("!") else "a reply that is not of the protocol"
+        return (
+            isolation.said(line) if line.startswith("!") else "a reply that is not of the protocol"
+        )
     try:
         answer = plain.read(line[1:])
     except ValueError as error:
@@ -139,16 +203,24 @@ def _same(answer: object, expected: object, asked: _Tests) -> bool:
     if answer == expected:
         return True
     floating = isinstance(expected, float) or (
-        isinstance(expected, list | tuple) and len(expected) > 0 and all(isinstance(x, float) for x in expected)
+        isinstance(expected, list | tuple)
+        and len(expected) > 0
+        and all(isinstance(x, float) for x in expected)
     )
     atol = asked.atol or (asked.float_atol if floating else 0.0)
-    return atol > 0 and type(answer) is type(expected) and _close(answer, expected, asked.rtol, atol)
+    return (
+        atol > 0 and type(answer) is type(expected) and _close(answer, expected, asked.rtol, atol)
+    )
 
 
 def _close(answer: object, expected: object, rtol: float, atol: float) -> bool:
     if isinstance(answer, list | tuple) and isinstance(expected, list | tuple):
-        return len(answer) == len(expected) and all(_close(a, e, rtol, atol) for a, e in zip(answer, expected, strict=True))
-    if not isinstance(answer, int | float | complex) or not isinstance(expected, int | float | complex):
+        return len(answer) == len(expected) and all(
+            _close(a, e, rtol, atol) for a, e in zip(answer, expected, strict=True)
+        )
+    if not isinstance(answer, int | float | complex) or not isinstance(
+        expected, int | float | complex
+    ):
         return False
     try:
         return answer == expected or abs(answer - expected) <= atol + rtol * abs(expected)

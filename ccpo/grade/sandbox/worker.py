@@ -1,8 +1,9 @@
 # mypy: ignore-errors
-# Runs inside the sandbox, after the text of plain.py; nothing imports it. It runs a program, evaluates calls, and writes what they
-# give as plain data. It is told no expected value and its word decides nothing: the program may do to it what it likes.
-# Reply, one line each: "R" when the limits are in force; "X" and a reason if the program fails; then for each call "=" and data, or "!"
-# and a reason.
+# Runs inside the sandbox, after the text of plain.py; nothing imports it. It runs a program,
+# evaluates calls, and writes what they give as plain data. It is told no expected value and its
+# word decides nothing: the program may do to it what it likes. Reply, one line each: "R" when the
+# limits are in force; "X" and a reason if the program fails; then for each call "=" and data, or
+# "!" and a reason.
 
 
 def _install(filter_bytes):
@@ -15,10 +16,15 @@ def _install(filter_bytes):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
     program = Program(len(filter_bytes) // 8, ctypes.cast(code, ctypes.c_void_p))
-    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
-    libc.prctl(1, ctypes.c_ulong(9), none, none, none)  # PR_SET_PDEATHSIG: killed when the parent is
+    one = ctypes.c_ulong(1)
+    none = ctypes.c_ulong(0)
+    libc.prctl(
+        1, ctypes.c_ulong(9), none, none, none
+    )  # PR_SET_PDEATHSIG: killed when the parent is
     # PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP to SECCOMP_MODE_FILTER
-    if libc.prctl(38, one, none, none, none) or libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(program), none, none):
+    if libc.prctl(38, one, none, none, none) or libc.prctl(
+        22, ctypes.c_ulong(2), ctypes.byref(program), none, none
+    ):
         raise OSError(ctypes.get_errno(), "the system call filter was refused")
 
 
@@ -27,13 +33,20 @@ def _serve(program, setup, calls, limits, filter_bytes):
     import resource
     import sys
 
-    send_bytes, leave, show = os.write, os._exit, write  # noqa: F821
-    reply, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
+    send_bytes = os.write
+    leave = os._exit
+    show = write  # noqa: F821
+    reply = os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
     for name, amount in limits:
         resource.setrlimit(getattr(resource, name), (amount, amount))
     if filter_bytes:
         _install(filter_bytes)
-    for standard in (0, 1, 2):  # prints go nowhere: no output can fill anything, input is at its end
+    for standard in (
+        0,
+        1,
+        2,
+    ):  # prints go nowhere: no output can fill anything, input is at its end
         os.dup2(null, standard)
     os.close(null)
 
@@ -50,7 +63,9 @@ def _serve(program, setup, calls, limits, filter_bytes):
 
     send("R")
     sys.argv = [""]
-    module = type(sys)("solution")  # not "__main__": what a program does when it is run as a script is not what is asked of it
+    module = type(sys)(
+        "solution"
+    )  # not "__main__": what a program does when it is run as a script is not what is asked of it
     space = module.__dict__
     sys.modules["solution"] = module
     try:

@@ -1,7 +1,9 @@
-"""Attention that branches: rows that continue one prompt read its keys and values where they are, once for all of them.
+"""Attention that branches: rows that continue one prompt read its keys and values where they are,
+once for all of them.
 
-Registered with transformers under NAME; every model of ours computes with it (`prepare`). Without branches it is torch's own attention, but
-for bfloat16 on CPUs, where plain matrix products are several times as fast.
+Registered with transformers under NAME; every model of ours computes with it (`prepare`). Without
+branches it is torch's own attention, but for bfloat16 on CPUs, where plain matrix products are
+several times as fast.
 """
 
 from __future__ import annotations
@@ -17,20 +19,33 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "ccpo"
-ODD = ("softcap", "s_aux", "sliding_window", "position_bias")  # what some architectures ask of an attention besides
+ODD = (
+    "softcap",
+    "s_aux",
+    "sliding_window",
+    "position_bias",
+)  # what some architectures ask of an attention besides
 
 
 def prepare(model: Any) -> None:
     """Makes a model compute with this attention.
 
     Raises:
-        ValueError: it cannot, or a layer does not see all tokens before it, so that padding and branches would disturb it.
+        ValueError: it cannot, or a layer does not see all tokens before it, so that padding and
+        branches would disturb it.
     """
-    odd = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers} - {DynamicLayer.__name__}
+    odd = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers} - {
+        DynamicLayer.__name__
+    }
     if odd or not model._supports_attention_backend:
-        why = f"{', '.join(sorted(odd))}: a sliding window or a recurrence" if odd else "an attention of its own"
+        why = (
+            f"{', '.join(sorted(odd))}: a sliding window or a recurrence"
+            if odd
+            else "an attention of its own"
+        )
         raise ValueError(
-            f"the model ({model.config.model_type}) has layers that do not attend to all tokens as others do ({why}), for which prompts "
+            f"the model ({model.config.model_type}) has layers that do not attend to all tokens "
+            f"as others do ({why}), for which prompts "
             "cannot be shared. Remedy: a model with full attention, as Llama, Qwen2.5 or Qwen3."
         )
     model.set_attn_implementation(NAME)
@@ -54,9 +69,16 @@ class Branches:
     rows: torch.Tensor
 
     @classmethod
-    def make(cls, layers: list[tuple[torch.Tensor, torch.Tensor]], hide: torch.Tensor | None, of: torch.Tensor) -> Branches:
+    def make(
+        cls,
+        layers: list[tuple[torch.Tensor, torch.Tensor]],
+        hide: torch.Tensor | None,
+        of: torch.Tensor,
+    ) -> Branches:
         """Rows `of` prompts; each prompt has one at least."""
-        order, count, every = of.argsort(stable=True), of.bincount(), torch.arange(len(of), device=of.device)
+        order = of.argsort(stable=True)
+        count = of.bincount()
+        every = torch.arange(len(of), device=of.device)
         place = torch.empty_like(of)
         place[order] = every - (count.cumsum(0) - count)[of[order]]
         rows = of.new_zeros(len(count), int(count.max()))
@@ -72,7 +94,9 @@ class Branches:
         return Branches.make(layers, None if self.hide is None else self.hide[left], of)
 
     def together(self, apart: torch.Tensor) -> torch.Tensor:
-        """Of rows [S, heads, group, X]: those of one prompt side by side [U, heads, most * group, X]."""
+        """Of rows [S, heads, group, X]: those of one prompt side by side [U, heads, most * group,
+        X].
+        """
         return apart[self.rows].transpose(1, 2).flatten(2, 3)
 
     def apart(self, together: torch.Tensor) -> torch.Tensor:
@@ -81,22 +105,31 @@ class Branches:
 
 
 class Tail(DynamicLayer):
-    """Keys and values of what rows say, with room for all of it: written in place, where a DynamicLayer copies all that was said before."""
+    """Keys and values of what rows say, with room for all of it: written in place, where a
+    DynamicLayer copies all that was said before.
+    """
 
     def __init__(self, room: int) -> None:
         super().__init__()
-        self.room, self.length = room, 0
+        self.room = room
+        self.length = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """See DynamicLayer."""
         super().lazy_initialization(key_states, value_states)
-        self.space = [new.new_empty(*new.shape[:2], self.room, new.shape[-1]) for new in (key_states, value_states)]
+        self.space = [
+            new.new_empty(*new.shape[:2], self.room, new.shape[-1])
+            for new in (key_states, value_states)
+        ]
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """See DynamicLayer."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        start, self.length = self.length, self.length + key_states.shape[-2]
+        start = self.length
+        self.length = self.length + key_states.shape[-2]
         for space, new in zip(self.space, (key_states, value_states), strict=True):
             space[:, :, start : self.length] = new
         self._show()
@@ -133,24 +166,39 @@ def attend(
     branches: Branches | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers asks of an attention: [rows, queries, heads, size] of query [rows, heads, queries, size], key and value.
+    """What transformers asks of an attention: [rows, queries, heads, size] of query [rows, heads,
+    queries, size], key and value.
 
-    With `branches` there is one query for each row, and key and value are of what rows said behind their prompts.
+    With `branches` there is one query for each row, and key and value are of what rows said behind
+    their prompts.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if odd := [name for name in ODD if others.get(name) is not None]:
-        raise ValueError(f"the model asks for {', '.join(odd)}, which its attention here has not. Remedy: a Llama, Qwen2.5 or Qwen3.")
+        raise ValueError(
+            f"the model asks for {', '.join(odd)}, which its attention here has not. Remedy: a "
+            "Llama, Qwen2.5 or Qwen3."
+        )
     if branches is not None:
-        return _branching(query * scale, key, value, branches.layers[module.layer_idx], branches), None
+        return _branching(
+            query * scale, key, value, branches.layers[module.layer_idx], branches
+        ), None
     if query.dtype == torch.bfloat16 and query.device.type == "cpu":
         return _plain(query * scale, key, value, attention_mask, dropout), None
-    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
+    return sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+    )
 
 
 def _branching(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, prompt: tuple[torch.Tensor, torch.Tensor], to: Branches
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    prompt: tuple[torch.Tensor, torch.Tensor],
+    to: Branches,
 ) -> torch.Tensor:
-    """Attention to a prompt, computed for its rows together, and to what each row said; one softmax over both."""
+    """Attention to a prompt, computed for its rows together, and to what each row said; one softmax
+    over both.
+    """
     query = query.squeeze(2).unflatten(1, (key.shape[1], -1))  # [S, heads of keys, group, size]
     far = to.together(query) @ prompt[0].transpose(2, 3)
     if to.hide is not None:
@@ -162,9 +210,17 @@ def _branching(
     return out.flatten(1, 2)[:, None]
 
 
-def _plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, dropout: float) -> torch.Tensor:
+def _plain(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+) -> torch.Tensor:
     """Attention in matrix products; queries that share keys side by side."""
-    heads, queries, keys = query.shape[1], query.shape[2], key.shape[2]
+    heads = query.shape[1]
+    queries = query.shape[2]
+    keys = key.shape[2]
     side = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3)
     score = (side @ key.transpose(2, 3)).view(-1, heads, queries, keys)
     if mask is None and queries > 1:  # what says nothing is causal

@@ -1,12 +1,15 @@
 """vLLM in the trainer's own process: the rollout engine for GPUs, and the same on a CPU.
 
-What it speaks with is pushed into it from a live transformers model: weights tensor by tensor in place, an adapter (LoRA) as a small folder
-beside a base that stays. Its prefix cache is keyed by the version of what was pushed. On a GPU it sleeps (weights in main memory, cache
-gone) from `rest` until it next speaks.
+What it speaks with is pushed into it from a live transformers model: weights tensor by tensor in
+place, an adapter (LoRA) as a small folder beside a base that stays. Its prefix cache is keyed by
+the version of what was pushed. On a GPU it sleeps (weights in main memory, cache gone) from `rest`
+until it next speaks.
 
-Draws: each completion has a seed of its own, from the seed of the call and its place. vLLM then draws the same whatever else is in the
-batch, as long as the logits are the same; their last bits may move with the shape of the batch, so that a token may come out differently
-where another is as likely to seven digits. Log-probs are of the full distribution at the drawing temperature, from the sampling pass.
+Draws: each completion has a seed of its own, from the seed of the call and its place. vLLM then
+draws the same whatever else is in the batch, as long as the logits are the same; their last bits
+may move with the shape of the batch, so that a token may come out differently where another is as
+likely to seven digits. Log-probs are of the full distribution at the drawing temperature, from the
+sampling pass.
 """
 
 from __future__ import annotations
@@ -29,23 +32,39 @@ SHARE = 0.3  # of a GPU's memory that it may take, weights included; the trainer
 
 
 class VLLM:
-    """An engine with a copy of a live model's weights: those it had when the engine first spoke or was last refreshed.
+    """An engine with a copy of a live model's weights: those it had when the engine first spoke or
+    was last refreshed.
 
-    Where several `ranks` speak with the same weights, each has an engine and completes its share of the prompts; all get all completions.
-    `ready` is called before weights are pushed: where policies are adapters of one model, it makes this engine's the live one. Such
-    policies share one vLLM.
+    Where several `ranks` speak with the same weights, each has an engine and completes its share of
+    the prompts; all get all completions.
+    `ready` is called before weights are pushed: where policies are adapters of one model, it makes
+    this engine's the live one. Such policies share one vLLM.
     """
 
-    def __init__(self, model: Any, end_ids: Sequence[int], ranks: Ranks = ALONE, ready: Callable[[], object] = lambda: None) -> None:
-        self.model, self.end_ids, self.ranks, self.ready = model, list(end_ids), ranks, ready
+    def __init__(
+        self,
+        model: Any,
+        end_ids: Sequence[int],
+        ranks: Ranks = ALONE,
+        ready: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.model = model
+        self.end_ids = list(end_ids)
+        self.ranks = ranks
+        self.ready = ready
         self.limit: int | None = int(model.config.max_position_embeddings)
-        self.salt, self.adapter = "", None  # what was last pushed: its version, and vLLM's name of an adapter
+        # what was last pushed: its version, and vLLM's name of an adapter
+        self.salt = ""
+        self.adapter = None
 
-    def generate(self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]
+    ) -> list[list[Completion]]:
         """See Engine.
 
         Raises:
-            ValueError: a prompt with its message does not fit into the model's context, or is empty; or vLLM failed.
+            ValueError: a prompt with its message does not fit into the model's context, or is
+            empty; or vLLM failed.
         """
         fits(prompts, draw, self.limit)
         seeds = np.random.default_rng(list(seed)).integers(2**63, size=(len(prompts), n))
@@ -54,23 +73,34 @@ class VLLM:
         found = [_completion(o) for o in self._ask(asked, draw)]
         return self.ranks.gather([found[i : i + n] for i in range(0, len(found), n)])
 
-    def logprobs(self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float) -> list[list[float]]:
-        """See Engine. Each token is asked for as the next one of its prefix, so prefix cache and sampling pass have their say."""
+    def logprobs(
+        self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
+    ) -> list[list[float]]:
+        """See Engine. Each token is asked for as the next one of its prefix, so prefix cache and
+        sampling pass have their say.
+        """
         asked = [
             (prompt + said[:t], {"logprob_token_ids": [token]})
             for prompt, said in zip(prompts, completions, strict=True)
             for t, token in enumerate(said)
         ]
         found = iter(self._ask(asked, Draw(temperature, 1)))
-        return [[float(next(found).logprobs[0][token].logprob) for token in said] for said in completions]
+        return [
+            [float(next(found).logprobs[0][token].logprob) for token in said]
+            for said in completions
+        ]
 
     def refresh(self) -> None:
-        """See Engine: pushes the model's weights. What was cached with the old ones is found no more."""
+        """See Engine: pushes the model's weights. What was cached with the old ones is found no
+        more.
+        """
         if self.salt:
             self._push(_core(self.model, self.ranks))
 
     def sums(self) -> dict[str, float]:
-        """See Engine. On a CPU vLLM keeps its matrices in another form only, and nothing is said of them."""
+        """See Engine. On a CPU vLLM keeps its matrices in another form only, and nothing is said of
+        them.
+        """
         if self.model.device.type != "cuda":
             return {}
         [found] = _core(self.model, self.ranks).llm.collective_rpc(_sums)
@@ -82,7 +112,9 @@ class VLLM:
             _core(self.model, self.ranks).rest()
 
     def _push(self, core: _Core) -> None:
-        """Gives vLLM what the live model computes with now: all weights, or of a model with adapters the live one."""
+        """Gives vLLM what the live model computes with now: all weights, or of a model with
+        adapters the live one.
+        """
         self.ready()
         core.wake()
         core.pushed += 1
@@ -102,14 +134,28 @@ class VLLM:
 
         core.wake()
         # the end tokens are those we say, not those of the model's folder
-        ends: dict[str, Any] = {"max_tokens": draw.max_tokens, "stop_token_ids": self.end_ids, "ignore_eos": True}
-        params = [SamplingParams(temperature=draw.temperature, detokenize=False, **ends, **own) for _, own in asked]
+        ends: dict[str, Any] = {
+            "max_tokens": draw.max_tokens,
+            "stop_token_ids": self.end_ids,
+            "ignore_eos": True,
+        }
+        params = [
+            SamplingParams(temperature=draw.temperature, detokenize=False, **ends, **own)
+            for _, own in asked
+        ]
         texts = [{"prompt_token_ids": prompt, "cache_salt": self.salt} for prompt, _ in asked]
         spoken = lambda: core.llm.generate(texts, params, use_tqdm=False, lora_request=self.adapter)  # noqa: E731
-        outputs = [o for answer in (_said("died while it spoke", spoken) if asked else []) for o in answer.outputs]
+        outputs = [
+            o
+            for answer in (_said("died while it spoke", spoken) if asked else [])
+            for o in answer.outputs
+        ]
         whole = [o for o in outputs if o.finish_reason in ("stop", "length")]
         if len(whole) != len(asked):
-            raise ValueError(f"vLLM completed {len(whole)} of {len(asked)} messages; none is counted. Remedy: run again, it goes on.")
+            raise ValueError(
+                f"vLLM completed {len(whole)} of {len(asked)} messages; none is counted. Remedy: "
+                "run again, it goes on."
+            )
         return whole
 
 
@@ -118,20 +164,33 @@ def _sums(worker: Any) -> dict[str, float]:
 
 
 def _completion(output: Any) -> Completion:
-    logprobs = [float(at[token].logprob) for token, at in zip(output.token_ids, output.logprobs, strict=True)]
+    logprobs = [
+        float(at[token].logprob)
+        for token, at in zip(output.token_ids, output.logprobs, strict=True)
+    ]
     if not all(map(math.isfinite, logprobs)):
-        raise ValueError("vLLM gave a log-prob that is not finite: the policy's weights are broken. Remedy: lower train.lr.")
+        raise ValueError(
+            "vLLM gave a log-prob that is not finite: the policy's weights are broken. Remedy: "
+            "lower train.lr."
+        )
     return Completion(list(output.token_ids), logprobs, output.finish_reason)
 
 
-# In this process, silent, nothing reported. On a CPU: threads as torch has them, nothing compiled (37 s for one small function).
-_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "CRITICAL"}
+# In this process, silent, nothing reported. On a CPU: threads as torch has them, nothing compiled
+# (37 s for one small function).
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "CRITICAL",
+}
 _ON_A_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
 _RANKS_OF_ADAPTERS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
 
 
 class _Core:
-    """One vLLM, started with a model's shape and without its weights. `pushed`: how often something was pushed into it."""
+    """One vLLM, started with a model's shape and without its weights. `pushed`: how often something
+    was pushed into it.
+    """
 
     sleeper = False  # vLLM lets one engine of a process sleep: the first that starts
 
@@ -142,14 +201,28 @@ class _Core:
         try:
             from vllm import LLM
         except ImportError as error:
-            raise ValueError(f"sampling.engine is vllm, and this Python cannot import it ({error}). Remedy: envs/README.md") from None
-        self.sleeps, self.asleep, self.pushed = cuda and not _Core.sleeper, False, 0
+            raise ValueError(
+                f"sampling.engine is vllm, and this Python cannot import it ({error}). Remedy: "
+                "envs/README.md"
+            ) from None
+        self.sleeps = cuda and not _Core.sleeper
+        self.asleep = False
+        self.pushed = 0
         _Core.sleeper |= self.sleeps
         self.adapters: dict[str, Any] = getattr(model, "peft_config", None) or {}
         context = int(model.config.max_position_embeddings)
-        options: dict[str, Any] = {"gpu_memory_utilization": SHARE, "enable_sleep_mode": self.sleeps}
-        if not cuda:  # where half a prompt with a seed is an error: torch's CPU generators cannot go back
-            options = {"kv_cache_memory_bytes": CACHE, "enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, context)}
+        options: dict[str, Any] = {
+            "gpu_memory_utilization": SHARE,
+            "enable_sleep_mode": self.sleeps,
+        }
+        if (
+            not cuda
+        ):  # where half a prompt with a seed is an error: torch's CPU generators cannot go back
+            options = {
+                "kv_cache_memory_bytes": CACHE,
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(4096, context),
+            }
         if ranks.world > 1:
             options["distributed_executor_backend"] = "external_launcher"
         if self.adapters:
@@ -160,7 +233,8 @@ class _Core:
             "does not start",
             lambda: LLM(
                 model=model.name_or_path,
-                load_format="dummy",  # a weight that is never pushed is then noise, which no canary overlooks
+                # a weight that is never pushed is then noise, which no canary overlooks
+                load_format="dummy",
                 dtype=str(model.dtype).removeprefix("torch."),
                 max_model_len=context,
                 skip_tokenizer_init=True,
@@ -172,16 +246,25 @@ class _Core:
             ),
         )
         if self.adapters:
-            base = {name.replace(".base_layer.", "."): w for name, w in model.state_dict().items() if ".lora_" not in name}
+            base = {
+                name.replace(".base_layer.", "."): w
+                for name, w in model.state_dict().items()
+                if ".lora_" not in name
+            }
             self.load(base)
 
     def load(self, weights: dict[str, Any]) -> None:
         """Puts weights in place."""
         pairs = iter(weights.items())
-        _said("refuses the weights", lambda: self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": pairs}))
+        _said(
+            "refuses the weights",
+            lambda: self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": pairs}),
+        )
 
     def exchange(self, old: Any, model: Any) -> Any:
-        """Puts the model's live adapter in the place of an old one (None: there is none); returns vLLM's name of it."""
+        """Puts the model's live adapter in the place of an old one (None: there is none); returns
+        vLLM's name of it.
+        """
         from vllm.lora.request import LoRARequest
 
         engine = self.llm.llm_engine
@@ -204,7 +287,8 @@ class _Core:
             self.asleep = False
 
 
-# Each lives as long as the process: one that went would take down what vLLM's engines of a process have in common.
+# Each lives as long as the process: one that went would take down what vLLM's engines of a process
+# have in common.
 _CORES: dict[Any, _Core] = {}
 
 
@@ -221,8 +305,17 @@ def _said(what: str, act: Callable[[], T]) -> T:
 
     try:
         return act()
-    except (RuntimeError, AssertionError, OSError, ValueError, EngineDeadError, EngineGenerateError) as error:
+    except (
+        RuntimeError,
+        AssertionError,
+        OSError,
+        ValueError,
+        EngineDeadError,
+        EngineGenerateError,
+    ) as error:
         raise ValueError(
-            f"vLLM {what}: {type(error).__name__}: {str(error).strip()}. Nothing it said since the last update is counted. Remedy: if the "
-            "model or the machine is not for vLLM, sampling.engine hf; else run again, it goes on from the last checkpoint."
+            f"vLLM {what}: {type(error).__name__}: {str(error).strip()}. Nothing it said since "
+            "the last update is counted. Remedy: if the "
+            "model or the machine is not for vLLM, sampling.engine hf; else run again, it goes "
+            "on from the last checkpoint."
         ) from error

@@ -1,12 +1,13 @@
 """Figures: one file each, found by its name. This file holds only the contract.
 
 A figure file has
-  KIND                        of which statistics it is drawn: of a "training" experiment, or an "oracle" one
-  ORDER                       its place on the page
+  KIND                        of which statistics it is drawn: of a "training" experiment, or an
+  "oracle" one ORDER                       its place on the page
   CAPTION                     what is drawn, and how to read it
-  applies(study) -> bool      whether a study has something to draw in it, known before anything is computed
-  collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else; its CSV holds this frame
-  paint(frame, axes, colours) draws a panel; `colours`: of the conditions in the frame
+  applies(study) -> bool      whether a study has something to draw in it, known before anything is
+  computed collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else;
+  its CSV holds this frame paint(frame, axes, colours) draws a panel; `colours`: of the conditions
+  in the frame
 Titles say what is shown, never what it means. Helpers are in _axes.py and _oracle.py.
 """
 
@@ -20,8 +21,10 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Study:
-    """What a study is known to hold before it is run: whether anything is trained, how many decodings its evaluations have at most, and
-    the interventions that mean something for one of its teams."""
+    """What a study is known to hold before it is run: whether anything is trained, how many
+    decodings its evaluations have at most, and the interventions that mean something for one of its
+    teams.
+    """
 
     kind: str
     trained: bool = True
@@ -30,7 +33,9 @@ class Study:
 
 
 def names() -> list[str]:
-    """Names of all figures in their order: the files of this folder, less those that begin with an underscore."""
+    """Names of all figures in their order: the files of this folder, less those that begin with an
+    underscore.
+    """
     found = [item.name for item in pkgutil.iter_modules(__path__) if not item.name.startswith("_")]
     return sorted(found, key=lambda name: (load(name).ORDER, name))
 

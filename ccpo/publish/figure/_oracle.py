@@ -16,8 +16,14 @@ COLOURS = {
     "leave_one_out": "#E69F00",
     "history": "#56B4E9",
 }  # Okabe and Ito
-FAMILIES = {"necessity": "#0072B2", "redundancy": "#009E73", "free_riding": "#E69F00", "sabotage": "#D55E00"}
-# What is drawn: leave_one_out is group_mean up to a factor, history is batch_whiten with older statistics; both are in the table.
+FAMILIES = {
+    "necessity": "#0072B2",
+    "redundancy": "#009E73",
+    "free_riding": "#E69F00",
+    "sabotage": "#D55E00",
+}
+# What is drawn: leave_one_out is group_mean up to a factor, history is batch_whiten with older
+# statistics; both are in the table.
 DRAWN = ("none", "group_mean", "group_z", "batch_whiten", "gae")
 
 
@@ -37,18 +43,35 @@ def ratios(name: str) -> Callable[[dict[str, Any]], pd.DataFrame]:
 def painter(
     title: str, x: str, log: bool, middle: float | None, by: str = "advantage"
 ) -> Callable[[pd.DataFrame, Any, dict[str, str]], None]:
-    """A dot with its interval for each method (rows, by shape of world) and advantage, or family (colours)."""
+    """A dot with its interval for each method (rows, by shape of world) and advantage, or family
+    (colours).
+    """
     colours: dict[str, str] = COLOURS if by == "advantage" else FAMILIES
 
     def paint(frame: pd.DataFrame, axes: Any, _: dict[str, str]) -> None:
         rows = list(dict.fromkeys(zip(frame["shape"], frame["method"], strict=True)))
         axes.figure.set_size_inches(6.6, 1.5 + 0.3 * len(rows))
-        drawn = [name for name in (DRAWN if by == "advantage" else FAMILIES) if name in set(frame[by])]
+        drawn = [
+            name for name in (DRAWN if by == "advantage" else FAMILIES) if name in set(frame[by])
+        ]
         for k, name in enumerate(drawn):
             here = frame[frame[by] == name]
-            y = [rows.index(pair) + 0.13 * (k - (len(drawn) - 1) / 2) for pair in zip(here["shape"], here["method"], strict=True)]
-            low, high = (here["mean"] - here.ci_low).clip(lower=0), (here.ci_high - here["mean"]).clip(lower=0)
-            axes.errorbar(here["mean"], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=colours[name], label=name)
+            y = [
+                rows.index(pair) + 0.13 * (k - (len(drawn) - 1) / 2)
+                for pair in zip(here["shape"], here["method"], strict=True)
+            ]
+            low = (here["mean"] - here.ci_low).clip(lower=0)
+            high = (here.ci_high - here["mean"]).clip(lower=0)
+            axes.errorbar(
+                here["mean"],
+                y,
+                xerr=[low, high],
+                fmt="o",
+                ms=4,
+                lw=1.2,
+                color=colours[name],
+                label=name,
+            )
         axes.set_yticks(range(len(rows)), [f"{shape}  {method}" for shape, method in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         for i in range(1, len(rows)):

@@ -11,7 +11,9 @@ from ccpo.publish.figure._axes import half, labels, primary
 
 KIND = "training"
 ORDER = 2
-CAPTION = "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey."
+CAPTION = (
+    "Each seed's accuracy on the same test tasks, its mean and t-interval; before training in grey."
+)
 
 
 def applies(study: Study) -> bool:
@@ -28,7 +30,10 @@ def collect(numbers: dict[str, Any]) -> pd.DataFrame:
             if found:
                 head = {"condition": c, "team": "trained" if kind == "factual" else "untrained"}
                 values = {k: found[k] for k in ("mean", "ci_low", "ci_high")}
-                rows += [{**head, **values, "seed": int(s), "value": x} for s, x in found["by_seed"].items()]
+                rows += [
+                    {**head, **values, "seed": int(s), "value": x}
+                    for s, x in found["by_seed"].items()
+                ]
     return pd.DataFrame(rows)
 
 
@@ -52,4 +57,9 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    labels(axes, "Accuracy after training (grey squares: before). Dots: seeds", "accuracy on test tasks, %", "")
+    labels(
+        axes,
+        "Accuracy after training (grey squares: before). Dots: seeds",
+        "accuracy on test tasks, %",
+        "",
+    )

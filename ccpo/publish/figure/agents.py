@@ -36,9 +36,26 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     rows = list(dict.fromkeys(zip(frame.condition, frame.agent, strict=True)))
     for i, (quantity, marker) in enumerate((("reward", "o"), ("credit", "D"))):
         some = frame[frame.quantity == quantity]
-        y = [rows.index((c, a)) + 0.12 * (2 * i - 1) for c, a in zip(some.condition, some.agent, strict=True)]
-        axes.errorbar(some["mean"], y, xerr=half(some), fmt=marker, ms=6, color=COLOURS[i], capsize=3, label=quantity)
+        y = [
+            rows.index((c, a)) + 0.12 * (2 * i - 1)
+            for c, a in zip(some.condition, some.agent, strict=True)
+        ]
+        axes.errorbar(
+            some["mean"],
+            y,
+            xerr=half(some),
+            fmt=marker,
+            ms=6,
+            color=COLOURS[i],
+            capsize=3,
+            label=quantity,
+        )
     axes.set_yticks(range(len(rows)), [f"{c}, agent {a}" for c, a in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    labels(axes, "Reward and credit of an agent's messages, last fifth of training", "mean over messages", "")
+    labels(
+        axes,
+        "Reward and credit of an agent's messages, last fifth of training",
+        "mean over messages",
+        "",
+    )
     legend(axes)

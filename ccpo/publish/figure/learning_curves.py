@@ -11,7 +11,10 @@ from ccpo.publish.figure._axes import labels, legend
 
 KIND = "training"
 ORDER = 1
-CAPTION = "Mean outcome of the episodes each update was trained on, over fresh tasks at the training temperature."
+CAPTION = (
+    "Mean outcome of the episodes each update was trained on, over fresh tasks at the "
+    "training temperature."
+)
 
 
 def applies(study: Study) -> bool:
@@ -21,7 +24,9 @@ def applies(study: Study) -> bool:
 
 def collect(numbers: dict[str, Any]) -> pd.DataFrame:
     """The plotted numbers."""
-    return pd.DataFrame([{"condition": c, **row} for c, v in numbers["conditions"].items() for row in v["curve"]])
+    return pd.DataFrame(
+        [{"condition": c, **row} for c, v in numbers["conditions"].items() for row in v["curve"]]
+    )
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:

@@ -12,7 +12,8 @@ from ccpo.publish.figure._oracle import DRAWN, painter
 KIND = "oracle"
 ORDER = 4
 CAPTION = (
-    "Root mean square over contexts and messages of E[advantage] / scale - A*, summed over all trees: mean and interval over "
+    "Root mean square over contexts and messages of E[advantage] / scale - A*, summed over all "
+    "trees: mean and interval over "
     "worlds. 0 is an unbiased estimate of A*; more may still give an unbiased gradient."
 )
 
@@ -33,4 +34,6 @@ def collect(numbers: dict[str, Any]) -> pd.DataFrame:
     )
 
 
-paint = painter("Bias as an estimate of A*", "root mean square, in units of the outcome", False, 0.0)
+paint = painter(
+    "Bias as an estimate of A*", "root mean square, in units of the outcome", False, 0.0
+)

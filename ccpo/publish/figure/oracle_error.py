@@ -8,7 +8,8 @@ from ccpo.publish.figure._oracle import painter, ratios
 KIND = "oracle"
 ORDER = 3
 CAPTION = (
-    "Mean squared error of the advantages against A* at equal generated tokens, over that of the shared reward under group_mean: as above."
+    "Mean squared error of the advantages against A* at equal generated tokens, over that "
+    "of the shared reward under group_mean: as above."
 )
 
 

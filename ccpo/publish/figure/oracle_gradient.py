@@ -8,8 +8,10 @@ from ccpo.publish.figure._oracle import painter, ratios
 KIND = "oracle"
 ORDER = 1
 CAPTION = (
-    "Squared error of a task's gradient estimate against the exact gradient, at equal generated tokens, over that of the shared "
-    "reward under group_mean in the same world: geometric mean and 95 % t-interval over worlds. Left of 1 is better. A method's "
+    "Squared error of a task's gradient estimate against the exact gradient, at equal generated "
+    "tokens, over that of the shared "
+    "reward under group_mean in the same world: geometric mean and 95 % t-interval over worlds. "
+    "Left of 1 is better. A method's "
     "constant scale is taken out."
 )
 

@@ -12,7 +12,8 @@ from ccpo.publish.figure._oracle import DRAWN, painter
 KIND = "oracle"
 ORDER = 5
 CAPTION = (
-    "Worlds in which only the last message matters: spread of the advantage of agents before it, over that of the last agent. "
+    "Worlds in which only the last message matters: spread of the advantage of agents before it, "
+    "over that of the last agent. "
     "Nothing of it can teach anything."
 )
 
@@ -27,4 +28,6 @@ def collect(numbers: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([row for row in numbers["riders"] if row["advantage"] in DRAWN])
 
 
-paint = painter("Advantage paid to agents who change nothing", "spread over the last agent's", False, 0.0)
+paint = painter(
+    "Advantage paid to agents who change nothing", "spread over the last agent's", False, 0.0
+)

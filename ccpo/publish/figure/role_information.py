@@ -11,7 +11,10 @@ from ccpo.publish.figure._axes import labels, legend
 
 KIND = "training"
 ORDER = 7
-CAPTION = "1 minus the share of the advantage's variance, inside groups, explained by an affine image of the shared advantage."
+CAPTION = (
+    "1 minus the share of the advantage's variance, inside groups, explained by an affine "
+    "image of the shared advantage."
+)
 
 
 def applies(study: Study) -> bool:
@@ -21,7 +24,13 @@ def applies(study: Study) -> bool:
 
 def collect(numbers: dict[str, Any]) -> pd.DataFrame:
     """The plotted numbers."""
-    return pd.DataFrame([{"condition": c, **r} for c, v in numbers["conditions"].items() for r in v["role_information"]])
+    return pd.DataFrame(
+        [
+            {"condition": c, **r}
+            for c, v in numbers["conditions"].items()
+            for r in v["role_information"]
+        ]
+    )
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -43,8 +52,14 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
             [0, 0],
             color="#8a8a8a",
             lw=3,
-            label=f"0: {len(silent)} agents, {len({s.rsplit(' ', 1)[0] for s in silent})} conditions",
+            label=f"0: {len(silent)} agents, {len({s.rsplit(' ', 1)[0] for s in silent})} "
+            "conditions",
         )
     axes.set_ylim(-0.03, max(1.0, highest.max()) + 0.03)
-    labels(axes, "Share of the advantage that the shared reward does not explain", "update", "role information")
+    labels(
+        axes,
+        "Share of the advantage that the shared reward does not explain",
+        "update",
+        "role information",
+    )
     legend(axes)

@@ -34,24 +34,47 @@ def collect(numbers: dict[str, Any]) -> pd.DataFrame:
                     continue  # a greedy answer is drawn from no distribution
                 for kind in ("factual", "untrained"):
                     if kind in found[decoding]:
-                        head = {"condition": c, "panel": panel, "team": "trained" if kind == "factual" else "untrained"}
-                        values = {k: found[decoding][kind][k] for k in ("mean", "ci_low", "ci_high", "n")}
+                        head = {
+                            "condition": c,
+                            "panel": panel,
+                            "team": "trained" if kind == "factual" else "untrained",
+                        }
+                        values = {
+                            k: found[decoding][kind][k] for k in ("mean", "ci_low", "ci_high", "n")
+                        }
                         rows.append({**head, "temperature": drawn["temperature"], **values})
     return pd.DataFrame(rows)
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
-    """One panel: accuracy or nats per token. A team before training is drawn in its colour too, dotted."""
+    """One panel: accuracy or nats per token. A team before training is drawn in its colour too,
+    dotted.
+    """
     accuracy = frame.panel.iloc[0] == ACCURACY
     scale = 100.0 if accuracy else 1.0
     for (condition, team), rows in frame.groupby(["condition", "team"], sort=False):
-        line, trained = rows.sort_values("temperature"), team == "trained"
-        style = {"marker": "o", "ls": "-", "lw": 1.8} if trained else {"marker": "s", "ls": ":", "lw": 1.1}
+        line = rows.sort_values("temperature")
+        trained = team == "trained"
+        style = (
+            {"marker": "o", "ls": "-", "lw": 1.8}
+            if trained
+            else {"marker": "s", "ls": ":", "lw": 1.1}
+        )
         label = condition if trained else "_"
-        axes.plot(line.temperature, line["mean"] * scale, color=colours[condition], ms=4, label=label, **style)
+        axes.plot(
+            line.temperature,
+            line["mean"] * scale,
+            color=colours[condition],
+            ms=4,
+            label=label,
+            **style,
+        )
         if trained and line.ci_low.notna().all():
-            low, high = line.ci_low.astype(float) * scale, line.ci_high.astype(float) * scale
-            axes.fill_between(line.temperature, low, high, color=colours[condition], alpha=0.12, lw=0)
+            low = line.ci_low.astype(float) * scale
+            high = line.ci_high.astype(float) * scale
+            axes.fill_between(
+                line.temperature, low, high, color=colours[condition], alpha=0.12, lw=0
+            )
     axes.set_ylim(0, 100 if accuracy else None)
     title = "By temperature: accuracy, and how unsure the team is (dotted: untrained)"
     labels(axes, title, "temperature (0: greedy)", ACCURACY if accuracy else UNSURE)
