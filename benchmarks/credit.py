@@ -1,8 +1,9 @@
 """Milliseconds of credit and advantage for each method. `python benchmarks/credit.py`
 
 192 tasks x 16 episodes x 2 agents (three for votes), medians over repetitions on one core, and the
-ratio to the same at `--times` the tasks: a ratio near `--times` means that the cost grows linearly.
-Outcomes are random; what they are does not change the work.
+ratio to the same at `--times` the
+tasks: a ratio near `--times` means that the cost grows linearly. Outcomes are random; what they are
+    does not change the work.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def audit(path: Path) -> list[str]:
 
     Raises:
         ValueError: the first file that is missing or does not match, with both hashes; or there is
-        no passport.
+            no passport.
     """
     record = schema.read_json(passport_of(path))
     lines = [_check(path, record["sha256"], passport_of(path))]

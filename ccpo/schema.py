@@ -280,7 +280,7 @@ def to_table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 
     Raises:
         ValueError: a column is missing, unknown, of another length, holds a null, or (except where
-        stated) NaN or infinity.
+            stated) NaN or infinity.
     """
     schema = _arrow_schema(name)
     if set(columns) != set(schema.names):

@@ -65,11 +65,11 @@ class Tree:
     reward    float [M] verifier's outcome in [0, 1]; an inner message has the mean of its leaves
     n_leaves  int   [M] leaves below it (1 for a leaf)
     answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1,
-    2, ... = distinct other
+              2, ... = distinct other
                         answers, -1 = no answer
     value     float [M] critic's estimate, NaN where there is none
     rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by
-    the message's author; NaN where
+              the message's author; NaN where
                         there is none, or it was invalid
     truncated bool  [M] the message was cut at its largest length (nowhere, if not given)
     """

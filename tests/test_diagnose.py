@@ -120,7 +120,8 @@ def test_twenty_thousand_trees_agree_with_the_enumeration(family: str, shape: st
     errors of the summed expectation.
 
     About 1,500 comparisons over all worlds, of which chance alone would put 0.08 beyond 4; the seed
-    is fixed. Cells of fewer than 300 messages are left out: their errors are not normal.
+    is fixed. Cells of fewer than 300
+    messages are left out: their errors are not normal.
     """
     compared = 0
     for m in METHODS:

@@ -2,7 +2,7 @@
 that model.
 
 vLLM's cases need its environment: `make test-vllm`. CCPO_TEST_MODEL names a model folder that is
-tested beside the tiny one built here.
+    tested beside the tiny one built here.
 """
 
 from __future__ import annotations

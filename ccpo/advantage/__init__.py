@@ -4,17 +4,17 @@ file holds only the contract.
 An advantage file has
   VERSION                                bumped when its numbers change on purpose
   COMPARES                               what a message is compared with: "nothing", its "group",
-  the "batch", the "memory" of earlier
+      the "batch", the "memory" of earlier
                                          batches, or a "critic"
   advantage(messages, **params) -> [M]   pure numpy; params are keyword-only and are the config
-  schema. 0 for messages that are not
+      schema. 0 for messages that are not
                                          trained. The docstring gives formula and source, and says
-                                         what it divides by
+                                             what it divides by
 One that remembers earlier batches also has
   remember(messages, memory, **params) -> memory   its statistics (name -> number, {} at the start)
-  once this batch is seen;
+      once this batch is seen;
                                          `advantage(messages, memory, **params)` is given those from
-                                         before its batch
+                                             before its batch
 """
 
 from __future__ import annotations

@@ -4,17 +4,19 @@ A benchmark file has
   VERSION                      bumped when its tasks or prompts change on purpose
   SOURCES                      name -> Source (pinned bytes); empty for a procedural benchmark
   SPLITS                       split -> number of its items before any is dropped (0: as many as the
-  parameters ask for). `train` is
+                               parameters ask for). `train` is
                                learnt from, `test` is evaluated on; others are for whoever names
-                               them
+                                   them
   tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to
-  its verified file; params are
+                               its verified file; params are
                                keyword-only and are the config schema
   demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for
-  chat examples FORM                         how an answer is to be given, the words after "the
-  final answer": BOXED, or CODE for a program EXAMPLES                     at least three
-  (completion, truth, kind, accepted), checked by the conformance test DEFECTS
-  known defects of the source, in words
+                               chat examples
+  FORM                         how an answer is to be given, the words after "the final answer":
+                               BOXED, or CODE for a program
+  EXAMPLES                     at least three (completion, truth, kind, accepted), checked by the
+                               conformance test
+  DEFECTS                      known defects of the source, in words
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ class Task:
     (see grade/verifier.py).
 
     tolerance: relative error that the set declares acceptable where the truth is an inexact number
-    (0: none). origin: the item this one is a copy of where its text may have been edited
-    ("mbpp/601"); equal origins are the same item. gold: kind code: a program that should pass the
-    tests in `truth`. Not shown to anyone. flaw: why this item cannot be used ("": it can). The data
-    door drops it and says so.
+        (0: none).
+    origin: the item this one is a copy of where its text may have been edited ("mbpp/601"); equal
+        origins are the same item.
+    gold: kind code: a program that should pass the tests in `truth`. Not shown to anyone.
+    flaw: why this item cannot be used ("": it can). The data door drops it and says so.
     """
 
     task_id: str
@@ -137,10 +140,12 @@ def checks(
 
     calls: Python expressions, evaluated in order after the program and `setup`. A call may bring
     what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
-    expected value: the program can read them. expected: plain data for each call
-    (grade/sandbox/plain.py); None: what the gold program gives, filled in by `programs.complete`.
-    also: call -> further values that are right. compare: "equal"; or "root": `expected` are
-    coefficients, lowest first, of polynomials of which the call should give a root, up to atol.
+    expected value: the program can read them.
+    expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives,
+        filled in by `programs.complete`.
+    also: call -> further values that are right.
+    compare: "equal"; or "root": `expected` are coefficients, lowest first, of polynomials of which
+        the call should give a root, up to atol.
     rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol
     * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or a
     list or tuple of floats, is expected.

@@ -289,7 +289,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
 
     Raises:
         ValueError: names the file, the place, the value, the reason and, where there is one, the
-        remedy.
+            remedy.
     """
     path = folder / "experiments" / f"{name}.yaml"
     raw = _read_yaml(path)

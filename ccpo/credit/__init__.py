@@ -3,20 +3,20 @@
 A method file has
   VERSION                                bumped when its numbers change on purpose
   plan(team, fanout, **params) -> Plan   what it needs drawn, rated and estimated for each task, so
-  that cost is known before launch; raises
+      that cost is known before launch; raises
                                          ValueError where the method has no meaning for the team or
-                                         the fan-out
+                                             the fan-out
   degenerate(compares, **params)         says why, by algebra, it teaches no more than the shared
-  reward under an advantage that COMPARES so
+      reward under an advantage that COMPARES so
                                          (ccpo/advantage), or ""
   credit(tree, **params)                 -> (credit [M] float64, group [M] int64); pure arithmetic;
-  params are keyword-only and are the
+      params are keyword-only and are the
                                          config schema. Group -1 marks messages that are not trained
-                                         (credit 0 there). A group holds the messages that a
-                                         baseline compares with each other.
+                                             (credit 0 there). A group holds
+                                         the messages that a baseline compares with each other.
 A method that remembers earlier updates also has
   remember(tree, memory, **params) -> memory    its statistics (name -> number, {} at the start)
-  once this tree is seen; `credit(tree,
+      once this tree is seen; `credit(tree,
                                          memory, **params)` is given those from before its tree
 
 Rewards in the tree are outcomes in [0, 1]; methods that speak of signs map them to 2 r - 1.

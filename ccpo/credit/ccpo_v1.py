@@ -7,20 +7,23 @@ this one (mu <- d mu + (1 - d) m, V <- d V + (1 - d) v; at first m and v), sigma
 eps else 1, z_X = (X - mu_X) / (sigma_X + eps):
 
     history on:   c_1 = tanh(alpha z_D),   c_2 = g z_R + (1 - g) z_S,   g = sigmoid(clip(eta mu_D /
-    (sigma_D + eps), -20, 20))
+                  (sigma_D + eps), -20, 20))
                   until `min_samples` were seen: c_1 = D, c_2 = R
     history off:  c_1 = (R - S) / 2,       c_2 = (R + S) / 2            (Shapley split of two
-    players, c_1 + c_2 = R) mask_unfinished: a message cut at its largest length has c = 0
+                  players, c_1 + c_2 = R)
+    mask_unfinished: a message cut at its largest length has c = 0
 
 What it amounts to: a z-score of the group follows (`group_z`, ddof 1), which cancels the history
 almost wholly for the first agent (exactly where D has two values in the group), and c_2 pays the
 joint answer for an unrelated solo sample. A truncated answer's 0 is *better* than a wrong one's
-negative value once history is on. Source: arXiv 2603.21563v1, equations 2 to 4; official
-`CCPO-v1/.../reward_manager/{historical_normalizer,leave_one_out_rema}.py`. What the official code
-does differently: history is lost on resume (here it is saved); with history off it crashes
-(undefined name). Departures: the optional format term (+-0.25 for a box) is not offered; in a tree
-R is the mean of the leaves. Cost: `episodes` further messages of the second agent and evaluator
-calls for each task.
+negative value once history is on.
+Source: arXiv 2603.21563v1, equations 2 to 4; official
+    `CCPO-v1/.../reward_manager/{historical_normalizer,leave_one_out_rema}.py`.
+What the official code does differently: history is lost on resume (here it is saved); with history
+    off it crashes (undefined name).
+Departures: the optional format term (+-0.25 for a box) is not offered; in a tree R is the mean of
+    the leaves.
+Cost: `episodes` further messages of the second agent and evaluator calls for each task.
 """
 
 from collections.abc import Mapping

@@ -2,11 +2,13 @@
 voters could arrive.
 
     phi_k = sum over coalitions S without k of |S|! (n - |S| - 1)! / n! * (v(S + k) - v(S)),
-    v(S) = outcome of the vote of S, v({}) = 0
+        v(S) = outcome of the vote of S, v({}) = 0
 
 The values of an episode sum to the team's outcome (efficiency), equal answers get equal values
-(symmetry). Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps
-only the term of the largest coalition. Departures: none; exact, all 2^n coalitions are counted.
+(symmetry).
+Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps only the
+    term of the largest coalition.
+Departures: none; exact, all 2^n coalitions are counted.
 Cost: no message and no evaluator call beyond the episodes; 2^n votes of arithmetic for n voters.
 """
 

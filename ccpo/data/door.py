@@ -41,13 +41,12 @@ Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not said)
 
 def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: None) -> Path:
     """The verified raw file of a source below `root`: as it lies there, else downloaded (going on
-    from what an earlier call left in
-    `<name>.part`), or copied from the folder CCPO_DATA_MIRROR. Two processes may ask at once: one
-    fetches, the other waits.
+    from what an earlier call left in `<name>.part`), or copied from the folder CCPO_DATA_MIRROR.
+    Two processes may ask at once: one fetches, the other waits.
 
     Raises:
         ValueError: it cannot be had (what came is kept), or its bytes are not the pinned ones
-        (nothing is kept).
+            (nothing is kept).
     """
     target = root / source.path
     if _is(target, source):
@@ -285,7 +284,7 @@ def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
 
     Raises:
         ValueError: a raw file or a split has another number of rows than stated, an id occurs
-        twice, or a split has no usable item.
+            twice, or a split has no usable item.
     """
     module = benchmark.load(choice.name)
     raw = _raw(choice.name, module, root)

@@ -194,8 +194,8 @@ def _gain(
 
     by_decoding: trained minus untrained under each decoding. best: the decoding at which the
     untrained team is most often right (chosen by its mean, which flatters the untrained team).
-    beyond: the trained team under the primary decoding minus the untrained one at its best: what no
-    choice of temperature gives.
+    beyond: the trained team under the primary decoding minus the untrained
+    one at its best: what no choice of temperature gives.
     """
     if "untrained" not in accuracy[primary]:
         return None

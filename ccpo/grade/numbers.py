@@ -214,7 +214,7 @@ def close(answer: Number, truth: Number, tolerance: float) -> bool:
     50%, the sign may be there or not.
 
     tolerance: where the truth is written as a decimal, the answer may round to it, or differ by
-    this relative error; 0 means neither.
+        this relative error; 0 means neither.
     """
     if answer.unit and truth.unit and answer.unit != truth.unit:
         return False

@@ -5,10 +5,12 @@ An intervention file has
   VERSION                    bumped when what it does changes on purpose
   LABEL                      what happens, in the few words of a figure's legend
   POLICIES                   who speaks: the "trained" policies, or the "untrained" ones that
-  training began with fits(team) -> bool         whether it means something for a team
+                             training began with
+  fits(team) -> bool         whether it means something for a team
   present(team) -> turns     the turns that are there: a role whose readings are all left out may
-  take another role (ccpo/team) speaks(team) -> turns      of these the turns that speak anew, in
-  order hears(reading) -> texts    what a turn hears [episodes][messages read]
+                             take another role (ccpo/team)
+  speaks(team) -> turns      of these the turns that speak anew, in order
+  hears(reading) -> texts    what a turn hears [episodes][messages read]
 `factual` is the team as it is, which every evaluation plays first.
 """
 

@@ -49,7 +49,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
 
     Raises:
         ValueError: the folder is not there, holds no model that transformers can load, or one whose
-        prompts cannot be shared.
+            prompts cannot be shared.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -252,7 +252,7 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
 
     Raises:
         ValueError: it is damaged; the message says which file, and how to go on from the one
-        before.
+            before.
     """
     found = sorted(scratch.glob("step-*"))
     if not found:

@@ -244,7 +244,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
 
     Raises:
         ValueError: the solo role's sampled accuracy on fresh train tasks stays below
-        `least_accuracy`.
+            `least_accuracy`.
     """
     torch.manual_seed(spec.seed)
     roles = roles_of(spec.teams)

@@ -4,14 +4,15 @@ several have in common.
 An objective file has
   VERSION                          bumped when its numbers change on purpose
   KL                               where a divergence from the starting policy enters: the "loss"
-  (k3), or the "reward", token by token (k1) loss(batch, **params)            -> (sum over its
-  terms, number of terms whose gradient a clip removes); pure functions of tensors;
+      (k3), or the "reward", token by token (k1)
+  loss(batch, **params)            -> (sum over its terms, number of terms whose gradient a clip
+      removes); pure functions of tensors;
                                    params are keyword-only and are the config schema. The docstring
-                                   gives formula and source
+                                       gives formula and source
   divisor(lengths, longest)        what the sum over messages of these lengths (tokens) is divided
-  by; `longest`: the longest allowed
+      by; `longest`: the longest allowed
                                    message. So a mini-batch split into micro-batches has exactly the
-                                   gradient of one batch
+                                       gradient of one batch
 No file imports torch: tensors bring their own methods, and reading a configuration stays light.
 """
 
@@ -102,7 +103,7 @@ def kl_k3(
     reference) that is never negative.
 
     Source: GRPO, arXiv 2402.03300, equation 4; "k3" of Schulman's note on approximating KL
-    divergence.
+        divergence.
     """
     gap = (reference_logprobs - policy_logprobs).where(mask, 0.0)
     return (gap.exp() - gap - 1).sum()

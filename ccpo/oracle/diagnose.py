@@ -200,12 +200,13 @@ def measure(
     advantage / scale around its mean, and around A*. mse_tokens, mse_calls: mse times the tokens
     and evaluator calls of a task, so the error at a budget. spearman: of drawn advantages with A*.
     cosine, norm_ratio: of the expected gradient with the exact one; batch_cosine: of single batches
-    that generate the same number of tokens; noise_tokens, noise_calls: squared error of one task's
-    gradient, relative to the exact gradient's square, times its tokens and calls. Where A* is 0
+    that generate the same number of tokens; noise_tokens,
+    noise_calls: squared error of one task's gradient, relative to the exact gradient's square,
+        times its tokens and calls. Where A* is 0
     throughout there is no scale: it is 1, and what is relative to A* is 0. outcome_correlation: of
     the advantage with the outcome of the message's episodes. sampled_worst: largest distance, in
-    standard errors, of a sum over drawn trees from its expectation, over
-    `sampled_cells` contexts and messages.
+    standard errors, of a sum over drawn trees from its expectation, over `sampled_cells` contexts
+    and messages.
     """
     star = oracle.advantage(world, turn)
     mean, variance, mass = expectation(world, exact, advantage, turn)

@@ -3,8 +3,8 @@ episodes can be summed.
 
 The Thinker says one digit, the Solver completes a box with one digit; each may say the true answer
 or the number after it, with the model's own probabilities of the two. What is right is the family's
-rule (ccpo/oracle/world.py). The parameters are the model's, and gradients are compared there: the
-Gram matrix of the scores is all that is needed of them.
+rule (ccpo/oracle/world.py). The parameters are the model's, and
+gradients are compared there: the Gram matrix of the scores is all that is needed of them.
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ class World:
     context   by turn [X, m_0 .. m_{t-1}]: which row of logits is used
     outcome   [X, m_0 .. m_{T-1}] in [0, 1]
     alone     logits [X, m_{T-1}] of the last agent when all others are left out, and
-    `alone_outcome` [X, m_{T-1}]; None in a vote grams     by turn [C_t m_t, C_t m_t]: inner
-    products of the scores d log pi / dparameters, where the parameters are not the logits
+              `alone_outcome` [X, m_{T-1}]; None in a vote
+    grams     by turn [C_t m_t, C_t m_t]: inner products of the scores d log pi / dparameters, where
+              the parameters are not the logits
     """
 
     family: str
@@ -95,8 +96,9 @@ def build(family: str, shape: str, seed: int) -> World:
       sabotage      right if the last message is good and the first is not the poison, which is rare
     In votes a message is an answer, 0 correct, 1 and 2 wrong:
       necessity     every voter is weak, so each is often decisive          redundancy  every voter
-      is strong free_riding   the last voter guesses                                  sabotage
-      the last voter says 1, the others' common mistake
+                    is strong
+      free_riding   the last voter guesses                                  sabotage    the last
+                    voter says 1, the others' common mistake
 
     Raises:
         ValueError: no such family or shape.

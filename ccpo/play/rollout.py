@@ -164,7 +164,7 @@ def play(
 
     Raises:
         ValueError: a removal leaves nobody; or `rating_tokens` leave an agent's context no room
-        even for an empty episode, so that every
+            even for an empty episode, so that every
             rating would be invalid without a word.
     """
     if plan.ratings:

@@ -2,10 +2,10 @@
 
 Plain are None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset and dict; what
 derives from them counts as what it derives from (a named tuple is a tuple, a Counter a dict). The
-text is JSON: null, true, false, numbers and strings are themselves, all else is a list that begins
-with its tag: ["l", ...] list, ["t", ...] tuple, ["s", ...] set, ["z", ...] frozenset, ["d", key,
-value, ...] dict, ["b", hex] bytes, ["i", hex] an int beyond 64 bits, ["f", text] a float that is
-not finite, ["c", real, imaginary] complex.
+text is JSON: null, true, false, numbers and strings are themselves, all
+else is a list that begins with its tag: ["l", ...] list, ["t", ...] tuple, ["s", ...] set, ["z",
+...] frozenset, ["d", key, value, ...] dict, ["b", hex] bytes, ["i", hex] an int beyond 64 bits,
+["f", text] a float that is not finite, ["c", real, imaginary] complex.
 
 The sandbox's worker runs this file's text without the package, so it imports nothing of the
 package, and nothing slow when it is read.
@@ -25,7 +25,7 @@ def write(value: object, longest: int = LONGEST) -> str:
 
     Raises:
         ValueError: it holds something that is not plain, is nested deeper than DEEPEST, or its text
-        is longer than `longest`.
+            is longer than `longest`.
     """
     try:
         from _json import (

@@ -89,7 +89,8 @@ def grade(program: str, tests: str) -> Graded:
 
     Raises:
         ValueError: the tests are malformed, there are none, or their expected values have not been
-        filled in (see `complete`). RuntimeError: the sandbox did not start.
+            filled in (see `complete`).
+        RuntimeError: the sandbox did not start.
     """
     asked = _parse(tests)
     if asked.right is None:

@@ -32,7 +32,7 @@ def prepare(model: Any) -> None:
 
     Raises:
         ValueError: it cannot, or a layer does not see all tokens before it, so that padding and
-        branches would disturb it.
+            branches would disturb it.
     """
     odd = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers} - {
         DynamicLayer.__name__
