@@ -16,6 +16,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from ccpo.config import read_yaml
+
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -119,7 +121,7 @@ def test_runs_that_speak_with_vllm_are_trained_and_played_by_its_python(checkout
 
 def test_each_agents_model_is_handed_over_in_the_agents_order(checkout: Path) -> None:
     path = checkout / "config" / "experiments" / "smoke.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     three = {
         "team": "vote",
         "credit": "shared",
@@ -159,7 +161,7 @@ def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) ->
     change, and a seed is added.
     """
     path = checkout / "config" / "experiments" / "smoke.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     raw["grid"]["condition"] = {"shared": raw["grid"]["condition"]["shared"]}
     raw["grid"]["seed"] = [0]
     raw["compare"] = []

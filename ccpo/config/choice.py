@@ -70,13 +70,11 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     Raises:
         ValueError: no such file, or an unknown, missing or ill-typed parameter.
     """
-    given = (
-        {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
-    )
+    given = _one(kind, value)
     common = {key: given.pop(key) for key in COMMON.get(kind, ()) if key in given}
     if set(given) == {"name", "params", "version"}:
         given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
-    name = str(given.pop("name", None))
+    name = str(given.pop("name"))
     known = FOLDERS[kind].names()
     if name not in known:
         raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
@@ -99,6 +97,25 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
                 f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}"
             ) from None
     return {"name": name, "params": params, "version": module.VERSION, **common}
+
+
+def _one(kind: str, value: object) -> dict[str, Any]:
+    """The block of a single choice.
+
+    Raises:
+        ValueError: it is a list of choices, or names none.
+    """
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return dict(value)
+    remedy = (
+        f"Remedy: name one, as `{kind}: NAME` or `{kind}: {{name: NAME, parameter: ...}}`; to "
+        f"compare several, list them in grid.{kind}"
+    )
+    if kind == "benchmark":
+        remedy += ". A run trains on one benchmark; others to evaluate on stand in evaluate.also"
+    raise ValueError(f"{kind} must be a single file of ccpo/{kind}/, it is {value!r}. {remedy}")
 
 
 def _hints(
