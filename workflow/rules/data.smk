@@ -34,7 +34,8 @@ rule overlap:
 
 rule model:
     output:
-        directory("results/models/{model}"),
+        folder=directory("results/models/{model}"),
+        manifest="results/models/{model}.manifest.json",  # stands for the folder's content
     log:
         "logs/model/{model}.log",
     benchmark:
@@ -48,7 +49,7 @@ rule model:
         model=lambda wildcards: MODELS[wildcards.model].model_dump_json(),
         stage=STAGE_VERSIONS["model"],
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo model --model {params.model:q} --out {output} &> {log}"
+        "OMP_NUM_THREADS={threads} python -m ccpo model --model {params.model:q} --out {output.folder} &> {log}"
 
 
 rule run_config:

@@ -2,8 +2,10 @@ rule rollout:
     input:
         config="results/runs/{run}/config.json",
         tasks=evaluated_of_run,
-        model="results/runs/{run}/model",
+        model=ancient("results/runs/{run}/model"),  # judged by its manifest
+        manifest="results/runs/{run}/model.manifest.json",
         untrained=models_of_run,
+        manifests=manifests_of_run,
     output:
         "results/runs/{run}/rollouts.parquet",
     log:

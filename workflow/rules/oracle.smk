@@ -5,6 +5,7 @@ rule diagnose:
     input:
         experiment="results/experiments/{oracle}/experiment.json",
         model=model_of_worlds,
+        manifest=manifest_of_worlds,
     output:
         table="results/experiments/{oracle}/diagnostics/{family}.{shape}.parquet",
         skipped="results/experiments/{oracle}/diagnostics/{family}.{shape}.skipped.json",

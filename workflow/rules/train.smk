@@ -3,8 +3,10 @@ rule train:
         config="results/runs/{run}/config.json",
         tasks=tables_of_run,  # those evaluated too: no training item may be among them
         model=models_of_run,
+        manifests=manifests_of_run,
     output:
         model=directory("results/runs/{run}/model"),
+        manifest="results/runs/{run}/model.manifest.json",
         tables=expand(
             "results/runs/{{run}}/{table}.parquet",
             table=["train", "credit", "ledger", "seconds", "canary"],
@@ -36,6 +38,7 @@ rule train:
 rule plan:
     input:
         models=models_of_study,
+        manifests=manifests_of_study,
         tasks=tasks_of_study,
     output:
         "results/plans/{study}.json",
