@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -24,7 +25,10 @@ from ccpo.ranks import Sharding
 
 try:
     # Snakemake's own loader keeps the last of two equal keys
-    for file in [*workflow.configfiles, *Path("workflow/profiles").glob("*/config.yaml")]:
+    for file in [
+        *workflow.configfiles,
+        *Path("workflow/profiles").glob("*/config.yaml"),
+    ]:
         read_yaml(Path(file))
 except ValueError as error:
     raise WorkflowError(str(error))
