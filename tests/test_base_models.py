@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "pins cut short": (
         lambda config: (config / "base_models" / "pins.json").write_text('{"small": '),
-        r"pins\.json is no JSON mapping .*Remedy: git checkout -- .*pins",
+        r"pins\.json is (no JSON mapping|not JSON) .*Remedy: git checkout -- .*pins",
     ),
     "replicas of a model from elsewhere": (
         lambda config: edit(config, **{"smollm2-135m": {"replicas": 2}}),

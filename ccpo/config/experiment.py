@@ -124,9 +124,9 @@ class OracleExperiment(Strict):
     @model_validator(mode="after")
     def _once(self) -> OracleExperiment:
         for key in ("families", "shapes", "advantages"):
-            given = getattr(self, key)
-            if len(set(given)) < len(given):
-                raise ValueError(f"{key} {list(given)} names one twice")
+            names = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key} {list(names)} names one twice")
         return self
 
     @model_validator(mode="after")
