@@ -25,6 +25,7 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 40}
+HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Answers are stored as floating-point numbers (27.0), all of them whole. 40 items: one "

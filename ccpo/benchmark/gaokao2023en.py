@@ -39,6 +39,7 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 385}
+HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Two editions are about, which are not interchangeable: they differ in 24 wordings and 9 "

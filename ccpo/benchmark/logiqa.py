@@ -28,6 +28,7 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 651, "validation": 651}
+HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Machine-translated, with untranslated Chinese in places. 28 test blocks have a malformed "

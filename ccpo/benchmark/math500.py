@@ -25,6 +25,7 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 500}
+HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "None known: ids are unique, every answer is the last box of its solution. All items are of "

@@ -37,6 +37,7 @@ SOURCES = {
     ),
 }
 SPLITS = {"train": 0}
+HELD_OUT = False
 FORM = BOXED
 DEFECTS = (
     "The fixed instruction behind every question of `full` is taken off. Keys are the last box "

@@ -168,6 +168,9 @@ class RunConfig(Strict):
                 data[kind] = resolve(kind, data[kind])
         if data.get("policy") == "lora" and data.get("lora") is None:
             data["lora"] = {}
+        trains = bool(data.get("train", {}).get("steps"))
+        own = data["benchmark"]["name"] if "benchmark" in data else ""
+        data["held_out"] = _held_out(own) if trains and own else ()
         return data
 
     @model_validator(mode="after")
@@ -333,6 +336,23 @@ class RunConfig(Strict):
 
 def _splits_of(name: str) -> Mapping[str, int]:
     return typing.cast(Mapping[str, int], benchmark.load(name).SPLITS)
+
+
+def _held_out(name: str) -> list[dict[str, Any]]:
+    """The published test sets, beside its own, that a training on a benchmark leaves out: those
+    that answer in the same form (what asks for a program asks for no number). A procedural
+    benchmark has none: it makes its own items, so that no published set can hold them.
+    """
+    learnt = benchmark.load(name)
+    if not learnt.SOURCES:
+        return []
+    return [
+        resolve("benchmark", other)
+        for other in _with_split("test")
+        if other != name
+        and benchmark.load(other).HELD_OUT
+        and benchmark.load(other).FORM == learnt.FORM
+    ]
 
 
 def _with_split(split: str) -> list[str]:
