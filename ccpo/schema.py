@@ -257,11 +257,13 @@ def read_json(path: str | Path) -> Any:
     """Reads JSON; a missing or cut-off file raises ValueError with its name and a remedy."""
     try:
         return json.loads(Path(path).read_text())
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder. Remedy: name the JSON file in it.") from None
     except FileNotFoundError:
         raise ValueError(
             f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path})."
         ) from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again."
         ) from None

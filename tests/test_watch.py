@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ccpo import lease
+from ccpo import lease, lineage
 from ccpo.config import Experiment, read_experiment
 from ccpo.operate import live, watch
 
@@ -264,7 +264,19 @@ def test_groups(scene: Scene) -> None:
 
 def test_later_stages_and_the_end(scene: Scene) -> None:
     scene.said(LOG)
-    scene.made("provenance.json", '{"starts": 3}')
+    ranks = lineage.RanksUsed(world=1, zero=0, offload=False)
+    trained = lineage.Trained(
+        run=scene.run,
+        updates=1,
+        starts=3,
+        ledger={},
+        left_out=(),
+        streams={},
+        determinism="none",
+        threads=1,
+        ranks=ranks,
+    )
+    lineage.write_provenance(scene.folder / "results/runs" / scene.run, [], [], trained)
     scene.writes(stage="rollout", done=1, total=5, note="arithmetic factual", starts=2)
     found = scene.look()
     assert (found.stage, found.state, found.resumed, found.share) == ("rollout", "running", 3, 0.2)

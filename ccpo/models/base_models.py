@@ -63,7 +63,9 @@ def pin(
             say(line)
         for name, models in chosen.items():
             shutil.rmtree(kept / name, ignore_errors=True)
-            shutil.copytree(made / name, kept / name)
+            # a pin says more than a passport: the recipe and the hash are in pins.json
+            passports = shutil.ignore_patterns("*.passport.json")
+            shutil.copytree(made / name, kept / name, ignore=passports)
             pins[name] = {spec.seed: _pin_of(spec, made / m.base) for m, spec in _recipes(models)}
     raw = {}
     for name in sorted(pins):

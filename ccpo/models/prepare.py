@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo import benchmark, team
+from ccpo import benchmark, lineage, team
 from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.grade import verifier
@@ -44,8 +44,10 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
         ValueError: the source is not to be had, or is not the pinned one.
     """
     spec = model.spec
+    sources: list[Path] = []
     if isinstance(spec, WarmStart) and spec.sha256:
-        from_pinned(pinned / model.base, spec.sha256, folder)
+        sources = [pinned / model.base]
+        from_pinned(sources[0], spec.sha256, folder)
     elif isinstance(spec, WarmStart):
         warm_start(spec, folder)
     elif isinstance(spec, Wheel):
@@ -53,7 +55,9 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
     elif isinstance(spec, Hub):
         from_hub(spec, folder)
     else:
+        sources = [Path(spec.path).expanduser()]
         from_folder(spec, folder)
+    lineage.write_passport(folder, sources, model.model_dump(mode="json"))
 
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:

@@ -273,6 +273,26 @@ def _weights(run: RunConfig, model: Path) -> float:
     )
 
 
+def make(
+    experiment: Experiment, slots: int | None, gpus: bool, pilot: bool, out: Path | None
+) -> dict[str, Any]:
+    """The forecast of an experiment, written to `out` with the pilots it rests on.
+
+    Pilots are played here and now where `pilot` says so, else those of an earlier forecast serve.
+    `slots`: runs side by side; by default as many as there are cores, and one with GPUs.
+    """
+    earlier = Path(f"results/plans/{experiment.name}.json")
+    pilots: dict[str, Any] = {}
+    if pilot:
+        pilots = piloted(experiment)
+    elif earlier.is_file():
+        pilots = schema.read_json(earlier)["pilots"]
+    document = forecast(experiment, pilots, slots or (1 if gpus else cores()), gpus)
+    if out:
+        schema.write_json(out, {"pilots": pilots, "forecast": document})
+    return document
+
+
 def forecast(
     experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus: bool, folder: Path = Path()
 ) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ccpo import lease, schema
+from ccpo import lease, lineage
 from ccpo.config import Experiment
 
 STAGES = {
@@ -208,11 +208,7 @@ def _look(
 ) -> Run:
     made = folder / "results/runs" / run
     stage = next((name for name, file in STAGES.items() if not (made / file).is_file()), "")
-    resumed = (
-        int(schema.read_json(made / "provenance.json").get("starts", 1)) - 1
-        if stage != "train"
-        else 0
-    )
+    resumed = lineage.read_provenance(made).trained.starts - 1 if stage != "train" else 0
     if not stage:
         return Run(run, label, seed, "", "done", resumed)
     status = lease.read(folder / "scratch" / run)

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import advantage, schema
-from ccpo.lineage import source
+from ccpo import advantage, lineage, schema
 from ccpo.publish import figure, oracle, tables
 
 CSS = """
@@ -70,6 +69,8 @@ def write(
         out,
         f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n",
     )
+    optional = [plan] if plan else []
+    lineage.write_passport(out, [stats, experiment, table, *figures, *optional])
 
 
 def _of_runs(
@@ -387,16 +388,16 @@ def _said(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
 
 def origin(manifest: dict[str, Any]) -> str:
     """Code, versions, runs, and how to audit."""
-    here = source()
-    versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items() if v)
+    code = lineage.source()
+    versions = ", ".join(f"{k} {v}" for k, v in code.versions.items() if v)
     runs = "".join(
         f"<li><code>{html.escape(run)}</code></li>"
         for c in manifest.get("conditions", {}).values()
         for run in c["runs"].values()
     )
-    dirty = " with uncommitted changes" if here["dirty"] else ""
+    dirty = " with uncommitted changes" if code.dirty else ""
     return (
-        f"<p>Commit <code>{here['commit']}</code>{dirty}. Python {here['python']}; {html.escape(versions)}.</p>"
+        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; {html.escape(versions)}.</p>"
         "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
         f"{html.escape(manifest['experiment'])}/report.html</code></p>"
         + (f"<details><summary>Runs</summary><ul>{runs}</ul></details>" if runs else "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.publish import oracle
 
 
@@ -69,6 +69,8 @@ def write(stats: Path, csv: Path) -> Path:
         for label, row in numbers.to_dict("index").items()
     }
     schema.write_json(beside, rows)
+    for artefact in (csv, beside):
+        lineage.write_passport(artefact, [stats])
     return beside
 
 
