@@ -60,7 +60,7 @@ def _file(path: Path | list[Path] | None) -> Path | list[Path] | None:
     for one in path if isinstance(path, list) else [path] if path else []:
         _existing(one)
         if not one.is_file():
-            raise typer.BadParameter(f"{one} is a folder, and a file is needed.")
+            raise ValueError(f"{one} is a folder, and a file is needed.")
     return path
 
 
@@ -69,14 +69,14 @@ def _folder(path: Path | list[Path] | None) -> Path | list[Path] | None:
     for one in path if isinstance(path, list) else [path] if path else []:
         _existing(one)
         if not one.is_dir():
-            raise typer.BadParameter(f"{one} is a file, and a folder is needed.")
+            raise ValueError(f"{one} is a file, and a folder is needed.")
     return path
 
 
 def _existing(path: Path | None) -> Path | None:
     """Refuses a path where nothing is."""
     if path and not path.exists():
-        raise typer.BadParameter(
+        raise ValueError(
             f"{path} does not exist. Remedy: correct the path, or make it (snakemake {path})."
         )
     return path
@@ -93,7 +93,7 @@ def _experiment_name(text: str) -> str:
         and path.resolve().parent == Path("config", "experiments").resolve()
     ):
         return path.stem
-    raise typer.BadParameter(
+    raise ValueError(
         f"{text} is a path, and no file of config/experiments. Remedy: put the file there, and "
         f"name it: {path.stem}"
     )
@@ -150,10 +150,10 @@ def plan(
     """Forecast an experiment: tokens, time, GPU-hours, disk, jobs, and seeds that decide."""
     from ccpo.operate import forecast
     from ccpo.operate.describe import training_experiment
-    from ccpo.publish import tables
+    from ccpo.publish.forecast import lines
 
     document = forecast.make(training_experiment(experiment), slots, gpus, pilot, out)
-    print(json.dumps(document) if as_json else "\n".join(tables.forecast(document)))
+    print(document.model_dump_json() if as_json else "\n".join(lines(document)))
 
 
 @people()
@@ -279,9 +279,9 @@ def hash_of(
     path: Annotated[Path, typer.Argument(callback=_existing, help="A file or folder.")],
 ) -> None:
     """Print the sha256 of a file or folder, as the pins use it."""
-    from ccpo import schema
+    from ccpo import files
 
-    print(schema.sha256(path))
+    print(files.sha256(path))
 
 
 @rules()

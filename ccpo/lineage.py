@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from ccpo import document, schema
+from ccpo import document, files
 from ccpo.document import Document, Record
 
 PROVENANCE = "provenance.json"  # in a run's folder
@@ -154,7 +154,7 @@ def source() -> Source:
         dirty=hashlib.sha256(diff.encode()).hexdigest() if diff else None,
         python=platform.python_version(),
         versions=versions,
-        lock=schema.sha256(lock) if lock.is_file() else None,
+        lock=files.sha256(lock) if lock.is_file() else None,
     )
 
 
@@ -238,7 +238,7 @@ def write_passport(artefact: Path, inputs: Iterable[Path], parameters: JsonValue
     """
     Passport(
         artefact=artefact.name,
-        sha256=schema.sha256(artefact),
+        sha256=files.sha256(artefact),
         inputs=_hashes(inputs, artefact.parent),
         parameters=parameters,
         command=shlex.join(sys.argv[1:]),
@@ -257,27 +257,7 @@ def read_passport(artefact: Path) -> Passport:
 
 def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
     """Hashes by path from a folder."""
-    return {os.path.relpath(path, folder): schema.sha256(path) for path in paths}
-
-
-def _check(path: Path, recorded: str, record: Path) -> str:
-    """One line that says that a file is what a record says it is.
-
-    Raises:
-        ValueError: it is missing, or another.
-    """
-    if not path.exists():
-        raise ValueError(
-            f"audit: {path}, named by {record}, is missing. Remedy: restore it, or run snakemake "
-            "again."
-        )
-    have = schema.sha256(path)
-    if have != recorded:
-        raise ValueError(
-            f"audit: {path} has sha256 {have}, {record} recorded {recorded}. Remedy: it was "
-            "changed since; run snakemake again."
-        )
-    return f"ok {have[:12]} {path}"
+    return {os.path.relpath(path, folder): files.sha256(path) for path in paths}
 
 
 def audit(path: Path) -> list[str]:
@@ -299,46 +279,62 @@ def audit(path: Path) -> list[str]:
 
 
 class _Walk:
-    """An audit under way: every record is followed once, however many artefacts name it."""
+    """An audit under way: every file is hashed once and every record followed once, however many
+    artefacts name it.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.followed: set[Path] = set()
+        self._hashes: dict[Path, str] = {}
+        self._followed: set[Path] = set()
 
     def artefact(self, path: Path) -> bool:
-        """Follows the record of an artefact, if it has one."""
-        record = passport_of(path)
+        """Follows the record of an artefact; False if it has none."""
+        passport = passport_of(path)
         provenance = path.parent / PROVENANCE
-        if record in self.followed:
-            return True
-        if record.is_file():
-            self.followed.add(record)
-            passport = read_passport(path)
-            self.lines.append(_check(path, passport.sha256, record))
-            self._inputs(passport.inputs, record)
+        if passport.is_file():
+            if passport not in self._followed:
+                self._followed.add(passport)
+                record = read_passport(path)
+                self._check(path, record.sha256, passport)
+                self._inputs(record.inputs, passport)
             return True
         if provenance.is_file() and path.name in read_provenance(path.parent).outputs:
-            self._run(path.parent)
+            if provenance not in self._followed:
+                self._followed.add(provenance)
+                run = read_provenance(path.parent)
+                for name, recorded in run.outputs.items():
+                    self._check(path.parent / name, recorded, provenance)
+                self._inputs(run.inputs, provenance)
             return True
         return False
-
-    def _run(self, folder: Path) -> None:
-        """Follows the provenance of a run."""
-        record = folder / PROVENANCE
-        if record in self.followed:
-            return
-        self.followed.add(record)
-        provenance = read_provenance(folder)
-        self.lines += [
-            _check(folder / name, recorded, record) for name, recorded in provenance.outputs.items()
-        ]
-        self._inputs(provenance.inputs, record)
 
     def _inputs(self, inputs: dict[str, str], record: Path) -> None:
         """Checks what a record names, and follows their own records."""
         for name, recorded in inputs.items():
             path = Path(os.path.normpath(record.parent / name))
-            line = _check(path, recorded, record)
-            if line not in self.lines:
-                self.lines.append(line)
+            self._check(path, recorded, record)
             self.artefact(path)
+
+    def _check(self, path: Path, recorded: str, record: Path) -> None:
+        """Adds a line that says that a file is what a record says it is.
+
+        Raises:
+            ValueError: it is missing, or another.
+        """
+        if not path.exists():
+            raise ValueError(
+                f"audit: {path}, named by {record}, is missing. Remedy: restore it, or run "
+                "snakemake again."
+            )
+        first = path not in self._hashes
+        if first:
+            self._hashes[path] = files.sha256(path)
+        have = self._hashes[path]
+        if have != recorded:
+            raise ValueError(
+                f"audit: {path} has sha256 {have}, {record} recorded {recorded}. Remedy: it was "
+                "changed since; run snakemake again."
+            )
+        if first:
+            self.lines.append(f"ok {have[:12]} {path}")

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from ccpo import __main__ as cli
-from ccpo import __version__, schema
+from ccpo import __version__, files
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -140,7 +140,7 @@ def test_what_is_no_file_system_error_is_a_traceback(
     def broken(_: object) -> str:
         raise KeyError("x")
 
-    monkeypatch.setattr(schema, "sha256", broken)
+    monkeypatch.setattr(files, "sha256", broken)
     with pytest.raises(KeyError):
         ccpo("hash", ".")
 
@@ -151,7 +151,7 @@ def test_a_folder_that_may_not_be_written(
     def refused(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(schema, "sha256", refused)
+    monkeypatch.setattr(files, "sha256", refused)
     without_a_trace(ccpo("hash", str(tmp_path)), f"Permission denied: {tmp_path}", "Remedy")
 
 

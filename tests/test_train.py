@@ -550,7 +550,7 @@ def test_a_full_disk_is_said_with_its_remedy(
         policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     monkeypatch.setattr(
-        schema, "sha256", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
+        "ccpo.files.sha256", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     )
     monkeypatch.setattr(sys, "argv", ["ccpo", "hash", str(tmp_path)])
     assert cli.main() == 1

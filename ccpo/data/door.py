@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import gzip
 import http.client
@@ -23,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from ccpo import benchmark, lineage, schema
+from ccpo import benchmark, lease, lineage, schema
 from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
 from ccpo.data import overlap
@@ -80,20 +79,16 @@ def _is(path: Path, source: Source) -> bool:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """The part of a file, open at its end and locked: one process at a time. A part that became the
-    file while this one waited is left.
-    """
+    """The part of a file, open at its end and locked: one process at a time."""
     partial = target.with_name(target.name + ".part")
-    while True:
-        with open(partial, "ab") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if partial.exists() and os.path.samestat(os.fstat(handle.fileno()), partial.stat()):
-                try:
-                    yield partial, handle
-                finally:
-                    if partial.exists() and not partial.stat().st_size:
-                        partial.unlink()  # nothing came
-                return
+    handle, _ = lease.lock(partial, wait=True)
+    assert handle is not None, "a lock that is waited for is had"
+    with handle:
+        try:
+            yield partial, handle
+        finally:
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()  # nothing came
 
 
 def _empty(out: BinaryIO) -> None:

@@ -5,7 +5,6 @@ hub, or from a local folder.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from ccpo.play import rating
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
-from ccpo.schema import sha256
+from ccpo.schema import new_folder, sha256
 from ccpo.team import Role
 
 log = logging.getLogger("ccpo")
@@ -66,15 +65,13 @@ def from_pinned(source: Path, pinned: str, folder: Path) -> None:
     mend = f"Remedy: git checkout -- {source}"
     if not source.is_dir():
         raise ValueError(f"base model {source} is pinned, but is not there. {mend}")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    have = sha256(temporary)
-    if have != pinned:
-        shutil.rmtree(temporary)
-        raise ValueError(f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        have = sha256(temporary)
+        if have != pinned:
+            raise ValueError(
+                f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}"
+            )
 
 
 def from_folder(spec: Folder, folder: Path) -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 
 from ccpo import advantage, lineage, schema
 from ccpo.publish import figure, oracle, tables
+from ccpo.publish.forecast import Forecast
+from ccpo.publish.forecast import read as read_forecast
 
 CSS = """
 :root { color-scheme: light; } * { box-sizing: border-box; }
@@ -58,7 +60,7 @@ def write(
         if plan is not None:
             parts.append(
                 "<h2>Forecast and actual</h2><div class='wide'>"
-                + forecast(schema.read_json(plan)["forecast"], manifest, runs)
+                + forecast(read_forecast(plan), manifest, runs)
                 + "</div>"
             )
     parts.append("<h2>Where it comes from</h2>" + origin(manifest))
@@ -244,12 +246,12 @@ def graders(numbers: dict[str, Any]) -> str:
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 
 
-def forecast(plan: dict[str, Any], manifest: dict[str, Any], runs: Path) -> str:
+def forecast(plan: Forecast, manifest: dict[str, Any], runs: Path) -> str:
     """What was forecast before the runs, and what they took: tokens generated in training, seconds inside updates."""
     rows = []
-    for row in plan["conditions"]:
-        ids = manifest["conditions"].get(row["condition"], {"runs": {}})["runs"].values()
-        if len(ids) != row["runs"]:
+    for row in plan.conditions:
+        ids = manifest["conditions"].get(row.condition, {"runs": {}})["runs"].values()
+        if len(ids) != row.runs:
             continue  # the experiment was changed since
         tokens = sum(
             int(
@@ -268,15 +270,13 @@ def forecast(plan: dict[str, Any], manifest: dict[str, Any], runs: Path) -> str:
             for run in ids
         )
         pairs = (
-            (row["train_tokens"], tokens, tables.amount),
-            (row["update_seconds"], seconds, tables.duration),
+            (row.train_tokens, tokens, tables.amount),
+            (row.update_seconds, seconds, tables.duration),
         )
         told = "".join(
             f"<td>{say(a)}</td><td>{say(b)}</td><td>{_off(a, b)}</td>" for a, b, say in pairs
         )
-        rows.append(
-            f"<tr><td>{html.escape(row['condition'])}</td><td>{row['source']}</td>{told}</tr>"
-        )
+        rows.append(f"<tr><td>{html.escape(row.condition)}</td><td>{row.source}</td>{told}</tr>")
     names = [
         "condition",
         "known from",
