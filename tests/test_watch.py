@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from ccpo import lease, lineage
 from ccpo.config import Experiment, read_experiment
-from ccpo.operate import live, watch
+from ccpo.operate import live, seconds, watch
 
 NOW = 1_800_000_000.0
 # As Snakemake 9.27 and its SLURM plugin 2.8 write it; RUN stands for a run's name.
@@ -302,6 +303,28 @@ def test_when_the_study_ends(scene: Scene) -> None:
         == ((30 + 24) + (20 + 4) + 124) / 2
     )
     assert watch.forecast(runs[2:], scene.folder) is None
+
+
+def test_what_is_no_benchmark_file_is_left_out(tmp_path: Path) -> None:
+    """What a file manager leaves, what a killed job leaves empty, a folder, an older run's."""
+    train = tmp_path / "logs/benchmarks/train"
+    (train / "folder.tsv").mkdir(parents=True)
+    (tmp_path / "logs/benchmarks/.DS_Store").write_bytes(b"\x00\xff")
+    (train / ".DS_Store").write_bytes(b"\x00\xff")
+    (train / "binary.tsv").write_bytes(b"\x00\xff\n\xff")
+    (train / "empty.tsv").write_text("")
+    (train / "cut.tsv").write_text("s\th:m:s\n")
+    for name, duration in (("a", 2.5), ("b", 4.0), ("old", 100.0)):
+        (train / f"{name}.tsv").write_text(f"s\th:m:s\n{duration}\t0:00:02\n")
+    os.utime(train / "old.tsv", (NOW - 10, NOW - 10))
+    for name in ("a", "b", "empty", "cut", "binary"):
+        os.utime(train / f"{name}.tsv", (NOW, NOW))
+    assert sorted(seconds.job_seconds(tmp_path, "train")) == [2.5, 4.0, 100.0]
+    assert seconds.job_seconds(tmp_path, "train", "a") == [2.5]
+    assert list(seconds.by_rule(NOW - 5, tmp_path)) == [
+        "     train:    2 jobs       6.5 s of work, slowest 4.0 s"
+    ]
+    assert list(seconds.by_rule(NOW, tmp_path / "nowhere")) == []
 
 
 def test_the_page_shows_failed_and_resumed_runs_in_full(scene: Scene) -> None:

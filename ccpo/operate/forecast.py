@@ -24,7 +24,7 @@ from ccpo import intervention, schema
 from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint, tasks_slug
 from ccpo.evaluate import stats
 from ccpo.evaluate.evaluate import parts_of
-from ccpo.operate.watch import job_seconds
+from ccpo.operate.seconds import job_seconds
 from ccpo.publish.forecast import (
     ConditionForecast,
     ErrorFactors,

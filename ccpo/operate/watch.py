@@ -21,6 +21,7 @@ from typing import Any
 
 from ccpo import lease, lineage
 from ccpo.config import Experiment
+from ccpo.operate.seconds import job_seconds
 
 STAGES = {
     "train": "provenance.json",
@@ -273,18 +274,6 @@ def forecast(runs: Sequence[Run], folder: Path = Path()) -> float | None:
         return now + sum(typical[name] for name in names[names.index(run.stage) + 1 :])
 
     return sum(ahead(run) for run in runs if run.state != "done") / side
-
-
-def job_seconds(folder: Path, rule: str, name: str = "*") -> list[float]:
-    """Seconds of a rule's jobs (of one, by its name) from the benchmark files that Snakemake leaves
-    below `folder`.
-    """
-    paths = (folder / "logs/benchmarks" / rule).glob(f"{name}.tsv")
-    return [
-        float(path.read_text().splitlines()[1].split("\t")[0])
-        for path in paths
-        if path.stat().st_size
-    ]
 
 
 def summary(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:

@@ -21,7 +21,7 @@ rule rollout:
         scratch="scratch/{run}",
         stage=STAGE_VERSIONS["rollout"],
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python} -m ccpo rollout --config {input.config}"
+        "export OMP_NUM_THREADS={threads}; {STEP} $step {resources.python} -m ccpo rollout --config {input.config}"
         " --tasks {input.tasks} --model {input.model} --untrained {input.untrained} --scratch {params.scratch} --out {output} &>> {log}"
 
 
