@@ -222,7 +222,7 @@ def refused(files: dict[str, Path]) -> str:
 
 
 def test_missing_model_is_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
-    assert "has no config.json. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
+    assert "does not exist. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
 
 
 def test_truncated_weights_are_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:

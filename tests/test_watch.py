@@ -289,10 +289,10 @@ def test_later_stages_and_the_end(scene: Scene) -> None:
 
 def test_when_the_study_ends(scene: Scene) -> None:
     """Typical seconds of what is to come, over as many runs as go on side by side."""
-    for stage, seconds in (("train", 100), ("rollout", 20), ("score", 4)):
+    for stage, typical in (("train", 100), ("rollout", 20), ("score", 4)):
         path = scene.folder / "logs/benchmarks" / stage / "x.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"s\th:m:s\n{seconds}\t0:01:40\n")
+        path.write_text(f"s\th:m:s\n{typical}\t0:01:40\n")
     runs = [
         watch.Run("a", "c", 0, "train", "running", left=30),
         watch.Run("b", "c", 1, "rollout", "running"),
