@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -169,7 +170,7 @@ def watch(
 
     training = training_experiment(experiment)
     if as_json:
-        print(json.dumps(summary(training)))
+        print(json.dumps(asdict(summary(training))))
     else:
         live.show(lambda: summary(training), None if once else 3.0)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def pages(folder: Path, run: RunConfig) -> Path:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     return pipeline(tmp_path_factory.mktemp("pipeline"), tiny)
+
+
+def test_a_training_leaves_a_line_that_sums_it_up(
+    files: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "ccpo"):
+        training.train(**files)
+    last = caplog.messages[-1]
+    assert re.search(r"\.s0-\w{8} is trained: update 4  reward 0\.\d{3}  [\d,]+ tokens$", last)
 
 
 def artefacts(folder: Path) -> list[Path]:

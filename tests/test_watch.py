@@ -299,10 +299,10 @@ def test_when_the_study_ends(scene: Scene) -> None:
         watch.Run("d", "c", 2, "train", "waiting"),
     ]
     assert (
-        watch.forecast([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder)
+        watch.seconds_left([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder)
         == ((30 + 24) + (20 + 4) + 124) / 2
     )
-    assert watch.forecast(runs[2:], scene.folder) is None
+    assert watch.seconds_left(runs[2:], scene.folder) is None
 
 
 def test_what_is_no_benchmark_file_is_left_out(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_the_page_shows_failed_and_resumed_runs_in_full(scene: Scene) -> None:
     scene.said(LOG + FAILED)
     scene.writes(released=True, error="x", at=time.time())
     study = watch.summary(scene.study, scene.folder)
-    assert json.loads(json.dumps(study))["counts"] == {
+    assert study.counts == {
         "failed": 1,
         "running": 0,
         "interrupted": 0,

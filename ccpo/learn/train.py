@@ -528,6 +528,8 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
                 )
 
         yield tell
+    # the bar has gone: this line stays, on a terminal too
+    log.info("%s is trained: %s", run.id, held.status.note or "no update was asked for")
 
 
 @contextmanager
