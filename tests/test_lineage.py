@@ -181,6 +181,22 @@ def test_an_audit_of_the_page_reaches_every_file_below_it(page: Path) -> None:
     assert lineage.audit(page) == lines
 
 
+def test_an_audit_of_a_training_reaches_its_inputs(page: Path) -> None:
+    """Without what was played after it, whose records name the same files."""
+    train = next(page.parent.glob("runs/*/train.parquet"))
+    lineage.audit(train)
+    tasks = page.parent / "tasks/tasks.parquet"
+    whole = tasks.read_bytes()
+    tasks.write_bytes(whole + b" ")
+    try:
+        with pytest.raises(
+            ValueError, match=r"tasks.parquet has sha256 .*provenance.json recorded"
+        ):
+            lineage.audit(train)
+    finally:
+        tasks.write_bytes(whole)
+
+
 def test_an_audit_works_from_another_folder(
     page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

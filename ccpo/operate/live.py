@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ccpo.operate.watch import Summary
+from ccpo.operate.watch import Run, Summary
 from ccpo.publish.tables import duration
 
 COLOURS = {
