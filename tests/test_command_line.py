@@ -76,6 +76,7 @@ def test_a_misspelt_verb_gets_a_suggestion(ccpo: Call) -> None:
         ("--a x --a y", {"--a"}, "--a x --a y"),
         ("--b z --a x y w", {"--a"}, "--b z --a x --a y --a w"),
         ("name --b z", {"--a"}, "name --b z"),
+        ("--b z w", {"--a"}, "--b z w"),
         ("--a --a x --a", {"--a", "--b"}, "--a --a x --a"),
         ("--a x x --b y y", {"--a", "--b"}, "--a x --a x --b y --b y"),
     ],
