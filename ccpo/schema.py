@@ -15,17 +15,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ccpo.files import (
+    check_manifest,
+    check_touched_manifest,
+    manifest_of,
     new_folder,
     read_json,
     sha256,
     write_bytes,
     write_json,
+    write_manifest,
     write_text,
 )
 
 __all__ = [
     "TABLES",
+    "check_manifest",
+    "check_touched_manifest",
     "foreign_rows",
+    "manifest_of",
     "new_folder",
     "parquet_rows",
     "read_json",
@@ -35,6 +42,7 @@ __all__ = [
     "to_table",
     "write_bytes",
     "write_json",
+    "write_manifest",
     "write_table",
     "write_text",
 ]

@@ -108,7 +108,7 @@ def artefacts(folder: Path) -> list[Path]:
         if path.is_file()
         and "model" not in path.parent.parts
         and "models" not in path.parts
-        and not path.name.endswith(".passport.json")
+        and not path.name.endswith((".passport.json", ".manifest.json"))
         and path.name not in ("config.json", "experiment.json", lineage.PROVENANCE)
     ]
     single = [path for path in single if "/model/" not in path.as_posix()]

@@ -23,7 +23,7 @@ from ccpo.config import Lora, RunConfig
 from ccpo.play.engine import attention
 from ccpo.play.engine.prefix import Trunks, enter
 from ccpo.ranks import device
-from ccpo.schema import new_folder, sha256, write_json
+from ccpo.schema import check_manifest, new_folder, sha256, write_json
 
 KEPT = 2  # checkpoints of a run
 
@@ -48,8 +48,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is not there, holds no model that transformers can load, or one whose
-            prompts cannot be shared.
+        ValueError: the folder is not there, is not what its manifest says, holds no model that
+            transformers can load, or one whose prompts cannot be shared.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -64,6 +64,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
             f"model folder {folder} has no config.json. Remedy: run the rule that makes it "
             f"(snakemake {folder})."
         )
+    check_manifest(folder)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True

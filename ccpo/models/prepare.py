@@ -27,7 +27,7 @@ from ccpo.play import rating
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
-from ccpo.schema import new_folder, sha256
+from ccpo.schema import new_folder, sha256, write_manifest
 from ccpo.team import Role
 
 log = logging.getLogger("ccpo")
@@ -37,7 +37,8 @@ PROBED = 500  # fresh train tasks on which a warm-started model is measured
 
 
 def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
-    """Makes `folder` from the model's source; `pinned` holds the base models that git keeps.
+    """Makes `folder` from the model's source, and its manifest beside it; `pinned` holds the base
+    models that git keeps.
 
     Raises:
         ValueError: the source is not to be had, or is not the pinned one.
@@ -56,6 +57,7 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
     else:
         sources = [Path(spec.path).expanduser()]
         from_folder(spec, folder)
+    write_manifest(folder)
     lineage.write_passport(folder, sources, model.model_dump(mode="json"))
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ccpo.config import Experiment, OracleExperiment, RunConfig, read_experiment, tasks_slug
+from ccpo.config import (
+    Experiment,
+    OracleExperiment,
+    RunConfig,
+    compared,
+    read_experiment,
+    tasks_slug,
+)
 from ccpo.data.overlap import gate
 
 
@@ -51,6 +58,7 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
             gate(first, tables)
         if why := first.degenerate():
             yield f"  degenerate: {why}"
+    yield from compared(experiment)
 
 
 def _generated(run: RunConfig) -> str:
