@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, schema
+from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
 from ccpo.data.tables import read_tasks
@@ -83,6 +83,7 @@ def rollout(
             log.info("%s: %d messages", choice.name, len(found))
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
+        lineage.write_passport(out, [config, *tasks, model, *starts])
 
 
 def sample(
@@ -272,6 +273,8 @@ def score(
                 )
     schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
+    for artefact in (graders, out):
+        lineage.write_passport(artefact, [config, *tasks, rollouts])
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ccpo import advantage, credit, schema
+from ccpo import advantage, credit, lineage, schema
 from ccpo import team as teams
 from ccpo.advantage import Messages, role_information
 from ccpo.oracle import language
@@ -427,6 +427,37 @@ def _instance(
                 | measure(world, plan, exact, drawn, advantage, sampled, turn, tasks)
             )
     return rows
+
+
+def of_experiment(experiment: Path, family: str, shape: str, model: Path | None, out: Path) -> None:
+    """Diagnoses the methods of an oracle experiment (its experiment.json) in one kind of world, and
+    writes the table and what was left out.
+    """
+    manifest = schema.read_json(experiment)
+    methods = [
+        Method(
+            label,
+            method["credit"]["name"],
+            method["credit"]["params"],
+            method["nested"],
+            method["critic_error"],
+            method["raters"],
+        )
+        for label, method in manifest["methods"].items()
+    ]
+    rows, skipped = diagnose(
+        family,
+        shape,
+        methods,
+        manifest["advantages"],
+        instances=manifest["instances"],
+        seed=manifest["seed"],
+        tokens=manifest["tokens"],
+        model=model,
+    )
+    inputs = [experiment, *([model] if model else [])]
+    for artefact in (write(rows, skipped, out), out):
+        lineage.write_passport(artefact, inputs)
 
 
 def write(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path) -> Path:
