@@ -128,9 +128,8 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
-    monkeypatch.setattr(
-        rollout, "verifier", SimpleNamespace(verify=verify)
-    )  # of training only: the data door keeps the true one
+    # of training only: the data door keeps the true one
+    monkeypatch.setattr(rollout, "verifier", SimpleNamespace(verify=verify))
 
 
 @pytest.fixture

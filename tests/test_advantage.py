@@ -152,12 +152,10 @@ def test_history_is_the_moving_statistics_of_earlier_batches() -> None:
     c = np.array([1.0, 5.0])
     assert np.array_equal(history(c, g, memory={}), c)  # nothing is known yet
     assert history(c, g, memory=first) == pytest.approx((c - 1) / (1 + 1e-6), abs=1e-12)
-    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(
-        c - 1, abs=1e-5
-    )  # no spread: sigma is 1
-    assert (
-        remember(Messages(np.ones(2), np.full(2, -1)), first) == first
-    )  # nothing trained, nothing learnt
+    # no spread: sigma is 1
+    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(c - 1, abs=1e-5)
+    # nothing trained, nothing learnt
+    assert remember(Messages(np.ones(2), np.full(2, -1)), first) == first
 
 
 def test_history_cancels_under_a_z_score_of_the_group() -> None:

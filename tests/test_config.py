@@ -207,9 +207,8 @@ def test_every_shipped_experiment_is_valid(path: Path) -> None:
 def test_identity_is_the_content() -> None:
     run = RunConfig.model_validate(run_data())
     assert RunConfig.model_validate(run_data(train={"lr": 0.001})).id == run.id
-    assert (
-        RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.2})).id == run.id
-    )  # a default said aloud
+    # a default said aloud
+    assert RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.2})).id == run.id
     assert RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.3})).id != run.id
     assert RunConfig.model_validate(run_data(seed=1)).id.split(".s")[0] == run.id.split(".s")[0]
     with pytest.raises(TypeError):

@@ -118,9 +118,10 @@ def test_every_method_keeps_the_contract(name: str) -> None:
         if team == "think_solve" and fanout == (2, 4) and wanted.removals:
             continue  # `nested` draws no counterfactual
         share = rng.integers(1, 10, len(tree)) / 10
+        # critic and raters
         tree = dataclasses.replace(
             tree, value=rng.random(len(tree)), rating=np.stack([share, 1 - share], 1)
-        )  # critic and raters
+        )
         keeps_the_contract(module, tree)
         tells_when_it_is_degenerate(module, tree)
     assert fits
@@ -225,9 +226,8 @@ def test_ccpo_with_group_baseline_is_the_shared_reward_times_a_constant() -> Non
     assert np.abs(same[thinker]).max() > 0.5  # not the identity of two zeros
     difference = group_mean(ccpo.credit(tree, lam=lam, bonus="difference")[0], group)
     assert np.abs(difference - (1 + lam / 2) * same)[thinker].max() < 1e-12
-    assert (
-        np.abs(group_z(value, group) - group_z(shared.credit(tree)[0], group)).max() < 1e-6
-    )  # EPS of the z-score
+    # EPS of the z-score
+    assert np.abs(group_z(value, group) - group_z(shared.credit(tree)[0], group)).max() < 1e-6
     assert role_information(mine[thinker], same[thinker], tree.task[thinker]) < 1e-20
 
 
@@ -399,9 +399,8 @@ def test_shapley_by_all_orders_of_arrival(tie: str) -> None:
                 want[order[i]] += (now - before) / 24
                 before = now
         assert value == pytest.approx(want, abs=1e-12)
-        assert value.sum() == pytest.approx(
-            vote_outcome(pattern[None], tie)[0], abs=1e-12
-        )  # efficiency
+        # efficiency
+        assert value.sum() == pytest.approx(vote_outcome(pattern[None], tie)[0], abs=1e-12)
 
 
 def test_shapley_of_three_voters_by_hand() -> None:
@@ -480,9 +479,8 @@ def test_c3_value_variants() -> None:
     half, _ = c3.credit(tree, variant="value_assisted", alpha=0.5)
     assert half == pytest.approx((assisted + c3.credit(tree)[0]) / 2, abs=1e-12)
     plain, _ = c3.credit(tree, variant="value_assisted", baseline="full_mean")
-    assert group_z(plain, group) == pytest.approx(
-        group_z(c3.credit(tree)[0], group), abs=1e-6
-    )  # "no loo" takes the bonus away
+    # "no loo" takes the bonus away
+    assert group_z(plain, group) == pytest.approx(group_z(c3.credit(tree)[0], group), abs=1e-6)
     with pytest.raises(ValueError, match="no value of a critic"):
         c3.credit(nested(np.ones((1, 2, 2))), variant="value_only")
     assert c3.plan(load("reasoner_actor").team(), (2, 4), variant="value_only").critic == "message"

@@ -193,9 +193,8 @@ def test_corrupted_bytes_are_refused_and_not_kept(
         ValueError, match=r"has sha256 [0-9a-f]{64}, set/rows\.bin is pinned to"
     ) as error:
         door.fetch(server.source(), tmp_path)
-    assert hashlib.sha256(BODY[::-1]).hexdigest() in str(
-        error.value
-    )  # of what the server has, whatever the part was
+    # of what the server has, whatever the part was
+    assert hashlib.sha256(BODY[::-1]).hexdigest() in str(error.value)
     assert left(tmp_path) == {}
 
 

@@ -408,9 +408,8 @@ def test_an_oracle_experiment_says_which_claims_hold(
         for c in numbers["cells"]
         if (c["method"], c["advantage"], c["shape"]) == ("ccpo", "group_mean", "dyad")
     )
-    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(
-        12 / 8, rel=0.05
-    )  # the solo samples are paid for, and teach nothing
+    # the solo samples are paid for, and teach nothing
+    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(12 / 8, rel=0.05)
     assert ratio["noise_calls_ratio"]["mean"] == pytest.approx(2, rel=0.05)
     riders = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
     assert riders["shared", "group_mean"] == pytest.approx(1, abs=1e-9)

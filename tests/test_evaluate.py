@@ -44,9 +44,8 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     parts = [
         (run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)
     ]
-    assert (
-        len(set(parts)) == 5 + 2 + 2
-    )  # greedy with all interventions; at two temperatures the team as it is, and untrained
+    # greedy with all interventions; at two temperatures the team as it is, and untrained
+    assert len(set(parts)) == 5 + 2 + 2
 
     def dying(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
         if len(played) % 2 == 1:
@@ -116,9 +115,8 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
     assert "<td>pilot</td>" in page
     assert "<td>+50 %</td>" in page
     assert "<td>-100 %</td>" in page
-    assert "<td>c</td>" not in report.forecast(
-        {"conditions": rows}, {"conditions": {}}, tmp_path
-    )  # the experiment was changed since
+    # the experiment was changed since
+    assert "<td>c</td>" not in report.forecast({"conditions": rows}, {"conditions": {}}, tmp_path)
 
 
 def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:

@@ -86,9 +86,8 @@ def test_two_and_three_ranks_are_one(tmp_path: Path, tiny: Path, over: dict[str,
             )
             start = load_file(tiny / "model.safetensors")
             assert apart(one, several, start) < 1e-3
-            assert (
-                max(float((several[k] - start[k]).abs().max()) for k in one) > 1e-4
-            )  # it did learn
+            # it did learn
+            assert max(float((several[k] - start[k]).abs().max()) for k in one) > 1e-4
         messages = [
             schema.read_table(outs[w] / "credit.parquet", "credit").to_pandas() for w in (1, world)
         ]

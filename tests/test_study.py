@@ -53,9 +53,8 @@ def test_sign_flips_by_brute_force() -> None:
 
 def test_holm_from_its_definition() -> None:
     p: list[float | None] = [0.01, 0.04, None, 0.03, 0.005]
-    assert st.holm(p) == pytest.approx(
-        [0.03, 0.06, None, 0.06, 0.02]
-    )  # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    assert st.holm(p) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])
     assert st.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
@@ -138,9 +137,8 @@ def test_the_sources_of_a_spread_are_those_it_was_drawn_from() -> None:
     assert found["draw"] == pytest.approx(draw, rel=0.05)
     assert found["task"] == pytest.approx(tasks, rel=0.05)
     assert found["base"] == pytest.approx(0.05, rel=0.15)
-    assert found["seed"] == pytest.approx(
-        np.sqrt(0.02**2 + 0.1**2 / 60), rel=0.15
-    )  # other tasks for each seed, here
+    # other tasks for each seed, here
+    assert found["seed"] == pytest.approx(np.sqrt(0.02**2 + 0.1**2 / 60), rel=0.15)
 
 
 def test_sources_that_a_design_cannot_tell_are_not_told() -> None:

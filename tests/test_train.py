@@ -159,9 +159,8 @@ def test_killed_at_random_moments_equals_uninterrupted(
 
     begun = time.monotonic()
     assert os.waitpid(start(tmp_path / "whole", tmp_path / "s1"), 0)[1] == 0
-    pace = (
-        time.monotonic() - begun
-    ) / 60  # of an update, here and now: in fixed times a fast machine would reach the end
+    # of an update, here and now: in fixed times a fast machine would reach the end
+    pace = (time.monotonic() - begun) / 60
     rng = random.Random(0)
     kills = 0
     torn = 0
@@ -441,9 +440,8 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()
     train = schema.read_table(files["out"] / "train.parquet", "train").to_pandas()
     assert ledger.generated_tokens.sum() == train.generated_tokens.max()
-    assert (
-        ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
-    )  # updates, tasks, joint and solo
+    # updates, tasks, joint and solo
+    assert ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
     one = ledger[(ledger.step == 1) & (ledger.purpose == "update")]
     assert one.trained_tokens.sum() == 0  # nothing was earned, so no message had an advantage
     credit = schema.read_table(files["out"] / "credit.parquet", "credit").to_pandas()
@@ -584,9 +582,8 @@ def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> 
     from ccpo.learn.critic import Critic
 
     critic = Critic(policy.load(tiny)[0], "context", Settings(lr=1e-2, clip=0.5))
-    scores = torch.tensor(
-        [0.2, 0.9, 0.9], requires_grad=True
-    )  # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    scores = torch.tensor([0.2, 0.9, 0.9], requires_grad=True)
     loss = critic._loss(scores, torch.zeros(3), torch.tensor([1.0, 1.0, 0.3]))
     loss.backward()
     assert loss.item() == pytest.approx((0.8**2 + 0.5**2 + 0.6**2) / 2, abs=1e-6)

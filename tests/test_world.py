@@ -194,9 +194,8 @@ def test_estimates_and_ratings_are_the_truth_they_claim_to_be() -> None:
     exact = oracle.with_estimates(world, grove, "message", 0.0).tree
     half = oracle.with_estimates(world, grove, "message", 0.5).tree
     last = exact.turn == 1
-    assert np.array_equal(
-        exact.value[last], exact.reward[last]
-    )  # after the last message the outcome is known
+    # after the last message the outcome is known
+    assert np.array_equal(exact.value[last], exact.reward[last])
     assert half.value == pytest.approx((exact.value + oracle.value(world)) / 2, abs=1e-12)
     context = oracle.with_estimates(world, grove, "context", 0.0).tree
     assert len(np.unique(context.value[context.turn == 0])) == len(world.weight)

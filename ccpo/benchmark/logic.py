@@ -87,9 +87,8 @@ def tasks(
     if not 3 <= people <= len(NAMES):
         raise ValueError(f"logic: people={people}; 3 to {len(NAMES)} can be asked for")
     wanted = n_train if split == "train" else n_test
-    room = (
-        (500 if split == "train" else 100) if people == 3 else 5000
-    )  # 3 islanders: 566 and 126 distinct puzzles in all
+    # 3 islanders: 566 and 126 distinct puzzles in all
+    room = (500 if split == "train" else 100) if people == 3 else 5000
     if not 0 < wanted <= room:
         raise ValueError(
             f"logic: {wanted} {split} tasks asked for; with people={people} at most {room}"

@@ -44,7 +44,8 @@ def compared(experiment: Experiment) -> list[str]:
     lines = []
     for a, b in experiment.compare:
         one, other = (next(iter(experiment.runs[label].values())) for label in (a, b))
-        if found := differences(one, other):
-            said = "; ".join(f"{key} {left} and {right}" for key, (left, right) in found.items())
-            lines.append(f"{a} and {b} differ beside their methods in {said}")
+        pairs = differences(one, other).items()
+        if pairs:
+            settings = "; ".join(f"{key} {left} and {right}" for key, (left, right) in pairs)
+            lines.append(f"{a} and {b} differ beside their methods in {settings}")
     return lines

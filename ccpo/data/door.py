@@ -164,9 +164,8 @@ def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
         raise
     with answer:
         if have and answer.status != 206:
-            _empty(
-                out
-            )  # the whole file; and whether a range is the one asked for, the hash will say
+            # the whole file; and whether a range is the one asked for, the hash will say
+            _empty(out)
         said = answer.headers.get("Content-Length")
         total = out.tell() + int(said) if said else 0
         try:

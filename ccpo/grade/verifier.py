@@ -22,9 +22,8 @@ from ccpo.grade.sandbox import programs
 
 LONGEST = 300  # characters of an answer; longer ones are no answer
 SECONDS = 2.0  # of one comparison
-CODE_SECONDS = (
-    60.0  # a program has its own, shorter limit in the sandbox; this one guards the guard
-)
+# a program has its own, shorter limit in the sandbox; this one guards the guard
+CODE_SECONDS = 60.0
 CHUNK = 256  # messages sent to a worker at once
 
 Equal = Callable[[str, str, str, float], bool]

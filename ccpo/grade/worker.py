@@ -17,9 +17,8 @@ MEMORY = 4 << 30  # bytes of address space
 
 def serve() -> None:
     """The worker: a line of requests in, a line of reply for each."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the one who asks decides; the end of its pipe ends this
+    # the one who asks decides; the end of its pipe ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log

@@ -52,9 +52,8 @@ class State:
         self.models = [m.train() for m, _ in loaded]
         self.tokenizers = [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = (
-            Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        )  # of the model without adapters
+        # of the model without adapters
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
         self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
         if run.lora:
             policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
@@ -165,9 +164,8 @@ class State:
         ):
             each.load(weights, moments)
         if self.critic:
-            self.critic.load_state_dict(
-                copy.deepcopy(saved["critic.pt"])
-            )  # what is mapped from a file must not outlive it
+            # what is mapped from a file must not outlive it
+            self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))
         self.rows = saved["tables.pt"]
         self.memory = saved["memory.pt"]
         self.step, self.generated, self.evaluated = (

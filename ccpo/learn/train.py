@@ -360,9 +360,8 @@ def _record(
     tree = played.tree
     messages = played.messages
     group = given.group
-    shared = np.where(
-        tree.factual, 2 * tree.reward - 1, 0.0
-    )  # role_information takes every group's mean and scale out by itself
+    # role_information takes every group's mean and scale out by itself
+    shared = np.where(tree.factual, 2 * tree.reward - 1, 0.0)
     nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
     for agent in range(team.agents):
         mine = np.flatnonzero((tree.agent == agent) & (group >= 0))

@@ -36,13 +36,14 @@ FIGURES = (
     "tokens",
     "evaluator_calls",
 )
+# to the reference, in the same world
 RATIOS = (
     "variance",
     "mse_tokens",
     "mse_calls",
     "noise_tokens",
     "noise_calls",
-)  # to the reference, in the same world
+)
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
 SHAPES = list(diagnose.TEAMS)

@@ -28,9 +28,10 @@ def write(value: object, longest: int = LONGEST) -> str:
             is longer than `longest`.
     """
     try:
+        # a tenth of the time that importing json takes
         from _json import (
             encode_basestring_ascii as quote,
-        )  # a tenth of the time that importing json takes
+        )
     except ImportError:
         from json.encoder import py_encode_basestring_ascii as quote
     parts: list[str] = []
@@ -78,9 +79,8 @@ def _atom(base, value, quote):  # type: ignore[no-untyped-def] # likewise
     if base is str:
         return quote(str.__str__(value))
     if base is int:
-        small = (
-            int.bit_length(value) < 64
-        )  # hexadecimal is written and read in linear time, however long
+        # hexadecimal is written and read in linear time, however long
+        small = int.bit_length(value) < 64
         return int.__repr__(value) if small else f'["i","{int.__format__(value, "x")}"]'
     if base is float:
         text = float.__repr__(value)

@@ -18,9 +18,8 @@ def _install(filter_bytes):
     program = Program(len(filter_bytes) // 8, ctypes.cast(code, ctypes.c_void_p))
     one = ctypes.c_ulong(1)
     none = ctypes.c_ulong(0)
-    libc.prctl(
-        1, ctypes.c_ulong(9), none, none, none
-    )  # PR_SET_PDEATHSIG: killed when the parent is
+    # PR_SET_PDEATHSIG: killed when the parent is
+    libc.prctl(1, ctypes.c_ulong(9), none, none, none)
     # PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP to SECCOMP_MODE_FILTER
     if libc.prctl(38, one, none, none, none) or libc.prctl(
         22, ctypes.c_ulong(2), ctypes.byref(program), none, none
@@ -63,9 +62,8 @@ def _serve(program, setup, calls, limits, filter_bytes):
 
     send("R")
     sys.argv = [""]
-    module = type(sys)(
-        "solution"
-    )  # not "__main__": what a program does when it is run as a script is not what is asked of it
+    # not "__main__": what a program does when it is run as a script is not what is asked of it
+    module = type(sys)("solution")
     space = module.__dict__
     sys.modules["solution"] = module
     try:
