@@ -745,6 +745,40 @@ def test_check_names_what_compared_conditions_differ_in_beside_their_methods(
     }
 
 
+TEAM = {"team": "think_solve", "credit": "shared", "train": {"fanout": [2, 1]}}
+
+
+def test_a_block_that_one_condition_lacks_is_named_by_its_settings_alone(tmp_path: Path) -> None:
+    """And a setting that is called none is no setting that is not there."""
+    grid = {
+        "condition": {
+            "adapters": {
+                **TEAM,
+                "policy": "lora",
+                "lora": {"rank": 4, "alpha": 8},
+            },
+            "whole": {**TEAM, "policy": "separate"},
+        },
+        "seed": [0],
+    }
+    pairs = [["adapters", "whole"]]
+    study = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=pairs))
+    assert isinstance(study, Experiment)
+    adapters, whole = (of_label[0] for of_label in study.runs.values())
+    assert differences(adapters, whole) == {
+        "policy": ("lora", "separate"),
+        "lora.rank": (4, None),
+        "lora.alpha": (8, None),
+    }
+    assert compared(study) == [
+        "adapters and whole differ beside their methods in policy lora and separate; "
+        "lora.rank 4 and not set; lora.alpha 8 and not set"
+    ]
+    params = {"word": "none"}
+    named = whole.model_copy(update={"team": whole.team.model_copy(update={"params": params})})
+    assert differences(named, whole) == {"team.params.word": ("none", None)}
+
+
 BAD_AUDITS = {
     "unknown key": ({"oracle": {"method": {}}}, "unknown key 'method'"),
     "runs beside an oracle experiment": (
