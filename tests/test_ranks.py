@@ -40,6 +40,9 @@ def together(world: int, work: Callable[[int], None]) -> list[int]:
             "MASTER_PORT": port,
         }
         os.environ.update({k: str(v) for k, v in names.items()})
+        # A fork's first use of torch's thread pool makes it anew, and two threads of transformers'
+        # loader that come first together can find none ("Invalid thread pool!"): made here, once.
+        torch.set_num_threads(torch.get_num_threads())
         try:
             work(rank)
         finally:

@@ -73,8 +73,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run "
-            "snakemake again."
+            f"model folder {folder} cannot be loaded: {error}. Remedy: try once more; if it "
+            "says the same, move the folder away and run snakemake again, which makes it anew."
         ) from None
     attention.prepare(model)
     return model, tokenizer
