@@ -1,5 +1,5 @@
-"""The tree of messages of one update, and the plan that asks for one: frozen arrays, no behaviour
-beyond checks.
+"""The tree of messages of one update, and the plan that asks for one: frozen arrays that check
+themselves.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class Plan:
         if self.ratings and any(n != 1 for n in self.fanout[1:]):
             raise ValueError(
                 f"plan: ratings need flat episodes (fan-out [n, 1]), not {list(self.fanout)}: a "
-                "message would stand in several episodes "
-                "and have several ratings"
+                "message would stand in several episodes and have several ratings"
             )
 
     @property
@@ -64,13 +63,11 @@ class Tree:
     removed   int   [M] agent left out of this episode, -1 in factual episodes
     reward    float [M] verifier's outcome in [0, 1]; an inner message has the mean of its leaves
     n_leaves  int   [M] leaves below it (1 for a leaf)
-    answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1,
-              2, ... = distinct other
-                        answers, -1 = no answer
+    answer    int   [M] class of the message's own answer within its task: 0 = verified correct,
+              1, 2, ... = distinct other answers, -1 = no answer
     value     float [M] critic's estimate, NaN where there is none
-    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by
-              the message's author; NaN where
-                        there is none, or it was invalid
+    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated
+              by the message's author; NaN where there is none, or it was invalid
     truncated bool  [M] the message was cut at its largest length (nowhere, if not given)
     """
 
@@ -101,9 +98,8 @@ class Tree:
         if bad.size:
             raise ValueError(
                 f"tree: message {bad[0]} (task {self.task[bad[0]]}) has reward "
-                f"{self.reward[bad[0]]}; the verifier's outcome "
-                "must be a finite number in [0, 1]. Remedy: mend the verifier or the team rule "
-                "that gave it."
+                f"{self.reward[bad[0]]}; the verifier's outcome must be a finite number in "
+                "[0, 1]. Remedy: mend the verifier or the team rule that gave it."
             )
 
     def __len__(self) -> int:
@@ -131,13 +127,20 @@ class Tree:
         return np.stack(columns[::-1], 1)
 
 
+@dataclass(frozen=True)
+class Structure:
+    """Who wrote which message after which: the first five columns [M] of a Tree."""
+
+    task: np.ndarray
+    parent: np.ndarray
+    turn: np.ndarray
+    agent: np.ndarray
+    removed: np.ndarray
+
+
 def make_tree(
     *,
-    task: np.ndarray,
-    parent: np.ndarray,
-    turn: np.ndarray,
-    agent: np.ndarray,
-    removed: np.ndarray,
+    structure: Structure,
     leaf_reward: np.ndarray,
     answer: np.ndarray,
     truncated: np.ndarray | None = None,
@@ -145,34 +148,43 @@ def make_tree(
     """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves
     only); values and ratings are NaN.
     """
-    size = len(task)
+    size = len(structure.task)
+    reward, leaves = _means_of_leaves(structure.parent, leaf_reward)
+    agents = int(structure.agent.max(initial=-1)) + 1
+    return Tree(
+        **vars(structure),
+        reward=reward,
+        n_leaves=leaves,
+        answer=answer,
+        value=np.full(size, np.nan),
+        rating=np.full((size, agents), np.nan),
+        truncated=np.zeros(size, bool) if truncated is None else truncated,
+    )
+
+
+def _means_of_leaves(parent: np.ndarray, leaf_reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean outcome [M] of the leaves below each message, and their number [M]."""
+    size = len(parent)
     total = np.zeros(size)
     leaves = np.zeros(size, int)
     inner = np.zeros(size, bool)
     inner[parent[parent >= 0]] = True
     total[~inner] = leaf_reward[~inner]
     leaves[~inner] = 1
-    depth = np.zeros(size, int)
+    depth = _depth(parent)
+    # All of a depth at once: an enumerated world has 600,000 messages.
+    for level in range(int(depth.max(initial=0)), 0, -1):
+        child = np.flatnonzero(depth == level)[::-1]
+        total += np.bincount(parent[child], total[child], size)
+        leaves += np.bincount(parent[child], leaves[child], size).astype(int)
+    return total / np.maximum(leaves, 1), leaves
+
+
+def _depth(parent: np.ndarray) -> np.ndarray:
+    """Messages [M] above each message."""
+    depth = np.zeros(len(parent), int)
     above = np.asarray(parent)
     while (above >= 0).any():
         depth += above >= 0
         above = np.where(above >= 0, parent[above], -1)
-    for level in range(
-        int(depth.max(initial=0)), 0, -1
-    ):  # all of a depth at once; an enumerated world has 600,000 messages
-        child = np.flatnonzero(depth == level)[::-1]
-        total += np.bincount(parent[child], total[child], size)
-        leaves += np.bincount(parent[child], leaves[child], size).astype(int)
-    return Tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
-        reward=total / np.maximum(leaves, 1),
-        n_leaves=leaves,
-        answer=answer,
-        value=np.full(size, np.nan),
-        rating=np.full((size, int(agent.max(initial=-1)) + 1), np.nan),
-        truncated=np.zeros(size, bool) if truncated is None else truncated,
-    )
+    return depth
