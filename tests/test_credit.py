@@ -48,10 +48,10 @@ def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
     answer = []
     for task, episodes in enumerate(answers):
         for episode in episodes:
-            for k, said in enumerate(episode):
+            for k, vote in enumerate(episode):
                 rows.append((task, len(rows) - 1 if k else -1, k, k, -1))
                 reward.append(vote_outcome(episode[None], tie)[0])
-                answer.append(said)
+                answer.append(vote)
     task, parent, turn, agent, removed = np.array(rows).T
     return make_tree(
         structure=Structure(task, parent, turn, agent, removed),
@@ -186,13 +186,13 @@ def test_ccpo_equals_the_formula_episode_by_episode(baseline: str, bonus: str) -
     tree = dyads(np.random.default_rng(2), 50, 6, 6)
     value, _ = ccpo.credit(tree, lam=0.3, baseline=baseline, bonus=bonus)
     for task in range(50):
-        here = tree.task == task
-        r = 2 * tree.reward[here & tree.factual & (tree.agent == 1)] - 1
-        s = 2 * tree.reward[here & ~tree.factual] - 1
-        assert value[here & (tree.agent == 0)] == pytest.approx(
+        of_task = tree.task == task
+        r = 2 * tree.reward[of_task & tree.factual & (tree.agent == 1)] - 1
+        s = 2 * tree.reward[of_task & ~tree.factual] - 1
+        assert value[of_task & (tree.agent == 0)] == pytest.approx(
             brute_ccpo(r, s, 0.3, baseline, bonus), abs=1e-12
         )
-        assert value[here & tree.factual & (tree.agent == 1)] == pytest.approx(r, abs=0)
+        assert value[of_task & tree.factual & (tree.agent == 1)] == pytest.approx(r, abs=0)
 
 
 def test_ccpo_with_group_baseline_is_the_shared_reward_times_a_constant() -> None:
@@ -202,21 +202,21 @@ def test_ccpo_with_group_baseline_is_the_shared_reward_times_a_constant() -> Non
     lam = 0.2
     tree = dyads(np.random.default_rng(3), 10_000, 8, 8)
     value, group = ccpo.credit(tree, lam=lam)
-    mine = group_mean(value, group)
+    centred_ccpo = group_mean(value, group)
     same = group_mean(shared.credit(tree)[0], group)
     solo = np.bincount(tree.task[~tree.factual], 2 * tree.reward[~tree.factual] - 1)
     tied = solo[tree.task] == 0
     thinker = tree.factual & (tree.agent == 0)
     assert tied.any()
-    assert np.abs(mine - (1 + lam / 2) * same)[thinker & ~tied].max() < 1e-12
-    assert np.abs(mine - same)[thinker & tied].max() < 1e-12
+    assert np.abs(centred_ccpo - (1 + lam / 2) * same)[thinker & ~tied].max() < 1e-12
+    assert np.abs(centred_ccpo - same)[thinker & tied].max() < 1e-12
     assert np.abs(same[thinker]).max() > 0.5  # not the identity of two zeros
     difference = group_mean(ccpo.credit(tree, lam=lam, bonus="difference")[0], group)
     assert np.abs(difference - (1 + lam / 2) * same)[thinker].max() < 1e-12
     assert (
         np.abs(group_z(value, group) - group_z(shared.credit(tree)[0], group)).max() < 1e-6
     )  # EPS of the z-score
-    assert role_information(mine[thinker], same[thinker], tree.task[thinker]) < 1e-20
+    assert role_information(centred_ccpo[thinker], same[thinker], tree.task[thinker]) < 1e-20
 
 
 def test_vote_credit_is_no_affine_image_of_the_shared_reward() -> None:
@@ -333,9 +333,9 @@ def test_c3_on_ragged_trees_by_brute_force() -> None:
             answer=answer,
         )
         value, _ = c3.credit(tree)
-        for j, mine in enumerate(leaves):
+        for j, own in enumerate(leaves):
             others = [r for k, drawn in enumerate(leaves) if k != j for r in drawn]
-            want = mine.mean() - np.mean(others) if others else 0.0
+            want = own.mean() - np.mean(others) if others else 0.0
             assert value[turn == 0][j] == pytest.approx(want, abs=1e-12)
 
 
@@ -349,12 +349,12 @@ def test_magrpo_of_the_official_code() -> None:
     tree = nested(np.array([[[1], [0], [0], [1]]]))
     signs = np.array([1, 1, -1, -1, -1, -1, 1, 1])
     value, group = magrpo.credit(tree)
-    for found, size in (
+    for advantages, size in (
         (group_z(value, group, eps_inside=True), 1),
         (group_mean(value, group), 1 / 2),
         (leave_one_out(value, group), 2 / 3),
     ):
-        assert found == pytest.approx(size * signs, abs=1e-6)
+        assert advantages == pytest.approx(size * signs, abs=1e-6)
 
 
 def test_magrpo_is_the_shared_reward_under_a_z_score() -> None:
@@ -580,5 +580,5 @@ def test_one_agent_reduces_every_method_to_single_agent_grpo(name: str) -> None:
     tree = valued(tree, rng.random(30)[one])  # a critic that reads the question
     assert module.plan(load("single").team(), (8,), **defaults(module)).episodes == 8
     want = (r - r.mean(1, keepdims=True)) / (r.std(1, keepdims=True) + 1e-8)
-    found = group_z(*module.credit(tree))
-    assert found == pytest.approx(want.reshape(-1), abs=1e-6)
+    advantages = group_z(*module.credit(tree))
+    assert advantages == pytest.approx(want.reshape(-1), abs=1e-6)

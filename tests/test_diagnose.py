@@ -394,16 +394,16 @@ def test_an_oracle_experiment_says_which_claims_hold(
         12 / 8, rel=0.05
     )  # the solo samples are paid for, and teach nothing
     assert ratio["noise_calls_ratio"]["mean"] == pytest.approx(2, rel=0.05)
-    riders = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
-    assert riders["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
-    assert riders["c3", "none"] < 0.9
+    spread = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
+    assert spread["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
+    assert spread["c3", "none"] < 0.9
     assert ["ccpo_vote", "dyad"] in [s[:2] for s in numbers["skipped"]]
     assert numbers["sampled"]["worst"] < 4
     assert numbers["sampled"]["comparisons"] > 200
     assert numbers["summary"].startswith(f"Of {len(verdicts)} claims, ")
     assert {c["family"] for c in numbers["cells"]} == {"all", "free_riding"}
-    rider = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
-    assert "so nothing is taught on average" in rider
+    free_riding = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
+    assert "so nothing is taught on average" in free_riding
 
 
 def test_an_oracle_experiment_is_drawn_tabled_and_written(

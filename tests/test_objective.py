@@ -137,11 +137,11 @@ def test_the_dual_clip_bounds_what_a_bad_message_can_cost() -> None:
 
 def test_the_divergence_to_go_is_what_the_later_tokens_cost() -> None:
     new, old, _, mask = batch(4)
-    found = kl_to_go(new.detach(), old, mask)
+    to_go = kl_to_go(new.detach(), old, mask)
     for i in range(6):
         n = int(mask[i].sum())
         gap = (new.detach() - old)[i, :n].numpy()
-        assert found[i, :n].numpy() == pytest.approx([gap[t:].sum() for t in range(n)], abs=1e-12)
+        assert to_go[i, :n].numpy() == pytest.approx([gap[t:].sum() for t in range(n)], abs=1e-12)
 
 
 def test_k3_is_the_divergence_on_average_and_its_gradient_starts_at_zero() -> None:

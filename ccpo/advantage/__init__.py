@@ -2,19 +2,18 @@
 file holds only the contract.
 
 An advantage file has
-  VERSION                                bumped when its numbers change on purpose
-  COMPARES                               what a message is compared with: "nothing", its "group",
-      the "batch", the "memory" of earlier
-                                         batches, or a "critic"
-  advantage(messages, **params) -> [M]   pure numpy; params are keyword-only and are the config
-      schema. 0 for messages that are not
-                                         trained. The docstring gives formula and source, and says
-                                             what it divides by
+  VERSION
+      a whole number, bumped when its numbers change on purpose
+  COMPARES
+      what a message is compared with: "nothing", its "group", the "batch", the "memory" of earlier
+      batches, or a "critic"
+  advantage(messages, **params) -> [M]
+      pure numpy; 0 for messages that are not trained. params are keyword-only and are the config
+      schema. The docstring gives formula and source, and says what it divides by
 One that remembers earlier batches also has
-  remember(messages, memory, **params) -> memory   its statistics (name -> number, {} at the start)
-      once this batch is seen;
-                                         `advantage(messages, memory, **params)` is given those from
-                                             before its batch
+  remember(messages, memory, **params) -> memory
+      its statistics (name -> number, {} at the start) once this batch is seen;
+      `advantage(messages, memory, **params)` gets those from before its batch
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Messages:
 
 def names() -> list[str]:
     """Names of all advantages: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    return sorted(file.name for file in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:

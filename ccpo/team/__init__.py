@@ -156,7 +156,7 @@ def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
 
 def names() -> list[str]:
     """Names of all teams: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    return sorted(file.name for file in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
