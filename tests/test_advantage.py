@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import conforming
 from functions import ADVANTAGES, batch_whiten, gae, group_mean, group_z, history, leave_one_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,22 +40,8 @@ def test_every_advantage_keeps_the_contract(name: str) -> None:
     """Each complaint says what is missing and how to write it; ccpo/advantage/__init__.py is the
     contract.
     """
-    module = advantage.load(name)
+    conforming(advantage, name)
     where = f"ccpo/advantage/{name}.py"
-    kinds = ("nothing", "group", "batch", "memory", "critic")
-    assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
-    assert hasattr(module, "COMPARES"), (
-        f"{where} has no COMPARES. Remedy: one of {', '.join(kinds)}"
-    )
-    assert module.COMPARES in kinds, (
-        f"{where}: COMPARES = {module.COMPARES!r}. Remedy: one of {', '.join(kinds)}"
-    )
-    assert "Source:" in (module.__doc__ or ""), (
-        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
-    )
-    assert "ivides by" in module.__doc__, (
-        f"{where} does not say what it divides by. Remedy: say so in its docstring"
-    )
     rng = np.random.default_rng(0)
     c = rng.normal(size=12)
     g = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1, -1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import conforming
 
 from ccpo import intervention, team
 from ccpo.intervention import Reading
@@ -23,21 +24,8 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
     """Each complaint says what is missing and how to write it; ccpo/intervention/__init__.py is the
     contract.
     """
-    module = intervention.load(name)
+    module = conforming(intervention, name)
     where = f"ccpo/intervention/{name}.py"
-    for key, remedy in (
-        ("VERSION", "VERSION = 1"),
-        ("LABEL", "LABEL = <a few words for a legend>"),
-    ):
-        assert hasattr(module, key), f"{where} has no {key}. Remedy: {remedy}"
-    policies = getattr(module, "POLICIES", None)
-    assert policies in ("trained", "untrained"), (
-        f'{where}: POLICIES = {policies!r}. Remedy: "trained" or "untrained"'
-    )
-    for function in ("fits", "present", "speaks", "hears"):
-        assert callable(getattr(module, function, None)), (
-            f"{where} has no {function}(). Remedy: see ccpo/intervention/__init__.py"
-        )
     fitting = {label: made for label, made in TEAMS.items() if module.fits(made)}
     assert fitting, (
         f"{where}: fits() is False for every team, so it is never played. Remedy: True for some "

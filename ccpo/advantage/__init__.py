@@ -27,6 +27,19 @@ from typing import Any
 
 import numpy as np
 
+from ccpo.contract import Contract
+
+CONTRACT = Contract(
+    constants={"VERSION": int, "COMPARES": ("nothing", "group", "batch", "memory", "critic")},
+    functions={"advantage": ("messages",)},
+    schema="advantage",
+    accepts=("remember",),
+    docstring={
+        "Source:": "`Source: <paper, equation>`",
+        "ivides by": "`Divides by <what, or nothing>`",
+    },
+)
+
 
 @dataclass(frozen=True)
 class Messages:
@@ -53,7 +66,7 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The advantage file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def compute(

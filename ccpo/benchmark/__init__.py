@@ -31,9 +31,24 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
+from ccpo.contract import Contract
 from ccpo.grade import BOXED as BOXED
 from ccpo.grade import CODE as CODE
 from ccpo.grade.sandbox import plain
+
+CONTRACT = Contract(
+    constants={
+        "VERSION": int,
+        "SOURCES": dict,
+        "SPLITS": dict,
+        "FORM": (BOXED, CODE),
+        "EXAMPLES": list,
+        "DEFECTS": str,
+    },
+    functions={"tasks": ("split", "raw"), "demos": ("n",)},
+    schema="tasks",
+    accepts=("demos",),
+)
 
 
 @dataclass(frozen=True)
@@ -172,4 +187,4 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The benchmark of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))

@@ -31,8 +31,21 @@ from types import ModuleType
 
 import numpy as np
 
+from ccpo.contract import Contract
 from ccpo.team import Team
 from ccpo.tree import Tree
+
+CONTRACT = Contract(
+    constants={"VERSION": int},
+    functions={"plan": ("team", "fanout"), "degenerate": ("compares",), "credit": ("tree",)},
+    schema="credit",
+    accepts=("plan", "degenerate", "remember"),
+    docstring={
+        "Source:": "`Source: <paper with its version, equation or official file>`",
+        "Departures:": "`Departures: <what is done differently here, or none>`",
+        "Cost:": "`Cost: <messages and evaluator calls beyond the episodes, or none>`",
+    },
+)
 
 
 def sibling_groups(tree: Tree) -> np.ndarray:
@@ -86,4 +99,4 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The method of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))

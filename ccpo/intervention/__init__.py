@@ -28,7 +28,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+from ccpo.contract import Contract
 from ccpo.team import Team
+
+CONTRACT = Contract(
+    constants={"VERSION": int, "LABEL": str, "POLICIES": ("trained", "untrained")},
+    functions={"fits": ("team",), "present": ("team",), "speaks": ("team",), "hears": ("reading",)},
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The intervention file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def fitting(team: Team, chosen: Sequence[str]) -> list[str]:

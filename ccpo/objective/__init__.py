@@ -24,8 +24,17 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ccpo.contract import Contract
+
 if TYPE_CHECKING:
     import torch
+
+CONTRACT = Contract(
+    constants={"VERSION": int, "KL": ("loss", "reward")},
+    functions={"loss": ("batch",), "divisor": ("lengths", "longest")},
+    schema="loss",
+    docstring={"Source:": "`Source: <paper, equation>`"},
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The objective file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def clipped(
