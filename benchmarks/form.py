@@ -48,7 +48,7 @@ WHOLE = {"said", "found", "given", "told", "here", "mine", "some"} | {
     "bare",
     "live",
 }
-PRIVATE = {"song", "heard", "grove", "voices", "trunks", "learnt", "riders", "study", "studies"}
+PRIVATE = {"song", "heard", "grove", "voices", "trunks", "riders", "study", "studies"}
 STANDARD = re.compile(r"free_?rider", re.IGNORECASE)  # the field's own word
 
 CHECKER = re.compile(r"\s*# (?:type:|noqa).*")

@@ -542,7 +542,7 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
         out=folder / "scores.parquet",
         graders=folder / "graders.parquet",
     )
-    study = Experiment(
+    definition = Experiment(
         name="e",
         question="Does it reach the report?",
         primary_metric="accuracy",
@@ -551,7 +551,7 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     experiment = tmp_path / "experiment.json"
     stats = tmp_path / "stats.json"
     table = tmp_path / "main.csv"
-    schema.write_json(experiment, study.manifest())
+    schema.write_json(experiment, definition.manifest())
     analyse(experiment=experiment, runs=tmp_path / "runs", stats=stats)
     drawn = figure.of_study(figure.Study("training", interventions=frozenset({plugged})))
     assert plugged in drawn
