@@ -285,6 +285,9 @@ def test_raters_do_what_is_declared() -> None:
     assert coin.weight[last] @ coin.tree.reward[last] / 2 == pytest.approx(
         oracle.value(world), abs=1e-12
     )
+    summed = oracle.with_ratings(world, every, "careless")
+    silence = np.isnan(summed.tree.rating[last, 0])
+    assert summed.weight[last] @ silence / 2 == pytest.approx(0.3, abs=1e-12)
     careless = oracle.with_ratings(world, sample, "careless", np.random.default_rng(0)).tree
     silent = np.isnan(careless.rating[careless.episodes()[:, 0]]).all(1).mean()
     assert abs(silent - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (2 * TREES))
