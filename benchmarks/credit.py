@@ -62,7 +62,9 @@ def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
     answer = rng.integers(-1, 3, len(task))
     reward = (answer == 0).astype(float)
     tree = make_tree(
-        structure=Structure(task, np.concatenate(parents), turn, agent, removed),
+        Structure(
+            task=task, parent=np.concatenate(parents), turn=turn, agent=agent, removed=removed
+        ),
         leaf_reward=reward,
         answer=answer,
     )

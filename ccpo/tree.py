@@ -129,7 +129,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Structure:
-    """Who wrote which message after which: the first five columns [M] of a Tree."""
+    """Where each of M messages stands, int [M] each: see Tree. A parent precedes its children."""
 
     task: np.ndarray
     parent: np.ndarray
@@ -137,10 +137,24 @@ class Structure:
     agent: np.ndarray
     removed: np.ndarray
 
+    @property
+    def leaf(self) -> np.ndarray:
+        """bool [M]: True for the last message of an episode."""
+        mask = np.ones(len(self.task), bool)
+        mask[self.parent[self.parent >= 0]] = False
+        return mask
+
+    def path(self, message: int) -> list[int]:
+        """The messages of an episode up to this one, first to last."""
+        path = [message]
+        while self.parent[path[-1]] >= 0:
+            path.append(int(self.parent[path[-1]]))
+        return path[::-1]
+
 
 def make_tree(
-    *,
     structure: Structure,
+    *,
     leaf_reward: np.ndarray,
     answer: np.ndarray,
     truncated: np.ndarray | None = None,
@@ -148,43 +162,31 @@ def make_tree(
     """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves
     only); values and ratings are NaN.
     """
-    size = len(structure.task)
-    reward, leaves = _means_of_leaves(structure.parent, leaf_reward)
-    agents = int(structure.agent.max(initial=-1)) + 1
-    return Tree(
-        **vars(structure),
-        reward=reward,
-        n_leaves=leaves,
-        answer=answer,
-        value=np.full(size, np.nan),
-        rating=np.full((size, agents), np.nan),
-        truncated=np.zeros(size, bool) if truncated is None else truncated,
-    )
-
-
-def _means_of_leaves(parent: np.ndarray, leaf_reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean outcome [M] of the leaves below each message, and their number [M]."""
+    parent = structure.parent
     size = len(parent)
-    total = np.zeros(size)
-    leaves = np.zeros(size, int)
-    inner = np.zeros(size, bool)
-    inner[parent[parent >= 0]] = True
-    total[~inner] = leaf_reward[~inner]
-    leaves[~inner] = 1
-    depth = _depth(parent)
-    # All of a depth at once: an enumerated world has 600,000 messages.
-    for level in range(int(depth.max(initial=0)), 0, -1):
-        child = np.flatnonzero(depth == level)[::-1]
-        total += np.bincount(parent[child], total[child], size)
-        leaves += np.bincount(parent[child], leaves[child], size).astype(int)
-    return total / np.maximum(leaves, 1), leaves
-
-
-def _depth(parent: np.ndarray) -> np.ndarray:
-    """Messages [M] above each message."""
-    depth = np.zeros(len(parent), int)
+    leaf = structure.leaf
+    total = np.where(leaf, leaf_reward, 0.0)
+    leaves = leaf.astype(int)
+    depth = np.zeros(size, int)
     above = np.asarray(parent)
     while (above >= 0).any():
         depth += above >= 0
         above = np.where(above >= 0, parent[above], -1)
-    return depth
+    # all messages of a depth at once: an enumerated world has 600,000 messages
+    for level in range(int(depth.max(initial=0)), 0, -1):
+        child = np.flatnonzero(depth == level)[::-1]
+        total += np.bincount(parent[child], total[child], size)
+        leaves += np.bincount(parent[child], leaves[child], size).astype(int)
+    return Tree(
+        task=structure.task,
+        parent=parent,
+        turn=structure.turn,
+        agent=structure.agent,
+        removed=structure.removed,
+        reward=total / np.maximum(leaves, 1),
+        n_leaves=leaves,
+        answer=answer,
+        value=np.full(size, np.nan),
+        rating=np.full((size, int(structure.agent.max(initial=-1)) + 1), np.nan),
+        truncated=np.zeros(size, bool) if truncated is None else truncated,
+    )

@@ -402,7 +402,7 @@ def _grow(world: World, draws: Draws, chance: np.ndarray) -> WeightedTrees:
         elif slot.turn == world.turns - 1:
             answer[:, k] = reward[:, k] < 1
     tree = make_tree(
-        structure=_structure(draws.slots, tasks),
+        _structure(draws.slots, tasks),
         leaf_reward=reward.reshape(-1),
         answer=answer.reshape(-1),
     )

@@ -279,7 +279,7 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
             reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
     cut = np.array([message.completion.finish_reason == "length" for message in grown.messages])
     tree = make_tree(
-        structure=Structure(task, parent, turn, agent, removed),
+        Structure(task, parent, turn, agent, removed),
         leaf_reward=reward,
         answer=answer,
         truncated=cut,
