@@ -51,17 +51,17 @@ def credit(tree: Tree, *, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     return np.where(tree.factual, share * tree.reward, 0.0), sibling_groups(tree)
 '''
 TEAM = '''
-"""A Thinker and a Solver who does not read it. Departures: none."""
+"""A Thinker, and a Solver who never works alone. Departures: none."""
 
-from ccpo.team import SOLO, Team, Turn
-from ccpo.team.think_solve import THINKER
+from ccpo.team import Team, Turn
+from ccpo.team.think_solve import SOLVER, THINKER
 
 VERSION = 1
 
 
 def team() -> Team:
-    turns = (Turn(0, "thinker"), Turn(1, "solo"))
-    return Team(turns=turns, roles={"thinker": THINKER, "solo": SOLO})
+    turns = (Turn(0, "thinker"), Turn(1, "solver", reads=(0,)))
+    return Team(turns=turns, roles={"thinker": THINKER, "solver": SOLVER})
 '''
 BENCHMARK = '''
 """Counting letters."""
@@ -320,20 +320,26 @@ HALF_WRITTEN = [
         "def team(agents: int = 2)",
         "team(agents) does not take the arguments of the contract",
     ),
-    (team, TEAM, 'Turn(1, "solo")', 'Turn(2, "solo")', "written by the agents [0, 2]. Remedy"),
     (
         team,
         TEAM,
-        'Turn(1, "solo")',
+        'Turn(1, "solver", reads=(0,))',
+        'Turn(2, "solver", reads=(0,))',
+        "written by the agents [0, 2]. Remedy",
+    ),
+    (
+        team,
+        TEAM,
+        'Turn(1, "solver", reads=(0,))',
         'Turn(1, "thinker")',
         "turn 1 gives the team's answer, and its role 'thinker' has none. Remedy: answers=True",
     ),
     (
         team,
         TEAM,
-        'Turn(1, "solo")',
-        'Turn(1, "solo", reads=(0,))',
-        "a turn in role 'solo' reads [0], and the prompt shows nothing of it. Remedy: {read}",
+        'Turn(1, "solver", reads=(0,))',
+        'Turn(1, "solver")',
+        "a turn in role 'solver' reads [], and the prompt shows what is read. Remedy: {read}",
     ),
     (benchmark, BENCHMARK, "SPLITS = {", "PARTS = {", "has no SPLITS. Remedy: SPLITS = {...}, see"),
     (
@@ -522,7 +528,7 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     evaluation = {"tasks": 4, "interventions": [plugged]}
     parts = {
         "benchmark": plugged,
-        "team": "think_solve",
+        "team": plugged,
         "credit": plugged,
         "advantage": plugged,
         "objective": plugged,
