@@ -114,8 +114,7 @@ def _diagnose(a: argparse.Namespace) -> None:
 
     asked = schema.read_json(a.experiment)
     rows, skipped = diagnose.diagnose(
-        a.family,
-        a.shape,
+        diagnose.Worlds(a.family, a.shape, asked["instances"], asked["seed"], a.model),
         [
             diagnose.Method(
                 k,
@@ -128,10 +127,7 @@ def _diagnose(a: argparse.Namespace) -> None:
             for k, m in asked["methods"].items()
         ],
         asked["advantages"],
-        instances=asked["instances"],
-        seed=asked["seed"],
         tokens=asked["tokens"],
-        model=a.model,
     )
     for made in (diagnose.write(rows, skipped, a.out), a.out):
         lineage.passport(

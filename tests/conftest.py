@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -157,3 +158,14 @@ def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> fl
         way = float((one[name] - start[name]).norm())
         shares.append(difference / way if way else difference * float("inf") if difference else 0.0)
     return max(shares)
+
+
+def conforming(package: ModuleType, name: str) -> ModuleType:
+    """A plug-in's file that holds what its folder's contract asks for. A failure says what is
+    missing and how to write it.
+    """
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    contract = package.CONTRACT
+    complaints = [*contract.breaches(module), *contract.undocumented(module)]
+    assert not complaints, "\n".join(complaints)
+    return module

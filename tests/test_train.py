@@ -318,7 +318,9 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(
         rollout,
         "make_tree",
-        lambda **k: original(**{**k, "leaf_reward": k["leaf_reward"] * np.nan}),
+        lambda structure, **k: original(
+            structure, **{**k, "leaf_reward": k["leaf_reward"] * np.nan}
+        ),
     )
     with pytest.raises(ValueError, match=r"has reward nan.*Remedy"):
         training.train(**files)

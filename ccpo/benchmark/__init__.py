@@ -1,22 +1,24 @@
 """Benchmarks: one file each, found by its name. This file holds only the contract.
 
 A benchmark file has
-  VERSION                      bumped when its tasks or prompts change on purpose
-  SOURCES                      name -> Source (pinned bytes); empty for a procedural benchmark
-  SPLITS                       split -> number of its items before any is dropped (0: as many as the
-                               parameters ask for). `train` is
-                               learnt from, `test` is evaluated on; others are for whoever names
-                                   them
-  tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to
-                               its verified file; params are
-                               keyword-only and are the config schema
-  demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for
-                               chat examples
-  FORM                         how an answer is to be given, the words after "the final answer":
-                               BOXED, or CODE for a program
-  EXAMPLES                     at least three (completion, truth, kind, accepted), checked by the
-                               conformance test
-  DEFECTS                      known defects of the source, in words
+  VERSION
+      a whole number, bumped when its tasks or prompts change on purpose
+  SOURCES
+      name -> Source (pinned bytes); empty for a procedural benchmark
+  SPLITS
+      split -> number of its items before any is dropped (0: as many as the parameters ask for).
+      `train` is learnt from, `test` is evaluated on; others are for whoever names them
+  tasks(split, raw, **params) -> list of Task
+      one for each item; `raw` maps a name of SOURCES to its verified file; params are keyword-only
+      and are the config schema
+  demos(n, **params) -> list of n Demo
+      how each kind of role answers, for the warm start and for chat examples
+  FORM
+      how an answer is to be given, the words after "the final answer": BOXED, or CODE for a program
+  EXAMPLES
+      at least three (completion, truth, kind, accepted), checked by the conformance test
+  DEFECTS
+      known defects of the source, in words
 """
 
 from __future__ import annotations
@@ -29,9 +31,24 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
+from ccpo.contract import Contract
 from ccpo.grade import BOXED as BOXED
 from ccpo.grade import CODE as CODE
 from ccpo.grade.sandbox import plain
+
+CONTRACT = Contract(
+    constants={
+        "VERSION": int,
+        "SOURCES": dict,
+        "SPLITS": dict,
+        "FORM": (BOXED, CODE),
+        "EXAMPLES": list,
+        "DEFECTS": str,
+    },
+    functions={"tasks": ("split", "raw"), "demos": ("n",)},
+    schema="tasks",
+    accepts=("demos",),
+)
 
 
 @dataclass(frozen=True)
@@ -164,10 +181,10 @@ def checks(
 def names() -> list[str]:
     """Names of all benchmarks: the files of this folder that begin with no underscore."""
     return sorted(
-        found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+        file.name for file in pkgutil.iter_modules(__path__) if not file.name.startswith("_")
     )
 
 
 def load(name: str) -> ModuleType:
     """The benchmark of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))

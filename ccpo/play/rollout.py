@@ -23,7 +23,7 @@ from ccpo.intervention import Reading
 from ccpo.play import rating
 from ccpo.play.engine import Completion, Draw, Engine
 from ccpo.team import Role, Team, chat, guard, vote_outcome
-from ccpo.tree import Plan, Tree, make_tree
+from ccpo.tree import Plan, Structure, Tree, make_tree
 
 COUNTS = ("prompt_tokens", "generated_tokens", "trained_tokens", "evaluator_calls")
 
@@ -279,11 +279,7 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
             reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
     cut = np.array([message.completion.finish_reason == "length" for message in grown.messages])
     tree = make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task, parent, turn, agent, removed),
         leaf_reward=reward,
         answer=answer,
         truncated=cut,
