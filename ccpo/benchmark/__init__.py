@@ -128,6 +128,7 @@ def checks(
     calls: Sequence[str],
     expected: Sequence[object] | None = None,
     *,
+    preamble: str = "",
     setup: str = "",
     also: Mapping[int, Sequence[object]] | None = None,
     compare: str = "equal",
@@ -138,8 +139,9 @@ def checks(
     """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what
     should come back.
 
-    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring
-    what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
+    preamble: what the question gives and the program may leave out (imports, helpers), run before
+    it. calls: Python expressions, evaluated in order after the program and `setup`. A call may
+    bring what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
     expected value: the program can read them.
     expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives,
         filled in by `programs.complete`.
@@ -150,7 +152,8 @@ def checks(
     * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or a
     list or tuple of floats, is expected.
     """
-    truth: dict[str, object] = {"setup": setup, "calls": list(calls), "compare": compare}
+    truth: dict[str, object] = {"preamble": preamble, "setup": setup}
+    truth |= {"calls": list(calls), "compare": compare}
     truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
     if also:
         truth["also"] = {
