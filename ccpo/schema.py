@@ -29,7 +29,7 @@ _BOOL = pa.bool_()
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per task of a benchmark.
     "tasks": (
-        2,
+        3,
         {
             "split": _STR,
             "task_id": _STR,
@@ -38,12 +38,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "kind": _STR,
             "tolerance": _F64,
             "origin": _STR,
+            # what is known to be wrong with the item or its key ("": nothing)
+            "defect": _STR,
         },
     ),
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to
     # and including the update.
     "train": (
-        2,
+        3,
         {
             "step": _I32,
             "agent": _I32,
@@ -66,6 +68,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "leakage": _F64,
             "generated_tokens": _I64,
             "evaluator_calls": _I64,
+            # verdicts that were not reached, of the evaluator calls; counted as wrong
+            "late": _I64,
         },
     ),
     # One row per message of the updates that are kept. `removed` is the agent left out (-1:
@@ -184,7 +188,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its
     # verdict; tokens and log-probs of the messages that were drawn for it.
     "scores": (
-        3,
+        4,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -196,7 +200,13 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "accuracy": _F64,
             # of a program's tests that passed; for other kinds of answers as accuracy
             "fraction": _F64,
+            # an earlier message holds the truth; that of another task, which is met by chance
             "leakage": _F64,
+            "leakage_by_chance": _F64,
+            # verdicts of its messages that were not reached; counted as wrong
+            "late": _I32,
+            # something is known to be wrong with the item or its key
+            "defect": _BOOL,
             "n_tokens": _I32,
             "logprob": _F64,
         },

@@ -129,7 +129,7 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
     monkeypatch.setattr(
-        rollout, "verifier", SimpleNamespace(verify=verify)
+        rollout, "verifier", SimpleNamespace(verify_many=lambda items: (verify(*x) for x in items))
     )  # of training only: the data door keeps the true one
 
 

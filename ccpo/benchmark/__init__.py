@@ -25,9 +25,9 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ccpo.grade import BOXED as BOXED
 from ccpo.grade import CODE as CODE
@@ -55,6 +55,7 @@ class Task:
     origin: str = ""
     gold: str = ""
     flaw: str = ""
+    defect: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,19 @@ class Source:
     path: str
     rows: int
     licence: str
+
+
+Only = Literal["all", "clean"]
+
+
+def known(tasks: Sequence[Task], defects: Mapping[str, str], only: Only) -> list[Task]:
+    """The tasks, each with what is known to be wrong with it (task_id -> defect). `clean`: those
+    with a defect are flawed, so that the data door drops them and says why.
+    """
+    marked = [replace(task, defect=defects.get(task.task_id, task.defect)) for task in tasks]
+    if only == "all":
+        return marked
+    return [replace(task, flaw=task.flaw or task.defect) for task in marked]
 
 
 def github(repository: str, commit: str, path: str) -> str:

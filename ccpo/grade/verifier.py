@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ccpo.grade import answers, process
 from ccpo.grade.sandbox import plain, programs
@@ -22,6 +23,7 @@ LONGEST = 300  # characters of an answer; longer ones are no answer
 SECONDS = 2.0  # of processor time, of one comparison
 WAITING = 256  # verdicts of `verify_many` that are under way or not yet taken
 
+T = TypeVar("T")
 Equal = Callable[[str, str, str, float], bool]
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:(\{)|([^\s{}$\\]+))")
 _SAID = re.compile(
@@ -165,14 +167,25 @@ def verify_many(items: Iterable[Item], workers: int | None = None) -> Iterator[V
     Raises:
         As `verify`.
     """
-    waiting: deque[Future[Verdict]] = deque()
+    return in_order(verify, items, workers)
+
+
+def in_order(
+    function: Callable[..., T], items: Iterable[tuple[object, ...]], workers: int | None = None
+) -> Iterator[T]:
+    """The function of many tuples of arguments, in order, as it comes; `workers` threads."""
+    waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers or _cores()) as pool:
-        for item in items:
-            waiting.append(pool.submit(verify, *item))
-            if len(waiting) > WAITING:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > WAITING:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # an error, or nobody asks for the rest
+                future.cancel()
 
 
 def _cores() -> int:
