@@ -27,7 +27,7 @@ from ccpo import benchmark, schema
 from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
 from ccpo.data.overlap import normalised
-from ccpo.grade import verifier
+from ccpo.grade import process, verifier
 
 log = logging.getLogger("ccpo")
 
@@ -395,12 +395,34 @@ def _checked(task: Task) -> tuple[Task, str]:
     if task.kind == "code":
         try:
             return replace(task, truth=_run_gold(task)), ""
+        except process.Late as late:
+            raise _unreached(task, str(late)) from None
         except ValueError as error:
             return task, f"the gold program fails: {error}"
-    right = verifier.verify(f"\\boxed{{{task.truth}}}", task.truth, task.kind).correct
+    right = _right(task, task.truth)
     return (
         task,
         "" if right else f"the verifier does not find the truth {task.truth!r} equal to itself",
+    )
+
+
+def _right(task: Task, answer: str) -> bool:
+    """Whether an answer is the truth of a task.
+
+    Raises:
+        ValueError: no verdict was reached.
+    """
+    verdict = verifier.verify(f"\\boxed{{{answer}}}", task.truth, task.kind)
+    if verdict.late:
+        raise _unreached(task, verdict.reason)
+    return verdict.correct
+
+
+def _unreached(task: Task, why: str) -> ValueError:
+    """What a task table is made of must not depend on the machine: nothing is dropped for this."""
+    return ValueError(
+        f"task {task.task_id}: {why}. Nothing was written. Remedy: try again, on a machine with "
+        "more memory or less work beside."
     )
 
 
@@ -425,9 +447,9 @@ def _agree(first: Task, other: Task) -> bool:
     if first.kind != other.kind:
         return False
     if first.kind == "code":
-        return bool(
-            importlib.import_module("ccpo.grade.sandbox.programs")
-            .grade(first.gold, other.truth)
-            .passed
-        )
-    return verifier.verify(f"\\boxed{{{first.truth}}}", other.truth, first.kind).correct
+        sandbox = importlib.import_module("ccpo.grade.sandbox.programs")
+        try:
+            return bool(sandbox.grade(first.gold, other.truth).passed)
+        except process.Late as late:
+            raise _unreached(other, str(late)) from None
+    return _right(other, first.truth)
