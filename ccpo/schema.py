@@ -308,8 +308,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """`write_bytes` in UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` in UTF-8; lone surrogates, which it cannot hold, as escapes (in JSON the same
+    text when it is read).
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -378,7 +380,16 @@ def to_table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 def rows_to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as a checked table; see `to_table`."""
     rows = list(rows)
-    return to_table(name, {c: [row[c] for row in rows] for c in TABLES[name][1]})
+    columns = TABLES[name][1]
+    texts = {c for c, kind in columns.items() if kind == _STR}
+    return to_table(
+        name, {c: [_text(row[c]) if c in texts else row[c] for row in rows] for c in columns}
+    )
+
+
+def _text(value: Any) -> Any:
+    """A text that UTF-8 can hold: lone surrogates as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def write_table(path: str | Path, table: pa.Table) -> None:

@@ -28,6 +28,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccpo import schema
 from ccpo.benchmark import checks
 from ccpo.grade import verifier
 from ccpo.grade.sandbox import isolation, plain, programs
@@ -1235,6 +1236,27 @@ def test_lone_surrogates_are_said_as_escapes() -> None:
         "\n".join(lines).encode()
     assert not verifier.verify("\\boxed{\ud800}", "1", "number").correct
     "\n".join(verifier.explain("\\boxed{\ud800+\\sqrt{2}}", "1", "expression")).encode()
+
+
+def test_lone_surrogates_reach_files_and_terminals_as_escapes(tmp_path: Path) -> None:
+    schema.write_json(tmp_path / "a.json", {"a": "x\ud800"})
+    assert schema.read_json(tmp_path / "a.json") == {"a": "x\ud800"}
+    schema.write_text(tmp_path / "a.txt", "x\ud800")
+    assert (tmp_path / "a.txt").read_text() == "x\\ud800"
+    rows = [{"step": 1, "part": "x\ud800", "seconds": 1.0}]
+    schema.write_table(tmp_path / "a.parquet", schema.rows_to_table("seconds", rows))
+    [back] = schema.read_table(tmp_path / "a.parquet", "seconds").to_pylist()
+    assert back["part"] == "x\\ud800"
+    for kind, text in (
+        ("code", "def f(x): raise ValueError('\\ud800')"),
+        ("code", b"def f(x): return '\xed\xa0\x80'"),
+        ("number", b"\\boxed{\xed\xa0\x80}"),
+    ):
+        command = [sys.executable, "-m", "ccpo", "verify", "--kind", kind, text]
+        truth = ASKED if kind == "code" else "1"
+        done = subprocess.run([*command, truth], capture_output=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith(b"verdict: wrong")
 
 
 def test_a_sandbox_that_does_not_start_is_an_error(
