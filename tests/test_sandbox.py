@@ -1356,6 +1356,18 @@ def test_plain_data_comes_back_as_it_was(value: object) -> None:
     assert exact(back) == exact(value)
 
 
+def test_the_text_of_a_set_does_not_depend_on_hashes() -> None:
+    """Else a task table that holds one would have other bytes in each process."""
+    code = "from ccpo.grade.sandbox import plain; print(plain.write([{*'abcdef', (1, 'x')}, 1]))"
+    texts = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", code]
+        texts.add(subprocess.check_output(command, env=environment, cwd=ROOT))
+    assert len(texts) == 1
+    assert plain.read(texts.pop().decode()) == [{*"abcdef", (1, "x")}, 1]
+
+
 def test_what_derives_from_plain_data_is_that_data() -> None:
     class Number(IntEnum):
         ONE = 1

@@ -181,7 +181,7 @@ def checks(
 def names() -> list[str]:
     """Names of all benchmarks: the files of this folder that begin with no underscore."""
     return sorted(
-        found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
     )
 
 

@@ -56,7 +56,7 @@ demos = _math.demos
 def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Task]:
     """All tasks of a split, in the order of the file."""
     rows = map(json.loads, raw[split].read_text(encoding="utf-8").splitlines())
-    found = [
+    items = [
         Task(
             f"{split}-{i}",
             r["input" if split == "train" else "question"],
@@ -65,4 +65,4 @@ def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Ta
         )
         for i, r in enumerate(rows)
     ]
-    return known(found, _DEFECTS, only)
+    return known(items, _DEFECTS, only)

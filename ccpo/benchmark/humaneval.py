@@ -83,10 +83,10 @@ def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
 def _task(item: dict[str, Any]) -> Task:
     name = item["task_id"]
     entry = item["entry_point"]
-    given = _given(item["prompt"], entry)
+    preamble = _preamble(item["prompt"], entry)
     made = _MADE.get(name)
     if made:
-        truth = json.dumps({**json.loads(made()), "preamble": given})
+        truth = json.dumps({**json.loads(made()), "preamble": preamble})
     else:
         body = next(
             n
@@ -99,7 +99,7 @@ def _task(item: dict[str, Any]) -> Task:
         truth = checks(
             [call for call, _ in pairs],
             [value for _, value in pairs],
-            preamble=given,
+            preamble=preamble,
             float_atol=1e-6 if loose else 0.0,
         )
     question = f"Complete this function:\n\n{item['prompt'].strip()}\n"
@@ -108,7 +108,7 @@ def _task(item: dict[str, Any]) -> Task:
     )
 
 
-def _given(prompt: str, entry: str) -> str:
+def _preamble(prompt: str, entry: str) -> str:
     """What a prompt holds besides the function that is to be completed."""
     body = ast.parse(prompt).body
     own = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == entry)

@@ -52,11 +52,11 @@ def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Ta
     """All tasks of a split: blocks of eight lines (blank, key, passage, question, four options)."""
     lines = raw[split].read_text(encoding="utf-8").split("\n")
     blocks = [lines[i : i + 8] for i in range(0, len(lines) - 7, 8)]
-    found = [
+    items = [
         _task(f"{split}-{i}", *(line.strip() for line in block[1:]))
         for i, block in enumerate(blocks)
     ]
-    return known(found, _DEFECTS, only)
+    return known(items, _DEFECTS, only)
 
 
 def _task(task_id: str, key: str, passage: str, question: str, *options: str) -> Task:

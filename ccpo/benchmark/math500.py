@@ -43,7 +43,7 @@ demos = _math.demos
 def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Task]:
     """All tasks, in the order of the file."""
     rows = map(json.loads, raw[split].read_text(encoding="utf-8").splitlines())
-    found = [
+    items = [
         Task(
             r["unique_id"],
             r["problem"],
@@ -53,4 +53,4 @@ def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Ta
         )
         for r in rows
     ]
-    return known(found, _DEFECTS, only)
+    return known(items, _DEFECTS, only)

@@ -36,7 +36,7 @@ RAW = Path("data/raw")
 # are followed by another
 TRIES = 5
 BLOCK = 1 << 16  # bytes
-Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not said)
+Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not known)
 
 
 def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: None) -> Path:
@@ -167,8 +167,8 @@ def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
             _empty(
                 out
             )  # the whole file; and whether a range is the one asked for, the hash will say
-        said = answer.headers.get("Content-Length")
-        total = out.tell() + int(said) if said else 0
+        length = answer.headers.get("Content-Length")
+        total = out.tell() + int(length) if length else 0
         try:
             while block := answer.read(BLOCK):
                 out.write(block)
@@ -293,53 +293,48 @@ def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
     sizes = {}
     seen = Counter[str]()
     for split, stated in module.SPLITS.items():
-        found = module.tasks(split, raw, **choice.params)
-        if len(found) != stated if stated else not found:
-            raise ValueError(
-                f"benchmark {choice.name}, split {split}: {len(found)} items, SPLITS says "
-                f"{stated or 'at least one'}"
-            )
-        seen.update(t.task_id for t in found)
+        items = module.tasks(split, raw, **choice.params)
+        where = f"benchmark {choice.name}, split {split}"
+        if len(items) != stated if stated else not items:
+            raise ValueError(f"{where}: {len(items)} items, SPLITS says {stated or 'at least one'}")
+        seen.update(t.task_id for t in items)
         if twice := [name for name, n in seen.items() if n > 1]:
-            raise ValueError(
-                f"benchmark {choice.name}, split {split}: task_id {twice[0]!r} occurs "
-                f"{seen[twice[0]]} times"
-            )
-        kept, bad = usable(found)
+            raise ValueError(f"{where}: task_id {twice[0]!r} occurs {seen[twice[0]]} times")
+        kept, bad = usable(items)
         if not kept:
             raise ValueError(
-                f"benchmark {choice.name}, split {split}: none of {len(found)} items is usable. "
-                f"The first: {bad[0][1]}"
+                f"{where}: none of {len(items)} items is usable. The first: {bad[0][1]}"
             )
-        rows += [
-            {
-                "split": split,
-                **{k: getattr(t, k) for k in schema.TABLES["tasks"][1] if k != "split"},
-            }
-            for t in kept
-        ]
+        columns = [name for name in schema.TABLES["tasks"][1] if name != "split"]
+        rows += [{"split": split, **{k: getattr(t, k) for k in columns}} for t in kept]
         dropped += [
             {"split": split, "task_id": t.task_id, "reason": why, "question": t.question[:100]}
             for t, why in bad
         ]
-        sizes[split] = {"items": len(found), "usable": len(kept)}
-        said = "".join(
-            f"{'; ' if i else ': '}{t.task_id}: {why}" for i, (t, why) in enumerate(bad[:5])
-        ) + ("; ..." if len(bad) > 5 else "")
-        log.info(
-            "%s %s: %s items, %s usable; dropped %d%s",
-            choice.name,
-            split,
-            f"{len(found):,}",
-            f"{len(kept):,}",
-            len(bad),
-            said,
-        )
+        sizes[split] = {"items": len(items), "usable": len(kept)}
+        _log_split(choice.name, split, kept, bad)
     schema.write_json(
         out.with_suffix(".dropped.json"),
         {"benchmark": choice.name, "splits": sizes, "dropped": dropped},
     )
     schema.write_table(out, schema.rows_to_table("tasks", rows))
+
+
+def _log_split(
+    name: str, split: str, kept: Sequence[Task], bad: Sequence[tuple[Task, str]]
+) -> None:
+    """A line on what was dropped, and why the first five were."""
+    reasons = "; ".join(f"{task.task_id}: {why}" for task, why in bad[:5])
+    log.info(
+        "%s %s: %s items, %s usable; dropped %d%s%s",
+        name,
+        split,
+        f"{len(kept) + len(bad):,}",
+        f"{len(kept):,}",
+        len(bad),
+        f": {reasons}" if bad else "",
+        "; ..." if len(bad) > 5 else "",
+    )
 
 
 def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
@@ -354,13 +349,13 @@ def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
     return raw
 
 
-def usable(found: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
+def usable(items: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
     """The items of a split that can be asked and graded, and the others, each with the reason.
 
     Of a repeated question with one truth the first is kept; with two truths nobody can be right,
     and all of them go.
     """
-    checked = [_checked(task) for task in found]
+    checked = [_checked(task) for task in items]
     sound = [task for task, why in checked if not why]
     asked: dict[str, list[Task]] = {}
     for task in sound:

@@ -51,11 +51,11 @@ def candidates(thought: str, kind: str) -> list[tuple[str, bool]]:
     stated = [verifier.extract(x, kind) for x in lines if not verifier.bare(x, kind)]
     stated += [verifier.extract(thought, kind)]
     stated += [held for _, held in verifier.boxes(thought)[-MOST:]]
-    found = {text.strip(): False for text in stated if text}
+    texts = {text.strip(): False for text in stated if text}
     if kind in _KINDS_OF_NUMBERS:
         numbers = [match[0] for match in _NUMBER.finditer(thought)][-MOST:]
-        found = {**dict.fromkeys(numbers, True), **found}
-    return list(found.items())
+        texts = {**dict.fromkeys(numbers, True), **texts}
+    return list(texts.items())
 
 
 def _same(candidate: str, truth: str, kind: str, tolerance: float, plain: bool) -> bool:

@@ -106,9 +106,9 @@ def _solution(blocks: list[Block], wanted: set[str]) -> int:
 
 def _source(blocks: list[Block], user: int, name: str) -> int | None:
     """The block that gives a name to another: the last before it, else the first after it."""
-    found = [index for index, block in enumerate(blocks) if name in block.defines()]
-    before = [index for index in found if index < user]
-    return before[-1] if before else found[0] if found else None
+    sources = [index for index, block in enumerate(blocks) if name in block.defines()]
+    before = [index for index in sources if index < user]
+    return before[-1] if before else sources[0] if sources else None
 
 
 def _bound(statements: Iterable[ast.stmt]) -> Iterable[str]:
@@ -136,8 +136,8 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
         self.parses = 0
-        found = ((number, _FENCE.match(line)) for number, line in enumerate(self.lines))
-        self.fences = [(number, match) for number, match in found if match]
+        numbered = ((number, _FENCE.match(line)) for number, line in enumerate(self.lines))
+        self.fences = [(number, match) for number, match in numbered if match]
 
     def blocks(self) -> list[Block]:
         """All blocks that may be Python, in order."""

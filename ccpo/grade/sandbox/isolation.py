@@ -560,17 +560,17 @@ def _filter(machine: str, refused: tuple[tuple[int, int], ...]) -> bytes:
     load = 0x20
     equal = 0x15
     least = 0x35
-    some = 0x45
-    give = 0x06
+    any_bit = 0x45
+    result = 0x06
     allow = 0x7FFF0000
     kill = 0x80000000
     no = 0x50000 | errno.EPERM
     unknown = 0x50000 | errno.ENOSYS
-    steps = [(load, 0, 0, 4), (equal, 1, 0, arch), (give, 0, 0, kill), (load, 0, 0, 0)]
+    steps = [(load, 0, 0, 4), (equal, 1, 0, arch), (result, 0, 0, kill), (load, 0, 0, 0)]
     if machine == "x86_64":
         steps += [
             (least, 0, 1, 0x40000000),
-            (give, 0, 0, no),
+            (result, 0, 0, no),
         ]  # the same calls by other numbers (x32)
     for numbers in refused:
         if numbers == _PRLIMIT:  # reading a limit is allowed: the pointer to the new one is null
@@ -581,19 +581,19 @@ def _filter(machine: str, refused: tuple[tuple[int, int], ...]) -> bytes:
                 (load, 0, 0, 36),
                 (equal, 0, 1, 0),
             ]
-            steps += [(give, 0, 0, allow), (give, 0, 0, no)]
+            steps += [(result, 0, 0, allow), (result, 0, 0, no)]
         elif numbers[column] >= 0:
-            steps += [(equal, 0, 1, numbers[column]), (give, 0, 0, no)]
+            steps += [(equal, 0, 1, numbers[column]), (result, 0, 0, no)]
     steps += [
         (equal, 0, 4, _CLONE[column]),
         (load, 0, 0, 16),
-        (some, 0, 1, 0x10000),
-        (give, 0, 0, allow),
-        (give, 0, 0, no),
+        (any_bit, 0, 1, 0x10000),
+        (result, 0, 0, allow),
+        (result, 0, 0, no),
     ]  # CLONE_THREAD
     steps += [
         (equal, 0, 1, _CLONE3[column]),
-        (give, 0, 0, unknown),
-        (give, 0, 0, allow),
+        (result, 0, 0, unknown),
+        (result, 0, 0, allow),
     ]  # its flags lie in memory; libc falls back to clone
     return b"".join(struct.pack("<HBBI", *step) for step in steps)

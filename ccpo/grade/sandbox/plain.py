@@ -62,9 +62,16 @@ def write(value: object, longest: int = LONGEST) -> str:
         if left < 0:
             raise ValueError(f"data of more than {longest} characters")
         if items is not None:
+            unordered = base in (set, frozenset)
+            first = len(parts)
             for item in items:
+                start = len(parts)
                 parts.append(",")
                 put(item, depth + 1)
+                if unordered:
+                    parts[start:] = ["".join(parts[start:])]
+            if unordered:  # an order that no hash decides: hashes differ from process to process
+                parts[first:] = sorted(parts[first:])
             parts.append("]")
 
     put(value, 0)

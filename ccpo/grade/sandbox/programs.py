@@ -1,5 +1,5 @@
 """The verdict on a Python program: its calls run shut away (grade/sandbox/isolation.py), what they
-give is compared here.
+give is compared outside of it.
 
 The program's process is told the calls and never the expected values; it sends back plain data
 (plain.py), which is read, not run, and compared with builtin equality in this process. So an object
@@ -148,7 +148,7 @@ def complete(task_truth: str, gold: str) -> str:
 def _parse(text: str) -> _Tests:
     try:
         data = json.loads(text)
-        found = {key: data[key] for key in _KEYS}
+        fields = {key: data[key] for key in _KEYS}
         also = {
             int(call): [plain.read(value) for value in values]
             for call, values in data.get("also", {}).items()
@@ -158,18 +158,18 @@ def _parse(text: str) -> _Tests:
         raise ValueError(
             f"sandbox: '{text:.80}' is no set of tests: {type(error).__name__}: {error}. {_MADE}"
         ) from None
-    calls = found["calls"]
+    calls = fields["calls"]
     wrong = [
-        f"{key}={found[key]!r:.40}"
+        f"{key}={fields[key]!r:.40}"
         for key, kind in _KEYS.items()
-        if not isinstance(found[key], kind)
+        if not isinstance(fields[key], kind)
     ]
     wrong += (
         ["calls that are not text"] * (not all(isinstance(call, str) for call in calls))
         if not wrong
         else []
     )
-    wrong += [f"compare='{found['compare']}'"] * (found["compare"] not in ("equal", "root"))
+    wrong += [f"compare='{fields['compare']}'"] * (fields["compare"] not in ("equal", "root"))
     wrong += ["no calls"] * (calls == [])
     if expected is not None and len(expected) != len(calls):
         wrong.append(f"{len(expected)} expected values for {len(calls)} calls")
@@ -183,7 +183,7 @@ def _parse(text: str) -> _Tests:
         if expected is None
         else [[value, *also.get(i, [])] for i, value in enumerate(expected)]
     )
-    return _Tests(**{**found, "right": right})
+    return _Tests(**{**fields, "right": right})
 
 
 _MADE = "Remedy: make them with ccpo.benchmark.checks."
