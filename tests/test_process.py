@@ -146,6 +146,7 @@ def test_threads_get_right_verdicts_side_by_side() -> None:
             out[k] = verifier.equal(a, t, "expression")
             out[-k] = verifier.equal(a, t + "+1", "expression")
 
+    process._idle.clear()
     threads = [threading.Thread(target=work, args=(hard[i::2],)) for i in range(2)]
     for thread in threads:
         thread.start()
