@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import logging
 import os
@@ -562,6 +563,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Runs a verb; bad input is one message on stderr and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args()
     logging.basicConfig(
         level=logging.WARNING,

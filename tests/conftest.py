@@ -130,7 +130,8 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
     # of training only: the data door keeps the true one
-    monkeypatch.setattr(rollout, "verifier", SimpleNamespace(verify=verify))
+    verify_many = SimpleNamespace(verify_many=lambda items: (verify(*x) for x in items))
+    monkeypatch.setattr(rollout, "verifier", verify_many)
 
 
 @pytest.fixture

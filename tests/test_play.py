@@ -12,12 +12,13 @@ from conftest import conforming
 
 from ccpo import benchmark, team
 from ccpo.benchmark import Task
-from ccpo.grade import verifier
+from ccpo.grade import process, verifier
+from ccpo.learn import train as training
 from ccpo.models import policy
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.engine.scripted import Scripted
-from ccpo.play.rollout import Ledger, Speaker, evaluate, leaks, play
+from ccpo.play.rollout import Ledger, Speaker, evaluate, play
 from ccpo.team import Team
 from ccpo.tree import Plan, Removal
 
@@ -240,6 +241,41 @@ def test_every_team_keeps_the_contract(name: str) -> None:
         )
 
 
+def test_late_verdicts_are_counted_and_too_many_stop_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every third verdict is not reached: counted as wrong in the tree, as late in the ledger."""
+    calls = 0
+
+    def equal(*_: object) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise process.Late("busy")
+        return True
+
+    monkeypatch.setattr(verifier.verify, "__defaults__", (0.0, equal))
+    ledger = Ledger()
+    played = play(
+        Plan((12,)),
+        team.load("single").team(),
+        TASKS,
+        [speaker(lambda p, j, u: "\\boxed{2}")],
+        temperature=1.0,
+        max_tokens=(40,),
+        seed=[0],
+        ledger=ledger,
+    )
+    assert ledger.late == 8
+    assert played.tree.reward.sum() == 16
+    assert ledger.total("evaluator_calls") == 24
+    training.refuse_late(5, 24, 3)
+    training.refuse_late(15, 1000, 3)
+    for late, verdicts in ((6, 24), (16, 1000)):
+        with pytest.raises(ValueError, match=rf"update 3: {late} of .* not reached.*Remedy"):
+            training.refuse_late(late, verdicts, 3)
+
+
 def test_the_guard_takes_out_every_box() -> None:
     for thought in (
         "a \\boxed{7}.",
@@ -250,9 +286,6 @@ def test_the_guard_takes_out_every_box() -> None:
         assert "7" not in team.guard(thought)
         assert "frac" not in team.guard(thought)
     assert team.guard("no box") == "no box"
-    assert leaks("3+4=7", "7")
-    assert not leaks("3+4=7 then 5", "7")
-    assert not leaks("plan \\boxed{7}", "7")  # its reader never sees it
 
 
 @pytest.fixture

@@ -296,7 +296,7 @@ def test_foreign_task_tables_are_refused(files: dict[str, Path]) -> None:
     whole = files["tasks"].read_bytes()
     table = pq.read_table(files["tasks"])
     pq.write_table(table.replace_schema_metadata({"ccpo.schema": "tasks/99"}), files["tasks"])
-    assert "holds tasks/99, this code reads tasks/2" in refused(files)
+    assert "holds tasks/99, this code reads tasks/3" in refused(files)
     files["tasks"].write_bytes(whole[:-50])
     assert "not a whole Parquet file" in refused(files)
     schema.write_table(files["tasks"], schema.rows_to_table("tasks", []))

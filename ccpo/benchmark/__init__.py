@@ -27,9 +27,9 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ccpo.contract import Contract
 from ccpo.grade import BOXED as BOXED
@@ -72,6 +72,7 @@ class Task:
     origin: str = ""
     gold: str = ""
     flaw: str = ""
+    defect: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,19 @@ class Source:
     licence: str
 
 
+Only = Literal["all", "clean"]
+
+
+def known(tasks: Sequence[Task], defects: Mapping[str, str], only: Only) -> list[Task]:
+    """The tasks, each with what is known to be wrong with it (task_id -> defect). `clean`: those
+    with a defect are flawed, so that the data door drops them and says why.
+    """
+    marked = [replace(task, defect=defects.get(task.task_id, task.defect)) for task in tasks]
+    if only == "all":
+        return marked
+    return [replace(task, flaw=task.flaw or task.defect) for task in marked]
+
+
 def github(repository: str, commit: str, path: str) -> str:
     """Where a file of a public repository lies at a commit."""
     return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
@@ -145,6 +159,7 @@ def checks(
     calls: Sequence[str],
     expected: Sequence[object] | None = None,
     *,
+    preamble: str = "",
     setup: str = "",
     also: Mapping[int, Sequence[object]] | None = None,
     compare: str = "equal",
@@ -155,8 +170,9 @@ def checks(
     """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what
     should come back.
 
-    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring
-    what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
+    preamble: what the question gives and the program may leave out (imports, helpers), run before
+    it. calls: Python expressions, evaluated in order after the program and `setup`. A call may
+    bring what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
     expected value: the program can read them.
     expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives,
         filled in by `programs.complete`.
@@ -167,7 +183,8 @@ def checks(
     * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or a
     list or tuple of floats, is expected.
     """
-    truth: dict[str, object] = {"setup": setup, "calls": list(calls), "compare": compare}
+    truth: dict[str, object] = {"preamble": preamble, "setup": setup}
+    truth |= {"calls": list(calls), "compare": compare}
     truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
     if also:
         truth["also"] = {

@@ -19,6 +19,7 @@ from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds", "canary")
+COUNTED = ("step", "generated", "evaluated", "late")
 
 
 class State:
@@ -73,6 +74,7 @@ class State:
         self.step = 0
         self.generated = 0
         self.evaluated = 0
+        self.late = 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
@@ -130,7 +132,7 @@ class State:
         if not self.ranks.first:
             return
         counts: dict[str, Any] = {"run": self.run}
-        counts |= {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        counts |= {name: getattr(self, name) for name in COUNTED}
         policy.write_checkpoint(
             scratch,
             self.step,
@@ -168,7 +170,6 @@ class State:
             self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))
         self.rows = saved["tables.pt"]
         self.memory = saved["memory.pt"]
-        self.step, self.generated, self.evaluated = (
-            saved["counts.pt"][k] for k in ("step", "generated", "evaluated")
-        )
+        for name in COUNTED:
+            setattr(self, name, saved["counts.pt"][name])
         return True
