@@ -47,9 +47,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from ccpo import lineage
 
     found = lineage.kernels()
-    switches = [f"{name}={value}" for name, value in found["switches"].items()]
+    switches = [f"{name}={value}" for name, value in found.switches.items()]
     terminal.write_line(
-        f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}"
+        f"kernels: torch {found.torch}; {', '.join(switches) or 'nothing switched'}"
     )
 
 

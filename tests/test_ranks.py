@@ -199,6 +199,7 @@ def test_the_launch_is_that_of_the_allocation(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
     monkeypatch.setattr(slurm, "ask", lambda *command: said if command[0] == "squeue" else "n1\nn2")
     command = slurm.launch(["train", "--config", "c.json"])
     if wanted is None:

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 from ccpo import lineage, schema
 from ccpo.evaluate import analyse as analysing
 from ccpo.evaluate import stats as st
-from ccpo.evaluate.analyse import analyse, inputs
+from ccpo.evaluate.analyse import analyse
 from ccpo.publish import draw, figure, report, tables, track
 
 
@@ -452,12 +452,10 @@ def publish(folder: Path) -> dict[str, Path]:
     page = folder / "report.html"
     table = folder / "main.csv"
     analyse(experiment=experiment, runs=runs, stats=stats)
-    lineage.passport(stats, [experiment, *inputs(experiment, runs)], "analyse")
     drawn = []
     for name in FIGURES:
         svg = folder / f"{name}.svg"
         draw.draw(name, stats, svg, svg.with_suffix(".csv"))
-        lineage.passport(svg, [stats], "figure")
         drawn.append(svg)
     beside = schema.read_json(tables.write(stats, table))
     written = pd.read_csv(table).set_index("condition")
@@ -465,7 +463,6 @@ def publish(folder: Path) -> dict[str, Path]:
     report.write(
         stats=stats, experiment=experiment, figures=drawn, table=table, runs=runs, out=page
     )
-    lineage.passport(page, [stats, experiment, *drawn], "report")
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
 
 

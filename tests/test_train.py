@@ -280,7 +280,7 @@ def test_a_part_of_a_folder_is_compared_with_its_part_of_the_manifest(tmp_path: 
 
 
 def test_missing_model_is_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
-    assert "has no config.json. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
+    assert "does not exist. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
 
 
 def test_truncated_weights_are_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
@@ -608,7 +608,7 @@ def test_a_full_disk_is_said_with_its_remedy(
         policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     monkeypatch.setattr(
-        cli, "_hash", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
+        "ccpo.files.sha256", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     )
     monkeypatch.setattr(sys, "argv", ["ccpo", "hash", str(tmp_path)])
     assert cli.main() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import gzip
 import http.client
@@ -23,9 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from ccpo import benchmark, schema
+from ccpo import benchmark, lease, lineage, schema
 from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
+from ccpo.data import overlap
 from ccpo.data.overlap import normalised
 from ccpo.grade import process, verifier
 
@@ -79,20 +79,16 @@ def _is(path: Path, source: Source) -> bool:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """The part of a file, open at its end and locked: one process at a time. A part that became the
-    file while this one waited is left.
-    """
+    """The part of a file, open at its end and locked: one process at a time."""
     partial = target.with_name(target.name + ".part")
-    while True:
-        with open(partial, "ab") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if partial.exists() and os.path.samestat(os.fstat(handle.fileno()), partial.stat()):
-                try:
-                    yield partial, handle
-                finally:
-                    if partial.exists() and not partial.stat().st_size:
-                        partial.unlink()  # nothing came
-                return
+    handle, _ = lease.lock(partial, wait=True)
+    assert handle is not None, "a lock that is waited for is had"
+    with handle:
+        try:
+            yield partial, handle
+        finally:
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()  # nothing came
 
 
 def _empty(out: BinaryIO) -> None:
@@ -252,6 +248,16 @@ def raw_files(names: Sequence[str], root: Path = RAW) -> list[Path]:
     return sorted({root / s.path for name in names for s in benchmark.load(name).SOURCES.values()})
 
 
+def overlap_table(train: Sequence[str], test: Sequence[str], out: Path) -> None:
+    """Counts the test items among the training items of benchmarks (none named: of all), writes
+    them as CSV, and shows them.
+    """
+    learnt = items(train, "train")
+    tested = items(test, "test")
+    overlap.write(overlap.table(learnt, tested), out)
+    lineage.write_passport(out, raw_files([*learnt, *tested]))
+
+
 def rows_of(path: Path) -> int:
     """Rows of a raw file: lines of .jsonl and .jsonl.gz, rows of .parquet, blocks between empty
     lines of .txt, elements of .json.
@@ -312,11 +318,13 @@ def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
         ]
         sizes[split] = {"items": len(items), "usable": len(kept)}
         _log_split(choice.name, split, kept, bad)
-    schema.write_json(
-        out.with_suffix(".dropped.json"),
-        {"benchmark": choice.name, "splits": sizes, "dropped": dropped},
-    )
+    beside = out.with_suffix(".dropped.json")
+    schema.write_json(beside, {"benchmark": choice.name, "splits": sizes, "dropped": dropped})
     schema.write_table(out, schema.rows_to_table("tasks", rows))
+    for artefact in (beside, out):
+        lineage.write_passport(
+            artefact, raw_files([choice.name], root), choice.model_dump(mode="json")
+        )
 
 
 def _log_split(

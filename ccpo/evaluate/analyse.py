@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.evaluate import stats as st
 
 GAIN = 0.15  # the gain over the own untrained team that a seed is counted for
@@ -53,6 +53,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
         "gain_counted": GAIN,
     }
     schema.write_json(stats, {**head, **made})
+    lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
 
 
 def inputs(experiment: Path, runs: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, schema
+from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
 from ccpo.data.tables import read_tasks
@@ -84,6 +84,7 @@ def rollout(
             log.info("%s: %d messages", choice.name, len(found))
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
+        lineage.write_passport(out, [config, *tasks, model, *starts])
 
 
 def sample(
@@ -281,6 +282,8 @@ def score(
         log.warning("%d answers are left out of %s: no verdict was reached", late, graders)
     schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
+    for artefact in (graders, out):
+        lineage.write_passport(artefact, [config, *tasks, rollouts])
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -465,32 +465,28 @@ def _finish(
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
-    outputs = {
-        name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]
-    }
-    extra = {
-        "run": run.id,
-        "updates": state.step,
-        "starts": starts,
-        "ledger": totals,
-        "outputs": outputs,
-        "left_out": without,
-        "streams": {
+    trained = lineage.Trained(
+        run=run.id,
+        updates=state.step,
+        starts=starts,
+        ledger=totals,
+        left_out=tuple(without),
+        streams={
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
             "minibatch": "crc32('minibatch'), seed, update, policy",
             "adapter": "crc32('adapter'), seed, policy",
         },
-        "determinism": "bitwise on a CPU with one thread and these versions"
+        determinism="bitwise on a CPU with one thread and these versions"
         if not torch.cuda.is_available()
         else "same in distribution",
-        "threads": torch.get_num_threads(),
-        "ranks": {"world": state.ranks.world, "zero": sharding.stage, "offload": sharding.offload},
-    }
-    schema.write_json(
-        out / "provenance.json",
-        lineage.provenance(config=run.model_dump(mode="json"), inputs=inputs, extra=extra),
+        threads=torch.get_num_threads(),
+        ranks=lineage.RanksUsed(
+            world=state.ranks.world, zero=sharding.stage, offload=sharding.offload
+        ),
     )
+    outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
+    lineage.write_provenance(out, inputs, outputs, trained)
 
 
 class _Stopped(Exception):
@@ -561,6 +557,8 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
                 )
 
         yield tell
+    # the bar has gone: this line stays, on a terminal too
+    log.info("%s is trained: %s", run.id, held.status.note or "no update was asked for")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ccpo.config import Lora, RunConfig
 from ccpo.play.engine import attention
 from ccpo.play.engine.prefix import Trunks, enter
 from ccpo.ranks import device
-from ccpo.schema import check_manifest, sha256
+from ccpo.schema import check_manifest, new_folder, sha256, write_json
 
 KEPT = 2  # checkpoints of a run
 
@@ -97,18 +97,13 @@ def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
     """Writes a plain Hugging Face folder, whole or not at all; of a model with adapters the live
     adapter alone, in peft's form.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of every
-    # run
-    with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
-        model.save_pretrained(temporary)
-    if tokenizer:
-        tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of
+        # every run
+        with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
+            model.save_pretrained(temporary)
+        if tokenizer:
+            tokenizer.save_pretrained(temporary)
 
 
 def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
@@ -217,29 +212,21 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
     """Saves objects (torch.save for anything but JSON-ready `state`) as scratch/step-N, verified,
     flushed, renamed; keeps the last two.
     """
-    final = scratch / f"step-{step:08d}"
-    temporary = scratch / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, value in files.items():
-        with open(temporary / name, "wb") as handle:
-            try:
-                torch.save(value, handle)
-            except RuntimeError:  # how torch says that a write failed; what is said must be why
-                if shutil.disk_usage(temporary).free < 1 << 20:
-                    raise OSError(
-                        errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
-                    ) from None
-                raise
-            handle.flush()
-            os.fsync(handle.fileno())
-    manifest = {name: sha256(temporary / name) for name in sorted(files)}
-    with open(temporary / "MANIFEST.json", "w") as text:
-        json.dump(manifest, text)
-        text.flush()
-        os.fsync(text.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    with new_folder(scratch / f"step-{step:08d}") as temporary:
+        for name, value in files.items():
+            with open(temporary / name, "wb") as handle:
+                try:
+                    torch.save(value, handle)
+                except RuntimeError:  # how torch says that a write failed; what is said must be why
+                    if shutil.disk_usage(temporary).free < 1 << 20:
+                        raise OSError(
+                            errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
+                        ) from None
+                    raise
+                handle.flush()
+                os.fsync(handle.fileno())
+        manifest = {name: sha256(temporary / name) for name in sorted(files)}
+        write_json(temporary / "MANIFEST.json", manifest)
     for old in sorted(scratch.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 

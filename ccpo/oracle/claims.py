@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.evaluate import stats as st
 from ccpo.oracle import diagnose
 
@@ -85,6 +85,7 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         "skipped": sorted({(s["method"], s["shape"], s["reason"]) for s in skipped}),
     }
     schema.write_json(stats, numbers)
+    lineage.write_passport(stats, [experiment, *diagnostics])
 
 
 def _cells(

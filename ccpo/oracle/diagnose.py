@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ccpo import advantage, credit, schema
+from ccpo import advantage, credit, lineage, schema
 from ccpo import team as teams
 from ccpo.advantage import Messages, role_information
 from ccpo.oracle import language
@@ -549,6 +549,29 @@ def _plans(worlds: Worlds, methods: Sequence[Method]) -> tuple[dict[str, Plan], 
             place = {"shape": worlds.shape, "family": worlds.family}
             skipped.append({"method": method.label, **place, "reason": str(error)})
     return plans, skipped
+
+
+def of_experiment(experiment: Path, family: str, shape: str, model: Path | None, out: Path) -> None:
+    """Diagnoses the methods of an oracle experiment (its experiment.json) in one kind of world, and
+    writes the table and what was left out.
+    """
+    manifest = schema.read_json(experiment)
+    methods = [
+        Method(
+            label,
+            method["credit"]["name"],
+            method["credit"]["params"],
+            method["nested"],
+            method["critic_error"],
+            method["raters"],
+        )
+        for label, method in manifest["methods"].items()
+    ]
+    worlds = Worlds(family, shape, manifest["instances"], manifest["seed"], model)
+    rows, skipped = diagnose(worlds, methods, manifest["advantages"], tokens=manifest["tokens"])
+    inputs = [experiment, *([model] if model else [])]
+    for artefact in (write(rows, skipped, out), out):
+        lineage.write_passport(artefact, inputs)
 
 
 def write(rows: list[Row], skipped: list[Skipped], out: Path) -> Path:

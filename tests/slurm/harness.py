@@ -240,7 +240,8 @@ class Study:
     def starts(self) -> int:
         """How often trainings began again, in all finished runs."""
         return sum(
-            json.loads((run / "provenance.json").read_text())["starts"] - 1 for run in self.runs()
+            json.loads((run / "provenance.json").read_text())["trained"]["starts"] - 1
+            for run in self.runs()
         )
 
     def end(self) -> None:
