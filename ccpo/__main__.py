@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import json
 import logging
 import os
@@ -541,6 +542,9 @@ def main() -> int:
     """Runs a verb; what is wrong with the input is one message on stderr, and exit code 1, or 2
     where it is the command line itself.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         level=logging.WARNING,
         format="%(asctime)s %(message)s",

@@ -137,8 +137,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """`write_bytes` in UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` in UTF-8; lone surrogates, which it cannot hold, as escapes (in JSON the same
+    text when it is read).
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def canonical(value: object) -> str:

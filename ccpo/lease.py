@@ -33,9 +33,8 @@ log = logging.getLogger("ccpo")
 
 BEAT = 5.0  # seconds between signs of life
 SILENT = 30.0  # seconds without one after which an owner on another machine is taken for dead
-PATIENCE = (
-    120.0  # seconds that a living owner is waited for: longer than a cluster takes to kill a job
-)
+# seconds that a living owner is waited for: longer than a cluster takes to kill a job
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ _BOOL = pa.bool_()
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per task of a benchmark.
     "tasks": (
-        2,
+        3,
         {
             "split": _STR,
             "task_id": _STR,
@@ -66,12 +66,14 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "kind": _STR,
             "tolerance": _F64,
             "origin": _STR,
+            # what is known to be wrong with the item or its key ("": nothing)
+            "defect": _STR,
         },
     ),
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to
     # and including the update.
     "train": (
-        2,
+        3,
         {
             "step": _I32,
             "agent": _I32,
@@ -94,6 +96,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "leakage": _F64,
             "generated_tokens": _I64,
             "evaluator_calls": _I64,
+            # verdicts that were not reached, of the evaluator calls; counted as wrong
+            "late": _I64,
         },
     ),
     # One row per message of the updates that are kept. `removed` is the agent left out (-1:
@@ -212,7 +216,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its
     # verdict; tokens and log-probs of the messages that were drawn for it.
     "scores": (
-        3,
+        4,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -224,7 +228,13 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "accuracy": _F64,
             # of a program's tests that passed; for other kinds of answers as accuracy
             "fraction": _F64,
+            # an earlier message holds the truth; that of another task, which is met by chance
             "leakage": _F64,
+            "leakage_by_chance": _F64,
+            # verdicts of its messages that were not reached; counted as wrong
+            "late": _I32,
+            # something is known to be wrong with the item or its key
+            "defect": _BOOL,
             "n_tokens": _I32,
             "logprob": _F64,
         },
@@ -277,7 +287,16 @@ def to_table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 def rows_to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as a checked table; see `to_table`."""
     rows = list(rows)
-    return to_table(name, {c: [row[c] for row in rows] for c in TABLES[name][1]})
+    columns = TABLES[name][1]
+    texts = {c for c, kind in columns.items() if kind == _STR}
+    return to_table(
+        name, {c: [_text(row[c]) if c in texts else row[c] for row in rows] for c in columns}
+    )
+
+
+def _text(value: Any) -> Any:
+    """A text that UTF-8 can hold: lone surrogates as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def write_table(path: str | Path, table: pa.Table) -> None:

@@ -44,9 +44,8 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     parts = [
         (run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)
     ]
-    assert (
-        len(set(parts)) == 5 + 2 + 2
-    )  # greedy with all interventions; at two temperatures the team as it is, and untrained
+    # greedy with all interventions; at two temperatures the team as it is, and untrained
+    assert len(set(parts)) == 5 + 2 + 2
 
     def dying(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
         if len(played) % 2 == 1:

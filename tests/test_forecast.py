@@ -92,9 +92,8 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(
         "vote_shared": "model size",
         "vote_ccpo": "model size",
     }
-    assert (
-        rows["single"].updates == 100
-    )  # 150,000 tokens would take 150 of them; the run allows 100
+    # 150,000 tokens would take 150 of them; the run allows 100
+    assert rows["single"].updates == 100
     assert rows["single"].train_tokens == 8 * 100 * 1000
     assert rows["ccpo"].train_tokens == 8 * 7 * 2000
     assert rows["single"].evaluation_tokens == 8 * 256 * 100

@@ -51,9 +51,10 @@ def test_normalising_takes_typesetting_away_and_nothing_else() -> None:
         == "find(x+1)forx=\\frac{1}{2}"
     )
     assert normalised("ＡＢ　＝ ２？") == "ab=2"  # full-width forms: NFKC
+    # commands that only begin alike
     assert (
         normalised("\\leftarrow \\rightarrow \\quadratic") == "\\leftarrow\\rightarrow\\quadratic"
-    )  # commands that only begin alike
+    )
     assert normalised("What is $5!$") == "whatis5!"  # a factorial is an operator
     assert normalised("x \u2212 1") == "x-1"
 
@@ -417,10 +418,11 @@ def test_dropped_items_are_not_trained_on_and_accepted_ones_are(
         assert overlap.gate(run, [dirty["tasks"]]) == frozenset()
     assert "3 of 32 training items" in caplog.text
     assert "Accepted: these sums are trivial" in caplog.text
+    # learns nothing
     assert (
         overlap.gate(configured(dirty, train={"steps": 0}, credit="none"), [dirty["tasks"]])
         == frozenset()
-    )  # learns nothing
+    )
 
 
 def test_too_few_items_after_dropping_say_so(dirty: dict[str, Path]) -> None:

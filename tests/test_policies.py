@@ -173,9 +173,8 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(
         "policy1",
     ]
     written = schema.read_json(tmp_path / "model/adapter1/adapter_config.json")
-    assert written["target_modules"] == sorted(
-        written["target_modules"]
-    )  # the same bytes from every process
+    # the same bytes from every process
+    assert written["target_modules"] == sorted(written["target_modules"])
     assert (written["r"], written["lora_alpha"]) == (2, 16)
     prompt = [5, 6, 7]
     found = []

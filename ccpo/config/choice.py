@@ -126,9 +126,8 @@ def _hints(
     """Types of the parameters alone: what else a function takes may be of a library that is not
     loaded.
     """
-    names = getattr(
-        module, FUNCTIONS[kind]
-    ).__globals__  # of the file that defines it, which another file may only name
+    # of the file that defines it, which another file may only name
+    names = getattr(module, FUNCTIONS[kind]).__globals__
     return {
         k: eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
         for k, p in schema.items()

@@ -73,8 +73,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run "
-            "snakemake again."
+            f"model folder {folder} cannot be loaded: {error}. Remedy: try once more; if it "
+            "says the same, move the folder away and run snakemake again, which makes it anew."
         ) from None
     attention.prepare(model)
     return model, tokenizer
@@ -121,12 +121,10 @@ def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> 
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             torch.manual_seed(int(np.random.SeedSequence([*seed, place]).generate_state(1)[0]))
             model.add_adapter(config, name)
-        cast_adapter_dtype(
-            model, name
-        )  # float32 beside weights of any kind: small steps would be lost in bfloat16
-        config.target_modules = sorted(
-            model.peft_config[name].target_modules
-        )  # from a set, it would be written in another order each time
+        # float32 beside weights of any kind: small steps would be lost in bfloat16
+        cast_adapter_dtype(model, name)
+        # from a set, it would be written in another order each time
+        config.target_modules = sorted(model.peft_config[name].target_modules)
 
 
 def live(model: Any, adapter: str) -> Any:
@@ -199,9 +197,8 @@ def completion_logprobs(
     entered = enter(model, rows, shared, DynamicCache(config=model.config) if shared else None)
     hidden = entered.hidden[row, (starts - entered.start)[row] + offset - 1]
     logits = model.get_output_embeddings()(hidden).float()
-    logps = torch.log_softmax(
-        logits if temperature == 1 else logits / temperature, -1
-    )  # a copy of all logits less
+    # a copy of all logits less
+    logps = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
     said = torch.tensor([token for c in completions for token in c], device=device)
     out = logps.new_zeros(mask.shape)
     out[row, offset] = logps.gather(1, said[:, None]).squeeze(1)

@@ -269,9 +269,8 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     start = time.monotonic()
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for step in range(1, spec.steps + 1):
-        habits = (
-            {} if spec.habits == Habits() else {"habits": spec.habits}
-        )  # a benchmark may know none
+        # a benchmark may know none
+        habits = {} if spec.habits == Habits() else {"habits": spec.habits}
         demos = source.demos(
             spec.batch, seed=int(rng.integers(2**31)), **habits, **spec.benchmark.params
         )

@@ -44,14 +44,12 @@ FILLED = 0.5
 QUESTION = 120
 ROLE = 60
 SHOT = 150
-GPU_FLOPS = (
-    9.9e14  # dense bf16 of an H100; shares of it that generation and training reach in practice
-)
+# dense bf16 of an H100; shares of it that generation and training reach in practice
+GPU_FLOPS = 9.9e14
 GENERATING = 0.05
 TRAINING = 0.35
-CPU_TOKENS = (
-    1e-4  # seconds of a generated and trained token of a model so small that it lives on a CPU
-)
+# seconds of a generated and trained token of a model so small that it lives on a CPU
+CPU_TOKENS = 1e-4
 # seconds: a process until it works; statistics, figures and pages; a verdict
 PROCESS = 6.0
 PAGES = 25.0

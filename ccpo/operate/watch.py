@@ -28,9 +28,8 @@ STAGES = {
     "score": "scores.parquet",
 }  # of a run, and what each leaves behind
 STATES = ("failed", "running", "interrupted", "queued", "waiting", "done")
-FRESH = (
-    lease.SILENT + 2 * lease.BEAT
-)  # seconds since its last sign of life within which a writer is taken to live
+# seconds since its last sign of life within which a writer is taken to live
+FRESH = lease.SILENT + 2 * lease.BEAT
 
 
 @dataclass

@@ -46,7 +46,11 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
                 "untrained_best": decodings[gain["best"]]["untrained"]["mean"] if gain else None,
                 "gain_beyond_temperature": gain["beyond"]["mean"] if gain else None,
                 "seeds_gaining_15_points": gain.get("seeds_counted"),
+                "accuracy_clean": c["clean"].get(c["benchmark"], {}).get("mean"),
+                "items_with_defects": c["clean"].get(c["benchmark"], {}).get("defects"),
                 "leakage": c["leakage"],
+                "leakage_by_chance": c["leakage_by_chance"],
+                "late_verdicts": c["late"]["training"] + c["late"]["evaluation"],
                 "updates": c["updates"],
                 "generated_tokens": c["ledger"]["generated_tokens"],
                 "evaluator_calls": c["ledger"]["evaluator_calls"],
@@ -105,12 +109,14 @@ def page(csv: Path) -> str:
             percent(r["untrained"]),
             percent(r["untrained_best"]),
             percent(r["accuracy"]) + band,
+            percent(r["accuracy_clean"]),
             percent(r["accuracy_at_1"]),
             percent(r["gain_beyond_temperature"], signed=True),
             counted,
             f"{r['updates']:,.0f}",
             f"{r['generated_tokens']:,.0f}",
             f"{r['evaluator_calls']:,.0f}",
+            f"{r['late_verdicts']:,.0f}",
         ]
         rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     names = [
@@ -120,12 +126,14 @@ def page(csv: Path) -> str:
         "untrained, %",
         "untrained at its best temperature, %",
         "trained, % [95 % interval]",
+        "trained, without items of known defects, %",
         "trained at temperature 1, %",
         "gain beyond temperature, points",
         "seeds gaining 15 points",
         "updates",
         "generated tokens",
         "evaluator calls",
+        "verdicts not reached",
     ]
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 

@@ -68,12 +68,15 @@ TASKS = {
     for run in RUNS.values()
     for choice in [run.benchmark, *run.evaluate.also]
 }
+FOLDERS = [
+    *(Path("results/models", slug) for slug in MODELS),
+    *(Path("results/runs", key, "model") for key in RUNS),
+]
 try:
-    # what Snakemake does not see: a folder that was changed and its manifest was not
-    for slug in MODELS:
-        files.check_touched_manifest(Path("results/models", slug))
-    for key in RUNS:
-        files.check_touched_manifest(Path("results/runs", key, "model"))
+    # What Snakemake does not see: a folder that was changed and its manifest was not. Once, not in
+    # the process of each job, since all that was copied is hashed.
+    for folder in FOLDERS if workflow.is_main_process else []:
+        files.check_touched_manifest(folder)
 except ValueError as error:
     raise WorkflowError(str(error))
 BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
