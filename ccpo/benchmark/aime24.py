@@ -23,7 +23,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 30}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Keys are zero-padded (025), which is taken off. 30 items: one is 3.3 points, so a "

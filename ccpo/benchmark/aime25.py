@@ -23,7 +23,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 30}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Labels in the file (its data source, its split) are wrong and not used. 30 items: one "

@@ -25,7 +25,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 40}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Answers are stored as floating-point numbers (27.0), all of them whole. 40 items: one "

@@ -20,7 +20,6 @@ from ccpo.benchmark import BOXED, Demo, Habit, Habits, Source, Task
 VERSION = 1
 SOURCES: dict[str, Source] = {}
 SPLITS = {"train": 0, "test": 0}
-HELD_OUT = False
 FORM = BOXED
 DEFECTS = "None known. Answers are small whole numbers, so a guess is right now and then."
 EXAMPLES = [

@@ -34,7 +34,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"train": 600, "test": 1098}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Test rows 318, 798 and 989 are dev items too: a training on this set needs `overlap: drop`. "

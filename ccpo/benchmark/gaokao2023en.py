@@ -39,7 +39,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 385}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "Two editions are about, which are not interchangeable: they differ in 24 wordings and 9 "

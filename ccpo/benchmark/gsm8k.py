@@ -35,7 +35,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"train": 7473, "test": 1319}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "93 answers carry thousands commas (removed here). Some published answers are disputed; none "

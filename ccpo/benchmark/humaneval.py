@@ -33,7 +33,6 @@ SOURCES = {
     )
 }
 SPLITS = {"test": 164}
-HELD_OUT = True
 FORM = CODE
 DEFECTS = (
     "Tests are few, and some docstrings are wrong or vague (Liu et al. 2023). Three of the seven "

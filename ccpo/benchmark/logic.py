@@ -20,7 +20,6 @@ from ccpo.benchmark import BOXED, Demo, Source, Task
 VERSION = 1
 SOURCES: dict[str, Source] = {}
 SPLITS = {"train": 0, "test": 0}
-HELD_OUT = False
 FORM = BOXED
 DEFECTS = "None known. With four islanders a guess is right once in fifteen."
 EXAMPLES = [

@@ -28,7 +28,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 651, "validation": 651}
-HELD_OUT = True
 FORM = BOXED
 LETTERS = "ABCD"
 DEFECTS = (

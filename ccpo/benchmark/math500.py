@@ -25,7 +25,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 500}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "The figure of 42 items is given as code only, that of geometry/817 not at all (marked). Ids "

@@ -37,7 +37,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"train": 0}
-HELD_OUT = False
 FORM = BOXED
 DEFECTS = (
     "The fixed instruction behind every question of `full` is taken off. Keys are the last box "

@@ -32,7 +32,6 @@ SOURCES = {
 }
 _RANGES = {"train": (601, 974), "validation": (511, 600), "test": (11, 510), "prompt": (1, 10)}
 SPLITS = {split: last - first + 1 for split, (first, last) in _RANGES.items()}
-HELD_OUT = True
 FORM = CODE
 DEFECTS = (
     "The tests are shown in the question, so a program may hold their answers. Equal texts: 76 "

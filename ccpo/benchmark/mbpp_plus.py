@@ -33,7 +33,6 @@ SOURCES = {
     )
 }
 SPLITS = {"test": 378}
-HELD_OUT = True
 FORM = CODE
 DEFECTS = (
     "All items are MBPP items with edited texts: 7 of its 1-10, 224 of its test split, 39 of its "

@@ -26,7 +26,6 @@ SOURCES = {
     ),
 }
 SPLITS = {"test": 272}
-HELD_OUT = True
 FORM = BOXED
 DEFECTS = (
     "The key stands only in the box of the solution. Numbers are rounded by their authors, so a "

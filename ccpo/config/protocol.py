@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ccpo import benchmark, intervention
+from ccpo import STAGE_VERSIONS, benchmark, intervention
 from ccpo.config.choice import Choice, Strict, fingerprint, near, resolve
+from ccpo.config.names import check_name
+from ccpo.config.reading import read_json, validated
 from ccpo.config.run import RunConfig
 
 
@@ -31,6 +34,7 @@ DECODINGS = {
     "sampled": Decoding(temperature=1.0, samples=1),
 }
 
+INTERVENTIONS = ("solo", "blank", "shuffle", "untrained")
 DecodingName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
 
@@ -42,23 +46,41 @@ class Protocol(Strict):
     played under the `primary` decoding, which is the one that claims are made of.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.@]*$")
-    tasks: int = Field(
-        ge=1, description="test tasks of each benchmark, from its start; all of one that has fewer"
+    name: str
+    tasks: int | None = Field(
+        None,
+        ge=1,
+        description="test tasks of each benchmark, from its start; none: all usable ones",
     )
     decodings: dict[DecodingName, Decoding] = DECODINGS
     primary: str = "greedy"
     seed: int = 0
-    interventions: tuple[str, ...] = ("solo", "blank", "shuffle", "untrained")
+    interventions: tuple[str, ...] = INTERVENTIONS
     also: tuple[Choice, ...] = Field((), description="benchmarks after the one trained on")
     max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
+    versions: dict[str, int] = Field({}, description="filled in: of its interventions' files")
+    stage: int = STAGE_VERSIONS["rollout"]
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, data: object) -> object:
-        if isinstance(data, Mapping) and "also" in data:
-            return {**data, "also": [resolve("benchmark", choice) for choice in data["also"]]}
-        return data
+        if not isinstance(data, Mapping):
+            return data
+        also = data.get("also", ())
+        if not isinstance(also, list | tuple):
+            raise ValueError(f"also must be a list of benchmarks, as [gsm8k, math500]: {also!r}")
+        names = data.get("interventions", INTERVENTIONS)
+        known = [name for name in names if name in intervention.names()]
+        return {
+            **data,
+            "also": [resolve("benchmark", choice) for choice in also],
+            "versions": {name: int(intervention.load(name).VERSION) for name in known},
+        }
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name("protocol", name)
 
     @model_validator(mode="after")
     def _decodings(self) -> Protocol:
@@ -100,20 +122,17 @@ class Protocol(Strict):
 
     @property
     def id(self) -> str:
-        """Its folder's name: the name and 8 hex digits of the content, which the versions of its
-        interventions are part of (those of its benchmarks stand in `also` and in the run).
+        """Its folder's name: the name, and 8 hex digits of the content, which the versions of its
+        interventions and of the stage that plays it are part of (that of the benchmark trained on
+        stands in the run).
         """
-        content = self.model_dump(mode="json", exclude={"name"})
-        versions = {name: intervention.load(name).VERSION for name in self.interventions}
-        return f"{self.name}-{fingerprint({**content, 'versions': versions})}"
+        return f"{self.name}-{fingerprint(self.model_dump(mode='json', exclude={'name'}))}"
 
     def benchmarks(self, run: RunConfig) -> list[Choice]:
         """What a run is evaluated on, the benchmark of the primary metric first: the one trained on
         if it has a test split, then `also`.
         """
-        return [
-            choice for choice in (run.benchmark, *self.also) if _has_test_split(choice.name)
-        ]
+        return [choice for choice in (run.benchmark, *self.also) if _has_test_split(choice.name)]
 
     def limits(self, run: RunConfig) -> tuple[int, ...]:
         """Largest number of tokens of a run's message, by turn (the last one repeats)."""
@@ -123,9 +142,15 @@ class Protocol(Strict):
         """That a run can be evaluated by it.
 
         Raises:
-            ValueError: no benchmark of it has a test split.
+            ValueError: no benchmark of it has a test split, or one is named twice.
         """
-        if not self.benchmarks(run):
+        names = [choice.name for choice in self.benchmarks(run)]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"protocol {self.name} evaluates {names}: a benchmark named twice, of other "
+                "parameters, cannot be told apart in the tables. Remedy: one protocol for each"
+            )
+        if not names:
             raise ValueError(
                 f"benchmark {run.benchmark.name} has no test split, and `also` of protocol "
                 f"{self.name} names no other. Name there what to evaluate, some of: "
@@ -156,3 +181,20 @@ def _has_test_split(name: str) -> bool:
 
 def _testable() -> list[str]:
     return [name for name in benchmark.names() if _has_test_split(name)]
+
+
+def read_protocol(path: str | Path) -> Protocol:
+    """The protocol of a protocol's JSON file.
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or is not a valid protocol.
+    """
+    return validated(str(path), lambda: Protocol.model_validate(_content(Path(path))))
+
+
+def _content(path: Path) -> object:
+    if not path.is_file():
+        raise ValueError(
+            f"it does not exist. Remedy: run the rule that makes it (snakemake {path})"
+        )
+    return read_json(path)

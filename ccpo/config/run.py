@@ -152,9 +152,6 @@ class RunConfig(Strict):
     overlap: Literal["stop", "drop"] | Accepted = Field(
         "stop", description="what to do with training items that are test items"
     )
-    held_out: tuple[Choice, ...] = Field(
-        (), description="filled in: further test sets whose items training leaves out"
-    )
     seed: int = Field(ge=0)
     stage: int = STAGE_VERSIONS["train"]
 
@@ -167,9 +164,6 @@ class RunConfig(Strict):
                 data[kind] = resolve(kind, data[kind])
         if data.get("policy") == "lora" and data.get("lora") is None:
             data["lora"] = {}
-        trains = bool(data.get("train", {}).get("steps"))
-        own = data["benchmark"]["name"] if "benchmark" in data else ""
-        data["held_out"] = _held_out(own) if trains and own else ()
         return data
 
     @model_validator(mode="after")
@@ -262,14 +256,6 @@ class RunConfig(Strict):
                 "a protocol"
             )
 
-    @property
-    def compared(self) -> list[Choice]:
-        """The test sets that no training item may be in (ccpo/data/overlap.py): its own, then
-        `held_out`. What it is evaluated on is not among the reasons.
-        """
-        own = [self.benchmark] if "test" in _splits_of(self.benchmark.name) else []
-        return [*own, *self.held_out] if self.train.steps else []
-
     def _critic(self, plan: Plan) -> None:
         """A critic where there is need of one, for one purpose, and nowhere else."""
         if self.compares == "critic" and plan.critic:
@@ -335,23 +321,6 @@ class RunConfig(Strict):
 
 def _splits_of(name: str) -> Mapping[str, int]:
     return typing.cast(Mapping[str, int], benchmark.load(name).SPLITS)
-
-
-def _held_out(name: str) -> list[dict[str, Any]]:
-    """The published test sets, beside its own, that a training on a benchmark leaves out: those
-    that answer in the same form (what asks for a program asks for no number). A procedural
-    benchmark has none: it makes its own items, so that no published set can hold them.
-    """
-    learnt = benchmark.load(name)
-    if not learnt.SOURCES:
-        return []
-    return [
-        resolve("benchmark", other)
-        for other in _with_split("test")
-        if other != name
-        and benchmark.load(other).HELD_OUT
-        and benchmark.load(other).FORM == learnt.FORM
-    ]
 
 
 def _with_split(split: str) -> list[str]:
