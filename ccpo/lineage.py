@@ -228,7 +228,7 @@ def read_provenance(folder: Path) -> Provenance:
 
 
 def is_input_of(path: Path, run: Path) -> bool:
-    """Whether the training of a run (its folder) read a file as it is now."""
+    """Whether the training of a run (its folder) read a file, and with the content it has now."""
     if not path.is_file() or not (run / PROVENANCE).is_file():
         return False
     try:

@@ -279,7 +279,7 @@ def _runs(
     settings = dict(condition.settings)
     if "evaluate" in settings:
         raise ValueError(
-            f"{where}: evaluate is no key of a run, since how a team is evaluated is no part of its "
+            f"{where}: evaluate is no key of a run, since how it is evaluated is no part of its "
             "training. Remedy: move it to the top of the file, beside base and grid"
         )
     bases = _bases(where, settings.pop("model", None), listed)
@@ -344,7 +344,7 @@ def _protocol(where: str, name: object, block: object) -> Protocol:
 
 def _protocols(where: str, named: object, folder: Path) -> tuple[Protocol, ...]:
     """What an experiment is evaluated by: names of protocols.yaml and blocks of its own."""
-    if named is None:
+    if not named:
         raise ValueError(
             f"{where}: evaluate is missing. It names protocols of {folder / 'protocols.yaml'}, the "
             "one that claims are made under first; or holds a block {name: ..., tasks: ...}"

@@ -299,11 +299,11 @@ def refuse_trained_on(
     """
     if not run.train.steps:
         return
-    learnt_from = [task for task in read_tasks(tasks, "train") if task.task_id not in left_out]
+    trained_on = [task for task in read_tasks(tasks, "train") if task.task_id not in left_out]
     pairs = [
         Pair(train_id=o.train_id, test=path.stem, test_id=o.test_id, how=o.how)
         for path in tests
-        for o in overlaps(learnt_from, read_tasks(path, "test"))
+        for o in overlaps(trained_on, read_tasks(path, "test"))
     ]
     if not pairs:
         return
@@ -339,17 +339,17 @@ def table(
     items found, the first three pairs.
     """
     rows: list[dict[str, str | int]] = []
-    for (a, learnt), (b, asked) in itertools.product(train.items(), test.items()):
-        found = overlaps(learnt, asked)
+    for (a, trained), (b, asked) in itertools.product(train.items(), test.items()):
+        pairs = overlaps(trained, asked)
         rows.append(
             {
                 "train": a,
                 "test": b,
-                "train items": len(learnt),
+                "train items": len(trained),
                 "test items": len(asked),
-                **{how: sum(o.how == how for o in found) for how in WAYS},
-                "test items found": len({o.test_id for o in found}),
-                "examples": "; ".join(f"{o.train_id} = {o.test_id} ({o.how})" for o in found[:3]),
+                **{how: sum(o.how == how for o in pairs) for how in WAYS},
+                "test items found": len({o.test_id for o in pairs}),
+                "examples": "; ".join(f"{o.train_id} = {o.test_id} ({o.how})" for o in pairs[:3]),
             }
         )
     return rows

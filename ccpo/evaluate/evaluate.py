@@ -110,7 +110,7 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.S
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """A run's policies, as training left them and as it began with them, and how they are played."""
+    """A run's policies, as training left and as it found them, and how they are played."""
 
     run: RunConfig
     protocol: Protocol

@@ -151,13 +151,17 @@ def table_of_run(wildcards):
 
 
 def held_out_of_run(wildcards):
-    # Judged by content, as a manifest is: where a new test set holds none of the items trained on, the document is made again, and nothing else.
+    # Where a new test set holds none of the items trained on, the document is made again, and nothing else: for a run that read this table and
+    # this document it is ancient. Not for others, since Snakemake looks for no other reason to make what is made from something ancient that
+    # is made anew.
     run = run_of(wildcards)
     if not run.train.steps:
         return []
-    path = Path(f"results/tasks/{tasks_slug(run.benchmark)}.held_out.json")
-    same = lineage.is_input_of(path, Path("results/runs", wildcards.run))
-    return [ancient(str(path)) if same else str(path)]
+    folder = Path("results/runs", wildcards.run)
+    table = Path(*table_of_run(wildcards))
+    document = table.with_suffix(".held_out.json")
+    same = all(lineage.is_input_of(path, folder) for path in (table, document))
+    return [ancient(str(document)) if same else str(document)]
 
 
 def protocol_of(wildcards):
