@@ -4,6 +4,7 @@ up; forecasts stand beside actuals.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from conftest import make_files, make_protocol, sources
 from ccpo import schema
 from ccpo.config import Experiment, read_protocol, read_run, tasks_slug
 from ccpo.evaluate import evaluate
-from ccpo.evaluate.parts import parts_of
+from ccpo.evaluate.parts import parts_of, played_before
 from ccpo.learn import train as training
 from ccpo.models import policy
 from ccpo.operate import forecast
@@ -184,3 +185,91 @@ def test_the_log_prob_of_a_message_is_that_of_its_tokens(tmp_path: Path, tiny: P
         assert row.logprob == pytest.approx(float(logps.sum()), abs=1e-4)
         checked += 1
     assert checked > 5
+
+
+def evaluated(files: dict[str, Path], protocol: Path, folder: Path) -> Path:
+    """The rollouts of a protocol in its folder of the run's."""
+    out = folder / "eval" / protocol.stem / "rollouts.parquet"
+    evaluate.rollout(sources(files, protocol), scratch=folder / "scratch", out=out)
+    return out
+
+
+def test_one_more_intervention_plays_that_one_only(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives the table that the larger protocol gives where nothing was played before. What is
+    drawn in another way, of other policies or by changed files is played anew.
+    """
+    training.train(**files)
+    small = make_protocol(tmp_path, interventions=["solo"])
+    large = make_protocol(tmp_path, interventions=["solo", "untrained", "shuffle"])
+    alone = evaluated(files, large, tmp_path / "alone")
+    first = evaluated(files, small, tmp_path / "run")
+    play = evaluate.playing.evaluate
+    played = list[tuple[float, str]]()
+
+    def counted(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
+        played.append((temperature, intervention))
+        return play(*args, intervention=intervention, temperature=temperature, **more)
+
+    monkeypatch.setattr(evaluate.playing, "evaluate", counted)
+    whole = evaluated(files, large, tmp_path / "run")
+    untrained = [(temperature, "untrained") for temperature in (0.0, 0.2, 1.0)]
+    assert sorted(played) == sorted([(0.0, "shuffle"), *untrained])
+    assert whole.read_bytes() == alone.read_bytes()
+    for over in (
+        {"seed": 1},
+        {"tasks": 7},
+        {"max_tokens": [5, 5]},
+        {"decodings": {"greedy": {"temperature": 0.5}}},
+    ):
+        played.clear()
+        evaluated(files, make_protocol(tmp_path, interventions=["solo"], **over), tmp_path / "run")
+        assert ((over.get("decodings") and 0.5) or 0.0, "solo") in played, over
+    played.clear()
+    other = make_protocol(tmp_path, interventions=["solo"], primary="sampled")
+    evaluated(files, other, tmp_path / "run")
+    assert played == [(1.0, "solo")]  # under another decoding; the rest was played
+    for path in (tmp_path / "run" / "eval").glob("*/rollouts.parquet"):
+        path.write_bytes(path.read_bytes() + b" ")
+    played.clear()
+    first.parent.rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "run" / "scratch")
+    evaluated(files, small, tmp_path / "run")
+    assert len(played) == 4
+
+
+def test_what_was_played_by_other_weights_is_played_again(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    training.train(**files)
+    small = make_protocol(tmp_path, interventions=["solo"])
+    large = make_protocol(tmp_path, interventions=["solo", "blank"])
+    first = evaluated(files, small, tmp_path / "run")
+    inputs = sources(files, large)
+    run = read_run(files["config"])
+    out = first.parent.parent / large.stem / first.name
+    other = tmp_path / "other.parquet"
+    other.write_bytes(files["tasks"].read_bytes() + b" ")
+    assert len(played_before(inputs, run, out)) == 4
+    for changed in (
+        replace(inputs, model=files["out"] / "model" / "policy0"),
+        replace(inputs, untrained=(files["out"] / "model" / "policy0",)),
+        replace(inputs, tasks=(other,)),
+    ):
+        assert played_before(changed, run, out) == {}
+
+
+def test_a_run_is_not_evaluated_on_what_it_was_trained_on(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Before any policy is loaded: there is none."""
+    training.train(**files)
+    shutil.rmtree(files["out"] / "model")
+    trained_on = schema.read_table(files["tasks"], "tasks").to_pylist()
+    other = tmp_path / "other.parquet"
+    row = {**next(row for row in trained_on if row["split"] == "train"), "split": "test"}
+    schema.write_table(other, schema.rows_to_table("tasks", [row]))
+    inputs = sources(files, make_protocol(tmp_path), tasks=(other,))
+    with pytest.raises(ValueError, match=r"1 of the items it was trained on are test items: other"):
+        evaluate.rollout(inputs, scratch=tmp_path / "s", out=tmp_path / "eval/a/rollouts.parquet")

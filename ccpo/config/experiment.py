@@ -279,7 +279,7 @@ def _runs(
     settings = dict(condition.settings)
     if "evaluate" in settings:
         raise ValueError(
-            f"{where}: evaluate is no key of a run, since how it is evaluated is no part of its "
+            f"{where}: evaluate is no key of a run: how it is evaluated is no part of its "
             "training. Remedy: move it to the top of the file, beside base and grid"
         )
     bases = _bases(where, settings.pop("model", None), listed)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ccpo import intervention, lease, lineage, schema
-from ccpo.config import Protocol, RunConfig, read_protocol, tasks_slug
+from ccpo.config import Protocol, RunConfig, read_protocol
 
 log = logging.getLogger("ccpo")
 
@@ -137,8 +137,8 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
             continue
         same = [
             Part(choice.name, *part)
-            for choice in asked.benchmarks(run)
-            if _equal(passport.inputs, have, _tables(sources, tasks_slug(choice)), out.parent)
+            for choice, path in zip(asked.benchmarks(run), sources.tasks, strict=True)
+            if _equal(passport.inputs, have, [path], out.parent)
             for part in parts_of(run, asked)
             if _played_alike(asked, protocol, part)
         ]
@@ -146,10 +146,6 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
         if wanted and schema.sha256(table) == passport.sha256:
             rows |= _rows(table, wanted)
     return rows
-
-
-def _tables(sources: Sources, slug: str) -> list[Path]:
-    return [path for path in sources.tasks if path.stem == slug]
 
 
 def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
@@ -162,9 +158,9 @@ def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
 def _equal(
     recorded: Mapping[str, str], have: Mapping[str, str], paths: Iterable[Path], folder: Path
 ) -> bool:
-    """Whether files are today what a passport says that they were; of none: no."""
+    """Whether files are today what a passport says that they were."""
     names = [os.path.relpath(path, folder) for path in paths]
-    return bool(names) and all(recorded.get(name) == have[name] for name in names)
+    return all(recorded.get(name) == have.get(name, "") for name in names)
 
 
 def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:
