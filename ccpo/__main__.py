@@ -109,28 +109,21 @@ def _score(a: argparse.Namespace) -> None:
 
 
 def _diagnose(a: argparse.Namespace) -> None:
-    from ccpo import lineage, schema
+    from ccpo import lineage, manifest
     from ccpo.oracle import diagnose
 
-    asked = schema.read_json(a.experiment)
+    asked = manifest.read_oracle(a.experiment)
     rows, skipped = diagnose.diagnose(
         a.family,
         a.shape,
         [
-            diagnose.Method(
-                k,
-                m["credit"]["name"],
-                m["credit"]["params"],
-                m["nested"],
-                m["critic_error"],
-                m["raters"],
-            )
-            for k, m in asked["methods"].items()
+            diagnose.Method(m.label, m.credit, m.params, m.nested, m.critic_error, m.raters)
+            for m in asked.methods
         ],
-        asked["advantages"],
-        instances=asked["instances"],
-        seed=asked["seed"],
-        tokens=asked["tokens"],
+        list(asked.advantages),
+        instances=asked.instances,
+        seed=asked.seed,
+        tokens=asked.tokens,
         model=a.model,
     )
     for made in (diagnose.write(rows, skipped, a.out), a.out):
@@ -176,15 +169,8 @@ def _report(a: argparse.Namespace) -> None:
     from ccpo import lineage
     from ccpo.publish import report
 
-    report.write(
-        stats=a.stats,
-        experiment=a.experiment,
-        figures=a.figures,
-        table=a.table,
-        runs=a.runs,
-        plan=a.plan,
-        out=a.out,
-    )
+    files = report.Files(a.stats, a.experiment, a.figures, a.table, a.runs, a.plan)
+    report.write(files, a.out)
     lineage.passport(
         a.out,
         [a.stats, a.experiment, a.table, *a.figures, *([a.plan] if a.plan else [])],
@@ -195,7 +181,9 @@ def _report(a: argparse.Namespace) -> None:
 def _track(a: argparse.Namespace) -> None:
     from ccpo.publish import track
 
-    track.track(experiment=a.experiment, runs=a.runs, stats=a.stats, uri=a.uri, out=a.out)
+    source = track.Source(a.experiment, a.runs, a.stats, a.uri)
+    if warning := track.track(source, a.out):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _audit(a: argparse.Namespace) -> None:

@@ -375,7 +375,7 @@ def test_every_preset_is_a_valid_condition(name: str, tmp_path: Path) -> None:
     )
     assert mine.objective.name == "dapo"
     assert run.train.lr == 1e-4  # of the base
-    assert found.manifest()["conditions"]["published"]["preset"] == name
+    assert found.manifest().condition("published").preset == name
 
 
 def conditions(folder: Path, grid: dict[str, Any], **over: Any) -> dict[str, RunConfig]:

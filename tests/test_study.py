@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from ccpo import lineage, schema
-from ccpo.evaluate import analyse as analysing
+from ccpo import lineage, manifest, schema
+from ccpo.evaluate import condition as conditions
+from ccpo.evaluate import sentences
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.analyse import analyse, inputs
-from ccpo.publish import draw, figure, report, tables, track
+from ccpo.evaluate.condition import Played
+from ccpo.manifest import PlannedCondition, TrainingManifest
+from ccpo.publish import draw, figure, report, statistics, tables, track
+from ccpo.publish.statistics import Accuracy, DecodedDifference, GainRow, Interval, OverTasks, Row
 
 
 def test_intervals_and_p_values_are_scipys() -> None:
@@ -29,7 +34,7 @@ def test_intervals_and_p_values_are_scipys() -> None:
         low_high = theirs.confidence_interval()
         assert (ours.ci_low, ours.ci_high) == pytest.approx((low_high.low, low_high.high), rel=1e-9)
     assert st.paired_p(np.zeros(3)) == 1.0
-    assert st.interval([0.4]) == st.Interval(0.4, None, None, 1)
+    assert st.interval([0.4]) == Interval(mean=0.4, ci_low=None, ci_high=None, n=1)
     with pytest.raises(ValueError, match="finite"):
         st.interval([0.1, float("nan")])
 
@@ -73,15 +78,14 @@ def test_claims_follow_the_numbers() -> None:
     clear = st.compare(
         dict(enumerate([0.8, 0.82, 0.79, 0.81])), dict(enumerate([0.5, 0.53, 0.5, 0.5]))
     )
-    assert st.claim("a", "b", clear | {"p_holm": clear["p"]}, 1).startswith(
+    declared = sentences.Declared("a", "b", 1)
+    assert sentences.claim(declared, clear, clear.p).startswith(
         "Answering greedily, a is above b: +29."
     )
     vague = st.compare(dict(enumerate([0.5, 0.6, 0.4])), dict(enumerate([0.52, 0.5, 0.45])))
-    assert "not decidable with 3 seeds" in st.claim("a", "b", vague | {"p_holm": vague["p"]}, 1)
+    assert "not decidable with 3 seeds" in sentences.claim(declared, vague, vague.p)
     one = st.compare({0: 0.5}, {0: 0.4})
-    assert (
-        st.claim("a", "b", one | {"p_holm": None}, 1) == "a against b: not decidable with 1 seed."
-    )
+    assert sentences.claim(declared, one, None) == "a against b: not decidable with 1 seed."
 
 
 def test_seeds_of_one_base_model_are_averaged_and_seeds_of_one_alone_are_not() -> None:
@@ -91,9 +95,9 @@ def test_seeds_of_one_base_model_are_averaged_and_seeds_of_one_alone_are_not() -
         [0.3, 0.6]
     )
     row = st.compare(values, dict.fromkeys(values, 0.1), {0: "m/0", 1: "m/1", 2: "m/0", 3: "m/1"})
-    assert (row["n"], row["unit"]) == (2, "base model")
-    assert row["mean"] == pytest.approx(0.35)
-    assert row["p"] == pytest.approx(scipy_stats.ttest_1samp([0.2, 0.5], 0.0).pvalue)
+    assert (row.n, row.unit) == (2, "base model")
+    assert row.mean == pytest.approx(0.35)
+    assert row.p == pytest.approx(scipy_stats.ttest_1samp([0.2, 0.5], 0.0).pvalue)
 
 
 def test_intervals_over_base_models_cover_where_intervals_over_their_seeds_do_not() -> None:
@@ -135,10 +139,10 @@ def test_the_sources_of_a_spread_are_those_it_was_drawn_from() -> None:
     found = st.sources(values, bases, samples)
     draw = 0.2 / np.sqrt(60 * 4)
     tasks = np.sqrt((0.1**2 + 0.2**2 / 4) / 60)
-    assert found["draw"] == pytest.approx(draw, rel=0.05)
-    assert found["task"] == pytest.approx(tasks, rel=0.05)
-    assert found["base"] == pytest.approx(0.05, rel=0.15)
-    assert found["seed"] == pytest.approx(
+    assert found.draw == pytest.approx(draw, rel=0.05)
+    assert found.task == pytest.approx(tasks, rel=0.05)
+    assert found.base == pytest.approx(0.05, rel=0.15)
+    assert found.seed == pytest.approx(
         np.sqrt(0.02**2 + 0.1**2 / 60), rel=0.15
     )  # other tasks for each seed, here
 
@@ -146,107 +150,101 @@ def test_the_sources_of_a_spread_are_those_it_was_drawn_from() -> None:
 def test_sources_that_a_design_cannot_tell_are_not_told() -> None:
     answers = [np.array([[1.0], [0.0]]), np.array([[1.0], [1.0]])]
     one = st.sources({0: 0.5, 1: 1.0}, {0: "m/0", 1: "m/1"}, answers)
-    assert one["base"] is one["seed"] is one["draw"] is None
-    assert one["total"] == pytest.approx(0.5 / np.sqrt(2))
+    assert one.base is one.seed is one.draw is None
+    assert one.total == pytest.approx(0.5 / np.sqrt(2))
     balanced = {0: 0.1, 1: 0.3, 2: 0.6, 3: 0.6}  # of 0 and 1, of 2 and 3: the anova of a textbook
     found = st.sources(
         balanced, {0: "a", 1: "a", 2: "b", 3: "b"}, [a.repeat(2, 1) for a in [*answers, *answers]]
     )
     within = (2 * 0.1**2) / 2
     between = 2 * (0.2**2 + 0.2**2)
-    assert found["base"] == pytest.approx(np.sqrt((between - within) / 2))
-    assert found["seed"] == pytest.approx(np.sqrt(within))
-    assert found["draw"] == 0.0
+    assert found.base == pytest.approx(np.sqrt((between - within) / 2))
+    assert found.seed == pytest.approx(np.sqrt(within))
+    assert found.draw == 0.0
+
+
+def interval(mean: float, low: float, high: float) -> Interval:
+    return Interval(mean=mean, ci_low=low, ci_high=high, n=6)
+
+
+def difference(row: Interval, apart: Interval) -> DecodedDifference:
+    """A difference of which only its interval and that of what is apart matter."""
+    rest = {"seeds": (), "unit": "seed", "differences": (), "sd": 0.0, "p": None}
+    fields = {**dict(row), **rest, "p_sign_flip": None, "parts": None, "apart": apart}
+    return DecodedDifference.model_validate(fields)
 
 
 def test_a_difference_at_temperature_1_alone_is_called_sureness() -> None:
-    rows: dict[str, dict[str, object]] = {
-        "greedy": {
-            "mean": 0.01,
-            "ci_low": -0.02,
-            "ci_high": 0.04,
-            "apart": {"mean": 0.0, "ci_low": 0.0, "ci_high": 0.0},
-        },
-        "t1": {
-            "mean": 0.08,
-            "ci_low": 0.05,
-            "ci_high": 0.11,
-            "apart": {"mean": 0.07, "ci_low": 0.02, "ci_high": 0.12},
-        },
-    }
+    greedy = difference(interval(0.01, -0.02, 0.04), interval(0.0, 0.0, 0.0))
+    sampled = interval(0.08, 0.05, 0.11)
+    larger = difference(sampled, interval(0.07, 0.02, 0.12))
     temperatures = {"greedy": 0.0, "t1": 1.0}
-    text = st.elsewhere(rows, "greedy", temperatures)
+    text = sentences.elsewhere({"greedy": greedy, "t1": larger}, "greedy", temperatures)
     assert text.startswith("The same at temperature 1 +8.0 [+5.0, +11.0].")
     assert "how sure the teams are" in text
-    rows["t1"]["apart"] = {
-        "mean": 0.03,
-        "ci_low": -0.01,
-        "ci_high": 0.07,
-    }  # not decided greedily, and not clearly another
-    assert "how sure" not in st.elsewhere(rows, "greedy", temperatures)
-    rows["t1"]["apart"] = {"mean": 0.07, "ci_low": 0.02, "ci_high": 0.12}
-    rows["greedy"] |= {"mean": 0.06, "ci_low": 0.02, "ci_high": 0.1}
-    assert "how sure" not in st.elsewhere(rows, "greedy", temperatures)
-    assert st.elsewhere({"greedy": rows["greedy"]}, "greedy", temperatures) == ""
+    # not decided greedily, and not clearly another
+    alike = difference(sampled, interval(0.03, -0.01, 0.07))
+    text = sentences.elsewhere({"greedy": greedy, "t1": alike}, "greedy", temperatures)
+    assert "how sure" not in text
+    decided = difference(interval(0.06, 0.02, 0.1), interval(0.0, 0.0, 0.0))
+    text = sentences.elsewhere({"greedy": decided, "t1": larger}, "greedy", temperatures)
+    assert "how sure" not in text
+    assert sentences.elsewhere({"greedy": decided}, "greedy", temperatures) == ""
 
 
-def test_a_gain_that_temperature_alone_gives_is_said_to_be_that(tmp_path: Path) -> None:
+def test_a_gain_that_temperature_alone_gives_is_said_to_be_that() -> None:
     """The untrained team is at 0.3 sampled and 0.9 greedily, the trained one at 0.9 everywhere."""
     rng = np.random.default_rng(9)
     levels = {
         "greedy": {"factual": 0.9, "untrained": 0.9},
         "t1": {"factual": 0.9, "untrained": 0.3},
     }
-    accuracy: dict[str, dict[str, dict[str, object]]] = {}
     bases = {s: f"m/{s}" for s in range(6)}
-    for decoding, kinds in levels.items():
-        values = {
-            kind: {s: level + rng.normal(0, 0.01) for s in bases} for kind, level in kinds.items()
-        }
-        accuracy[decoding] = {kind: analysing._row(row, bases) for kind, row in values.items()}
-    gain = analysing._gain(accuracy, "greedy", bases)
+
+    def drawn(level: float) -> Accuracy:
+        values = {s: level + rng.normal(0, 0.01) for s in bases}
+        return Accuracy(**dict(conditions.row(values, bases)), tasks=None)
+
+    accuracy = {d: {kind: drawn(x) for kind, x in kinds.items()} for d, kinds in levels.items()}
+    planned = made_condition("c", "ccpo", range(6))
+    gain = conditions.gain(planned, accuracy, bases)
     assert gain is not None
-    assert gain["best"] == "greedy"
-    assert gain["by_decoding"]["t1"]["mean"] == pytest.approx(0.6, abs=0.03)
-    by_hand = [
-        accuracy["greedy"]["factual"]["by_seed"][str(s)]
-        - accuracy["greedy"]["untrained"]["by_seed"][str(s)]
-        for s in bases
-    ]  # type: ignore[index]
-    assert gain["beyond"]["mean"] == pytest.approx(np.mean(by_hand))
-    temperatures = {"greedy": 0.0, "t1": 1.0}
-    assert "sharpening" in st.gained("c", gain, 0.9, temperatures, "greedy")
-    undecided = {
-        "mean": 0.5,
-        "ci_low": -0.4,
-        "ci_high": 1.4,
-    }  # of two seeds, say: no sign of sharpening
-    vague = {
-        **gain,
-        "beyond": undecided,
-        "by_decoding": {"t1": {**gain["by_decoding"]["t1"], "apart": undecided}},
-    }
-    assert "sharpening" not in st.gained("c", vague, 0.9, temperatures, "greedy")
-    gain["beyond"] |= {"mean": 0.3, "ci_low": 0.2, "ci_high": 0.4}
-    assert "sharpening" not in st.gained("c", gain, 0.9, temperatures, "greedy")
-    assert (
-        analysing._gain({"greedy": {"factual": accuracy["greedy"]["factual"]}}, "greedy", bases)
-        is None
-    )
+    assert gain.best == "greedy"
+    assert gain.by_decoding["t1"].mean == pytest.approx(0.6, abs=0.03)
+    greedy = accuracy["greedy"]
+    by_hand = [greedy["factual"].by_seed[s] - greedy["untrained"].by_seed[s] for s in bases]
+    assert gain.beyond.mean == pytest.approx(np.mean(by_hand))
+    assert "sharpening" in gain.sentence
+
+    def sentence(sampled: GainRow, beyond: Row) -> str:
+        described = sentences.Gained({"t1": sampled}, beyond, "greedy", 0.9)
+        return sentences.gained("c", described, DECODINGS, "greedy")
+
+    sampled = gain.by_decoding["t1"]
+    # of two seeds, say: no sign of sharpening
+    undecided = {"mean": 0.5, "ci_low": -0.4, "ci_high": 1.4}
+    vague = gain.beyond.model_copy(update=undecided)
+    apart = sampled.model_copy(update={"apart": vague})
+    assert "sharpening" not in sentence(apart, vague)
+    clear = gain.beyond.model_copy(update={"mean": 0.3, "ci_low": 0.2, "ci_high": 0.4})
+    assert "sharpening" in sentence(sampled, gain.beyond)
+    assert "sharpening" not in sentence(sampled, clear)
+    without = {"greedy": {"factual": greedy["factual"]}}
+    assert conditions.gain(planned, without, bases) is None
 
 
 def test_the_page_says_what_its_intervals_are_over() -> None:
     two = ["m/0", "m/1"]
-    assert st.scope([two, two], 8).startswith(
+    assert sentences.scope([two, two], 8).startswith(
         "Intervals are over 2 base models of the recipe m, each with a training seed of its own, "
         "and"
     )
-    assert "averaged first" in st.scope([["m/0", "m/1", "m/0"]], 8)
-    assert st.scope([["m", "m"]], 8).startswith(
+    assert "averaged first" in sentences.scope([["m/0", "m/1", "m/0"]], 8)
+    assert sentences.scope([["m", "m"]], 8).startswith(
         "Intervals are over 2 training seeds of one base model, m"
     )
-    assert "no interval over seeds" in st.scope([["m"]], 8)
-    mixed = st.scope([two, ["s/0+m/0", "s/1+m/1"]], 8)
+    assert "no interval over seeds" in sentences.scope([["m"]], 8)
+    mixed = sentences.scope([two, ["s/0+m/0", "s/1+m/1"]], 8)
     assert "of the recipe m, each" in mixed
     assert "of the recipe s with m, each" in mixed
 
@@ -256,12 +254,15 @@ def test_what_is_drawn_over_time_has_intervals_over_base_models_too() -> None:
     columns = {"step": 1, "agent": 0, "generated_tokens": 10, "credit": 0.0, "leakage": 0.0}
     tables = {s: {"train": pd.DataFrame([{**columns, "reward": 2.0 * s}])} for s in range(4)}
     bases = {s: f"m/{s % 2}" for s in range(4)}
-    [point] = analysing._curve(tables, bases)
-    reward = next(row for row in analysing._agents(tables, bases) if row["quantity"] == "reward")
+    planned = made_condition("c", "ccpo", range(4)).model_copy(update={"bases": bases})
+    played = Played(planned, tables)
+    [point] = conditions.curve(played)
+    reward = next(row for row in conditions.agents(played) if row.quantity == "reward")
     for row in (point, reward):
-        assert row["n"] == 2
-        assert row["mean"] == 3.0
-        assert row["ci_high"] - row["mean"] == pytest.approx(
+        assert row.n == 2
+        assert row.mean == 3.0
+        assert row.ci_high is not None
+        assert row.ci_high - row.mean == pytest.approx(
             scipy_stats.t.ppf(0.975, 1) * np.sqrt(2) / np.sqrt(2)
         )
 
@@ -270,50 +271,59 @@ DECODINGS = {"greedy": 0.0, "t1": 1.0}
 FIGURES = [name for name in figure.names() if figure.load(name).KIND == "training"]
 
 
+def made_condition(label: str, credit: str, seeds: Iterable[int]) -> PlannedCondition:
+    """A condition of invented config (test data): a dyad of two models on arithmetic."""
+    return PlannedCondition(
+        label=label,
+        team="think_solve",
+        credit=credit,
+        compares="group" if label == "other" else "nothing",
+        model="small+big",
+        policy="separate",
+        turns=2,
+        evaluated=("arithmetic",),
+        decodings=DECODINGS,
+        primary="greedy",
+        degenerate="it is made up" if label == "other" else "",
+        preset="",
+        runs={seed: f"{label}.s{seed}" for seed in seeds},
+        bases={seed: f"small/{seed}" for seed in seeds},
+        config={"policy": "separate", "train": {"fanout": [2, 1]}},
+    )
+
+
 def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
     """A small experiment folder of invented numbers (test data): `plain` and `other`, a dyad each,
     four updates.
     """
     rng = np.random.default_rng(0)
     runs = folder / "runs"
-    conditions = {}
-    for label, credit in (("plain", "shared"), ("other", "ccpo")):
-        ids = {}
-        for seed in range(n_seeds):
-            run = ids[str(seed)] = f"{label}.s{seed}"
-            write_run(runs / run, rng, better=label == "other")
-        config = {
-            "team": {"name": "think_solve"},
-            "credit": {"name": credit},
-            "benchmark": {"name": "arithmetic"},
-            "model": [{"name": "small"}, {"name": "big"}],
-            "policy": "separate",
-            "advantage": {"name": "group_mean" if label == "other" else "none"},
-            "train": {"fanout": [2, 1]},
-            "evaluate": {
-                "decodings": {name: {"temperature": t} for name, t in DECODINGS.items()},
-                "primary": "greedy",
-            },
-        }
-        made = {
-            "config": config,
-            "preset": "",
-            "degenerate": "it is made up" if label == "other" else "",
-            "runs": ids,
-        }
-        conditions[label] = {**made, "bases": {seed: f"small/{seed}" for seed in ids}}
-    manifest = {
-        "experiment": "made_up",
-        "question": "Is <other> better?",
-        "note": "Test data.",
-        "primary_metric": "accuracy",
-        "token_tolerance": 0.1,
-        "compare": [["other", "plain"]],
-        "order": list(conditions),
-        "conditions": conditions,
-    }
-    schema.write_json(folder / "experiment.json", manifest)
+    planned = [
+        made_condition(label, credit, range(n_seeds))
+        for label, credit in (("plain", "shared"), ("other", "ccpo"))
+    ]
+    for condition in planned:
+        for run in condition.runs.values():
+            write_run(runs / run, rng, better=condition.label == "other")
+    TrainingManifest(
+        experiment="made_up",
+        question="Is <other> better?",
+        note="Test data.",
+        primary_metric="accuracy",
+        token_tolerance=0.1,
+        compare=(("other", "plain"),),
+        conditions=tuple(planned),
+    ).write(folder / "experiment.json")
     return folder / "experiment.json", runs
+
+
+def change(experiment: Path, **fields: object) -> TrainingManifest:
+    """Changes every condition of an experiment.json."""
+    planned = manifest.read_training(experiment)
+    changed = [c.model_copy(update=fields) for c in planned.conditions]
+    planned = planned.model_copy(update={"conditions": tuple(changed)})
+    planned.write(experiment)
+    return planned
 
 
 def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
@@ -436,46 +446,37 @@ def publish(folder: Path) -> dict[str, Path]:
     beside = schema.read_json(tables.write(stats, table))
     written = pd.read_csv(table).set_index("condition")
     assert {c: row["accuracy"] for c, row in beside.items()} == written["accuracy"].to_dict()
-    report.write(
-        stats=stats, experiment=experiment, figures=drawn, table=table, runs=runs, out=page
-    )
+    report.write(report.Files(stats, experiment, drawn, table, runs), page)
     lineage.passport(page, [stats, experiment, *drawn], "report")
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
 
 
-def test_a_benchmark_that_is_only_learnt_leaves_the_primary_metric_to_the_first_evaluated(
-    tmp_path: Path,
-) -> None:
-    """The scores are those of arithmetic; what is trained on has none, and of `also` the second one
-    neither.
-    """
+def test_the_primary_metric_is_that_of_the_first_evaluated_benchmark(tmp_path: Path) -> None:
     experiment, runs = made_up(tmp_path)
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "own.json")
-    manifest = schema.read_json(experiment)
-    for condition in manifest["conditions"].values():
-        condition["config"]["benchmark"] = {"name": "only_train"}
-        condition["config"]["evaluate"]["also"] = [{"name": "arithmetic"}, {"name": "none"}]
-    schema.write_json(experiment, manifest)
+    change(experiment, evaluated=("arithmetic", "none"))
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "also.json")
-    assert schema.read_json(tmp_path / "also.json") == schema.read_json(tmp_path / "own.json")
-    assert (
-        schema.read_json(tmp_path / "own.json")["conditions"]["plain"]["benchmark"] == "arithmetic"
-    )
+    own = statistics.read_training(tmp_path / "own.json")
+    assert statistics.read_training(tmp_path / "also.json") == own
+    assert own.conditions["plain"].benchmark == "arithmetic"
+    change(experiment, evaluated=("none", "arithmetic"))
+    with pytest.raises(ValueError, match="condition plain: no scores on none"):
+        analyse(experiment=experiment, runs=runs, stats=tmp_path / "refused.json")
 
 
 def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     made = publish(tmp_path / "a")
-    numbers = schema.read_json(made["stats"])
+    numbers = statistics.read_training(made["stats"])
     scores = schema.read_table(made["runs"] / "other.s1" / "scores.parquet", "scores").to_pandas()
-    found = numbers["conditions"]["other"]["accuracy"]["arithmetic"]
+    other = numbers.conditions["other"]
     for decoding in DECODINGS:
         by_hand = scores[
             (scores.intervention == "factual") & (scores.decoding == decoding)
         ].accuracy.mean()
-        assert found[decoding]["factual"]["by_seed"]["1"] == pytest.approx(by_hand)
-    assert numbers["conditions"]["other"]["nll"]["t1"]["factual"]["mean"] == pytest.approx(0.2)
-    assert numbers["conditions"]["other"]["ledger"]["generated_tokens"] == 400
-    assert numbers["comparisons"][0]["matched"]
+        assert other.under(decoding)["factual"].by_seed[1] == pytest.approx(by_hand)
+    assert other.nll["t1"]["factual"].mean == pytest.approx(0.2)
+    assert other.ledger.generated_tokens == 400
+    assert numbers.comparisons[0].matched
     text = made["page"].read_text()
     assert "<td>small+big, separate</td>" in text
     assert (
@@ -514,9 +515,9 @@ def test_missing_input_is_an_error_not_a_picture(tmp_path: Path) -> None:
 def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     experiment, runs = made_up(tmp_path, n_seeds=1)
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
-    row = schema.read_json(tmp_path / "stats.json")["comparisons"][0]
-    assert row["ci_low"] is None
-    assert row["sentence"] == "other against plain: not decidable with 1 seed."
+    row = statistics.read_training(tmp_path / "stats.json").comparisons[0]
+    assert row.main.ci_low is None
+    assert row.sentence == "other against plain: not decidable with 1 seed."
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -528,9 +529,7 @@ def test_tracking_twice_imports_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     out = tmp_path / "mlflow.json"
     for _ in range(2):
-        track.track(
-            experiment=experiment, runs=runs, stats=tmp_path / "stats.json", uri=uri, out=out
-        )
+        assert track.track(track.Source(experiment, runs, tmp_path / "stats.json", uri), out) == ""
     client = MlflowClient(uri)
     ids = schema.read_json(out)
     found = client.search_runs([ids["experiment_id"]])
@@ -567,20 +566,16 @@ def test_the_interval_over_tasks_is_wilsons(right: int, n: int) -> None:
 
 def test_one_run_has_an_interval_over_tasks_several_have_none(tmp_path: Path) -> None:
     made = publish(tmp_path)
-    for condition in schema.read_json(made["stats"])["conditions"].values():
-        row = condition["accuracy"]["arithmetic"]["greedy"]["factual"]
-        assert row["tasks"] is None
-        assert condition["graders"]["arithmetic"] == {
-            "accuracy": pytest.approx(row["mean"], abs=1),
-            "c3": 1.0,
-            "ccpo": 0.0,
-        }
+    for condition in statistics.read_training(made["stats"]).conditions.values():
+        assert condition.main["factual"].tasks is None
+        assert condition.graders["arithmetic"].c3 == 1.0
+        assert condition.graders["arithmetic"].ccpo == 0.0
     answers = pd.DataFrame({0: [1.0, 0.0, 1.0, 1.0]})
     low, high = st.wilson(3, 4)
-    assert analysing._over_tasks([answers]) == {"n": 4, "low": low, "high": high}
-    assert analysing._over_tasks([answers, answers]) is None
-    assert analysing._over_tasks([answers.assign(second=1.0)]) is None
-    assert analysing._over_tasks([answers / 2]) is None
+    assert conditions.over_tasks([answers]) == OverTasks(n=4, low=low, high=high)
+    assert conditions.over_tasks([answers, answers]) is None
+    assert conditions.over_tasks([answers.assign(second=1.0)]) is None
+    assert conditions.over_tasks([answers / 2]) is None
 
 
 def test_the_page_shows_the_papers_graders_beside_ours(tmp_path: Path) -> None:
@@ -592,12 +587,9 @@ def test_the_page_shows_the_papers_graders_beside_ours(tmp_path: Path) -> None:
 def test_role_information_says_nothing_of_a_condition_without_a_baseline(tmp_path: Path) -> None:
     """It takes every group's mean out; without a baseline of the group that mean is taught."""
     experiment, runs = made_up(tmp_path)
-    manifest = schema.read_json(experiment)
-    for name, expected in (("group_mean", True), ("none", False)):
-        condition = manifest["conditions"]["other"]
-        condition |= {"degenerate": ""}
-        condition["config"]["advantage"] = {"name": name}
-        schema.write_json(experiment, manifest)
+    for compares, expected in (("group", True), ("nothing", False)):
+        planned = change(experiment, degenerate="", compares=compares)
         analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
-        text = report.sentences(schema.read_json(tmp_path / "stats.json"), manifest)
-        assert ("taught nothing that the shared reward does not teach" in text) is expected
+        text = list(report.sentences(statistics.read_training(tmp_path / "stats.json"), planned))
+        silent = [line for line in text if "nothing that the shared reward does not teach" in line]
+        assert len(silent) == expected

@@ -15,6 +15,7 @@ from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
+from ccpo.manifest import OracleManifest, PlannedCondition, PlannedMethod, TrainingManifest
 
 
 class Experiment(Strict):
@@ -34,29 +35,38 @@ class Experiment(Strict):
     runs: dict[str, dict[int, RunConfig]]
     presets: dict[str, str] = Field(default_factory=dict)
 
-    def manifest(self) -> dict[str, Any]:
-        """What the analysis needs to know: the question, the comparisons, each condition's config
-        (of its first seed), and by seed the run's id and the base model it starts from."""
-        head = {
-            k: getattr(self, k) for k in ("question", "note", "primary_metric", "token_tolerance")
-        }
-        conditions = {
-            label: {
-                "config": next(iter(runs.values())).model_dump(mode="json", exclude={"seed"}),
-                "degenerate": next(iter(runs.values())).degenerate(),
-                "preset": self.presets.get(label, ""),
-                "runs": {str(seed): run.id for seed, run in runs.items()},
-                "bases": {str(seed): run.base for seed, run in runs.items()},
-            }
-            for label, runs in self.runs.items()
-        }
-        return {
-            "experiment": self.name,
-            **head,
-            "compare": [list(c) for c in self.compare],
-            "order": list(conditions),
-            "conditions": conditions,
-        }
+    def manifest(self) -> TrainingManifest:
+        """experiment.json."""
+        return TrainingManifest(
+            experiment=self.name,
+            question=self.question,
+            note=self.note,
+            primary_metric=self.primary_metric,
+            token_tolerance=self.token_tolerance,
+            compare=self.compare,
+            conditions=tuple(self._planned(label) for label in self.runs),
+        )
+
+    def _planned(self, label: str) -> PlannedCondition:
+        runs = self.runs[label]
+        first = next(iter(runs.values()))
+        return PlannedCondition(
+            label=label,
+            team=first.team.name,
+            credit=first.credit.name,
+            compares=first.compares,
+            model="+".join(model.name for model in first.models),
+            policy=first.policy,
+            turns=len(first.train.fanout),
+            evaluated=tuple(choice.name for choice in first.evaluated),
+            decodings={name: d.temperature for name, d in first.evaluate.decodings.items()},
+            primary=first.evaluate.primary,
+            degenerate=first.degenerate(),
+            preset=self.presets.get(label, ""),
+            runs={seed: run.id for seed, run in runs.items()},
+            bases={seed: run.base for seed, run in runs.items()},
+            config=first.model_dump(mode="json", exclude={"seed"}),
+        )
 
 
 class Measured(Strict):
@@ -138,13 +148,31 @@ class OracleExperiment(Strict):
             )
         return self
 
-    def manifest(self) -> dict[str, Any]:
-        """What its rules need to know."""
-        return {
-            "experiment": self.name,
-            "order": list(self.methods),
-            **self.model_dump(mode="json", exclude={"name"}),
-        }
+    def manifest(self) -> OracleManifest:
+        """experiment.json."""
+        return OracleManifest(
+            experiment=self.name,
+            question=self.question,
+            note=self.note,
+            families=self.families,
+            shapes=self.shapes,
+            advantages=self.advantages,
+            methods=tuple(
+                PlannedMethod(
+                    label=label,
+                    credit=measured.credit.name,
+                    params=measured.credit.params,
+                    nested=measured.nested,
+                    critic_error=measured.critic_error,
+                    raters=measured.raters,
+                )
+                for label, measured in self.methods.items()
+            ),
+            instances=self.instances,
+            tokens=self.tokens,
+            seed=self.seed,
+            config=self.model_dump(mode="json", exclude={"name"}),
+        )
 
 
 def read_listed(folder: Path = Path("config")) -> dict[str, Listed]:

@@ -25,6 +25,7 @@ from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint
 from ccpo.evaluate import stats
 from ccpo.evaluate.evaluate import parts_of
 from ccpo.operate.watch import job_seconds
+from ccpo.publish import statistics
 
 PILOT_UPDATES = 3
 PILOT_TASKS = 32
@@ -358,9 +359,9 @@ def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
     path = folder / "results/experiments" / experiment.name / "stats.json"
     known = (
         {
-            (row["a"], row["b"]): row["sd"]
-            for row in schema.read_json(path)["comparisons"]
-            if row["n"] > 2
+            (row.a, row.b): row.main.sd
+            for row in statistics.read_training(path).comparisons
+            if row.main.n > 2
         }
         if path.is_file()
         else {}

@@ -7,17 +7,24 @@ so that differences are paired; ratios are averaged as logarithms.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from ccpo import schema
+from ccpo import manifest, schema
 from ccpo.evaluate import stats as st
 from ccpo.oracle import diagnose
+from ccpo.publish.statistics import (
+    Cell,
+    Interval,
+    OracleStatistics,
+    PublishedClaim,
+    Rider,
+    Sampled,
+    Skipped,
+)
 
 FIGURES = (
     "bias",
@@ -58,7 +65,7 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     Raises:
         ValueError: a table is missing or of another schema.
     """
-    manifest = schema.read_json(experiment)
+    planned = manifest.read_oracle(experiment)
     table = pd.concat(
         [schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics],
         ignore_index=True,
@@ -66,9 +73,7 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     skipped = [
         row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
     ]
-    order = {
-        name: i for i, name in enumerate(manifest["order"])
-    }  # as the experiment names them: canonical JSON sorts its keys
+    order = {method.label: i for i, method in enumerate(planned.methods)}
     worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[
         list(FIGURES)
     ].mean()  # over turns
@@ -76,27 +81,34 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name)
         for name in RATIOS
     }
-    said = claims(table, pivots)
+    judged = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
-    numbers = {
-        **{
-            k: manifest[k]
-            for k in ("experiment", "question", "note", "shapes", "families", "instances", "tokens")
-        },
-        "reference": list(REFERENCE),
-        "summary": summary(said, cells),
-        "sampled": sampled(table),
-        "cells": cells,
-        "riders": _riders(table, order),
-        "claims": said,
-        "skipped": sorted({(s["method"], s["shape"], s["reason"]) for s in skipped}),
-    }
-    schema.write_json(stats, numbers)
+    OracleStatistics(
+        experiment=planned.experiment,
+        question=planned.question,
+        note=planned.note,
+        shapes=planned.shapes,
+        families=planned.families,
+        instances=planned.instances,
+        tokens=planned.tokens,
+        reference=REFERENCE,
+        summary=summary(judged, cells),
+        sampled=sampled(table),
+        cells=tuple(cells),
+        riders=tuple(_riders(table, order)),
+        claims=tuple(judged),
+        skipped=tuple(
+            Skipped(method=method, shape=shape, reason=reason)
+            for method, shape, reason in sorted(
+                {(s["method"], s["shape"], s["reason"]) for s in skipped}
+            )
+        ),
+    ).write(stats)
 
 
 def _cells(
     worlds: pd.DataFrame, pivots: dict[str, pd.DataFrame], order: dict[str, int]
-) -> list[dict[str, Any]]:
+) -> list[Cell]:
     """Each figure's mean and t-interval over worlds by family, shape, method and advantage, and the
     ratios to the reference; all families together first.
     """
@@ -106,31 +118,20 @@ def _cells(
         ["within", "shape", "method", "advantage"], sort=False
     ):
         where = (str(shape), str(family))
-        cell: dict[str, Any] = {
-            "family": family,
-            "shape": shape,
-            "method": method,
-            "advantage": advantage,
-            "worlds": len(rows),
-        }
-        cell |= {name: asdict(st.interval(rows[name])) for name in FIGURES}
-        cell |= {
+        means = {name: st.interval(rows[name]) for name in FIGURES}
+        ratios = {
             f"{name}_ratio": ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE)
             for name in RATIOS
         }
-        out.append(cell)
+        head = {"family": family, "shape": shape, "method": method, "advantage": advantage}
+        out.append(Cell.model_validate({**head, "worlds": len(rows), **means, **ratios}))
     return sorted(
         out,
-        key=lambda c: (
-            c["family"] != ALL,
-            c["family"],
-            SHAPES.index(c["shape"]),
-            order[c["method"]],
-        ),
+        key=lambda c: (c.family != ALL, c.family, SHAPES.index(c.shape), order[c.method]),
     )
 
 
-def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> dict[str, Any] | None:
+def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> Interval | None:
     """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was
     not measured, or is 0 somewhere.
 
@@ -145,32 +146,35 @@ def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> dict
     pair = pair[:, np.isfinite(pair).all(0)]
     if not pair.size or (pair <= ZERO).any():
         return None
-    found = st.interval(np.log(pair[0] / pair[1]))
-    bounds = {
-        k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"
-    }
-    return {**bounds, "n": found.n}
+    return _raised(st.interval(np.log(pair[0] / pair[1])))
 
 
-def sampled(table: pd.DataFrame) -> dict[str, Any]:
+def _raised(row: Interval) -> Interval:
+    """The interval of a geometric mean from that of the mean logarithm."""
+    low = None if row.ci_low is None else float(np.exp(row.ci_low))
+    high = None if row.ci_high is None else float(np.exp(row.ci_high))
+    return Interval(mean=float(np.exp(row.mean)), ci_low=low, ci_high=high, n=row.n)
+
+
+def sampled(table: pd.DataFrame) -> Sampled:
     """How far means over drawn trees were from their summed expectations, in standard errors, for
     all and for what is biased.
     """
     biased = table[table.bias_raw > 0.01]
     comparisons = int(table.sampled_cells.sum())
-    return {
-        "trees": diagnose.TREES,
-        "comparisons": comparisons,
-        "groups": len(table),
-        "worst": float(table.sampled_worst.max()),
-        "beyond": int((table.sampled_worst > LIMIT).sum()),
-        "by_chance": float(comparisons * 2 * scipy.stats.norm.sf(LIMIT)),
-        "biased": len(biased),
-        "biased_worst": float(biased.sampled_worst.max()) if len(biased) else 0.0,
-    }
+    return Sampled(
+        trees=diagnose.TREES,
+        comparisons=comparisons,
+        groups=len(table),
+        worst=float(table.sampled_worst.max()),
+        beyond=int((table.sampled_worst > LIMIT).sum()),
+        by_chance=float(comparisons * 2 * scipy.stats.norm.sf(LIMIT)),
+        biased=len(biased),
+        biased_worst=float(biased.sampled_worst.max()) if len(biased) else 0.0,
+    )
 
 
-def summary(said: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
+def summary(judged: list[PublishedClaim], cells: list[Cell]) -> str:
     """One paragraph: which claims hold, and what points best at equal tokens."""
     parts = []
     for verdict, word in (
@@ -178,37 +182,34 @@ def summary(said: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
         ("holds in part", "hold in part"),
         ("does not hold", "do not hold"),
     ):
-        these = [c["claim"] for c in said if c["verdict"] == verdict]
+        these = [c.claim for c in judged if c.verdict == verdict]
         parts.append(f"{len(these)} {word}" + (f" ({'; '.join(these)})" if these else ""))
     best = []
-    for shape in dict.fromkeys(c["shape"] for c in cells):
-        here = [
-            c
+    for shape in dict.fromkeys(c.shape for c in cells):
+        errors = [
+            (c.noise_tokens_ratio, c)
             for c in cells
-            if c["shape"] == shape and c["family"] == ALL and c["noise_tokens_ratio"]
+            if c.shape == shape and c.family == ALL and c.noise_tokens_ratio
         ]
-        if here:
-            least = min(here, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
-            best.append(
-                f"{shape}: {least['method']} under {least['advantage']}, "
-                f"{band(least['noise_tokens_ratio'])}"
-            )
+        if errors:
+            error, least = min(errors, key=lambda pair: pair[0].mean)
+            best.append(f"{shape}: {least.method} under {least.advantage}, {band(error)}")
     return (
-        f"Of {len(said)} claims, {', '.join(parts)}. Least squared error of the gradient at "
+        f"Of {len(judged)} claims, {', '.join(parts)}. Least squared error of the gradient at "
         "equal generated tokens, as a "
         "multiple of the shared reward's under group_mean, with 95 % intervals over worlds: "
         f"{'; '.join(best)}."
     )
 
 
-def band(row: dict[str, Any] | st.Interval) -> str:
+def band(row: Interval) -> str:
     """A mean and its interval."""
-    found = row if isinstance(row, dict) else asdict(row)
-    mean, low, high = (found[k] for k in ("mean", "ci_low", "ci_high"))
-    return f"{mean:.2f}" if low is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    if row.ci_low is None:
+        return f"{row.mean:.2f}"
+    return f"{row.mean:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})"
 
 
-def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
+def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[Rider]:
     """What is paid to agents whose message changes nothing: the spread of their advantage over that
     of the last agent, by method.
 
@@ -224,22 +225,17 @@ def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
         due = rows[rows.turn == last].groupby("instance").advantage_sd.mean()
         share = (paid / due.where(due > ZERO)).dropna()
         if len(share):
-            out.append(
-                {
-                    "shape": shape,
-                    "method": method,
-                    "advantage": advantage,
-                    **asdict(st.interval(share)),
-                }
-            )
-    return sorted(out, key=lambda c: (SHAPES.index(c["shape"]), order[c["method"]]))
+            paid_share = dict(st.interval(share))
+            rider = {"shape": shape, "method": method, "advantage": advantage}
+            out.append(Rider.model_validate({**rider, **paid_share}))
+    return sorted(out, key=lambda c: (SHAPES.index(c.shape), order[c.method]))
 
 
 # -- published claims
 # ------------------------------------------------------------------------------------------------
 
 
-def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[PublishedClaim]:
     """What the papers claim, whether it holds here, and the numbers that say so. Claims whose
     methods were not measured are left out.
     """
@@ -284,7 +280,7 @@ def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[dict[st
     return [c for c in found if c]
 
 
-def _unbiased(table: pd.DataFrame) -> dict[str, str] | None:
+def _unbiased(table: pd.DataFrame) -> PublishedClaim | None:
     plain = table[(table.method == "c3") & (table.advantage == "none")]
     if plain.empty:
         return None
@@ -305,7 +301,7 @@ def _unbiased(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
+def _points_at_truth(table: pd.DataFrame) -> PublishedClaim | None:
     """Unbiased as a gradient is weaker than unbiased as an advantage: a baseline that the own
     message does not move does no harm.
     """
@@ -324,7 +320,7 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _difference(table: pd.DataFrame) -> dict[str, str] | None:
+def _difference(table: pd.DataFrame) -> PublishedClaim | None:
     """The raw credit of the first agent, before any baseline: half the difference to a solo sample
     against the outcome's sign.
     """
@@ -336,22 +332,21 @@ def _difference(table: pd.DataFrame) -> dict[str, str] | None:
         return None
     known = by_world[["shared", "ccpo_v1_split"]].dropna()
     known = known[(known > ZERO).all(axis=1)]
-    found = st.interval(np.log(known["ccpo_v1_split"] / known["shared"]).to_numpy())
-    row = {k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"}
+    row = _raised(st.interval(np.log(known["ccpo_v1_split"] / known["shared"]).to_numpy()))
     return _claim(
         "subtracting the outcome without the agent lowers the variance of its credit (theorem of "
         "CCPO v1)",
-        row["ci_high"] is not None and row["ci_high"] < 1,
+        row.ci_high is not None and row.ci_high < 1,
         f"Its variance around its own mean in each context, scale taken out, is {band(row)} "
         "times that of the plain outcome "
-        f"({found.n} worlds): the solo sample does not depend on the thought, so that its "
+        f"({row.n} worlds): the solo sample does not depend on the thought, so that its "
         "variance is added.",
     )
 
 
 def _cheaper(
     claim: str, pivots: dict[str, pd.DataFrame], shapes: tuple[str, ...], a: Pair
-) -> dict[str, str] | None:
+) -> PublishedClaim | None:
     """Variance of the advantage, and squared error of a task's gradient at equal generated tokens
     and evaluator calls, against the shared reward. The claim holds where all three are below 1 with
     their intervals, in every shape.
@@ -366,15 +361,13 @@ def _cheaper(
         flat, tree = (list(kind.get(shape, ())) for kind in (diagnose.FLAT, diagnose.NESTED))
         drawn = f"fan-out {tree} against {flat}" if a[0].startswith("c3") else f"fan-out {flat}"
         known = {
-            name: row
-            for name, row in rows.items()
-            if row is not None and row["ci_high"] is not None
+            name: row for name, row in rows.items() if row is not None and row.ci_high is not None
         }
         if len(known) < len(rows):
             continue
-        below += [bool(row["ci_high"] < 1) for row in known.values()]
+        below += [row.ci_high is not None and row.ci_high < 1 for row in known.values()]
         parts.append(
-            f"{shape} ({known['variance']['n']} worlds, {drawn}): {band(known['variance'])}, "
+            f"{shape} ({known['variance'].n} worlds, {drawn}): {band(known['variance'])}, "
             f"{band(known['noise_tokens'])} and "
             f"{band(known['noise_calls'])}"
         )
@@ -390,7 +383,7 @@ def _cheaper(
     )
 
 
-def _role_specific(table: pd.DataFrame) -> dict[str, str] | None:
+def _role_specific(table: pd.DataFrame) -> PublishedClaim | None:
     here = table[table.advantage == "group_mean"]
     told = here.groupby("method", sort=False).role_information.max()
     if "ccpo" not in told:
@@ -410,7 +403,7 @@ def _role_specific(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
+def _free_riding(table: pd.DataFrame) -> PublishedClaim | None:
     """Against the shared reward under the same advantage, in the same worlds: the spread of a
     useless agent's advantage over the last's.
     """
@@ -473,7 +466,7 @@ def _count(rows: pd.DataFrame) -> int:
     return len(rows[["shape", *WORLD]].drop_duplicates())
 
 
-def _claim(text: str, holds: bool | None, numbers: str) -> dict[str, str]:
+def _claim(text: str, holds: bool | None, numbers: str) -> PublishedClaim:
     """`holds` None: some of its numbers are for it, others are not."""
     verdict = "holds in part" if holds is None else "holds" if holds else "does not hold"
-    return {"claim": text, "verdict": verdict, "numbers": numbers}
+    return PublishedClaim(claim=text, verdict=verdict, numbers=numbers)

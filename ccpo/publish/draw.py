@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pandas as pd
 from ccpo import schema
 from ccpo.publish import figure
 from ccpo.publish.figure._axes import COLOURS
+from ccpo.publish.statistics import Statistics, TrainingStatistics, read_oracle, read_training
+
+_READ: dict[str, Callable[[Path], Statistics]] = {"training": read_training, "oracle": read_oracle}
 
 STYLE: Any = {
     "figure.figsize": (6.4, 3.9),
@@ -47,8 +51,8 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    numbers = schema.read_json(stats)
     rule = figure.load(name)
+    numbers = _READ[rule.KIND](stats)
     frame = rule.collect(numbers)
     if frame.empty:
         raise ValueError(f"figure {name}: {stats} holds nothing to draw")
@@ -71,14 +75,14 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     temporary.replace(svg)
 
 
-def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def panels(numbers: Statistics, frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Title and rows of each panel: all, or one panel for each team where there are more conditions
     than colours; and one for each value of a column `panel`.
     """
-    conditions = numbers.get("conditions", {})
+    conditions = numbers.conditions if isinstance(numbers, TrainingStatistics) else {}
     crowded = "condition" in frame and len(conditions) > len(COLOURS)
     team = (
-        frame.condition.map({c: v["team"] for c, v in conditions.items()})
+        frame.condition.map({label: condition.team for label, condition in conditions.items()})
         if crowded
         else pd.Series("", frame.index)
     )

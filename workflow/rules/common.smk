@@ -87,8 +87,8 @@ def figures_of(study):
         for run in runs
         for name in interventions.fitting(run.build_team(), run.evaluate.interventions)
     }
-    return figure.of_study(
-        figure.Study(
+    return figure.of_contents(
+        figure.Contents(
             "training",
             any(run.train.steps for run in runs),
             max(len(run.evaluate.decodings) for run in runs),

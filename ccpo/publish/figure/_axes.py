@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from ccpo.publish.statistics import Interval
+
 # Okabe and Ito's palette, told apart by colour-blind readers, and a brown
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B"]
 
@@ -46,6 +48,6 @@ def half(frame: pd.DataFrame) -> Any:
     return (frame.ci_high - frame["mean"]).fillna(0.0)
 
 
-def primary(condition: dict[str, Any]) -> dict[str, Any]:
-    """Accuracies by intervention, of the first benchmark under the primary decoding."""
-    return condition["accuracy"][condition["benchmark"]][condition["primary"]]
+def bounds(row: Interval) -> dict[str, float | None]:
+    """Mean and ends of an interval, as columns of a frame."""
+    return {"mean": row.mean, "ci_low": row.ci_low, "ci_high": row.ci_high}

@@ -1,0 +1,166 @@
+"""Sentences, generated from the statistics, never typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ccpo.evaluate.stats import LEVEL, seeds_needed
+from ccpo.publish.statistics import DecodedDifference, Difference, GainRow, Interval, Row
+
+
+def decoded(temperature: float) -> str:
+    """How a decoding is called in a sentence."""
+    return "greedily" if temperature == 0 else f"at temperature {temperature:g}"
+
+
+def counted(row: Difference) -> str:
+    """What an interval is over, in words."""
+    if row.unit == "base model":
+        return f"{row.n} base models, each with a training seed or more of its own"
+    return f"{row.n} paired seeds of one base model" if row.n > 1 else "1 seed"
+
+
+def points(row: Interval) -> str:
+    """A difference in percentage points with its interval."""
+    if row.ci_low is None or row.ci_high is None:
+        return f"{100 * row.mean:+.1f}"
+    return f"{100 * row.mean:+.1f} [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}]"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declared comparison: what is compared, in a family of how many, under which decoding."""
+
+    a: str
+    b: str
+    family: int
+    temperature: float = 0.0
+
+
+def claim(declared: Declared, row: Difference, p_holm: float | None) -> str:
+    """The sentence that the numbers of a comparison allow: decided (Holm p below 0.05), or not
+    decidable with these seeds.
+    """
+    a = declared.a
+    b = declared.b
+    if row.n < 2 or p_holm is None:
+        return f"{a} against {b}: not decidable with {row.n} seed."
+    numbers = f"{points(row)} points (95 % interval over {counted(row)}; Holm p = {p_holm:.3g})"
+    how = decoded(declared.temperature)
+    if p_holm < 1 - LEVEL:
+        return f"Answering {how}, {a} is {'above' if row.mean > 0 else 'below'} {b}: {numbers}."
+    more = seeds_needed(row.mean, row.sd, declared.family)
+    needs = (
+        f"an effect of the observed size needs {more}"
+        if more
+        else "the observed effect is too small for any affordable number"
+    )
+    return (
+        f"Answering {how}, {a} against {b} is not decidable with {row.n} {row.unit}s: {numbers}; "
+        f"{needs}."
+    )
+
+
+@dataclass(frozen=True)
+class Gained:
+    """What training added to the untrained team: under each decoding, and beyond what the
+    untrained team has at its best decoding, where it is right as often as `untrained`.
+    """
+
+    by_decoding: Mapping[str, GainRow]
+    beyond: Row
+    best: str
+    untrained: float
+
+
+def gained(label: str, gain: Gained, temperatures: Mapping[str, float], primary: str) -> str:
+    """What training added under each decoding, and how much of it a lower temperature gives the
+    untrained team, too.
+    """
+    each = "; ".join(
+        f"{decoded(temperatures[name])} {points(row)}" for name, row in gain.by_decoding.items()
+    )
+    text = (
+        f"{label} gained over its own untrained team, in points: {each}. The untrained team is "
+        f"best {decoded(temperatures[gain.best])}, {100 * gain.untrained:.1f} % right; beyond what "
+        f"temperature alone gives, training added {points(gain.beyond)} "
+        f"({decoded(temperatures[primary])})."
+    )
+    sampled = [row for name, row in gain.by_decoding.items() if temperatures[name] == 1]
+    if _only_surer([(row, row.apart) for row in sampled], gain.beyond):
+        text += (
+            " Its gain at temperature 1 is no more than temperature alone gives: sharpening, "
+            "as far as these seeds tell."
+        )
+    return text
+
+
+def scope(bases: Sequence[Sequence[str]], tasks: int) -> str:
+    """What the intervals of an experiment are over, and what they say nothing about. `bases`: of
+    each condition the base model of each seed; conditions with other designs are said one by one.
+    """
+    units = "; ".join(dict.fromkeys(_unit(of_seeds) for of_seeds in bases))
+    return (
+        f"{units}, and over the answers drawn for {tasks} test tasks. They say nothing of other "
+        "recipes, other tasks, or of a machine "
+        "whose kernels round otherwise, unless such results stand beside these."
+    )
+
+
+def _unit(bases: Sequence[str]) -> str:
+    n = len(set(bases))
+    if n == 1 and len(bases) == 1:
+        return f"One training seed of one base model, {bases[0]}: no interval over seeds"
+    if n == 1:
+        return f"Intervals are over {len(bases)} training seeds of one base model, {bases[0]}"
+    recipes = " with ".join(
+        dict.fromkeys(part.split("/")[0] for base in bases for part in base.split("+"))
+    )
+    own = (
+        "a training seed of its own"
+        if n == len(bases)
+        else "training seeds of its own, which are averaged first"
+    )
+    return f"Intervals are over {n} base models of the recipe {recipes}, each with {own}"
+
+
+def elsewhere(
+    rows: Mapping[str, DecodedDifference], primary: str, temperatures: Mapping[str, float]
+) -> str:
+    """The same difference under the other decodings, unadjusted; and where it is there at
+    temperature 1, not greedily, and clearly larger than greedily (`apart`), what that means. That
+    it is not decided greedily alone means nothing.
+    """
+    others = [
+        f"{decoded(temperatures[name])} {points(row)}"
+        for name, row in rows.items()
+        if name != primary
+    ]
+    if not others:
+        return ""
+    sampled = [(row, row.apart) for name, row in rows.items() if temperatures[name] == 1]
+    surer = temperatures[primary] == 0 and _only_surer(sampled, rows[primary])
+    tail = (
+        " What differs at temperature 1 and not greedily is how sure the teams are, not what "
+        "they know."
+        if surer
+        else ""
+    )
+    return f"The same {'; '.join(others)}.{tail}"
+
+
+def _only_surer(sampled: Sequence[tuple[Interval, Interval]], greedy: Interval) -> bool:
+    """Whether something is there at temperature 1, is not there greedily, and is clearly (paired)
+    larger sampled than greedily. Not being decided greedily is alone no sign of it.
+
+    sampled: what there is at temperature 1, and how far it is from what there is greedily.
+    """
+    return not _clear(greedy) and any(_clear(row) and _clear(apart) for row, apart in sampled)
+
+
+def _clear(row: Interval) -> bool:
+    """Whether an interval leaves 0 out."""
+    if row.ci_low is None or row.ci_high is None:
+        return False
+    return row.ci_low > 0 or row.ci_high < 0
