@@ -44,6 +44,7 @@ class TrainingManifest(Document):
     note: str
     primary_metric: str
     token_tolerance: float
+    effect: float  # smallest difference of the primary metric that matters
     compare: tuple[tuple[str, str], ...]
     conditions: tuple[PlannedCondition, ...]
 

@@ -43,6 +43,7 @@ class Experiment(Strict):
             note=self.note,
             primary_metric=self.primary_metric,
             token_tolerance=self.token_tolerance,
+            effect=self.effect,
             compare=self.compare,
             conditions=tuple(self._planned(label) for label in self.runs),
         )

@@ -10,139 +10,202 @@ from pathlib import Path
 import pandas as pd
 
 from ccpo import manifest, schema
-from ccpo.evaluate import sentences
+from ccpo.evaluate import marks, sentences
 from ccpo.evaluate import stats as st
-from ccpo.evaluate.condition import GAIN, Played, condition, parts
+from ccpo.evaluate.condition import GAIN, Runs, condition, contrast, parts, runs
+from ccpo.evaluate.marks import Played
 from ccpo.manifest import TrainingManifest
-from ccpo.publish.statistics import (
-    Comparison,
-    Condition,
-    DecodedDifference,
-    Parts,
-    TrainingStatistics,
-)
+from ccpo.publish.statistics import Comparison, Condition, DecodedDifference, TrainingStatistics
 
 USED = ("train", "ledger", "scores", "graders")  # tables of a run
+Tables = Mapping[str, Mapping[int, Mapping[str, pd.DataFrame]]]  # by condition, seed, name
 
 
 def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
-    """Writes stats.json of an experiment.
+    """Writes stats.json of an experiment. Runs that are not there are left out and named.
 
     Raises:
-        ValueError: a run's table is missing, or of another schema.
+        ValueError: no run is there, a table is of another schema, or runs were not evaluated alike.
     """
     planned = manifest.read_training(experiment)
-    played = {
-        c.label: Played(c, {seed: _tables(runs / run) for seed, run in c.runs.items()})
-        for c in planned.conditions
-    }
-    statistics(planned, played).write(stats)
+    tables: dict[str, dict[int, dict[str, pd.DataFrame]]] = {}
+    for c in planned.conditions:
+        there = {seed: runs / run for seed, run in c.runs.items() if not missing(runs / run)}
+        tables[c.label] = {seed: _tables(folder) for seed, folder in there.items()}
+    statistics(planned, tables).write(stats)
 
 
-def statistics(planned: TrainingManifest, played: Mapping[str, Played]) -> TrainingStatistics:
-    """Statistics of an experiment from the tables of its runs, by condition."""
-    conditions = {label: condition(runs) for label, runs in played.items()}
+def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
+    """Statistics of an experiment from the tables of its runs, by condition, seed and name.
+
+    Raises:
+        ValueError: there is no run, or runs were not evaluated alike.
+    """
+    there = {c.label: runs(c, tables[c.label]) for c in planned.conditions if tables[c.label]}
+    if not there:
+        raise ValueError(
+            f"experiment {planned.experiment}: none of its runs is there. Remedy: run snakemake"
+        )
+    conditions = {label: condition(of) for label, of in there.items()}
     first = next(iter(conditions.values()))
     bases = [list(c.bases.values()) for c in conditions.values()]
+    comparable = [
+        (a, b)
+        for a, b in planned.compare
+        if a in there and b in there and set(there[a].tables) & set(there[b].tables)
+    ]
     return TrainingStatistics(
         experiment=planned.experiment,
         question=planned.question,
         note=planned.note,
         primary_metric=planned.primary_metric,
         token_tolerance=planned.token_tolerance,
+        effect=planned.effect,
         scope=sentences.scope(bases, first.tasks),
+        left_out=tuple(_left_out(planned, there)),
         conditions=conditions,
-        comparisons=_comparisons(planned, played, conditions),
+        comparisons=_comparisons(planned, comparable, there, conditions),
         gain_counted=GAIN,
     )
 
 
+def missing(run: Path) -> list[Path]:
+    """Tables that a run lacks."""
+    paths = [run / f"{name}.parquet" for name in USED]
+    return [path for path in paths if not path.is_file()]
+
+
 def inputs(experiment: Path, runs: Path) -> list[Path]:
     """The tables that the statistics of an experiment are made from."""
-    ids = [run for c in manifest.read_training(experiment).conditions for run in c.runs.values()]
-    return [runs / run / f"{name}.parquet" for run in ids for name in USED]
+    planned = manifest.read_training(experiment)
+    folders = [runs / run for c in planned.conditions for run in c.runs.values()]
+    return [
+        folder / f"{name}.parquet" for folder in folders if not missing(folder) for name in USED
+    ]
 
 
 def _tables(run: Path) -> dict[str, pd.DataFrame]:
     return {name: schema.read_table(run / f"{name}.parquet", name).to_pandas() for name in USED}
 
 
-def _comparisons(
-    planned: TrainingManifest, played: Mapping[str, Played], conditions: Mapping[str, Condition]
-) -> tuple[Comparison, ...]:
-    """The declared family under the primary decoding: paired differences with Holm's adjustment,
-    and whether the tokens match; beside each the same difference under every decoding that both
-    conditions have, unadjusted.
-    """
-    under = [differences(played[a], played[b]) for a, b in planned.compare]
-    primary = [
-        rows[conditions[a].primary] for (a, _), rows in zip(planned.compare, under, strict=True)
-    ]
-    adjusted = st.holm([row.p for row in primary])
+def _left_out(planned: TrainingManifest, there: Mapping[str, Runs]) -> list[str]:
+    """What is missing, and what can therefore not be said."""
     out = []
-    for (a, b), rows, row, p_holm in zip(planned.compare, under, primary, adjusted, strict=True):
-        decoding = conditions[a].primary
-        temperatures = {name: d.temperature for name, d in conditions[a].decodings.items()}
-        declared = sentences.Declared(a, b, len(under), temperatures[decoding])
-        matched, tokens = _matched(declared, conditions, planned.token_tolerance)
-        out.append(
-            Comparison(
-                a=a,
-                b=b,
-                decoding=decoding,
-                decodings=rows,
-                p_holm=p_holm,
-                detectable=st.detectable(row.sd, row.n, len(under)),
-                sentence=sentences.claim(declared, row, p_holm),
-                elsewhere=sentences.elsewhere(rows, decoding, temperatures),
-                matched=matched,
-                tokens=tokens,
-            )
-        )
-    return tuple(out)
-
-
-def differences(a: Played, b: Played) -> dict[str, DecodedDifference]:
-    """By decoding: the paired difference over the seeds that both have, where its spread comes
-    from, and how far it is from that under the primary decoding.
-    """
-    ours = a.factual()
-    theirs = b.factual()
-    bases = {s: f"{a.bases[s]}, {b.bases[s]}" for s in set(ours) & set(theirs)}
-    shared = [d for d in a.planned.decodings if d in b.planned.decodings]
-    sides = {
-        d: ({s: t[d] for s, t in ours.items()}, {s: t[d] for s, t in theirs.items()})
-        for d in shared
-    }
-    rows = {d: st.compare(_means(x), _means(y), bases) for d, (x, y) in sides.items()}
-    primary = rows[a.planned.primary].by_seed
-    out = {}
-    for d, row in rows.items():
-        apart = {s: value - primary[s] for s, value in row.by_seed.items()}
-        out[d] = DecodedDifference(
-            **dict(row),
-            parts=_parts_of_difference(*sides[d], bases),
-            apart=st.interval(st.replicates(apart, bases)),
-        )
+    for c in planned.conditions:
+        seeds = there[c.label].tables if c.label in there else {}
+        out += [
+            f"condition {c.label}, seed {seed}: run {run} is not there"
+            for seed, run in c.runs.items()
+            if seed not in seeds
+        ]
+    for a, b in planned.compare:
+        ours = there[a].tables if a in there else {}
+        theirs = there[b].tables if b in there else {}
+        if not set(ours) & set(theirs):
+            out.append(f"{a} against {b}: no seed of both is there")
     return out
 
 
-def _means(of_seeds: Mapping[int, pd.DataFrame]) -> dict[int, float]:
-    return {s: float(frame.to_numpy().mean()) for s, frame in of_seeds.items()}
-
-
-def _parts_of_difference(
-    a: Mapping[int, pd.DataFrame], b: Mapping[int, pd.DataFrame], bases: Mapping[int, str]
-) -> Parts | None:
-    """Where the spread of a difference comes from, over the seeds whose tasks and samples are the
-    same on both sides.
+def _comparisons(
+    planned: TrainingManifest,
+    comparable: list[tuple[str, str]],
+    there: Mapping[str, Runs],
+    conditions: Mapping[str, Condition],
+) -> tuple[Comparison, ...]:
+    """The declared family under the primary decoding: paired differences with Holm's adjustment
+    (over all that were declared; of differences and of equivalence each), and whether the tokens
+    match; beside each the same difference under every decoding that both conditions have,
+    unadjusted.
     """
-    both = [
-        s
-        for s in sorted(set(a) & set(b))
-        if a[s].shape == b[s].shape and a[s].index.equals(b[s].index)
-    ]
-    return parts({s: a[s] - b[s] for s in both}, bases) if both else None
+    under = [differences(there[a], there[b], planned.effect) for a, b in comparable]
+    primary = [rows[conditions[a].primary] for (a, _), rows in zip(comparable, under, strict=True)]
+    undone = [1.0] * (len(planned.compare) - len(comparable))
+    adjusted = st.holm([*(row.p for row in primary), *undone])
+    equivalent = st.holm([*(row.p_equivalent for row in primary), *undone])
+    out = []
+    for i, (a, b) in enumerate(comparable):
+        declared = sentences.Declared(
+            a,
+            b,
+            len(planned.compare),
+            planned.effect,
+            conditions[a].decodings[conditions[a].primary].temperature,
+        )
+        tested = sentences.Tested(primary[i], adjusted[i], equivalent[i])
+        out.append(_comparison(declared, tested, under[i], conditions, planned.token_tolerance))
+    return tuple(out)
+
+
+def _comparison(
+    declared: sentences.Declared,
+    tested: sentences.Tested,
+    rows: dict[str, DecodedDifference],
+    conditions: Mapping[str, Condition],
+    tolerance: float,
+) -> Comparison:
+    a = conditions[declared.a]
+    b = conditions[declared.b]
+    row = tested.row
+    noise = st.Noise(row.item)
+    detectable = st.detectable(row.sd, row.n, declared.family, noise)
+    needed = st.seeds_needed(declared.effect, row.sd, declared.family, noise)
+    only = {
+        declared.a: sorted(set(a.seeds) - set(b.seeds)),
+        declared.b: sorted(set(b.seeds) - set(a.seeds)),
+    }
+    unpaired = [f"{name} alone has {sentences.seeds(s)}" for name, s in only.items() if s]
+    matched, tokens = _matched(declared, conditions, tolerance)
+    reserves = [*unpaired, *([] if matched else [f"not matched in tokens: {tokens}"])]
+    temperatures = {name: d.temperature for name, d in a.decodings.items()}
+    return Comparison(
+        a=declared.a,
+        b=declared.b,
+        decoding=a.primary,
+        decodings=rows,
+        p_holm=tested.p_holm,
+        p_equivalent_holm=tested.p_equivalent_holm,
+        verdict=sentences.verdict(tested),
+        detectable=detectable,
+        needed=needed,
+        unpaired=tuple(unpaired),
+        sentence=sentences.claim(declared, tested, sentences.Means(detectable, needed), reserves),
+        elsewhere=sentences.elsewhere(rows, a.primary, temperatures),
+        matched=matched,
+        tokens=tokens,
+    )
+
+
+def differences(a: Runs, b: Runs, effect: float) -> dict[str, DecodedDifference]:
+    """By decoding: the paired difference over the seeds that both have, where its spread comes
+    from, and how far it is from that under the primary decoding.
+
+    Raises:
+        ValueError: the two were not played on the same tasks.
+    """
+    shared = [d for d in a.planned.decodings if d in b.planned.decodings]
+    compared = [Played(a.benchmark, decoding) for decoding in shared]
+    of_both = {}
+    for of in (a, b):
+        first = next(iter(of.marks.values()))  # all seeds were played alike
+        of_both[of.planned.label] = {
+            played: first[played] for played in compared if played in first
+        }
+    pair = f"{a.planned.label} and {b.planned.label}"
+    marks.refuse_unequal(of_both, f"comparison of {pair}, condition")
+    by_seed = {d: marks.minus(a.under(d), b.under(d)) for d in shared}
+    seeds = by_seed[a.planned.primary]
+    bases = {s: f"{a.bases[s]}, {b.bases[s]}" for s in seeds}
+    out = {}
+    for d, values in by_seed.items():
+        means = {seed: float(of_seed.mean()) for seed, of_seed in values.items()}
+        noise = st.Noise(st.item_noise(values, bases))
+        apart = contrast(marks.minus(values, by_seed[a.planned.primary]), bases)
+        out[d] = DecodedDifference(
+            **dict(st.compare(means, bases, noise, effect)),
+            parts=parts(values, bases),
+            apart=apart,
+        )
+    return out
 
 
 def _matched(

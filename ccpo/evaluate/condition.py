@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from ccpo.evaluate import sentences
+from ccpo.evaluate import marks, sentences
 from ccpo.evaluate import stats as st
+from ccpo.evaluate.marks import Marks, Played
 from ccpo.manifest import PlannedCondition
 from ccpo.publish.statistics import (
     FACTUAL,
@@ -22,6 +24,7 @@ from ccpo.publish.statistics import (
     GainRow,
     Graded,
     Information,
+    Interval,
     LedgerPart,
     LedgerTotal,
     OverTasks,
@@ -34,184 +37,223 @@ POINTS = 40  # of a learning curve
 COUNTS = ["prompt_tokens", "generated_tokens", "trained_tokens", "evaluator_calls"]
 
 Tables = Mapping[int, Mapping[str, pd.DataFrame]]  # by seed and name of the table
-# by decoding: correctness, a row for each task, a column for each sample
-Answers = dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
-class Played:
-    """A condition as it was planned, and the tables of its runs by seed."""
+class Runs:
+    """A condition as it was planned, and what is there of its runs, by seed: tables, and marks by
+    what was played.
+    """
 
     planned: PlannedCondition
     tables: Tables
+    marks: Mapping[int, Mapping[Played, Marks]]
 
     @property
     def bases(self) -> dict[int, str]:
         """The base model of each seed."""
-        return {seed: self.planned.bases[seed] for seed in self.tables}
+        return {seed: self.planned.bases[seed] for seed in self.marks}
 
     @property
     def benchmark(self) -> str:
         """Of the primary metric."""
         return self.planned.evaluated[0]
 
-    def factual(self) -> dict[int, Answers]:
-        """By seed, the answers on the benchmark of the primary metric."""
-        return {s: answers(t["scores"], self.benchmark) for s, t in self.tables.items()}
+    def under(self, decoding: str, intervention: str = FACTUAL) -> dict[int, np.ndarray]:
+        """By seed, the marks [tasks, samples] on the benchmark of the primary metric."""
+        played = Played(self.benchmark, decoding, intervention)
+        return {seed: of_seed[played].values for seed, of_seed in self.marks.items()}
 
 
-def answers(scores: pd.DataFrame, benchmark: str, intervention: str = FACTUAL) -> Answers:
-    """Correctness of the answers of one run."""
-    rows = scores[(scores.benchmark == benchmark) & (scores.intervention == intervention)]
-    return {
-        str(name): part.pivot(index="task_id", columns="sample", values="accuracy")
-        for name, part in rows.groupby("decoding", sort=False)
-    }
-
-
-def condition(played: Played) -> Condition:
-    """Statistics of a condition.
+def runs(planned: PlannedCondition, tables: Tables) -> Runs:
+    """A condition with the marks of its runs.
 
     Raises:
-        ValueError: the benchmark of the primary metric was not evaluated.
+        ValueError: a seed was not played as the others were, or not on the benchmark of the primary
+        metric; names the run.
     """
-    planned = played.planned
-    accuracy = _accuracy(played)
-    if played.benchmark not in accuracy:
-        raise ValueError(
-            f"condition {planned.label}: no scores on {played.benchmark}, the benchmark of the "
-            "primary metric. Remedy: evaluate its runs on it"
-        )
-    seeds = sorted(played.tables)
-    evaluated = played.tables[seeds[0]]["scores"]
-    own = evaluated[evaluated.benchmark == played.benchmark]
-    factual = played.factual()
+    of_seeds = {s: marks.of_run(t["scores"], planned.runs[s]) for s, t in tables.items()}
+    named = {planned.runs[seed]: of_seed for seed, of_seed in of_seeds.items()}
+    marks.refuse_unequal(named, f"condition {planned.label}, run")
+    made = Runs(planned, tables, of_seeds)
+    for decoding in planned.decodings:
+        if Played(made.benchmark, decoding) not in next(iter(of_seeds.values())):
+            raise ValueError(
+                f"condition {planned.label}: no scores on {made.benchmark}, the benchmark of the "
+                f"primary metric, under {decoding}. Remedy: evaluate its runs on it"
+            )
+    return made
+
+
+def condition(of: Runs) -> Condition:
+    """Statistics of a condition."""
+    planned = of.planned
+    seeds = sorted(of.tables)
+    first = of.under(planned.primary)[seeds[0]]
     return Condition(
         team=planned.team,
         credit=planned.credit,
         model=planned.model,
         policy=planned.policy,
-        benchmark=played.benchmark,
-        tasks=int(own.task_id.nunique()),
+        benchmark=of.benchmark,
+        tasks=len(first),
         decodings={
             name: Decoding(temperature=t, words=sentences.decoded(t))
             for name, t in planned.decodings.items()
         },
         primary=planned.primary,
         seeds=tuple(seeds),
-        bases=played.bases,
-        accuracy=accuracy,
-        nll=nll(played),
-        gain=gain(planned, accuracy[played.benchmark], played.bases),
-        parts={
-            d: parts({s: of_seed[d] for s, of_seed in factual.items()}, played.bases)
-            for d in planned.decodings
-        },
-        ledger=_ledger(played.tables),
-        updates=_mean(len(t["train"].step.unique()) for t in played.tables.values()),
-        curve=curve(played),
-        agents=agents(played),
-        role_information=_information(played.tables),
-        leakage=_mean(_leakage(t["scores"]) for t in played.tables.values()),
-        graders=_graders(played.tables, planned.primary),
+        bases=of.bases,
+        accuracy=_accuracy(of),
+        nll=nll(of),
+        gain=gain(of),
+        parts={d: parts(of.under(d), of.bases) for d in planned.decodings},
+        ledger=_ledger(of.tables),
+        updates=_mean(len(t["train"].step.unique()) for t in of.tables.values()),
+        curve=curve(of),
+        agents=agents(of),
+        role_information=_information(of.tables),
+        leakage=_mean(_leakage(t["scores"]) for t in of.tables.values()),
+        graders=_graders(of.tables, planned.primary),
     )
 
 
-def _accuracy(played: Played) -> dict[str, dict[str, dict[str, Accuracy]]]:
-    """By benchmark, decoding and intervention, in the order in which the first seed was played."""
+def _accuracy(of: Runs) -> dict[str, dict[str, dict[str, Accuracy]]]:
+    """By benchmark, decoding and intervention, in the order in which they were played."""
     out: dict[str, dict[str, dict[str, Accuracy]]] = {}
-    seeds = sorted(played.tables)
-    evaluated = played.tables[seeds[0]]["scores"][["benchmark", "intervention"]]
-    for name, kind in evaluated.drop_duplicates().itertuples(index=False):
-        of_seeds = {s: answers(played.tables[s]["scores"], name, kind) for s in seeds}
-        for decoding in of_seeds[seeds[0]]:
-            means = {s: float(of_seeds[s][decoding].to_numpy().mean()) for s in seeds}
-            out.setdefault(name, {}).setdefault(decoding, {})[kind] = Accuracy(
-                **dict(row(means, played.bases)),
-                tasks=over_tasks([of_seeds[s][decoding] for s in seeds]),
-            )
+    seeds = sorted(of.marks)
+    for played in of.marks[seeds[0]]:
+        values = {seed: of.marks[seed][played].values for seed in seeds}
+        row = Accuracy(**dict(share(values, of.bases)), tasks=over_tasks(values))
+        kinds = out.setdefault(played.benchmark, {}).setdefault(played.decoding, {})
+        kinds[played.intervention] = row
     return out
 
 
-def over_tasks(of_seeds: list[pd.DataFrame]) -> OverTasks | None:
+def share(of_seeds: Mapping[int, np.ndarray], bases: Mapping[int, str]) -> Row:
+    """Accuracy from marks [tasks, samples] by seed, its interval between 0 and 1 and never narrower
+    than the items' noise makes it.
+    """
+    means = {seed: float(values.mean()) for seed, values in of_seeds.items()}
+    noise = st.Noise(st.item_noise(of_seeds, bases))
+    return Row(**dict(st.interval(st.replicates(means, bases), noise, st.SHARE)), by_seed=means)
+
+
+def over_tasks(of_seeds: Mapping[int, np.ndarray]) -> OverTasks | None:
     """The interval over tasks of one run with one answer a task; several runs have the better one
     over seeds.
     """
-    first = of_seeds[0]
-    if len(of_seeds) > 1 or first.shape[1] > 1 or not first.isin([0.0, 1.0]).all(axis=None):
+    values = next(iter(of_seeds.values()))
+    if len(of_seeds) > 1 or values.shape[1] > 1 or not np.isin(values, (0.0, 1.0)).all():
         return None
-    low, high = st.wilson(int(first.to_numpy().sum()), len(first))
-    return OverTasks(n=len(first), low=low, high=high)
+    low, high = st.wilson(int(values.sum()), len(values))
+    return OverTasks(n=len(values), low=low, high=high)
 
 
-def row(by_seed: Mapping[int, float], bases: Mapping[int, str]) -> Row:
-    """Mean over replicates with its interval, and the value of every seed."""
-    return Row(**dict(st.interval(st.replicates(by_seed, bases))), by_seed=dict(by_seed))
+def observed(
+    by_seed: Mapping[int, float], bases: Mapping[int, str], within: st.Range = st.ANY
+) -> Interval:
+    """Interval of a quantity whose items are not known. Seeds that agree to the last digit say
+    nothing of its spread: it has none then.
+    """
+    row = st.interval(st.replicates(by_seed, bases), within=within)
+    unknown = row.ci_low is not None and row.ci_low == row.mean == row.ci_high
+    return row.model_copy(update={"ci_low": None, "ci_high": None}) if unknown else row
 
 
-def nll(played: Played) -> dict[str, dict[str, Row]]:
+def nll(of: Runs) -> dict[str, dict[str, Row]]:
     """Nats per token of what the team said, by decoding, trained and untrained: minus the log-probs
     under the distribution it was drawn from (greedy: at temperature 1) by the tokens. At
     temperature 1 this estimates the policy's entropy per token.
     """
     by_seed: dict[str, dict[str, dict[int, float]]] = {}
-    for seed, tables in played.tables.items():
+    for seed, tables in of.tables.items():
         scores = tables["scores"]
         own = scores[
-            (scores.benchmark == played.benchmark) & scores.intervention.isin([FACTUAL, UNTRAINED])
+            (scores.benchmark == of.benchmark) & scores.intervention.isin([FACTUAL, UNTRAINED])
         ]
         sums = own.groupby(["decoding", "intervention"], sort=False)[["logprob", "n_tokens"]].sum()
         for (decoding, kind), summed in sums.iterrows():
             value = max(0.0, -summed.logprob / max(summed.n_tokens, 1))
             by_seed.setdefault(decoding, {}).setdefault(kind, {})[seed] = float(value)
     return {
-        decoding: {kind: row(values, played.bases) for kind, values in kinds.items()}
+        decoding: {
+            kind: Row(**dict(observed(values, of.bases)), by_seed=values)
+            for kind, values in kinds.items()
+        }
         for decoding, kinds in by_seed.items()
     }
 
 
-def gain(
-    planned: PlannedCondition,
-    accuracy: Mapping[str, Mapping[str, Accuracy]],
-    bases: Mapping[int, str],
-) -> Gain | None:
+def gain(of: Runs) -> Gain | None:
     """What training added to the untrained team, and what lowering the temperature alone adds to
     it; None where it was not played.
 
-    accuracy: on the primary benchmark, by decoding and intervention.
     by_decoding: trained minus untrained under each decoding.
     best: the decoding at which the untrained team is most often right (chosen by its mean, which
         flatters the untrained team).
     beyond: the trained team under the primary decoding minus the untrained one at its best: what no
         choice of temperature gives.
+    Every interval holds the noise of the untrained team's answers, too.
     """
-    if UNTRAINED not in accuracy[planned.primary]:
+    planned = of.planned
+    primary = planned.primary
+    first = next(iter(of.marks.values()))
+    if Played(of.benchmark, primary, UNTRAINED) not in first:
         return None
-
-    def minus(a: Row, b: Row) -> Row:
-        return row({s: a.by_seed[s] - b.by_seed[s] for s in a.by_seed}, bases)
-
-    best = max(accuracy, key=lambda name: accuracy[name][UNTRAINED].mean)
-    beyond = minus(accuracy[planned.primary][FACTUAL], accuracy[best][UNTRAINED])
-    gains = {name: minus(kinds[FACTUAL], kinds[UNTRAINED]) for name, kinds in accuracy.items()}
-    by_decoding = {
-        name: GainRow(**dict(added), apart=minus(added, beyond)) for name, added in gains.items()
-    }
-    untrained = accuracy[best][UNTRAINED].mean
-    described = sentences.Gained(by_decoding, beyond, best, untrained)
+    untrained = {d: of.under(d, UNTRAINED) for d in planned.decodings}
+    levels = {d: share(values, of.bases) for d, values in untrained.items()}
+    best = max(levels, key=lambda d: levels[d].mean)
+    common = {d: _common(untrained[d], planned.decodings[d]) for d in untrained}
+    above_best = marks.minus(of.under(primary), untrained[best])
+    beyond = contrast(above_best, of.bases, common[best])
+    by_decoding = {}
+    for d, values in untrained.items():
+        added = marks.minus(of.under(d), values)
+        # two draws that may each be common to all seeds
+        both = float(np.hypot(common[d], common[best]))
+        by_decoding[d] = GainRow(
+            **dict(contrast(added, of.bases, common[d])),
+            apart=contrast(marks.minus(added, above_best), of.bases, both),
+        )
+    described = sentences.Gained(by_decoding, beyond, best, levels[best])
+    collapsed = [seed for seed, added in by_decoding[primary].by_seed.items() if added < 0]
     return Gain(
         by_decoding=by_decoding,
         best=best,
         beyond=beyond,
         seeds_counted=sum(points >= GAIN for points in beyond.by_seed.values()),
-        sentence=sentences.gained(planned.label, described, planned.decodings, planned.primary),
+        collapsed=tuple(collapsed),
+        sentence=sentences.gained(planned.label, described, planned.decodings, primary),
     )
 
 
-def parts(of_seeds: Mapping[int, pd.DataFrame], bases: Mapping[int, str]) -> Parts:
+def _common(untrained: Mapping[int, np.ndarray], temperature: float) -> float:
+    """Standard deviation of what all seeds' untrained answers have in common: where several seeds
+    are compared with the same draw of them, its noise averages out over draws only.
+    """
+    draws = {values.tobytes(): values for values in untrained.values()}
+    if temperature == 0 or len(draws) == len(untrained):
+        return 0.0
+    variances = [st.draw_noise(values) ** 2 for values in draws.values()]
+    return float(np.sqrt(np.mean(variances) / len(draws)))
+
+
+def contrast(
+    of_seeds: Mapping[int, np.ndarray], bases: Mapping[int, str], common: float = 0.0
+) -> Row:
+    """A mean difference of shares from marks [tasks, samples] by seed, its interval never narrower
+    than the noise of the items and of what is common to all seeds makes it.
+    """
+    means = {seed: float(of_seeds[seed].mean()) for seed in sorted(of_seeds)}
+    noise = st.Noise(st.item_noise(of_seeds, bases), common)
+    return Row(**dict(st.interval(st.replicates(means, bases), noise, st.GAP)), by_seed=means)
+
+
+def parts(of_seeds: Mapping[int, np.ndarray], bases: Mapping[int, str]) -> Parts:
     """Standard deviations of a final accuracy (or of a difference) by their source."""
-    means = {s: float(frame.to_numpy().mean()) for s, frame in of_seeds.items()}
-    return st.sources(means, bases, [frame.to_numpy() for frame in of_seeds.values()])
+    means = {seed: float(values.mean()) for seed, values in of_seeds.items()}
+    return st.sources(means, bases, list(of_seeds.values()))
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -249,13 +291,13 @@ def _ledger(tables: Tables) -> LedgerTotal:
     return LedgerTotal(**{c: float(total[c]) for c in COUNTS}, parts=tuple(rows))
 
 
-def curve(played: Played) -> tuple[CurvePoint, ...]:
+def curve(of: Runs) -> tuple[CurvePoint, ...]:
     """Team reward by update, averaged over windows of updates, with t-intervals over the replicates
     that got that far together.
     """
     last = {
         s: t["train"][t["train"].agent == t["train"].agent.max()].sort_values("step")
-        for s, t in played.tables.items()
+        for s, t in of.tables.items()
     }
     steps = min(len(rows) for rows in last.values())
     width = max(1, steps // POINTS)
@@ -267,29 +309,30 @@ def curve(played: Played) -> tuple[CurvePoint, ...]:
             CurvePoint(
                 step=start + width,
                 tokens=_mean(window.generated_tokens.max() for window in windows.values()),
-                **dict(st.interval(st.replicates(rewards, played.bases))),
+                **dict(observed(rewards, of.bases, st.SHARE)),
             )
         )
     return tuple(out)
 
 
-def agents(played: Played) -> tuple[AgentRow, ...]:
+def agents(of: Runs) -> tuple[AgentRow, ...]:
     """Reward, credit and leakage of each agent's messages: first and last fifth of the updates,
     intervals over replicates.
     """
     quantities = ["reward", "credit", "leakage"]
     out = []
-    for agent in sorted(next(iter(played.tables.values()))["train"].agent.unique()):
+    for agent in sorted(next(iter(of.tables.values()))["train"].agent.unique()):
         for part in ("first", "last"):
             means = {}
-            for seed, tables in played.tables.items():
+            for seed, tables in of.tables.items():
                 own = tables["train"][tables["train"].agent == agent].sort_values("step")
                 fifth = max(1, len(own) // 5)
                 rows = own.head(fifth) if part == "first" else own.tail(fifth)
                 means[seed] = rows[quantities].mean()
             for quantity in quantities:
                 of_seeds = {s: float(mean[quantity]) for s, mean in means.items()}
-                interval = st.interval(st.replicates(of_seeds, played.bases))
+                within = st.ANY if quantity == "credit" else st.SHARE
+                interval = observed(of_seeds, of.bases, within)
                 out.append(
                     AgentRow(agent=int(agent), part=part, quantity=quantity, **dict(interval))
                 )

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ccpo.evaluate.stats import LEVEL, seeds_needed
-from ccpo.publish.statistics import DecodedDifference, Difference, GainRow, Interval, Row
+from ccpo.evaluate.stats import LEAST, LEVEL
+from ccpo.publish.statistics import (
+    DecodedDifference,
+    Difference,
+    GainRow,
+    Interval,
+    Row,
+    Verdict,
+)
 
 
 def decoded(temperature: float) -> str:
@@ -28,38 +35,110 @@ def points(row: Interval) -> str:
     return f"{100 * row.mean:+.1f} [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}]"
 
 
+def percent(row: Interval) -> str:
+    """A share in per cent with its interval."""
+    if row.ci_low is None or row.ci_high is None:
+        return f"{100 * row.mean:.1f}"
+    return f"{100 * row.mean:.1f} [{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
+
+
+def seeds(numbers: Sequence[int]) -> str:
+    """Seeds as they are listed in a sentence."""
+    word = "seed" if len(numbers) == 1 else "seeds"
+    return f"{word} {', '.join(map(str, numbers))}"
+
+
 @dataclass(frozen=True)
 class Declared:
-    """A declared comparison: what is compared, in a family of how many, under which decoding."""
+    """A declared comparison: what is compared, in a family of how many, and the smallest effect
+    that matters; `temperature` of the primary decoding.
+    """
 
     a: str
     b: str
     family: int
+    effect: float
     temperature: float = 0.0
 
 
-def claim(declared: Declared, row: Difference, p_holm: float | None) -> str:
-    """The sentence that the numbers of a comparison allow: decided (Holm p below 0.05), or not
-    decidable with these seeds.
+@dataclass(frozen=True)
+class Tested:
+    """Its numbers, and the p of a difference and of equivalence after Holm's adjustment."""
+
+    row: Difference
+    p_holm: float | None
+    p_equivalent_holm: float | None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a design can find: the smallest true difference with 80 % power, and the replicates that
+    find the declared effect so.
     """
-    a = declared.a
-    b = declared.b
-    if row.n < 2 or p_holm is None:
-        return f"{a} against {b}: not decidable with {row.n} seed."
-    numbers = f"{points(row)} points (95 % interval over {counted(row)}; Holm p = {p_holm:.3g})"
-    how = decoded(declared.temperature)
-    if p_holm < 1 - LEVEL:
-        return f"Answering {how}, {a} is {'above' if row.mean > 0 else 'below'} {b}: {numbers}."
-    more = seeds_needed(row.mean, row.sd, declared.family)
+
+    detectable: float | None
+    needed: int | None
+
+
+def verdict(tested: Tested) -> Verdict:
+    """What the numbers of a comparison allow to say: nothing below LEAST replicates."""
+    if tested.row.n < LEAST:
+        return "not decidable"
+    if tested.p_holm is not None and tested.p_holm < 1 - LEVEL:
+        return "above" if tested.row.mean > 0 else "below"
+    if tested.p_equivalent_holm is not None and tested.p_equivalent_holm < 1 - LEVEL:
+        return "equivalent"
+    return "not decidable"
+
+
+def claim(declared: Declared, tested: Tested, means: Means, reserves: Sequence[str] = ()) -> str:
+    """The sentence that the numbers of a comparison allow, with what must be said beside it
+    (`reserves`) in the same sentence.
+    """
+    row = tested.row
+    pair = f"{declared.a} against {declared.b}"
+    beside = "".join(f"; {reserve}" for reserve in reserves)
+    if row.n < LEAST:
+        few = f"{row.n} {row.unit}" + ("s" if row.n > 1 else "")
+        numbers = f"{points(row)} points; " if row.n > 1 else ""
+        return f"{pair}: not decidable with {few}: {numbers}a claim needs {LEAST}{beside}."
+    how = f"Answering {decoded(declared.temperature)}"
+    over = f"{points(row)} points (95 % interval over {counted(row)}"
+    effect = f"{100 * declared.effect:g} points"
+    verdict_of_it = verdict(tested)
+    if verdict_of_it == "equivalent":
+        return (
+            f"{how}, {declared.a} and {declared.b} are equivalent within {effect}: {over}; Holm p "
+            f"of equivalence = {tested.p_equivalent_holm:.3g}){beside}."
+        )
+    numbers = f"{over}; Holm p = {_p(tested.p_holm)})"
+    if verdict_of_it == "not decidable":
+        return (
+            f"{how}, {pair} is not decidable with {row.n} {row.unit}s: {numbers}; "
+            f"{_decidable(means, effect, row)}{beside}."
+        )
+    small = tested.p_equivalent_holm is not None and tested.p_equivalent_holm < 1 - LEVEL
+    less = f", by less than the {effect} that matter" if small else ""
+    return f"{how}, {declared.a} is {verdict_of_it} {declared.b}{less}: {numbers}{beside}."
+
+
+def _p(value: float | None) -> str:
+    """p = 0 is never true."""
+    if value is None:
+        return "unknown"
+    return f"{value:.3g}" if value > 0 else "0 to machine precision"
+
+
+def _decidable(means: Means, effect: str, row: Difference) -> str:
+    """What would be decided."""
+    if means.detectable is None:
+        return "no spread is known, so nothing is known of what they could find"
     needs = (
-        f"an effect of the observed size needs {more}"
-        if more
-        else "the observed effect is too small for any affordable number"
+        f"{means.needed} {row.unit}s find {effect}"
+        if means.needed
+        else f"no affordable number finds {effect}"
     )
-    return (
-        f"Answering {how}, {a} against {b} is not decidable with {row.n} {row.unit}s: {numbers}; "
-        f"{needs}."
-    )
+    return f"with 80 % power so many find {100 * means.detectable:.1f} points or more, and {needs}"
 
 
 @dataclass(frozen=True)
@@ -71,19 +150,19 @@ class Gained:
     by_decoding: Mapping[str, GainRow]
     beyond: Row
     best: str
-    untrained: float
+    untrained: Row
 
 
 def gained(label: str, gain: Gained, temperatures: Mapping[str, float], primary: str) -> str:
     """What training added under each decoding, and how much of it a lower temperature gives the
-    untrained team, too.
+    untrained team, too; seeds that lost.
     """
     each = "; ".join(
         f"{decoded(temperatures[name])} {points(row)}" for name, row in gain.by_decoding.items()
     )
     text = (
         f"{label} gained over its own untrained team, in points: {each}. The untrained team is "
-        f"best {decoded(temperatures[gain.best])}, {100 * gain.untrained:.1f} % right; beyond what "
+        f"best {decoded(temperatures[gain.best])}, {percent(gain.untrained)} % right; beyond what "
         f"temperature alone gives, training added {points(gain.beyond)} "
         f"({decoded(temperatures[primary])})."
     )
@@ -92,6 +171,12 @@ def gained(label: str, gain: Gained, temperatures: Mapping[str, float], primary:
         text += (
             " Its gain at temperature 1 is no more than temperature alone gives: sharpening, "
             "as far as these seeds tell."
+        )
+    by_seed = gain.by_decoding[primary].by_seed if primary in gain.by_decoding else {}
+    if lost := [seed for seed, added in by_seed.items() if added < 0]:
+        text += (
+            f" Of {len(by_seed)} seeds {len(lost)} ended below the untrained team "
+            f"{decoded(temperatures[primary])} ({seeds(lost)})."
         )
     return text
 

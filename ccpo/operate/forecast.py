@@ -359,9 +359,9 @@ def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
     path = folder / "results/experiments" / experiment.name / "stats.json"
     known = (
         {
-            (row.a, row.b): row.main.sd
+            (row.a, row.b): max(row.main.sd, row.main.item)
             for row in statistics.read_training(path).comparisons
-            if row.main.n > 2
+            if row.main.n >= stats.LEAST
         }
         if path.is_file()
         else {}

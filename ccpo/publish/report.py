@@ -97,17 +97,13 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
 
 
 def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterator[str]:
-    """Claims of the declared comparisons, gains over the untrained teams, and degenerate credit,
-    from the numbers.
+    """What is missing, claims of the declared comparisons, gains over the untrained teams, and
+    degenerate credit, from the numbers.
     """
+    for text in numbers.left_out:
+        yield f"These statistics are partial: {text}."
     for row in numbers.comparisons:
         yield f"{row.sentence} {row.elsewhere}".strip()
-    for row in numbers.comparisons:
-        if not row.matched:
-            yield (
-                f"The comparison of {row.a} with {row.b} is not matched in tokens, so it says "
-                f"nothing at equal cost: {row.tokens}."
-            )
     yield numbers.scope
     for label, condition in numbers.conditions.items():
         yield from _of_condition(condition, planned.condition(label))
@@ -185,9 +181,11 @@ def comparisons(numbers: TrainingStatistics) -> str:
         "a − b",
         "n",
         "difference, points [95 % interval]",
+        "verdict",
         "p",
         "Holm p",
-        "exact sign-flip p",
+        "Holm p of equivalence",
+        "sign-flip p",
         "smallest detectable, points",
         "tokens match",
     ]
@@ -196,19 +194,25 @@ def comparisons(numbers: TrainingStatistics) -> str:
             html.escape(f"{c.a} − {c.b}"),
             f"{c.main.n} {c.main.unit}s",
             tables.percent(c.main.mean, True) + tables.band(c.main.ci_low, c.main.ci_high, True),
+            c.verdict,
             _p(c.main.p),
             _p(c.p_holm),
-            _p(c.main.p_sign_flip),
+            _p(c.p_equivalent_holm),
+            _p(c.main.p_sign_flip, c.main.p_sign_flip_error),
             tables.percent(c.detectable),
             "yes" if c.matched else "no",
         ]
         for c in numbers.comparisons
     ]
-    return page.table(names, rows)
+    effect = f"Declared before: differences below {100 * numbers.effect:g} points do not matter."
+    return f"<p>{effect}</p>{page.table(names, rows)}"
 
 
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+def _p(value: float | None, error: float | None = None) -> str:
+    """A p with its error, where it was drawn."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" + (f" ± {error:.1g}" if error else "")
 
 
 def interventions(numbers: TrainingStatistics) -> str:

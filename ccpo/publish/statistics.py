@@ -59,12 +59,13 @@ class GainRow(Row):
 
 
 class Gain(Record):
-    """What training added to the untrained team; see evaluate/analyse.py."""
+    """What training added to the untrained team; see evaluate/condition.py."""
 
     by_decoding: dict[str, GainRow]
     best: str
     beyond: Row
     seeds_counted: int
+    collapsed: tuple[int, ...]  # seeds whose trained team is right less often than its untrained
     sentence: str
 
 
@@ -182,8 +183,11 @@ class Difference(Interval):
     unit: str  # of replication: "seed" or "base model"
     differences: tuple[float, ...]  # by seed
     sd: float  # between replicates
+    item: float  # standard deviation of a replicate that its items account for
     p: float | None
+    p_equivalent: float | None  # within the declared effect: two one-sided tests
     p_sign_flip: float | None
+    p_sign_flip_error: float | None  # its standard error; 0 where all flips are counted
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -198,6 +202,9 @@ class DecodedDifference(Difference):
     apart: Interval
 
 
+Verdict = Literal["above", "below", "equivalent", "not decidable"]
+
+
 class Comparison(Record):
     """A declared comparison, adjusted for its family."""
 
@@ -206,7 +213,11 @@ class Comparison(Record):
     decoding: str  # the primary one, of which the claim is made
     decodings: dict[str, DecodedDifference]
     p_holm: float | None
-    detectable: float | None
+    p_equivalent_holm: float | None
+    verdict: Verdict
+    detectable: float | None  # smallest true difference found with 80 % power
+    needed: int | None  # replicates that find the declared effect with 80 % power
+    unpaired: tuple[str, ...]  # seeds that only one side has, in words
     sentence: str
     elsewhere: str
     matched: bool
@@ -228,7 +239,9 @@ class TrainingStatistics(Document):
     note: str
     primary_metric: str
     token_tolerance: float
+    effect: float  # smallest difference of the primary metric that matters, declared before
     scope: str
+    left_out: tuple[str, ...]  # runs and comparisons that are missing, in words
     conditions: dict[str, Condition]
     comparisons: tuple[Comparison, ...]
     gain_counted: float

@@ -43,9 +43,13 @@ def legend(axes: Any) -> None:
     )
 
 
-def half(frame: pd.DataFrame) -> Any:
-    """Half widths of the intervals; 0 where one seed gives none."""
-    return (frame.ci_high - frame["mean"]).fillna(0.0)
+def ends(frame: pd.DataFrame, times: float = 1.0) -> Any:
+    """How far the ends of the intervals are from the means, [2, rows]: they differ where a share
+    reaches 0 or 1; 0 where there is no interval.
+    """
+    low = (frame["mean"] - frame.ci_low.astype(float)).fillna(0.0)
+    high = (frame.ci_high.astype(float) - frame["mean"]).fillna(0.0)
+    return [(low * times).clip(lower=0), (high * times).clip(lower=0)]
 
 
 def bounds(row: Interval) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo.publish.figure import Contents
-from ccpo.publish.figure._axes import bounds, half, labels
+from ccpo.publish.figure._axes import bounds, ends, labels
 from ccpo.publish.statistics import FACTUAL, UNTRAINED, TrainingStatistics
 
 KIND = "training"
@@ -45,7 +45,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             one["mean"] * 100,
             [y],
-            xerr=half(one) * 100,
+            xerr=ends(one, 100),
             fmt="o" if trained else "s",
             ms=6,
             color=colour,

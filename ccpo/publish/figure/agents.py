@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo.publish.figure import Contents
-from ccpo.publish.figure._axes import COLOURS, half, labels, legend
+from ccpo.publish.figure._axes import COLOURS, ends, labels, legend
 from ccpo.publish.statistics import TrainingStatistics
 
 KIND = "training"
@@ -44,7 +44,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             drawn["mean"],
             y,
-            xerr=half(drawn),
+            xerr=ends(drawn),
             fmt=marker,
             ms=6,
             color=COLOURS[i],

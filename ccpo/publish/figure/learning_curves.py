@@ -38,7 +38,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     """One panel."""
     for condition, rows in frame.groupby("condition", sort=False):
         axes.plot(rows.tokens / 1000, rows["mean"], color=colours[condition], label=condition)
-        if rows.ci_low.notna().all():
+        if rows.ci_low.notna().any():
             axes.fill_between(
                 rows.tokens / 1000,
                 rows.ci_low.astype(float),

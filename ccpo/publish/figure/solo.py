@@ -8,7 +8,7 @@ import pandas as pd
 
 from ccpo import intervention
 from ccpo.publish.figure import Contents
-from ccpo.publish.figure._axes import COLOURS, bounds, half, labels, legend
+from ccpo.publish.figure._axes import COLOURS, bounds, ends, labels, legend
 from ccpo.publish.statistics import FACTUAL, TrainingStatistics
 
 KIND = "training"
@@ -56,7 +56,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             rows["mean"] * 100,
             y,
-            xerr=half(rows) * 100,
+            xerr=ends(rows, 100),
             fmt=marker,
             ms=6,
             color=COLOURS[i % len(COLOURS)],

@@ -78,7 +78,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
             label=label,
             **style,
         )
-        if trained and line.ci_low.notna().all():
+        if trained and line.ci_low.notna().any():
             low = line.ci_low.astype(float) * scale
             high = line.ci_high.astype(float) * scale
             axes.fill_between(

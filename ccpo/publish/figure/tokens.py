@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ccpo.publish.figure import Contents
-from ccpo.publish.figure._axes import bounds, half, labels, legend
+from ccpo.publish.figure._axes import bounds, ends, labels, legend
 from ccpo.publish.statistics import FACTUAL, TrainingStatistics
 
 KIND = "training"
@@ -37,7 +37,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             one.generated_tokens / 1000,
             one["mean"] * 100,
-            yerr=half(one) * 100,
+            yerr=ends(one, 100),
             fmt="o",
             ms=7,
             capsize=3,
