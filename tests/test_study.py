@@ -15,12 +15,12 @@ from ccpo import lineage, manifest, schema
 from ccpo.evaluate import condition as conditions
 from ccpo.evaluate import sentences
 from ccpo.evaluate import stats as st
-from ccpo.evaluate.analyse import analyse, inputs
+from ccpo.evaluate.analyse import analyse
 from ccpo.evaluate.condition import Runs
 from ccpo.evaluate.marks import Marks, Played
 from ccpo.manifest import PlannedCondition, TrainingManifest
 from ccpo.publish import draw, figure, report, statistics, tables, track
-from ccpo.publish.statistics import DecodedDifference, GainRow, Interval, OverTasks, Row
+from ccpo.publish.statistics import DecodedDifference, GainRow, Interval, Late, OverTasks, Row
 
 
 def test_intervals_and_p_values_are_scipys() -> None:
@@ -75,9 +75,8 @@ def test_drawn_sign_flips_are_as_far_off_as_they_say(monkeypatch: pytest.MonkeyP
 
 def test_holm_from_its_definition() -> None:
     p: list[float | None] = [0.01, 0.04, None, 0.03, 0.005]
-    assert st.holm(p) == pytest.approx(
-        [0.03, 0.06, None, 0.06, 0.02]
-    )  # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    assert st.holm(p) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])
     assert st.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
@@ -283,6 +282,29 @@ def test_what_is_drawn_over_time_has_intervals_over_base_models_too() -> None:
         )
 
 
+def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_path: Path) -> None:
+    """Against the tables: accuracy without items of known defects, late verdicts, leakage."""
+    experiment, runs = made_up(tmp_path)
+    analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
+    numbers = statistics.read_training(tmp_path / "stats.json")
+    for planned in manifest.read_training(experiment).conditions:
+        condition = numbers.conditions[planned.label]
+        [clean] = condition.clean.values()
+        for seed, run in planned.runs.items():
+            scores = schema.read_table(runs / run / "scores.parquet", "scores").to_pandas()
+            greedy = scores[(scores.intervention == "factual") & (scores.decoding == "greedy")]
+            sound = greedy[~greedy.defect]
+            assert len(sound) == 40
+            assert clean.by_seed[seed] == pytest.approx(sound.accuracy.mean())
+        assert clean.defects == 10
+        n_seeds = len(condition.seeds)
+        assert condition.late == Late(training=n_seeds, evaluation=6 * n_seeds)
+        assert (condition.leakage, condition.leakage_by_chance) == (0.0, 0.5)
+    table = tables.frame(numbers)
+    assert (table.items_with_defects == 10).all()
+    assert (table.late_verdicts == 7 * table.seeds).all()
+
+
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
 FIGURES = [name for name in figure.names() if figure.load(name).KIND == "training"]
 
@@ -368,6 +390,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "message_tokens": 5.0,
             "generated_tokens": 100 * s,
             "evaluator_calls": 4 * s,
+            "late": int(s > 2),
             **zero,
         }
         for s in range(1, 5)
@@ -398,6 +421,9 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "accuracy": float(rng.random() < p),
             "fraction": 0.0,
             "leakage": 0.0,
+            "leakage_by_chance": 0.5,
+            "late": int(t == 7),
+            "defect": t < 10,
             "n_tokens": 3,
             "logprob": -0.6,
         }
@@ -453,18 +479,15 @@ def publish(folder: Path) -> dict[str, Path]:
     page = folder / "report.html"
     table = folder / "main.csv"
     analyse(experiment=experiment, runs=runs, stats=stats)
-    lineage.passport(stats, [experiment, *inputs(experiment, runs)], "analyse")
     drawn = []
     for name in FIGURES:
         svg = folder / f"{name}.svg"
         draw.draw(name, stats, svg, svg.with_suffix(".csv"))
-        lineage.passport(svg, [stats], "figure")
         drawn.append(svg)
     beside = schema.read_json(tables.write(stats, table))
     written = pd.read_csv(table).set_index("condition")
     assert {c: row["accuracy"] for c, row in beside.items()} == written["accuracy"].to_dict()
     report.write(report.Files(stats, experiment, drawn, table, runs), page)
-    lineage.passport(page, [stats, experiment, *drawn], "report")
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
 
 

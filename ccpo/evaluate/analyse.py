@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ccpo import manifest, schema
+from ccpo import lineage, manifest, schema
 from ccpo.evaluate import marks, sentences
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.condition import GAIN, Runs, condition, contrast, parts, runs
@@ -33,6 +33,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
         there = {seed: runs / run for seed, run in c.runs.items() if not missing(runs / run)}
         tables[c.label] = {seed: _tables(folder) for seed, folder in there.items()}
     statistics(planned, tables).write(stats)
+    lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
 
 
 def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:

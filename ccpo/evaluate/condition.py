@@ -17,6 +17,7 @@ from ccpo.publish.statistics import (
     UNTRAINED,
     Accuracy,
     AgentRow,
+    Clean,
     Condition,
     CurvePoint,
     Decoding,
@@ -25,6 +26,7 @@ from ccpo.publish.statistics import (
     Graded,
     Information,
     Interval,
+    Late,
     LedgerPart,
     LedgerTotal,
     OverTasks,
@@ -113,7 +115,13 @@ def condition(of: Runs) -> Condition:
         curve=curve(of),
         agents=agents(of),
         role_information=_information(of.tables),
-        leakage=_mean(_leakage(t["scores"]) for t in of.tables.values()),
+        leakage=_leaked(of.tables, "leakage"),
+        leakage_by_chance=_leaked(of.tables, "leakage_by_chance"),
+        clean=clean(of),
+        late=Late(
+            training=int(sum(t["train"].late.max() for t in of.tables.values())),
+            evaluation=int(sum(t["scores"].late.sum() for t in of.tables.values())),
+        ),
         graders=_graders(of.tables, planned.primary),
     )
 
@@ -261,8 +269,28 @@ def _mean(values: Iterable[float]) -> float:
     return float(sum(listed) / len(listed))
 
 
-def _leakage(scores: pd.DataFrame) -> float:
-    return float(scores[scores.intervention == FACTUAL].leakage.mean())
+def _leaked(tables: Tables, column: str) -> float:
+    """Mean over seeds of a column over factual episodes."""
+    every = [t["scores"] for t in tables.values()]
+    return _mean(float(s[s.intervention == FACTUAL][column].mean()) for s in every)
+
+
+def clean(of: Runs) -> dict[str, Clean]:
+    """By benchmark, factual accuracy under the primary decoding on the items about which nothing is
+    known to be wrong, and how many have a known defect. A benchmark of defects alone is left out.
+    """
+    scores = next(iter(of.tables.values()))["scores"]  # all seeds were played on the same tasks
+    faulty = scores[scores.defect].groupby("benchmark").task_id.unique()
+    out = {}
+    for played, first in next(iter(of.marks.values())).items():
+        if (played.decoding, played.intervention) != (of.planned.primary, FACTUAL):
+            continue
+        defect = np.isin(first.tasks, faulty.get(played.benchmark, []))
+        if not defect.all():
+            sound = {seed: of_seed[played].values[~defect] for seed, of_seed in of.marks.items()}
+            row = share(sound, of.bases)
+            out[played.benchmark] = Clean(**dict(row), defects=int(defect.sum()))
+    return out
 
 
 def _graders(tables: Tables, primary: str) -> dict[str, Graded]:

@@ -19,6 +19,7 @@ from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds", "canary")
+COUNTED = ("step", "generated", "evaluated", "late")
 
 
 class State:
@@ -52,9 +53,8 @@ class State:
         self.models = [m.train() for m, _ in loaded]
         self.tokenizers = [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = (
-            Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        )  # of the model without adapters
+        # of the model without adapters
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
         self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
         if run.lora:
             policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
@@ -74,6 +74,7 @@ class State:
         self.step = 0
         self.generated = 0
         self.evaluated = 0
+        self.late = 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
@@ -131,7 +132,7 @@ class State:
         if not self.ranks.first:
             return
         counts: dict[str, Any] = {"run": self.run}
-        counts |= {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        counts |= {name: getattr(self, name) for name in COUNTED}
         policy.write_checkpoint(
             scratch,
             self.step,
@@ -165,12 +166,10 @@ class State:
         ):
             each.load(weights, moments)
         if self.critic:
-            self.critic.load_state_dict(
-                copy.deepcopy(saved["critic.pt"])
-            )  # what is mapped from a file must not outlive it
+            # what is mapped from a file must not outlive it
+            self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))
         self.rows = saved["tables.pt"]
         self.memory = saved["memory.pt"]
-        self.step, self.generated, self.evaluated = (
-            saved["counts.pt"][k] for k in ("step", "generated", "evaluated")
-        )
+        for name in COUNTED:
+            setattr(self, name, saved["counts.pt"][name])
         return True

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from ccpo import manifest, schema
+from ccpo import lineage, manifest, schema
 from ccpo.evaluate import stats as st
 from ccpo.oracle import diagnose
 from ccpo.publish.statistics import (
     Cell,
+    FreeRiding,
     Interval,
     OracleStatistics,
     PublishedClaim,
-    Rider,
     Sampled,
     Skipped,
 )
@@ -43,13 +43,8 @@ FIGURES = (
     "tokens",
     "evaluator_calls",
 )
-RATIOS = (
-    "variance",
-    "mse_tokens",
-    "mse_calls",
-    "noise_tokens",
-    "noise_calls",
-)  # to the reference, in the same world
+# Compared with the reference, in the same world.
+RATIOS = ("variance", "mse_tokens", "mse_calls", "noise_tokens", "noise_calls")
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
 SHAPES = list(diagnose.TEAMS)
@@ -74,16 +69,16 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
     ]
     order = {method.label: i for i, method in enumerate(planned.methods)}
-    worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[
-        list(FIGURES)
-    ].mean()  # over turns
+    over_turns = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)
+    worlds = over_turns[list(FIGURES)].mean()
     pivots = {
         name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name)
         for name in RATIOS
     }
     judged = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
-    OracleStatistics(
+    omissions = sorted({(s["method"], s["shape"], s["reason"]) for s in skipped})
+    numbers = OracleStatistics(
         experiment=planned.experiment,
         question=planned.question,
         note=planned.note,
@@ -95,15 +90,15 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         summary=summary(judged, cells),
         sampled=sampled(table),
         cells=tuple(cells),
-        riders=tuple(_riders(table, order)),
+        free_riding=tuple(_free_riders(table, order)),
         claims=tuple(judged),
         skipped=tuple(
             Skipped(method=method, shape=shape, reason=reason)
-            for method, shape, reason in sorted(
-                {(s["method"], s["shape"], s["reason"]) for s in skipped}
-            )
+            for method, shape, reason in omissions
         ),
-    ).write(stats)
+    )
+    numbers.write(stats)
+    lineage.write_passport(stats, [experiment, *diagnostics])
 
 
 def _cells(
@@ -138,19 +133,21 @@ def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> Inte
     `pivot`: the figure by world (rows: shape, family, instance) and by method and advantage
     (columns); `where`: shape, and family or ALL.
     """
-    if a not in pivot or b not in pivot or where[0] not in pivot.index.get_level_values("shape"):
+    shape, family = where
+    if a not in pivot or b not in pivot or shape not in pivot.index.get_level_values("shape"):
         return None
-    here = pivot.xs(where[0], level="shape")
-    here = here if where[1] == ALL else here.xs(where[1], level="family")
-    pair = np.stack([here[a], here[b]])
+    worlds = pivot.xs(shape, level="shape")
+    worlds = worlds if family == ALL else worlds.xs(family, level="family")
+    pair = np.stack([worlds[a], worlds[b]])
     pair = pair[:, np.isfinite(pair).all(0)]
     if not pair.size or (pair <= ZERO).any():
         return None
-    return _raised(st.interval(np.log(pair[0] / pair[1])))
+    return _geometric(pair[0] / pair[1])
 
 
-def _raised(row: Interval) -> Interval:
-    """The interval of a geometric mean from that of the mean logarithm."""
+def _geometric(ratios: np.ndarray) -> Interval:
+    """The interval of the logarithms, as ratios again."""
+    row = st.interval(np.log(ratios))
     low = None if row.ci_low is None else float(np.exp(row.ci_low))
     high = None if row.ci_high is None else float(np.exp(row.ci_high))
     return Interval(mean=float(np.exp(row.mean)), ci_low=low, ci_high=high, n=row.n)
@@ -176,14 +173,11 @@ def sampled(table: pd.DataFrame) -> Sampled:
 
 def summary(judged: list[PublishedClaim], cells: list[Cell]) -> str:
     """One paragraph: which claims hold, and what points best at equal tokens."""
+    words = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold"}
     parts = []
-    for verdict, word in (
-        ("holds", "hold"),
-        ("holds in part", "hold in part"),
-        ("does not hold", "do not hold"),
-    ):
-        these = [c.claim for c in judged if c.verdict == verdict]
-        parts.append(f"{len(these)} {word}" + (f" ({'; '.join(these)})" if these else ""))
+    for verdict, word in words.items():
+        texts = [c.claim for c in judged if c.verdict == verdict]
+        parts.append(f"{len(texts)} {word}" + (f" ({'; '.join(texts)})" if texts else ""))
     best = []
     for shape in dict.fromkeys(c.shape for c in cells):
         errors = [
@@ -196,9 +190,8 @@ def summary(judged: list[PublishedClaim], cells: list[Cell]) -> str:
             best.append(f"{shape}: {least.method} under {least.advantage}, {band(error)}")
     return (
         f"Of {len(judged)} claims, {', '.join(parts)}. Least squared error of the gradient at "
-        "equal generated tokens, as a "
-        "multiple of the shared reward's under group_mean, with 95 % intervals over worlds: "
-        f"{'; '.join(best)}."
+        "equal generated tokens, as a multiple of the shared reward's under group_mean, with 95 % "
+        f"intervals over worlds: {'; '.join(best)}."
     )
 
 
@@ -209,15 +202,15 @@ def band(row: Interval) -> str:
     return f"{row.mean:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})"
 
 
-def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[Rider]:
+def _free_riders(table: pd.DataFrame, order: dict[str, int]) -> list[FreeRiding]:
     """What is paid to agents whose message changes nothing: the spread of their advantage over that
     of the last agent, by method.
 
     Worlds of the family free_riding in which agents follow each other; an ideal credit gives 0.
     """
-    here = table[(table.family == "free_riding") & (table["shape"] != "vote")]
+    sequential = table[(table.family == "free_riding") & (table["shape"] != "vote")]
     out = []
-    for (shape, method, advantage), rows in here.groupby(
+    for (shape, method, advantage), rows in sequential.groupby(
         ["shape", "method", "advantage"], sort=False
     ):
         last = rows.turn.max()
@@ -225,59 +218,39 @@ def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[Rider]:
         due = rows[rows.turn == last].groupby("instance").advantage_sd.mean()
         share = (paid / due.where(due > ZERO)).dropna()
         if len(share):
-            paid_share = dict(st.interval(share))
-            rider = {"shape": shape, "method": method, "advantage": advantage}
-            out.append(Rider.model_validate({**rider, **paid_share}))
+            head = {"shape": shape, "method": method, "advantage": advantage}
+            out.append(FreeRiding.model_validate({**head, **dict(st.interval(share))}))
     return sorted(out, key=lambda c: (SHAPES.index(c.shape), order[c.method]))
 
 
 # -- published claims
-# ------------------------------------------------------------------------------------------------
 
 
 def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[PublishedClaim]:
     """What the papers claim, whether it holds here, and the numbers that say so. Claims whose
     methods were not measured are left out.
     """
-    dyads = ("dyad", "language")
-    found = [
-        _unbiased(table),
-        _points_at_truth(table),
-        _difference(table),
-        _cheaper(
-            "CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)",
-            pivots,
-            dyads,
-            ("ccpo", "group_mean"),
-        ),
-        _cheaper(
-            "the paired difference of CCPO v1 lowers variance",
-            pivots,
-            dyads,
-            ("ccpo_v1", "group_mean"),
-        ),
-        _cheaper(
-            "leaving a voter out lowers variance (CCPO, votes)",
-            pivots,
-            ("vote",),
-            ("ccpo_vote", "group_mean"),
-        ),
-        _cheaper(
-            "C3 lowers variance at a matched budget (arXiv 2603.06859)",
-            pivots,
-            (*dyads, "chain"),
-            ("c3", "none"),
-        ),
-        _cheaper(
-            "raters' shares lower variance (SEPO, arXiv 2603.21563v5)",
-            pivots,
-            dyads,
-            ("sepo", "group_mean"),
-        ),
-        _role_specific(table),
-        _free_riding(table),
-    ]
-    return [c for c in found if c]
+    judged = [_unbiased(table), _points_at_truth(table), _difference(table)]
+    judged += [_cheaper(text, pivots, *measured) for text, measured in CHEAPER.items()]
+    judged += [_role_specific(table), _free_riding(table)]
+    return [claim for claim in judged if claim]
+
+
+DYADS = ("dyad", "language")
+# Claims of lower variance: in which shapes, by which method under which advantage.
+CHEAPER: dict[str, tuple[tuple[str, ...], Pair]] = {
+    "CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)": (
+        DYADS,
+        ("ccpo", "group_mean"),
+    ),
+    "the paired difference of CCPO v1 lowers variance": (DYADS, ("ccpo_v1", "group_mean")),
+    "leaving a voter out lowers variance (CCPO, votes)": (("vote",), ("ccpo_vote", "group_mean")),
+    "C3 lowers variance at a matched budget (arXiv 2603.06859)": (
+        (*DYADS, "chain"),
+        ("c3", "none"),
+    ),
+    "raters' shares lower variance (SEPO, arXiv 2603.21563v5)": (DYADS, ("sepo", "group_mean")),
+}
 
 
 def _unbiased(table: pd.DataFrame) -> PublishedClaim | None:
@@ -305,10 +278,10 @@ def _points_at_truth(table: pd.DataFrame) -> PublishedClaim | None:
     """Unbiased as a gradient is weaker than unbiased as an advantage: a baseline that the own
     message does not move does no harm.
     """
-    here = table[(table.advantage == "group_mean") & (table.norm_ratio > ZERO)]
-    if here.empty:
+    centred = table[(table.advantage == "group_mean") & (table.norm_ratio > ZERO)]
+    if centred.empty:
         return None
-    least = here.groupby("method", sort=False).cosine.min()
+    least = centred.groupby("method", sort=False).cosine.min()
     right = [m for m in least.index if least[m] > 1 - 1e-9]
     wrong = [m for m in least.index if least[m] <= 1 - 1e-9]
     worst = "; ".join(f"{m} {least[m]:.4f}" for m in wrong)
@@ -324,15 +297,13 @@ def _difference(table: pd.DataFrame) -> PublishedClaim | None:
     """The raw credit of the first agent, before any baseline: half the difference to a solo sample
     against the outcome's sign.
     """
-    here = table[
-        table["shape"].isin(("dyad", "language")) & (table.turn == 0) & (table.advantage == "none")
-    ]
-    by_world = here.pivot_table(index=["shape", *WORLD], columns="method", values="variance")
+    raw = table[table["shape"].isin(DYADS) & (table.turn == 0) & (table.advantage == "none")]
+    by_world = raw.pivot_table(index=["shape", *WORLD], columns="method", values="variance")
     if not {"shared", "ccpo_v1_split"} <= set(by_world):
         return None
     known = by_world[["shared", "ccpo_v1_split"]].dropna()
     known = known[(known > ZERO).all(axis=1)]
-    row = _raised(st.interval(np.log(known["ccpo_v1_split"] / known["shared"]).to_numpy()))
+    row = _geometric((known["ccpo_v1_split"] / known["shared"]).to_numpy())
     return _claim(
         "subtracting the outcome without the agent lowers the variance of its credit (theorem of "
         "CCPO v1)",
@@ -384,22 +355,20 @@ def _cheaper(
 
 
 def _role_specific(table: pd.DataFrame) -> PublishedClaim | None:
-    here = table[table.advantage == "group_mean"]
-    told = here.groupby("method", sort=False).role_information.max()
-    if "ccpo" not in told:
+    centred = table[table.advantage == "group_mean"]
+    by_method = centred.groupby("method", sort=False).role_information
+    most = by_method.max()
+    if "ccpo" not in most:
         return None
-    none = [m for m in told.index if told[m] < ZERO]
-    some = [
-        f"{m} {here[here.method == m].role_information.mean():.2f}"
-        for m in told.index
-        if told[m] >= ZERO
-    ]
+    mean = by_method.mean()
+    images = [m for m in most.index if most[m] < ZERO]
+    others = [f"{m} {mean[m]:.2f}" for m in most.index if most[m] >= ZERO]
     return _claim(
         "CCPO's credit is specific to the role",
-        "ccpo" not in none,
+        "ccpo" not in images,
         "Under group_mean the advantage is an image of the shared one in every world for "
-        + f"{', '.join(none) or 'no method'}; mean role information of the others: "
-        f"{', '.join(some) or 'there are none'}.",
+        f"{', '.join(images) or 'no method'}; mean role information of the others: "
+        f"{', '.join(others) or 'there are none'}.",
     )
 
 
@@ -407,16 +376,16 @@ def _free_riding(table: pd.DataFrame) -> PublishedClaim | None:
     """Against the shared reward under the same advantage, in the same worlds: the spread of a
     useless agent's advantage over the last's.
     """
-    here = table[
+    dyads = table[
         (table.family == "free_riding")
         & (table["shape"] == "dyad")
         & (table.advantage == "group_mean")
     ]
-    paid = here.pivot_table(index="instance", columns=["method", "turn"], values="advantage_sd")
+    paid = dyads.pivot_table(index="instance", columns=["method", "turn"], values="advantage_sd")
     if ("shared", 0) not in paid or ("ccpo", 0) not in paid:
         return None
     share = {
-        m: paid[m, 0] / paid[m, 1] for m in dict.fromkeys(here.method) if (paid[m, 1] > ZERO).all()
+        m: paid[m, 0] / paid[m, 1] for m in dict.fromkeys(dyads.method) if (paid[m, 1] > ZERO).all()
     }
     parts = []
     lower = {}
@@ -440,15 +409,15 @@ def _free_riding(table: pd.DataFrame) -> PublishedClaim | None:
         "last agent's, dyads under group_mean: shared "
         f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond "
         f"chance: {', '.join(better) or 'none'}.{tree}"
-        f"{_told_by_luck(here)}",
+        f"{_paid_by_luck(dyads)}",
     )
 
 
-def _told_by_luck(riders: pd.DataFrame) -> str:
+def _paid_by_luck(table: pd.DataFrame) -> str:
     """What is left of a useless message's advantage: nothing on average, and how it goes with the
     outcome.
     """
-    first = riders[riders.turn == 0]
+    first = table[table.turn == 0]
     mean = float(first.bias_raw.max())  # A* is 0 there
     by = [
         f"{m} {band(st.interval(rows.outcome_correlation))}"

@@ -6,7 +6,6 @@ It knows teams, not credit methods: what a method needs generated is in the plan
 
 from __future__ import annotations
 
-import re
 import time
 import zlib
 from collections import Counter
@@ -22,17 +21,20 @@ from ccpo.grade import verifier
 from ccpo.intervention import Reading
 from ccpo.play import rating
 from ccpo.play.engine import Completion, Draw, Engine
-from ccpo.team import Role, Team, chat, guard, vote_outcome
-from ccpo.tree import Plan, Tree, make_tree
+from ccpo.team import Role, Team, chat, vote_outcome
+from ccpo.tree import Plan, Structure, Tree, make_tree
 
 COUNTS = ("prompt_tokens", "generated_tokens", "trained_tokens", "evaluator_calls")
 
 
 @dataclass
 class Ledger:
-    """Counts by (agent, purpose), and wall seconds by part of an update."""
+    """Counts by (agent, purpose), verdicts that were not reached, and wall seconds by part of an
+    update.
+    """
 
     counts: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    late: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, agent: int, purpose: str, **numbers: int) -> None:
@@ -257,13 +259,19 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
     answer = np.full(len(task), -1)
     texts = [""] * len(task)
     classes: list[dict[str, int]] = [{} for _ in tasks]
-    for i, message in enumerate(grown.messages):
-        present = team.without(int(removed[i]))
-        if not team.role(int(turn[i]), present).answers or (team.answer == "last" and inner[i]):
-            continue
-        asked = tasks[task[i]]
-        verdict = verifier.verify(message.text, asked.truth, asked.kind, asked.tolerance)
-        ledger.add(int(agent[i]), message.purpose, evaluator_calls=1)
+    asked = [
+        i
+        for i in range(len(task))
+        if team.role(int(turn[i]), team.without(int(removed[i]))).answers
+        and not (team.answer == "last" and inner[i])
+    ]
+    verdicts = verifier.verify_many(
+        (grown.messages[i].text, tasks[t].truth, tasks[t].kind, tasks[t].tolerance)
+        for i, t in zip(asked, task[asked], strict=True)
+    )
+    for i, verdict in zip(asked, verdicts, strict=True):
+        ledger.add(int(agent[i]), grown.messages[i].purpose, evaluator_calls=1)
+        ledger.late += verdict.late
         texts[i] = verdict.answer or ""
         if verdict.correct:
             answer[i] = 0
@@ -279,11 +287,7 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
             reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
     cut = np.array([message.completion.finish_reason == "length" for message in grown.messages])
     tree = make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task, parent, turn, agent, removed),
         leaf_reward=reward,
         answer=answer,
         truncated=cut,
@@ -362,17 +366,6 @@ def _rate(
             else:
                 rejections[found.reason] += 1
     return replace(played, tree=replace(tree, rating=shares), rejections=+rejections)
-
-
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-
-
-def leaks(thought: str, truth: str) -> bool:
-    """Whether a thought already ends on the true answer: its last number is the truth (boxes are
-    taken out beforehand, as for its reader).
-    """
-    found = _NUMBER.findall(guard(thought))
-    return bool(found) and found[-1] == truth
 
 
 def evaluate(

@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from ccpo import manifest, schema
-from ccpo.lineage import source
+from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
 from ccpo.publish import figure, oracle, page, statistics, tables
+from ccpo.publish.forecast import Forecast
+from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import Accuracy, Condition, OracleStatistics, Parts, TrainingStatistics
 
 SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
@@ -69,6 +69,9 @@ def write(files: Files, out: Path) -> None:
         )
     parts.append("<h2>Where it comes from</h2>" + origin(planned))
     schema.write_text(out, page.whole(numbers.question, "".join(parts)))
+    optional = [files.plan] if files.plan else []
+    inputs = [files.stats, files.experiment, files.table, *files.figures, *optional]
+    lineage.write_passport(out, inputs)
 
 
 def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: Files) -> list[str]:
@@ -89,10 +92,8 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         "<h2>Messages in full</h2>" + example(planned, files.runs),
     ]
     if files.plan is not None:
-        plan = schema.read_json(files.plan)["forecast"]
-        parts.append(
-            f"<h2>Forecast and actual</h2>{page.wide(forecast(plan, planned, files.runs))}"
-        )
+        compared = forecast(read_forecast(files.plan), planned, files.runs)
+        parts.append(f"<h2>Forecast and actual</h2>{page.wide(compared)}")
     return parts
 
 
@@ -259,25 +260,25 @@ def graders(numbers: TrainingStatistics) -> str:
     return page.table(["condition", "benchmark", "ours, %", "C3's, %", "CCPO's (PRIME), %"], rows)
 
 
-def forecast(plan: dict[str, Any], planned: TrainingManifest, runs: Path) -> str:
+def forecast(plan: Forecast, planned: TrainingManifest, runs: Path) -> str:
     """What was forecast before the runs, and what they took: tokens generated in training, seconds
     inside updates.
     """
     rows = []
     ids = {condition.label: list(condition.runs.values()) for condition in planned.conditions}
-    for row in plan["conditions"]:
-        folders = [runs / run for run in ids.get(row["condition"], [])]
-        if len(folders) != row["runs"]:
+    for row in plan.conditions:
+        folders = [runs / run for run in ids.get(row.condition, [])]
+        if len(folders) != row.runs:
             continue  # the experiment was changed since
         tokens = sum(_sum(folder, "ledger", "generated_tokens") for folder in folders)
         seconds = sum(_sum(folder, "seconds", "seconds") for folder in folders)
-        cells = [html.escape(row["condition"]), row["source"]]
-        for forecast_of_it, actual, in_words in (
-            (row["train_tokens"], tokens, tables.amount),
-            (row["update_seconds"], seconds, tables.duration),
+        cells = [html.escape(row.condition), row.source]
+        for expected, actual, in_words in (
+            (row.train_tokens, tokens, tables.amount),
+            (row.update_seconds, seconds, tables.duration),
         ):
-            off = f"{100 * (forecast_of_it / actual - 1):+.0f} %" if actual else "–"
-            cells += [in_words(forecast_of_it), in_words(actual), off]
+            off = f"{100 * (expected / actual - 1):+.0f} %" if actual else "–"
+            cells += [in_words(expected), in_words(actual), off]
         rows.append(cells)
     names = [
         "condition",
@@ -308,19 +309,19 @@ def _figure(path: Path) -> str:
 
 
 def example(planned: TrainingManifest, runs: Path) -> str:
-    """Messages of one multi-agent run: of a training task (`_learnt`), and of each benchmark the
-    first evaluated questions.
+    """Messages of one multi-agent run: of a training task (`_trained_on`), and of each benchmark
+    the first evaluated questions.
     """
     condition = max(planned.conditions, key=lambda c: (c.credit == "ccpo", c.turns))
     run = next(iter(condition.runs.values()))
     return (
         f"<p>Condition {html.escape(condition.label)}, run <code>{html.escape(run)}</code>.</p>"
-        + _learnt(runs / run)
+        + _trained_on(runs / run)
         + "".join(_answered(runs / run))
     )
 
 
-def _learnt(run: Path) -> str:
+def _trained_on(run: Path) -> str:
     """The task with the most mixed rewards in the last kept update that taught anything: messages,
     answers, rewards, credits, advantages.
     """
@@ -394,11 +395,11 @@ def _conversation(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> 
 
 def origin(planned: TrainingManifest | OracleManifest) -> str:
     """Code, versions, runs, and how to audit."""
-    code = source()
-    versions = ", ".join(f"{k} {v}" for k, v in code["versions"].items() if v)
-    dirty = " with uncommitted changes" if code["dirty"] else ""
+    code = lineage.source()
+    versions = ", ".join(f"{k} {v}" for k, v in code.versions.items() if v)
+    dirty = " with uncommitted changes" if code.dirty else ""
     text = (
-        f"<p>Commit <code>{code['commit']}</code>{dirty}. Python {code['python']}; "
+        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; "
         f"{html.escape(versions)}.</p>"
         "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
         f"{html.escape(planned.experiment)}/report.html</code></p>"

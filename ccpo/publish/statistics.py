@@ -141,6 +141,21 @@ class Graded(Record):
     ccpo: float
 
 
+class Clean(Row):
+    """Accuracy on the items of a benchmark about which nothing is known to be wrong, and how many
+    have a known defect.
+    """
+
+    defects: int
+
+
+class Late(Record):
+    """Verdicts that could not be reached in time, over all seeds."""
+
+    training: int
+    evaluation: int
+
+
 class Condition(Record):
     """Statistics of one condition."""
 
@@ -163,7 +178,10 @@ class Condition(Record):
     curve: tuple[CurvePoint, ...]
     agents: tuple[AgentRow, ...]
     role_information: tuple[Information, ...]
-    leakage: float
+    leakage: float  # share of factual episodes whose thoughts hold the truth
+    leakage_by_chance: float  # that of another task
+    clean: dict[str, Clean]  # by benchmark
+    late: Late
     graders: dict[str, Graded]  # by benchmark
 
     def under(self, decoding: str) -> dict[str, Accuracy]:
@@ -283,7 +301,7 @@ class Cell(Record):
     noise_calls_ratio: Interval | None
 
 
-class Rider(Interval):
+class FreeRiding(Interval):
     """What is paid to agents who change nothing, over what is paid to the last agent."""
 
     shape: str
@@ -336,7 +354,7 @@ class OracleStatistics(Document):
     summary: str
     sampled: Sampled
     cells: tuple[Cell, ...]
-    riders: tuple[Rider, ...]
+    free_riding: tuple[FreeRiding, ...]
     claims: tuple[PublishedClaim, ...]
     skipped: tuple[Skipped, ...]
 

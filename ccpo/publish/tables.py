@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.publish import oracle, page, statistics
 from ccpo.publish.statistics import (
     FACTUAL,
@@ -30,6 +30,7 @@ def _row(label: str, condition: Condition) -> dict[str, object]:
     trained = condition.main[FACTUAL]
     sampled = [name for name, d in condition.decodings.items() if d.temperature == 1]
     gain = condition.gain
+    clean = condition.clean.get(condition.benchmark)
     return {
         "condition": label,
         "team": condition.team,
@@ -46,7 +47,11 @@ def _row(label: str, condition: Condition) -> dict[str, object]:
         "untrained_best": _mean(condition, gain.best, UNTRAINED) if gain else None,
         "gain_beyond_temperature": gain.beyond.mean if gain else None,
         "seeds_gaining_15_points": gain.seeds_counted if gain else None,
+        "accuracy_clean": clean.mean if clean else None,
+        "items_with_defects": clean.defects if clean else None,
         "leakage": condition.leakage,
+        "leakage_by_chance": condition.leakage_by_chance,
+        "late_verdicts": condition.late.training + condition.late.evaluation,
         "updates": condition.updates,
         "generated_tokens": condition.ledger.generated_tokens,
         "evaluator_calls": condition.ledger.evaluator_calls,
@@ -78,6 +83,8 @@ def write(stats: Path, csv: Path) -> Path:
         .items()
     }
     schema.write_json(beside, rows)
+    for artefact in (csv, beside):
+        lineage.write_passport(artefact, [stats])
     return beside
 
 
@@ -100,12 +107,14 @@ def as_html(csv: Path) -> str:
         "untrained, %",
         "untrained at its best temperature, %",
         "trained, % [95 % interval]",
+        "trained, without items of known defects, %",
         "trained at temperature 1, %",
         "gain beyond temperature, points",
         "seeds gaining 15 points",
         "updates",
         "generated tokens",
         "evaluator calls",
+        "verdicts not reached",
     ]
     return page.table(names, [_cells(row) for row in pd.read_csv(csv).to_dict("records")])
 
@@ -119,12 +128,14 @@ def _cells(row: dict[Any, Any]) -> list[str]:
         percent(row["untrained"]),
         percent(row["untrained_best"]),
         percent(row["accuracy"]) + band(row["ci_low"], row["ci_high"]),
+        percent(row["accuracy_clean"]),
         percent(row["accuracy_at_1"]),
         percent(row["gain_beyond_temperature"], signed=True),
         "–" if pd.isna(counted) else f"{int(counted)} of {row['seeds']}",
         f"{row['updates']:,.0f}",
         f"{row['generated_tokens']:,.0f}",
         f"{row['evaluator_calls']:,.0f}",
+        f"{row['late_verdicts']:,.0f}",
     ]
 
 
@@ -133,70 +144,6 @@ def band(low: float | None, high: float | None, signed: bool = False) -> str:
     if low is None or pd.isna(low):
         return ""
     return f" <small>[{percent(low, signed)}, {percent(high, signed)}]</small>"
-
-
-def forecast(plan: dict[str, Any]) -> list[str]:
-    """A forecast (ccpo/operate/forecast.py) as lines of text."""
-    head = (
-        "condition",
-        "runs",
-        "updates",
-        "train tokens",
-        "eval tokens",
-        "calls",
-        "time of work",
-        "GPU-h",
-        "disk",
-        "known from",
-    )
-    summed = ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
-    total = {
-        "condition": "all",
-        "updates": "",
-        **{k: sum(row[k] for row in plan["conditions"]) for k in summed},
-    }
-    rows = [
-        (
-            row["condition"],
-            str(row["runs"]),
-            str(row["updates"]),
-            amount(row["train_tokens"]),
-            amount(row["evaluation_tokens"]),
-            amount(row["calls"]),
-            duration(row["seconds"]),
-            f"{row['gpu_hours']:.1f}" if plan["gpus"] else "",
-            f"{amount(row['disk'])}B",
-            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ "
-            f"{row['error']['seconds']:g})"
-            if "source" in row
-            else "",
-        )
-        for row in [*plan["conditions"], total]
-    ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i in (0, 9) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *rows]
-    ]
-    low = plan["wall"] / plan["wall_error"]
-    high = plan["wall"] * plan["wall_error"]
-    where = f"{plan['slots']} GPU(s)" if plan["gpus"] else f"{plan['slots']} core(s)"
-    lines += [
-        "",
-        f"wall time on {where}: about {duration(plan['wall'])} ({duration(low)} to "
-        f"{duration(high)}); {plan['jobs']} cluster jobs",
-    ]
-    for row in plan["seeds"]:
-        needs = f"{row['needed']} seeds" if row["needed"] else "more than 1000 seeds"
-        lines.append(
-            f"{row['a']} against {row['b']}: {needs} find a difference of "
-            f"{100 * row['effect']:g} points (80 % power, Holm over "
-            f"{len(plan['seeds'])}; sd of differences {100 * row['sd']:.1f} points, {row['from']})"
-        )
-    return [line.rstrip() for line in lines]
 
 
 def amount(number: float) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ccpo import manifest, schema
+from ccpo import lineage, manifest, schema
 from ccpo.manifest import PlannedCondition
 from ccpo.publish import statistics
 
@@ -75,6 +75,7 @@ def track(source: Source, out: Path) -> str:
     store = ids.pop("", None)
     record = {"uri": source.uri, "experiment_id": store, "runs": ids}
     schema.write_json(out, {**record, "warning": warning} if warning else record)
+    lineage.write_passport(out, [source.experiment, source.stats])
     return warning
 
 

@@ -19,12 +19,13 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "ccpo"
+# what some architectures ask of an attention besides
 ODD = (
     "softcap",
     "s_aux",
     "sliding_window",
     "position_bias",
-)  # what some architectures ask of an attention besides
+)
 
 
 def prepare(model: Any) -> None:

@@ -24,7 +24,7 @@ def applies(contents: Contents) -> bool:
 
 def collect(numbers: OracleStatistics) -> pd.DataFrame:
     """The plotted numbers."""
-    return pd.DataFrame([dict(row) for row in numbers.riders if row.advantage in DRAWN])
+    return pd.DataFrame([dict(row) for row in numbers.free_riding if row.advantage in DRAWN])
 
 
 paint = painter(
