@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 import pytest
-from conftest import ROOT
 
 from benchmarks import form
 
