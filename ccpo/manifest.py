@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from ccpo import document
 from ccpo.document import Document, Record
@@ -31,6 +31,8 @@ class PlannedCondition(Record):
     preset: str  # of config/presets.yaml; "" without one
     runs: dict[int, str]  # run id by seed
     bases: dict[int, str]  # base model by seed
+    repeats: str = ""  # label of the condition that it repeats with other seeds; "" of none
+    pairs: dict[int, int] = Field(default_factory=dict)  # by its own seed, the seed that it repeats
     config: dict[str, JsonValue]  # of its first seed, without the seed
 
 

@@ -24,7 +24,7 @@ from ccpo.evaluate import stats as st
 from ccpo.evaluate.analyse import analyse, differences, inputs
 from ccpo.evaluate.condition import Runs
 from ccpo.evaluate.marks import Played
-from ccpo.publish import report, statistics
+from ccpo.publish import figure, report, statistics
 from ccpo.publish.statistics import Comparison, Difference, TrainingStatistics
 
 
@@ -286,6 +286,76 @@ def test_intervals_hold_the_truth_and_power_is_the_formulas() -> None:
     counted = claims.count(claims.replace(design, gap=0.05), STUDIES, 2)
     assert counted.claims == pytest.approx(counted.formula, abs=3 * np.sqrt(0.25 / STUDIES))
     assert near(counted.equivalent, 0.05)  # the gap is the declared effect
+
+
+# -- a condition against its repeat
+# ------------------------------------------------------------------------------------------------
+
+
+def repeat(experiment: Path, runs: Path) -> None:
+    """Makes `other` of a made-up experiment the repeat of `plain`, with its seeds plus 100."""
+    planned = manifest.read_training(experiment)
+    plain = planned.condition("plain")
+    own = planned.condition("other")
+    pairs = {seed + 100: seed for seed in own.runs}
+    changed = own.model_copy(
+        update={
+            "runs": {seed + 100: run for seed, run in own.runs.items()},
+            "bases": {seed + 100: base for seed, base in own.bases.items()},
+            "repeats": "plain",
+            "pairs": pairs,
+        }
+    )
+    planned.model_copy(update={"conditions": (plain, changed), "compare": ()}).write(experiment)
+
+
+def test_a_repeat_is_paired_with_what_it_repeats_and_in_no_family(tmp_path: Path) -> None:
+    """The differences are those of the same runs, had they been compared."""
+    experiment, runs = made_up(tmp_path, n_seeds=4)
+    [declared] = analysed(tmp_path, experiment, runs).comparisons
+    repeat(experiment, runs)
+    numbers = analysed(tmp_path, experiment, runs)
+    assert numbers.comparisons == ()
+    [row] = numbers.repeats
+    assert (row.a, row.b) == ("other", "plain")
+    assert row.main == declared.main
+    assert row.main.seeds == (0, 1, 2, 3)
+    assert row.sentence.startswith(
+        "other repeats plain with other seeds: answering greedily, chance alone makes them differ "
+        f"by {sentences.points(row.main)} points (95 % interval over 4 pairs of "
+    )
+    assert row.sentence in list(report.sentences(numbers, manifest.read_training(experiment)))
+    assert list(
+        numbers.conditions["other"].accuracy["arithmetic"]["greedy"]["factual"].by_seed
+    ) == [
+        100,
+        101,
+        102,
+        103,
+    ]
+    shutil.rmtree(runs / "plain.s1")
+    [partial] = analysed(tmp_path, experiment, runs).repeats
+    assert partial.main.seeds == (0, 2, 3)
+
+
+def test_a_repeat_is_drawn_as_a_band(tmp_path: Path) -> None:
+    experiment, runs = made_up(tmp_path, n_seeds=4)
+    declared = analysed(tmp_path, experiment, runs)
+    repeat(experiment, runs)
+    repeated = analysed(tmp_path, experiment, runs)
+    both = declared.model_copy(update={"repeats": repeated.repeats})
+    frame = figure.load("differences").collect(both)
+    assert list(frame["repeat"]) == [False, True]
+    assert frame.ci_low[1] == repeated.repeats[0].main.ci_low
+    import matplotlib.pyplot as plt
+
+    axes = plt.figure().subplots()
+    figure.load("differences").paint(frame, axes, {})
+    [band] = axes.patches
+    row = repeated.repeats[0].main
+    assert band.get_x() == pytest.approx(100 * row.ci_low)
+    assert band.get_x() + band.get_width() == pytest.approx(100 * row.ci_high)
+    plt.close("all")
 
 
 # -- inputs

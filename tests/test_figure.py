@@ -31,7 +31,11 @@ def test_every_figure_keeps_the_contract(name: str) -> None:
             f"{where} has no {function}(). Remedy: see ccpo/publish/figure/__init__.py"
         )
     rich = Contents(
-        module.KIND, trained=True, decodings=5, interventions=frozenset({"solo", "untrained"})
+        module.KIND,
+        trained=True,
+        decodings=5,
+        interventions=frozenset({"solo", "untrained"}),
+        compared=True,
     )
     assert module.applies(rich), (
         f"{where}: applies() is False for an experiment that has everything. Remedy: True where "

@@ -19,7 +19,7 @@ from ccpo.evaluate.analyse import analyse
 from ccpo.evaluate.condition import Runs
 from ccpo.evaluate.marks import Marks, Played
 from ccpo.manifest import PlannedCondition, TrainingManifest
-from ccpo.publish import draw, figure, report, statistics, tables, track
+from ccpo.publish import draw, figure, report, statistics, tables
 from ccpo.publish.statistics import DecodedDifference, GainRow, Interval, Late, OverTasks, Row
 
 
@@ -542,25 +542,6 @@ def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match=r"plain.s2/scores.parquet has sha256 .* recorded"):
         lineage.audit(again["page"])
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_tracking_twice_imports_once(tmp_path: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    experiment, runs = made_up(tmp_path, n_seeds=1)
-    analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    out = tmp_path / "mlflow.json"
-    for _ in range(2):
-        assert track.track(track.Source(experiment, runs, tmp_path / "stats.json", uri), out) == ""
-    client = MlflowClient(uri)
-    ids = schema.read_json(out)
-    found = client.search_runs([ids["experiment_id"]])
-    assert {r.info.run_id for r in found} == set(ids["runs"].values())
-    assert len(found) == 2
-    history = client.get_metric_history(ids["runs"]["other.s0"], "agent0/reward")
-    assert [m.value for m in history] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 def test_the_hash_of_a_folder_leaves_snakemakes_time_stamp_out_and_nothing_else(

@@ -34,6 +34,9 @@ class Experiment(Strict):
     )
     runs: dict[str, dict[int, RunConfig]]
     presets: dict[str, str] = Field(default_factory=dict)
+    repeats: dict[str, str] = Field(
+        default_factory=dict, description="by the label of a repeat, that of what it repeats"
+    )
 
     def manifest(self) -> TrainingManifest:
         """experiment.json."""
@@ -66,8 +69,15 @@ class Experiment(Strict):
             preset=self.presets.get(label, ""),
             runs={seed: run.id for seed, run in runs.items()},
             bases={seed: run.base for seed, run in runs.items()},
+            repeats=self.repeats.get(label, ""),
+            pairs=self._pairs(label),
             config=first.model_dump(mode="json", exclude={"seed"}),
         )
+
+    def _pairs(self, label: str) -> dict[int, int]:
+        """By each seed of a repeat, the seed that it repeats."""
+        repeated = self.repeats.get(label)
+        return dict(zip(self.runs[label], self.runs[repeated], strict=True)) if repeated else {}
 
 
 class Measured(Strict):
@@ -241,16 +251,24 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
     found = conditions(where, raw, read_yaml(folder / "presets.yaml"))
     seeds = _seeds(where, raw)
     runs = {
-        condition.label: _runs(f"{where}, condition {condition.label}", condition, seeds, listed)
+        condition.label: _runs(
+            f"{where}, condition {condition.label}",
+            condition,
+            _other_seeds(seeds, _earlier(condition, found)) if condition.repeats else seeds,
+            listed,
+        )
         for condition in found
     }
     _apart(where, runs)
+    repeats = {condition.label: condition.repeats for condition in found if condition.repeats}
     for pair in _pairs(where, raw, runs):
+        _paired(where, pair, repeats)
         _evaluated_alike(where, {label: next(iter(runs[label].values())) for label in pair})
     data = {
         "name": name,
         "runs": runs,
         "presets": {c.label: c.preset for c in found if c.preset},
+        "repeats": repeats,
         **{key: raw[key] for key in HEAD if key in raw},
     }
     return validated(where, lambda: Experiment.model_validate(data))
@@ -281,6 +299,34 @@ def _seeds(where: str, raw: Mapping[str, object]) -> list[int]:
             raise ValueError(f"{where}: grid.seed names {seed} twice")
         seeds.append(seed)
     return seeds
+
+
+REPEATED = 5040  # added to a seed: a multiple of every number of replicas up to ten
+
+
+def _other_seeds(seeds: Sequence[int], earlier: int) -> list[int]:
+    """The seeds of a repeat: none of `seeds`, nor of the `earlier` repeats of the same condition.
+    They start from the same base models, whose number divides what is added.
+    """
+    step = REPEATED * (1 + max(seeds) // REPEATED)
+    return [seed + step * (1 + earlier) for seed in seeds]
+
+
+def _earlier(condition: Condition, found: Sequence[Condition]) -> int:
+    """How many repeats of the same condition stand before this one."""
+    of_same = [other.label for other in found if other.repeats == condition.repeats]
+    return of_same.index(condition.label)
+
+
+def _paired(where: str, pair: Sequence[str], repeats: Mapping[str, str]) -> None:
+    """Refuses a comparison with a repeat, whose seeds are nobody else's."""
+    for label in pair:
+        if label in repeats:
+            raise ValueError(
+                f"{where}: compare names '{label}', which repeats '{repeats[label]}' with other "
+                "seeds, and comparisons are over the same seeds. Remedy: remove the pair; a "
+                "repeat stands beside what it repeats by itself"
+            )
 
 
 def _runs(

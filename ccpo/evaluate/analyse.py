@@ -4,7 +4,7 @@ sentence is made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +12,16 @@ import pandas as pd
 from ccpo import lineage, manifest, schema
 from ccpo.evaluate import marks, sentences
 from ccpo.evaluate import stats as st
-from ccpo.evaluate.condition import GAIN, Runs, condition, contrast, parts, runs
+from ccpo.evaluate.condition import GAIN, Runs, as_repeated, condition, contrast, parts, runs
 from ccpo.evaluate.marks import Played
 from ccpo.manifest import TrainingManifest
-from ccpo.publish.statistics import Comparison, Condition, DecodedDifference, TrainingStatistics
+from ccpo.publish.statistics import (
+    Comparison,
+    Condition,
+    DecodedDifference,
+    Repeat,
+    TrainingStatistics,
+)
 
 USED = ("train", "ledger", "scores", "graders")  # tables of a run
 Tables = Mapping[str, Mapping[int, Mapping[str, pd.DataFrame]]]  # by condition, seed, name
@@ -66,8 +72,31 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         left_out=tuple(_left_out(planned, there)),
         conditions=conditions,
         comparisons=_comparisons(planned, comparable, there, conditions),
+        repeats=tuple(_repeats(planned, there)),
         gain_counted=GAIN,
     )
+
+
+def _repeats(planned: TrainingManifest, there: Mapping[str, Runs]) -> Iterator[Repeat]:
+    """Each repeat against what it repeats, where a pair of seeds is there."""
+    for of in there.values():
+        repeated = there.get(of.planned.repeats)
+        if repeated is None:
+            continue
+        own = as_repeated(of)
+        if not set(own.marks) & set(repeated.marks):
+            continue
+        rows = differences(own, repeated, planned.effect)
+        primary = of.planned.primary
+        names = (of.planned.label, repeated.planned.label)
+        temperature = of.planned.decodings[primary]
+        yield Repeat(
+            a=names[0],
+            b=names[1],
+            decoding=primary,
+            decodings=rows,
+            sentence=sentences.repeated(*names, rows[primary], temperature),
+        )
 
 
 def missing(run: Path) -> list[Path]:

@@ -87,6 +87,17 @@ def runs(planned: PlannedCondition, tables: Tables) -> Runs:
     return made
 
 
+def as_repeated(repeat: Runs) -> Runs:
+    """The runs of a repeat under the seeds that they repeat, so that they are paired with those."""
+    pairs = repeat.planned.pairs
+    bases = {pairs[seed]: base for seed, base in repeat.planned.bases.items()}
+    return Runs(
+        repeat.planned.model_copy(update={"bases": bases}),
+        {pairs[seed]: tables for seed, tables in repeat.tables.items()},
+        {pairs[seed]: of_seed for seed, of_seed in repeat.marks.items()},
+    )
+
+
 def condition(of: Runs) -> Condition:
     """Statistics of a condition."""
     planned = of.planned

@@ -122,6 +122,20 @@ def claim(declared: Declared, tested: Tested, means: Means, reserves: Sequence[s
     return f"{how}, {declared.a} is {verdict_of_it} {declared.b}{less}: {numbers}{beside}."
 
 
+def repeated(repeat: str, of: str, row: Difference, temperature: float) -> str:
+    """What a condition and its repeat with other seeds differ by. It is no claim."""
+    over = "1 pair of seeds"
+    if row.n > 1:
+        over = f"95 % interval over {row.n} pairs of {row.unit}s"
+    text = (
+        f"{repeat} repeats {of} with other seeds: answering {decoded(temperature)}, chance alone "
+        f"makes them differ by {points(row)} points ({over})"
+    )
+    if row.n >= LEAST and row.p is not None and row.p < 1 - LEVEL:
+        text += f", more than it does in one of twenty such pairs (p = {_p(row.p)})"
+    return f"{text}."
+
+
 def _p(value: float | None) -> str:
     """p = 0 is never true."""
     if value is None:

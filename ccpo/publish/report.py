@@ -21,6 +21,8 @@ from ccpo.publish.statistics import Accuracy, Condition, OracleStatistics, Parts
 
 SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 ZERO = 1e-9
+SPENT = ("ledger", "seconds")  # tables of what a run took
+READ = ("credit", "rollouts", "scores")  # tables that messages are shown from
 SOURCES = {
     "base": "base model",
     "seed": "training seed",
@@ -105,6 +107,8 @@ def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterato
         yield f"These statistics are partial: {text}."
     for row in numbers.comparisons:
         yield f"{row.sentence} {row.elsewhere}".strip()
+    for repeat in numbers.repeats:
+        yield repeat.sentence
     yield numbers.scope
     for label, condition in numbers.conditions.items():
         yield from _of_condition(condition, planned.condition(label))
@@ -268,8 +272,8 @@ def forecast(plan: Forecast, planned: TrainingManifest, runs: Path) -> str:
     ids = {condition.label: list(condition.runs.values()) for condition in planned.conditions}
     for row in plan.conditions:
         folders = [runs / run for run in ids.get(row.condition, [])]
-        if len(folders) != row.runs:
-            continue  # the experiment was changed since
+        if len(folders) != row.runs or not all(_holds(folder, SPENT) for folder in folders):
+            continue  # the experiment was changed since, or a run is missing
         tokens = sum(_sum(folder, "ledger", "generated_tokens") for folder in folders)
         seconds = sum(_sum(folder, "seconds", "seconds") for folder in folders)
         cells = [html.escape(row.condition), row.source]
@@ -293,6 +297,11 @@ def forecast(plan: Forecast, planned: TrainingManifest, runs: Path) -> str:
     return page.table(names, rows)
 
 
+def _holds(run: Path, names: tuple[str, ...]) -> bool:
+    """Whether a run's folder has these tables."""
+    return all((run / f"{name}.parquet").is_file() for name in names)
+
+
 def _sum(run: Path, name: str, column: str) -> float:
     return float(schema.read_table(run / f"{name}.parquet", name).to_pandas()[column].sum())
 
@@ -312,13 +321,14 @@ def example(planned: TrainingManifest, runs: Path) -> str:
     """Messages of one multi-agent run: of a training task (`_trained_on`), and of each benchmark
     the first evaluated questions.
     """
-    condition = max(planned.conditions, key=lambda c: (c.credit == "ccpo", c.turns))
-    run = next(iter(condition.runs.values()))
-    return (
-        f"<p>Condition {html.escape(condition.label)}, run <code>{html.escape(run)}</code>.</p>"
-        + _trained_on(runs / run)
-        + "".join(_answered(runs / run))
-    )
+    preferred = sorted(planned.conditions, key=lambda c: (c.credit != "ccpo", -c.turns))
+    for condition in preferred:
+        for run in condition.runs.values():
+            if _holds(runs / run, READ):
+                where = f"Condition {html.escape(condition.label)}, run <code>{html.escape(run)}"
+                messages = _trained_on(runs / run) + "".join(_answered(runs / run))
+                return f"<p>{where}</code>.</p>{messages}"
+    return "<p>No run is there.</p>"
 
 
 def _trained_on(run: Path) -> str:

@@ -247,6 +247,23 @@ class Comparison(Record):
         return self.decodings[self.decoding]
 
 
+class Repeat(Record):
+    """A condition against its own repeat with other seeds: what chance alone makes of a
+    comparison. It is no claim, and in no family.
+    """
+
+    a: str  # the repeat
+    b: str  # what it repeats
+    decoding: str  # the primary one
+    decodings: dict[str, DecodedDifference]  # by the seeds of what is repeated
+    sentence: str
+
+    @property
+    def main(self) -> DecodedDifference:
+        """The difference under the primary decoding."""
+        return self.decodings[self.decoding]
+
+
 class TrainingStatistics(Document):
     """stats.json of an experiment that trains."""
 
@@ -262,6 +279,7 @@ class TrainingStatistics(Document):
     left_out: tuple[str, ...]  # runs and comparisons that are missing, in words
     conditions: dict[str, Condition]
     comparisons: tuple[Comparison, ...]
+    repeats: tuple[Repeat, ...]
     gain_counted: float
 
 

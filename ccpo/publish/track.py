@@ -8,7 +8,8 @@ import os
 import queue
 import shlex
 import threading
-from collections.abc import Generator, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
-PATIENCE = 10.0  # seconds without a sign of life after which a server is given up
+PATIENCE = 10.0  # seconds after which a server is given up
 SLOW = 60.0  # the same for a file on this machine, which is made and migrated at first
+EACH = 1.0  # seconds more for each run that was imported: who needs more holds the study up
 BATCH = 1000  # metrics a request
 METRICS = ("reward", "credit", "loss", "role_information", "grad_norm", "entropy", "clip_fraction")
 
@@ -63,9 +65,7 @@ def track(source: Source, out: Path) -> str:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(PATIENCE)))
     patience = PATIENCE if source.uri.startswith("http") else SLOW
     ids: dict[str, str] = {}
-    import mlflow  # noqa: F401  its import takes seconds, which are not the server's
-
-    problem = _watched(_steps(source, ids), patience)
+    problem = _unusable() or _watched(_steps(source, ids), patience)
     warning = (
         f"not all of {source.experiment} is in MLflow at {source.uri}: {problem}. The experiment "
         f"is whole without it. To try again: {source.command(out)}"
@@ -73,15 +73,25 @@ def track(source: Source, out: Path) -> str:
         else ""
     )
     store = ids.pop("", None)
-    record = {"uri": source.uri, "experiment_id": store, "runs": ids}
+    record = {"uri": source.uri, "experiment_id": store, "runs": dict(ids)}
     schema.write_json(out, {**record, "warning": warning} if warning else record)
     lineage.write_passport(out, [source.experiment, source.stats])
     return warning
 
 
+def _unusable() -> str:
+    """Why MLflow cannot be imported, or "". It takes seconds, which are not the server's."""
+    try:
+        import mlflow  # noqa: F401
+    except Exception as error:  # whatever a broken installation comes up with
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def _watched(steps: Iterator[None], patience: float) -> str:
-    """Takes steps in a thread of their own until they end, one fails, or one takes longer than
-    `patience` seconds; returns what went wrong, or "".
+    """Takes steps, of which each is one more run imported, in a thread of their own until they end,
+    one fails, or they take longer than `patience` seconds and EACH for each step; returns what went
+    wrong, or "".
     """
     reports: queue.Queue[str | None] = queue.Queue()
 
@@ -94,18 +104,23 @@ def _watched(steps: Iterator[None], patience: float) -> str:
             reports.put(f"{type(error).__name__}: {error}".splitlines()[0])
 
     threading.Thread(target=work, daemon=True).start()
+    deadline = time.monotonic() + patience
     while True:
         try:
-            report = reports.get(timeout=patience)
+            report = reports.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            return f"no answer for {patience:g} seconds"
+            return f"it was not done in {patience:g} seconds and {EACH:g} for each run imported"
         if report is not None:
             return report
+        deadline += EACH
 
 
 def _steps(source: Source, ids: dict[str, str]) -> Iterator[None]:
-    """The import, a step for each request or few; puts the ids of runs, and under "" that of the
-    experiment, into `ids`.
+    """The import, a step for each run; puts the ids of runs, and under "" that of the experiment,
+    into `ids`.
+
+    Raises:
+        ValueError: a run is not there; all others are imported before.
     """
     from mlflow.tracking import MlflowClient
 
@@ -116,21 +131,26 @@ def _steps(source: Source, ids: dict[str, str]) -> Iterator[None]:
     client = MlflowClient(source.uri)
     store = _store(client, planned.experiment)
     ids[""] = store
+    missing = []
     for condition in planned.conditions:
-        accuracy = numbers.conditions[condition.label].accuracy
         for seed, run in condition.runs.items():
-            yield
-            folder = source.runs / run
-            tables = [folder / "train.parquet", folder / "scores.parquet"]
+            tables = [source.runs / run / f"{name}.parquet" for name in ("train", "scores")]
+            if not all(path.is_file() for path in tables):
+                missing.append(run)
+                continue
             digest = "".join(schema.sha256(path) for path in tables)
             known = client.search_runs(
                 [store], f"tags.`ccpo.run` = '{run}' and tags.`ccpo.digest` = '{digest}'"
             )
             if known:
                 ids[run] = known[0].info.run_id
-                continue
-            metrics = [*_of_training(folder), *_final(accuracy, seed)]
-            ids[run] = yield from _import(client, store, _Run(condition, seed, digest), metrics)
+            else:
+                accuracy = numbers.conditions[condition.label].accuracy
+                metrics = [*_of_training(source.runs / run), *_final(accuracy, seed)]
+                ids[run] = _import(client, store, _Run(condition, seed, digest), metrics)
+            yield
+    if missing:
+        raise ValueError(f"{len(missing)} of its runs are not there ({', '.join(missing)})")
 
 
 def _store(client: MlflowClient, name: str) -> str:
@@ -157,9 +177,7 @@ class _Run:
     digest: str
 
 
-def _import(
-    client: MlflowClient, store: str, run: _Run, metrics: list[Metric]
-) -> Generator[None, None, str]:
+def _import(client: MlflowClient, store: str, run: _Run, metrics: list[Metric]) -> str:
     """One run: the digest tag is set last, so that a run left half imported is imported again."""
     from mlflow.entities import Param
 
@@ -170,7 +188,6 @@ def _import(
     flat = {"seed": run.seed, **_flat(run.condition.config)}
     client.log_batch(key, params=[Param(k, str(v)[:500]) for k, v in flat.items()])
     for start in range(0, len(metrics), BATCH):
-        yield
         client.log_batch(key, metrics=metrics[start : start + BATCH])
     client.set_tag(key, "ccpo.digest", run.digest)
     client.set_terminated(key)

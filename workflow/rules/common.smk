@@ -96,6 +96,7 @@ def figures_of(study):
             any(run.train.steps for run in runs),
             max(len(run.evaluate.decodings) for run in runs),
             frozenset(changes),
+            bool(STUDIES[study].compare or STUDIES[study].repeats),
         )
     )
 

@@ -24,14 +24,15 @@ from types import ModuleType
 @dataclass(frozen=True)
 class Contents:
     """What an experiment is known to hold before it is run: whether anything is trained, how many
-    decodings its evaluations have at most, and the interventions that mean something for one of its
-    teams.
+    decodings its evaluations have at most, the interventions that mean something for one of its
+    teams, and whether any conditions are compared.
     """
 
     kind: str
     trained: bool = True
     decodings: int = 1
     interventions: frozenset[str] = frozenset()
+    compared: bool = False
 
 
 def names() -> list[str]:
