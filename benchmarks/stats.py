@@ -54,6 +54,9 @@ def tables(rng: np.random.Generator, benchmarks: int, tasks: int) -> dict[str, p
             "intervention": "factual",
             "accuracy": (rng.random(len(names)) < 0.6).astype(float),
             "leakage": 0.0,
+            "leakage_by_chance": 0.0,
+            "late": 0,
+            "defect": np.tile(np.arange(tasks) < tasks // 20, benchmarks),
             "n_tokens": 10,
             "logprob": -1.0,
         }
@@ -66,6 +69,7 @@ def tables(rng: np.random.Generator, benchmarks: int, tasks: int) -> dict[str, p
             "credit": rng.normal(size=2 * STEPS),
             "role_information": rng.random(2 * STEPS),
             "leakage": 0.0,
+            "late": 0,
             "generated_tokens": np.repeat(np.arange(1, STEPS + 1), 2) * 1000,
         }
     )

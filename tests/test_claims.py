@@ -24,7 +24,7 @@ from ccpo.evaluate import stats as st
 from ccpo.evaluate.analyse import analyse, differences, inputs
 from ccpo.evaluate.condition import Runs
 from ccpo.evaluate.marks import Played
-from ccpo.publish import figure, report, statistics
+from ccpo.publish import figure, report, statistics, tables
 from ccpo.publish.statistics import Comparison, Difference, TrainingStatistics
 
 
@@ -487,6 +487,8 @@ def test_collapsed_seeds_are_counted_and_said(tmp_path: Path) -> None:
     gain = analysed(tmp_path, experiment, runs).conditions["plain"].gain
     assert gain is not None
     assert gain.collapsed == (2,)
+    table = tables.frame(statistics.read_training(tmp_path / "stats.json"))
+    assert list(table.seeds_below_untrained) == [1, 0]
     assert "Of 3 seeds 1 ended below the untrained team greedily (seed 2)." in gain.sentence
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -188,6 +189,10 @@ def test_a_difference_at_temperature_1_alone_is_called_sureness() -> None:
     # not decided greedily, and not clearly another
     alike = difference(sampled, interval(0.03, -0.01, 0.07))
     text = sentences.elsewhere({"greedy": greedy, "t1": alike}, "greedy", temperatures)
+    assert "how sure" not in text
+    # nothing is claimed of two seeds, however they agree
+    two = larger.model_copy(update={"n": 2})
+    text = sentences.elsewhere({"greedy": greedy, "t1": two}, "greedy", temperatures)
     assert "how sure" not in text
     decided = difference(interval(0.06, 0.02, 0.1), interval(0.0, 0.0, 0.0))
     text = sentences.elsewhere({"greedy": decided, "t1": larger}, "greedy", temperatures)
@@ -473,8 +478,11 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         schema.write_table(run / f"{name}.parquet", schema.rows_to_table(name, rows))
 
 
-def publish(folder: Path) -> dict[str, Path]:
+def publish(folder: Path, missing: Iterable[str] = ()) -> dict[str, Path]:
+    """Everything from runs to the page; without the runs that are `missing`."""
     experiment, runs = made_up(folder)
+    for run in missing:
+        shutil.rmtree(runs / run)
     stats = folder / "stats.json"
     page = folder / "report.html"
     table = folder / "main.csv"
@@ -489,6 +497,17 @@ def publish(folder: Path) -> dict[str, Path]:
     assert {c: row["accuracy"] for c, row in beside.items()} == written["accuracy"].to_dict()
     report.write(report.Files(stats, experiment, drawn, table, runs), page)
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
+
+
+@pytest.mark.parametrize("missing", [["other.s0"], ["other.s0", "other.s1", "other.s2"]])
+def test_a_partial_page_names_what_is_missing_and_shows_the_rest(
+    missing: list[str], tmp_path: Path
+) -> None:
+    text = publish(tmp_path, missing)["page"].read_text()
+    for run in missing:
+        assert f"seed {run[-1]}: run {run} is not there" in text
+    assert f"run <code>{'other.s1' if len(missing) == 1 else 'plain.s0'}</code>" in text
+    assert ("no seed of both is there" in text) == (len(missing) == 3)
 
 
 def test_the_primary_metric_is_that_of_the_first_evaluated_benchmark(tmp_path: Path) -> None:

@@ -334,20 +334,21 @@ def curve(of: Runs) -> tuple[CurvePoint, ...]:
     """Team reward by update, averaged over windows of updates, with t-intervals over the replicates
     that got that far together.
     """
-    last = {
-        s: t["train"][t["train"].agent == t["train"].agent.max()].sort_values("step")
-        for s, t in of.tables.items()
-    }
+    last = {}
+    for seed, tables in of.tables.items():
+        train = tables["train"]
+        own = train[train.agent == train.agent.max()].sort_values("step")
+        last[seed] = own[["reward", "generated_tokens"]].to_numpy(float)
     steps = min(len(rows) for rows in last.values())
     width = max(1, steps // POINTS)
     out = []
     for start in range(0, steps - width + 1, width):
-        windows = {s: rows.iloc[start : start + width] for s, rows in last.items()}
-        rewards = {s: float(window.reward.mean()) for s, window in windows.items()}
+        windows = {seed: rows[start : start + width] for seed, rows in last.items()}
+        rewards = {seed: float(window[:, 0].mean()) for seed, window in windows.items()}
         out.append(
             CurvePoint(
                 step=start + width,
-                tokens=_mean(window.generated_tokens.max() for window in windows.values()),
+                tokens=_mean(window[:, 1].max() for window in windows.values()),
                 **dict(observed(rewards, of.bases, st.SHARE)),
             )
         )
@@ -367,9 +368,9 @@ def agents(of: Runs) -> tuple[AgentRow, ...]:
                 own = tables["train"][tables["train"].agent == agent].sort_values("step")
                 fifth = max(1, len(own) // 5)
                 rows = own.head(fifth) if part == "first" else own.tail(fifth)
-                means[seed] = rows[quantities].mean()
-            for quantity in quantities:
-                of_seeds = {s: float(mean[quantity]) for s, mean in means.items()}
+                means[seed] = rows[quantities].to_numpy(float).mean(axis=0)
+            for i, quantity in enumerate(quantities):
+                of_seeds = {seed: float(mean[i]) for seed, mean in means.items()}
                 within = st.ANY if quantity == "credit" else st.SHARE
                 interval = observed(of_seeds, of.bases, within)
                 out.append(

@@ -259,7 +259,7 @@ def _only_surer(sampled: Sequence[tuple[Interval, Interval]], greedy: Interval) 
 
 
 def _clear(row: Interval) -> bool:
-    """Whether an interval leaves 0 out."""
-    if row.ci_low is None or row.ci_high is None:
+    """Whether an interval over enough replicates for a claim leaves 0 out."""
+    if row.n < LEAST or row.ci_low is None or row.ci_high is None:
         return False
     return row.ci_low > 0 or row.ci_high < 0

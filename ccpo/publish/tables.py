@@ -47,6 +47,7 @@ def _row(label: str, condition: Condition) -> dict[str, object]:
         "untrained_best": _mean(condition, gain.best, UNTRAINED) if gain else None,
         "gain_beyond_temperature": gain.beyond.mean if gain else None,
         "seeds_gaining_15_points": gain.seeds_counted if gain else None,
+        "seeds_below_untrained": len(gain.collapsed) if gain else None,
         "accuracy_clean": clean.mean if clean else None,
         "items_with_defects": clean.defects if clean else None,
         "leakage": condition.leakage,
