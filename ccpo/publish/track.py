@@ -4,6 +4,7 @@ goes wrong is a warning with the command that tries again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shlex
@@ -65,7 +66,10 @@ def track(source: Source, out: Path) -> str:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(PATIENCE)))
     patience = PATIENCE if source.uri.startswith("http") else SLOW
     ids: dict[str, str] = {}
-    problem = _unusable() or _watched(_steps(source, ids), patience)
+    with contextlib.suppress(Exception):  # what is wrong with it the first step meets again
+        import mlflow  # noqa: F401  its import takes seconds, which are not the server's
+
+    problem = _watched(_steps(source, ids), patience)
     warning = (
         f"not all of {source.experiment} is in MLflow at {source.uri}: {problem}. The experiment "
         f"is whole without it. To try again: {source.command(out)}"
@@ -77,15 +81,6 @@ def track(source: Source, out: Path) -> str:
     schema.write_json(out, {**record, "warning": warning} if warning else record)
     lineage.write_passport(out, [source.experiment, source.stats])
     return warning
-
-
-def _unusable() -> str:
-    """Why MLflow cannot be imported, or "". It takes seconds, which are not the server's."""
-    try:
-        import mlflow  # noqa: F401
-    except Exception as error:  # whatever a broken installation comes up with
-        return f"{type(error).__name__}: {error}"
-    return ""
 
 
 def _watched(steps: Iterator[None], patience: float) -> str:
