@@ -30,14 +30,27 @@ def made(folder: Path, uri: str) -> track.Source:
     return track.Source(experiment, runs, folder / "stats.json", uri)
 
 
-def local(folder: Path) -> str:
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-def test_tracking_twice_imports_once(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store, which takes seconds to make."""
     from mlflow.tracking import MlflowClient
 
-    source = made(tmp_path, local(tmp_path))
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty: Path, tmp_path: Path) -> str:
+    """A store of its own."""
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_tracking_twice_imports_once(tmp_path: Path, store: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    source = made(tmp_path, store)
     out = tmp_path / "mlflow.json"
     for _ in range(2):
         assert track.track(source, out) == ""
@@ -57,7 +70,9 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_server_that_never_answers_holds_nothing_up(tmp_path: Path, silent_server: str) -> None:
+def test_a_server_that_never_answers_holds_nothing_up(
+    tmp_path: Path, store: str, silent_server: str
+) -> None:
     """The command ends well, in the ten seconds and what Python takes to start, and says how to
     try again; that command is then one that works.
     """
@@ -81,7 +96,7 @@ def test_a_server_that_never_answers_holds_nothing_up(tmp_path: Path, silent_ser
     record = schema.read_json(out)
     assert source.command(out) in record["warning"]
     assert record["runs"] == {}
-    again = track.Source(source.experiment, source.runs, source.stats, local(tmp_path))
+    again = track.Source(source.experiment, source.runs, source.stats, store)
     assert track.track(again, out) == ""
     assert "warning" not in schema.read_json(out)
 
@@ -117,20 +132,20 @@ def test_a_server_that_drips_is_given_up_too(monkeypatch: pytest.MonkeyPatch) ->
     assert track._watched(quick(), 0.5) == ""  # a second in all, but each run is quick
 
 
-def test_an_experiment_deleted_there_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_an_experiment_deleted_there_is_named_with_the_remedy(tmp_path: Path, store: str) -> None:
     from mlflow.tracking import MlflowClient
 
-    source = made(tmp_path, local(tmp_path))
+    source = made(tmp_path, store)
     out = tmp_path / "mlflow.json"
     assert track.track(source, out) == ""
-    store = schema.read_json(out)["experiment_id"]
-    MlflowClient(source.uri).delete_experiment(store)
+    deleted = schema.read_json(out)["experiment_id"]
+    MlflowClient(source.uri).delete_experiment(deleted)
     warning = track.track(source, out)
-    assert f"mlflow experiments restore --experiment-id {store}" in warning
+    assert f"mlflow experiments restore --experiment-id {deleted}" in warning
 
 
-def test_a_run_that_is_not_there_keeps_no_other_out(tmp_path: Path) -> None:
-    source = made(tmp_path, local(tmp_path))
+def test_a_run_that_is_not_there_keeps_no_other_out(tmp_path: Path, store: str) -> None:
+    source = made(tmp_path, store)
     shutil.rmtree(source.runs / "plain.s0")
     out = tmp_path / "mlflow.json"
     warning = track.track(source, out)
@@ -140,11 +155,12 @@ def test_a_run_that_is_not_there_keeps_no_other_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["no mlflow", "no stats"])
 def test_what_is_broken_is_a_warning(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: str, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = made(tmp_path, local(tmp_path))
+    source = made(tmp_path, store)
     if broken == "no mlflow":
-        monkeypatch.setitem(sys.modules, "mlflow", None)
+        for name in ("mlflow", "mlflow.tracking"):
+            monkeypatch.setitem(sys.modules, name, None)
     else:
         source.stats.write_text("{")
     warning = track.track(source, tmp_path / "mlflow.json")
