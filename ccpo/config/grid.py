@@ -57,14 +57,11 @@ def conditions(where: str, raw: Block, presets: Block) -> list[Condition]:
                     f"{cells}. Remedy: name them in grid.condition, or remove one"
                 )
             origin[label] = cells
+            of = _label(repeated, [text for _, text in cell]) if repeated else ""
             settings = merge(condition, over)
             preset = settings.pop("preset", None)
-            made[label] = Condition(
-                _fitting(where, label),
-                str(preset) if preset else None,
-                settings,
-                _label(repeated, [text for _, text in cell]) if repeated else "",
-            )
+            named = str(preset) if preset else None
+            made[label] = Condition(_fitting(where, label), named, settings, of)
     check_case(f"{where}: conditions", made)
     return list(made.values())
 

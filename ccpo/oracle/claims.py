@@ -65,9 +65,6 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         [schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics],
         ignore_index=True,
     )
-    skipped = [
-        row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
-    ]
     order = {method.label: i for i, method in enumerate(planned.methods)}
     over_turns = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)
     worlds = over_turns[list(FIGURES)].mean()
@@ -77,7 +74,6 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     }
     judged = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
-    omissions = sorted({(s["method"], s["shape"], s["reason"]) for s in skipped})
     numbers = OracleStatistics(
         experiment=planned.experiment,
         question=planned.question,
@@ -92,13 +88,19 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         cells=tuple(cells),
         free_riding=tuple(_free_riders(table, order)),
         claims=tuple(judged),
-        skipped=tuple(
-            Skipped(method=method, shape=shape, reason=reason)
-            for method, shape, reason in omissions
-        ),
+        skipped=_skipped(diagnostics),
     )
     numbers.write(stats)
     lineage.write_passport(stats, [experiment, *diagnostics])
+
+
+def _skipped(diagnostics: list[Path]) -> tuple[Skipped, ...]:
+    """What lies beside the tables, each once."""
+    rows = [
+        row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
+    ]
+    omissions = sorted({(row["method"], row["shape"], row["reason"]) for row in rows})
+    return tuple(Skipped(method=m, shape=shape, reason=why) for m, shape, why in omissions)
 
 
 def _cells(

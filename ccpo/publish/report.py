@@ -10,19 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, oracle, page, statistics, tables
+from ccpo.publish import figure, messages, oracle, page, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import Accuracy, Condition, OracleStatistics, Parts, TrainingStatistics
 
-SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 ZERO = 1e-9
 SPENT = ("ledger", "seconds")  # tables of what a run took
-READ = ("credit", "rollouts", "scores")  # tables that messages are shown from
 SOURCES = {
     "base": "base model",
     "seed": "training seed",
@@ -91,7 +87,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
-        "<h2>Messages in full</h2>" + example(planned, files.runs),
+        "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
     if files.plan is not None:
         compared = forecast(read_forecast(files.plan), planned, files.runs)
@@ -272,7 +268,7 @@ def forecast(plan: Forecast, planned: TrainingManifest, runs: Path) -> str:
     ids = {condition.label: list(condition.runs.values()) for condition in planned.conditions}
     for row in plan.conditions:
         folders = [runs / run for run in ids.get(row.condition, [])]
-        if len(folders) != row.runs or not all(_holds(folder, SPENT) for folder in folders):
+        if len(folders) != row.runs or not all(messages.holds(folder, SPENT) for folder in folders):
             continue  # the experiment was changed since, or a run is missing
         tokens = sum(_sum(folder, "ledger", "generated_tokens") for folder in folders)
         seconds = sum(_sum(folder, "seconds", "seconds") for folder in folders)
@@ -297,11 +293,6 @@ def forecast(plan: Forecast, planned: TrainingManifest, runs: Path) -> str:
     return page.table(names, rows)
 
 
-def _holds(run: Path, names: tuple[str, ...]) -> bool:
-    """Whether a run's folder has these tables."""
-    return all((run / f"{name}.parquet").is_file() for name in names)
-
-
 def _sum(run: Path, name: str, column: str) -> float:
     return float(schema.read_table(run / f"{name}.parquet", name).to_pandas()[column].sum())
 
@@ -315,92 +306,6 @@ def _figure(path: Path) -> str:
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     caption = f"{figure.load(path.stem).CAPTION} Numbers: <code>figures/{path.stem}.csv</code>."
     return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
-
-
-def example(planned: TrainingManifest, runs: Path) -> str:
-    """Messages of one multi-agent run: of a training task (`_trained_on`), and of each benchmark
-    the first evaluated questions.
-    """
-    preferred = sorted(planned.conditions, key=lambda c: (c.credit != "ccpo", -c.turns))
-    for condition in preferred:
-        for run in condition.runs.values():
-            if _holds(runs / run, READ):
-                where = f"Condition {html.escape(condition.label)}, run <code>{html.escape(run)}"
-                messages = _trained_on(runs / run) + "".join(_answered(runs / run))
-                return f"<p>{where}</code>.</p>{messages}"
-    return "<p>No run is there.</p>"
-
-
-def _trained_on(run: Path) -> str:
-    """The task with the most mixed rewards in the last kept update that taught anything: messages,
-    answers, rewards, credits, advantages.
-    """
-    rows = schema.read_table(run / "credit.parquet", "credit").to_pandas()
-    if rows.empty:
-        return ""
-    taught = rows[rows.advantage != 0].step.max()
-    last = rows[rows.step == (rows.step.max() if pd.isna(taught) else taught)]
-    task = last.groupby("task_id").reward.std().idxmax()
-    order = ["removed", "turn", "reward", "message"]
-    shown = (
-        last[last.task_id == task]
-        .sort_values(order, ascending=[True, True, False, True])
-        .groupby(["removed", "turn"], sort=False)
-        .head(3)
-    )
-    lines = [
-        [
-            f"{r.turn}",
-            f"{r.agent}",
-            f"{r.removed}",
-            f"<pre>{html.escape(r.text)}</pre>",
-            html.escape(r.answer) or "–",
-            f"{r.reward:.2f}",
-            f"{r.credit:+.2f}",
-            f"{r.advantage:+.3f}",
-        ]
-        for r in shown.itertuples()
-    ]
-    names = ["turn", "agent", "left out", "message", "answer", "reward", "credit", "advantage"]
-    return (
-        f"<p>Training, update {int(last.step.iloc[0])}, question "
-        f"<code>{html.escape(str(task))}</code>; the three best paid messages of each turn (agent "
-        f"left out: −1 means nobody).</p>{page.wide(page.table(names, lines))}"
-    )
-
-
-def _answered(run: Path) -> Iterator[str]:
-    """The first SHOWN evaluated questions of each benchmark in full, with and (the first) without
-    the other agents.
-    """
-    messages = schema.read_table(run / "rollouts.parquet", "rollouts").to_pandas()
-    scores = schema.read_table(run / "scores.parquet", "scores").to_pandas()
-    decoding = messages.decoding.iloc[0]  # the primary one is played first
-    messages = messages[(messages["sample"] == 0) & (messages.decoding == decoding)]
-    scores = scores[(scores["sample"] == 0) & (scores.decoding == decoding)]
-    for name, rows in messages.groupby("benchmark", sort=False):
-        verdicts = scores[scores.benchmark == name]
-        for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
-            kinds = ("factual", "solo") if index == 0 else ("factual",)
-            of_task = rows[rows.task_id == task]
-            verdict = verdicts[verdicts.task_id == task]
-            lines = [_conversation(of_task, verdict, kind) for kind in kinds]
-            yield page.folded(f"Evaluation on {name}: {task}", "".join(lines), index == 0)
-
-
-def _conversation(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
-    """The messages under an intervention, and the verdict."""
-    lines = [
-        f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre>"
-        f"<pre>{html.escape(m.completion)}</pre>"
-        for m in messages[messages.intervention == kind].itertuples()
-    ]
-    lines += [
-        f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, "
-        f"accuracy {v.accuracy:g}</p>"
-        for v in verdicts[verdicts.intervention == kind].itertuples()
-    ]
-    return "".join(lines)
 
 
 def origin(planned: TrainingManifest | OracleManifest) -> str:
