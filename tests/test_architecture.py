@@ -20,6 +20,7 @@ FLOORS = [
         "files",
         "schema",
         "document",
+        "manifest",
         "tree",
         "lease",
         "ranks",
