@@ -86,7 +86,5 @@ def tasks(
             row["answer"].split("solution:")[0].strip(),
         )
         truth = re.sub(r"(?<=[\d}])(cm)\^\{([23])\}", r"\\text{ \1}^\2", truth)
-        out.append(
-            Task(f"{split}-{index}", row["question"], truth, _math.kind_of(truth, row["question"]))
-        )
+        out.append(Task(f"{split}-{index}", row["question"], *_math.key(truth, row["question"])))
     return out

@@ -42,7 +42,4 @@ demos = _math.demos
 def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
     """All tasks, in the order of the file."""
     rows = map(json.loads, raw[split].read_text(encoding="utf-8").splitlines())
-    return [
-        Task(r["unique_id"], r["problem"], r["answer"], _math.kind_of(r["answer"], r["problem"]))
-        for r in rows
-    ]
+    return [Task(r["unique_id"], r["problem"], *_math.key(r["answer"], r["problem"])) for r in rows]

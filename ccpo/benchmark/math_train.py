@@ -70,15 +70,8 @@ def tasks(
             question = row["question"]
             truth = (row["ground_truth_answer"] or "").strip()
         flaw = "the source has no key" if truth in ("", "None") else ""
-        out.append(
-            Task(
-                f"{subset}-{index}",
-                question,
-                truth,
-                _math.kind_of(truth, question) if truth else "text",
-                flaw=flaw,
-            )
-        )
+        keyed = (truth, "text") if flaw else _math.key(truth, question)
+        out.append(Task(f"{subset}-{index}", question, *keyed, flaw=flaw))
     return out
 
 

@@ -1,8 +1,7 @@
 """One verifier for all benchmarks: what a message answers, and whether that is the truth.
 
-The answer is the content of the last box; else what follows the last "####", "answer is" or
-"answer:"; else the whole message, if it is nothing but an answer. Kinds of truth are those of
-answers.py, and `code`: a program, run in the sandbox against its tests.
+What a message answers is message.py's business. Kinds of truth are those of answers.py, and `code`:
+a program, run in the sandbox against its tests.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ccpo.grade import answers, process
+from ccpo.grade import answers, message, numbers, process, values
+from ccpo.grade.message import extract as extract
 from ccpo.grade.sandbox import programs
 
-LONGEST = 300  # characters of an answer; longer ones are no answer
 SECONDS = 2.0  # of one comparison
 CODE_SECONDS = (
     60.0  # a program has its own, shorter limit in the sandbox; this one guards the guard
@@ -28,12 +27,6 @@ CODE_SECONDS = (
 CHUNK = 256  # messages sent to a worker at once
 
 Equal = Callable[[str, str, str, float], bool]
-_BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:(\{)|([^\s{}$\\]+))")
-_SAID = re.compile(
-    r"(?:\*\*)?(?:####|(?:answers?|option|choice)(?:\*\*)?\s*(?:(?:is|are)(?:\*\*)?\s*:?|[:：=](?:\*\*)?)|答案(?:是|为|：|:)+|故?选(?=\s*[A-Za-z]\b))(?:\*\*)?\s*([^\n]+)",
-    re.IGNORECASE,
-)
-_SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)(?<!\\)[.!?](?:\s|$)|[。！？]).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,67 +39,6 @@ class Verdict:
     correct: bool
     fraction: float | None = None
     reason: str = ""
-
-
-def boxes(text: str) -> list[tuple[int, str | None]]:
-    """Every outermost box: where it starts and what it holds (None: it never closes)."""
-    out = []
-    past = 0
-    for match in _BOX.finditer(text):
-        if match.start() < past:
-            continue
-        if match[2] is not None:
-            out.append((match.start(), match[2].rstrip(".,;")))
-            continue
-        depth = 1
-        past = match.end()
-        while past < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[past], 0)
-            past += 1
-        out.append((match.start(), text[match.end() : past - 1] if depth == 0 else None))
-    return out
-
-
-def extract(text: str, kind: str = "number") -> str | None:
-    """The answer a message gives, or None."""
-    if kind == "code":
-        return programs.program(text)
-    found = boxes(text)
-    if found:
-        answer = found[-1][1]
-        if (
-            kind == "set" and answer is not None
-        ):  # "\boxed{3} and \boxed{5}": those of the last line
-            line = text.rfind("\n", 0, found[-1][0])
-            answer = ", ".join(a for at, a in found if at > line and a)
-        if answer is not None and boxes(answer):
-            return extract(answer, kind)
-    elif said := _SAID.findall(text):
-        answer = said[-1].strip()
-        answer = answer if kind == "choice" else _SENTENCE.sub("", answer)
-    else:
-        answer = text.strip() if bare(text.strip(), kind) else None
-    answer = answer.strip().strip("*").strip() if answer else ""
-    return answer if 0 < len(answer) <= LONGEST else None
-
-
-def bare(text: str, kind: str) -> bool:
-    """Whether a message is nothing but an answer: one line and no sentence."""
-    if not text or "\n" in text or len(text) > LONGEST:
-        return False
-    if kind == "choice":
-        if re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)):
-            return True
-        # an option as the question gives it, "D. The river is north", and no other one
-        return (
-            re.match(r"\(?[A-H][.):]\s+\S", text) is not None
-            and len(re.findall(r"(?<!\w)\(?[A-H][.):](?=\s|$)", text)) == 1
-        )
-    if kind == "text":
-        return len(text.split()) <= 8
-    if kind in ("number", "expression") and "=" in text:
-        return False  # a step of work
-    return not answers.prose(re.sub(r"\\text\s*\{[^{}]*\}|\b(?:and|or)\b", " ", answers.tidy(text)))
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -133,7 +65,7 @@ def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
 
 def value(text: str) -> float | None:
     """The real value of a formula without variables, or None; at most SECONDS."""
-    if answers.prose(text) or answers.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
+    if values.prose(text) or values.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
         return None
     reply = process.mine().ask([{"do": "value", "text": text}], [SECONDS])[0]
     return reply["value"] if reply else None
@@ -219,17 +151,7 @@ def answer_request(request: dict[str, Any]) -> dict[str, Any]:
 
 def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[str]:
     """How the verdict on a message comes about, step by step."""
-    found = boxes(text)
-    said = _SAID.findall(text)
-    where = (
-        "the last fenced block"
-        if kind == "code"
-        else "the last box"
-        if found
-        else "the words after 'answer'"
-        if said
-        else "the whole message"
-    )
+    where = message.place(text, kind)
     answer = extract(text, kind)
     lines = [
         f"answer: {answer!r}, from {where}"
@@ -275,7 +197,7 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
 
 
 def _read(text: str) -> str:
-    value = answers.number(text)
+    value = numbers.number(text)
     return (
         f" = {value.value}{' %' if value.percent else ''}{f' [{value.unit}]' if value.unit else ''}"
         if value
