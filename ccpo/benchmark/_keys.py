@@ -1,5 +1,5 @@
-"""What the key of a mathematics item says together with its question: its kind, whether the order of
-a list counts and how often, the unit that is asked for, and the options that are listed.
+"""What the key of a mathematics item says together with its question: its kind, whether the order
+of a list counts and how often, the unit that is asked for, and the options that are listed.
 """
 
 from __future__ import annotations

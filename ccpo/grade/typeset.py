@@ -58,7 +58,7 @@ def _brace(match: re.Match[str]) -> str:
 
 # (what is written, what is read), in this order
 _SPELLINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
-    (re.compile(pattern), to)
+    (re.compile(str(pattern)), to)  # type: ignore[misc]
     for pattern, to in [
         (r",\s*\\!\s*", ","),
         (r"\{,\}", ","),
