@@ -122,14 +122,17 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untaught model earns nothing, and would not move: here about half of all messages are
     right, by the letters they hold.
     """
-    from ccpo.grade.verifier import Verdict
+    from ccpo.grade.verifier import Verdict, ballots
     from ccpo.play import rollout
 
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
+    def spelled(verdicts: list[Verdict], kind: str, tolerance: float) -> list[int]:
+        return ballots(verdicts, kind, tolerance, same=lambda a, b, *_: a == b)
+
     monkeypatch.setattr(
-        rollout, "verifier", SimpleNamespace(verify=verify)
+        rollout, "verifier", SimpleNamespace(verify=verify, ballots=spelled, Verdict=Verdict)
     )  # of training only: the data door keeps the true one
 
 

@@ -151,8 +151,9 @@ def test_no_file_imports_itself_by_a_detour() -> None:
 def test_every_room_has_a_floor_and_none_is_a_cupboard() -> None:
     lines: dict[str, int] = defaultdict(int)
     for file, source in files().items():
-        lines[room(file)] += len(source.splitlines())
-    assert all(floor(name) >= 0 for name in lines)
+        assert floor(room(file)) >= 0
+        package = file.rpartition("/")[0] or room(file)  # a package inside a room is one of its own
+        lines[package] += len(source.splitlines())
     share = {name: n / sum(lines.values()) for name, n in lines.items()}
     largest = max(share, key=lambda name: share[name])
     assert share[largest] <= LARGEST, (

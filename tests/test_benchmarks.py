@@ -17,7 +17,7 @@ import pytest
 from ccpo import benchmark, schema
 from ccpo.benchmark import Task, _math, logic
 from ccpo.data import door
-from ccpo.grade import answers, verifier
+from ccpo.grade import numbers, typeset, verifier
 
 MIRROR = os.environ.get("CCPO_DATA_MIRROR", "")
 pytestmark = pytest.mark.skipif(not MIRROR, reason="needs the sets' files: set CCPO_DATA_MIRROR")
@@ -131,9 +131,9 @@ def test_truths_are_read_and_not_only_spelt(name: str) -> None:
                 task.task_id,
                 other,
             )
-            value = answers.number(answers.tidy(task.truth))
+            value = numbers.number(typeset.tidy(task.truth))
             if value or task.kind == "expression":
-                wrong = f"{value.value + 1}" if value else f"{answers.tidy(task.truth)}+1"
+                wrong = f"{value.value + 1}" if value else f"{typeset.tidy(task.truth)}+1"
                 assert not verifier.equal(wrong, task.truth, task.kind), (
                     task.task_id,
                     wrong,

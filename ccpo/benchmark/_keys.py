@@ -34,7 +34,7 @@ _ORDER = re.compile(
     r"from\s+(?:the\s+)?(?:greatest|least|smallest|largest|lowest|highest)\b[^.?]*\bto\b|"
     r"\b(?:least|smallest|lowest)\s+to\s+(?:the\s+)?(?:greatest|largest|highest)|"
     r"\b(?:greatest|largest|highest)\s+to\s+(?:the\s+)?(?:least|smallest|lowest)|\brespectively\b|"
-    r"in (?:that|this) order|从小到大|从大到小|依次|分别",
+    r"从小到大|从大到小|依次|分别",
     re.IGNORECASE,
 )
 _INSTRUCTS = re.compile(
@@ -140,9 +140,10 @@ def _two_answers(truth: str, question: str) -> bool:
 # ---- what the question adds -------------------------------------------------------------------
 
 _NOT_ALONE = re.compile(
-    r"\bper\b|\beach\b|\bevery\b|\b(?:an?|the)\s+average|average|speed|\brate\b|每|平均",
+    r"\bper\b|\beach\b|\bevery\b|\b(?:an?|the)\s+average|average|speed|\brate\b|每|平均|square of",
     re.IGNORECASE,
 )
+_AMBIGUOUS = {"unit", "am", "pm", "gray", "bar", "stone", "knot", "mole"}  # "how many gray wolves"
 _HOW_MANY = re.compile(
     r"\bhow many\s+(?:more\s+|total\s+|fewer\s+|additional\s+)?((?:square |cubic )?[A-Za-z]+)"
     r"|\bin\s+((?:square |cubic )?[a-z]+)(?=\s*[,.?)]|$)"
@@ -170,7 +171,7 @@ def asked_unit(question: str) -> str:
         return chinese[-1] if len(set(chinese)) == 1 else ""
     named = ["".join(groups) for groups in _HOW_MANY.findall(text)]
     read = [(name, units.unit(name)) for name in named if len(name) > 2]
-    found = [name for name, unit in read if unit and unit not in ("unit", "am", "pm")]
+    found = [name for name, unit in read if unit and unit not in _AMBIGUOUS]
     return found[0] if len({units.unit(name) for name in found}) == 1 else ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ccpo.benchmark import BOXED, Source, Task, _math, github
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "train": Source(
         github(

@@ -13,7 +13,7 @@ from typing import Literal
 from ccpo import schema
 from ccpo.benchmark import BOXED, Demo, Source, Task, _math, github
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "test": Source(
         github(

@@ -13,7 +13,7 @@ from pathlib import Path
 from ccpo.benchmark import BOXED, Demo, Source, Task, github
 from ccpo.benchmark._keys import with_unit
 
-VERSION = 1
+VERSION = 2
 _AT = (
     "openai/grade-school-math",
     "3101c7d5072418e28b9008a6636bde82a006892c",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ccpo.benchmark import BOXED, Source, Task, _math, github
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "test": Source(
         github(

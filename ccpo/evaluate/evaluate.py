@@ -284,15 +284,7 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
         for m in (messages if voting else messages[-1:])
     ]
     if voting:
-        classes: dict[str, int] = {}
-        codes = [
-            0
-            if v.correct
-            else -1
-            if v.answer is None
-            else classes.setdefault(v.answer, len(classes) + 1)
-            for v in verdicts
-        ]
+        codes = verifier.ballots(verdicts, task.kind, task.tolerance)
         accuracy = fraction = float(vote_outcome(np.array([codes]), team.tie)[0])
         answer = " | ".join(v.answer or "-" for v in verdicts)
     else:

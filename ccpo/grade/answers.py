@@ -197,7 +197,9 @@ def _equations(answer: str, truth: str, equal: Equal) -> bool:
     if len(sides) == 2 and is_name(sides[0], False):
         worked = bool(re.search(r"[\d+\-*/^\\]", untexted(sides[1])))
         return worked and not _acronym(squeeze(sides[1])) and equal(answer, sides[1])
-    return len(sides) > 2 and any(equal(answer, side) for side in sides if not is_name(side, False))
+    return (len(sides) > 2 or not has_letters(truth)) and any(
+        equal(answer, side) for side in sides if not is_name(side, False)
+    )
 
 
 def _sets(answer: str, truth: str, equal: Equal, often: bool = False) -> bool:

@@ -240,7 +240,7 @@ def _clause(text: str, kind: str) -> str:
     text = _REASON.sub("", text).strip() if _REASON.sub("", text).strip() else text
     if kind not in ("set", "multiset", "tuple"):
         text = _AFTERTHOUGHT.sub("", text)
-    return text.strip()
+    return text.strip().strip("`").strip()
 
 
 def _chosen(text: str) -> str:
@@ -274,7 +274,7 @@ def _unmarked(text: str) -> str:
 
 def bare(text: str, kind: str) -> bool:
     """Whether a message is nothing but an answer: one line and no sentence."""
-    if not text or "\n" in text or len(text) > LONGEST:
+    if not re.search(r"[\w∅]", text) or "\n" in text or len(text) > LONGEST:
         return False
     if kind == "choice":
         plain = untexted(text)

@@ -52,6 +52,10 @@ _SIGNS = {
 }
 
 
+def _unnested(match: re.Match[str]) -> str:
+    return "\\text{" + match[1].replace("{", "").replace("}", "") + "}"
+
+
 def _brace(match: re.Match[str]) -> str:
     return "\\{" if "lb" in match[0] else "\\}"
 
@@ -79,6 +83,7 @@ _SPELLINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] =
         (r"\\(?:boldsymbol|bm|pmb|underline|mathstrut|mathbin|ensuremath)\s*\{([^{}]*)\}", r"\1"),
         (r"\\(?:boldsymbol|bm|pmb)(?![A-Za-z])", ""),
         (rf"\\(?:{_FONTS})\s*\{{", r"\\text{"),
+        (r"\\text\{((?:[^{}]|\{[^{}]*\})*)\}", _unnested),
         (rf"\\text\{{\s*({_FUNCTIONS})\s*\}}", r"\\\1 "),
         (r"\\text\{\s*\\?([$€£¥₹¢%])\s*\}", r"\1"),
         (r"\\text\{\s*[.,;:!]?\s*\}", ""),

@@ -57,6 +57,9 @@ def unworked(text: str) -> bool:
     )
 
 
+_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+
+
 def bare(text: str) -> tuple[str, str]:
     """An expression without the unit behind it, and the unit."""
     cut = re.fullmatch(
@@ -64,6 +67,8 @@ def bare(text: str) -> tuple[str, str]:
         text,
     )
     name = unit(cut[2]) if cut else None
+    if name == "degree" and cut and _TRIGONOMETRY.search(cut[1]):
+        return text, ""  # of the angle inside
     return (cut[1], name) if cut and name is not None else (text, "")
 
 

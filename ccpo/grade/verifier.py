@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +86,37 @@ def verify(
         graded = programs.grade(answer, truth)
         return Verdict(answer, graded.passed, graded.fraction, graded.reason)
     return Verdict(answer, answer is not None and same(answer, truth, kind, tolerance))
+
+
+def ballots(
+    verdicts: Sequence[Verdict], kind: str, tolerance: float = 0.0, same: Equal = equal
+) -> list[int]:
+    """The class of each vote on one task, by value: 0 right, -1 no answer, and one number from 1 on
+    for all wrong answers that are the same (made transitive: what equals a member belongs to the
+    class). Classes are numbered as they first occur.
+    """
+    spelled = list(
+        dict.fromkeys(v.answer for v in verdicts if v.answer is not None and not v.correct)
+    )
+    root = {answer: answer for answer in spelled}
+
+    def first(answer: str) -> str:
+        while root[answer] != answer:
+            answer = root[answer]
+        return answer
+
+    for i, later in enumerate(spelled):
+        for earlier in spelled[:i]:
+            a, b = first(earlier), first(later)
+            if a != b and (
+                same(later, earlier, kind, tolerance) or same(earlier, later, kind, tolerance)
+            ):
+                root[max(a, b, key=spelled.index)] = min(a, b, key=spelled.index)
+    numbers_of = {a: i for i, a in enumerate((a for a in spelled if first(a) == a), start=1)}
+    return [
+        0 if v.correct else -1 if v.answer is None else numbers_of[first(v.answer)]
+        for v in verdicts
+    ]
 
 
 def verify_many(

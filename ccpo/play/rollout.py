@@ -256,7 +256,7 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
     inner[parent[parent >= 0]] = True
     answer = np.full(len(task), -1)
     texts = [""] * len(task)
-    classes: list[dict[str, int]] = [{} for _ in tasks]
+    judged: dict[int, list[tuple[int, verifier.Verdict]]] = {}
     for i, message in enumerate(grown.messages):
         present = team.without(int(removed[i]))
         if not team.role(int(turn[i]), present).answers or (team.answer == "last" and inner[i]):
@@ -265,11 +265,12 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
         verdict = verifier.verify(message.text, asked.truth, asked.kind, asked.tolerance)
         ledger.add(int(agent[i]), message.purpose, evaluator_calls=1)
         texts[i] = verdict.answer or ""
-        if verdict.correct:
-            answer[i] = 0
-        elif verdict.answer is not None:
-            known = classes[task[i]]
-            answer[i] = known.setdefault(verdict.answer, len(known) + 1)
+        judged.setdefault(int(task[i]), []).append((i, verdict))
+    for index, pairs in judged.items():
+        asked = tasks[index]
+        answer[[i for i, _ in pairs]] = verifier.ballots(
+            [verdict for _, verdict in pairs], asked.kind, asked.tolerance
+        )
     reward = (answer == 0).astype(float)
     if team.answer == "vote":
         for leaf in np.flatnonzero(~inner):
