@@ -107,6 +107,8 @@ REPLIES: dict[str, list[tuple[str, str, str, bool]]] = {
         ("Option B is the correct answer.", "B", "choice", True),
         ("\\boxed{\\langle H\\rangle = 2} Answer: D", "D", "choice", True),
         ("\\boxed{\\textbf{(B)}\\ 12}", "B", "choice", True),
+        ("B. A man went to town.", "B", "choice", True),
+        ("\\boxed{B. A and C are both true}", "B", "choice", True),
         ("\\boxed{12}", "(B) 12", "choice", True),
         ("\\boxed{13}", "(B) 12", "choice", False),
         ("\\boxed{B}", "(B) 12", "number", True),

@@ -38,7 +38,7 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 _INSTRUCTS = re.compile(
-    r"\b(?:list|put|express|enter|give|write|arrange|order|separate|answer|rank|find|what|sort)\b|[请将按?？]",
+    r"\b(?:list|put|express|enter|give|write|arrange|separate|answer|rank|find|what|sort)\b|[请将按?？]",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"(?:^|[.?!]\s+|\n)\s*(?:Find|Express|Compute|Determine|Calculate|Evaluate)\b")

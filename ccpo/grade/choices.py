@@ -16,10 +16,11 @@ _LEAD = re.compile(
 # A letter with what marks it as one: brackets, a full stop, a colon.
 _FIRST = re.compile(r"[(\[]?\s*([A-Za-z])(\s*[)\]]\s*[.:,;]?|[.:,;]?)")
 _LABEL = re.compile(r"(?<![A-Za-z\\])(?:[(\[][A-K][)\]]|[A-K][.:)](?=\s|$|[A-Z(\[]))")
+# Another letter right behind: after a mark or a word that joins, or alone at the end.
 _OTHER = re.compile(
-    r"\s*(?:[,;/&|+、]|\bor\b|\band\b|\bnor\b|\bto\b|-|或|和|\s)*\s*"
-    r"[(\[]?[A-Ka-k][)\].:,;?!]*(?=$|[\s,;/&|(\[+.])",
-    re.IGNORECASE,
+    r"\s*(?:(?:[,;/&|+、]|\b(?:or|and|nor|to)\b|-|或|和)\s*)+"
+    r"[(\[]?[A-Ka-k][)\].:,;?!]*(?=$|[\s,;/&|(\[+.])"
+    r"|\s*[(\[]?[A-K][)\].]*\s*$"
 )
 _JOINED = re.compile(r"\s*(?:[,;]?\s*(?:or|and|nor)\b|[/&|+]|或|和)", re.IGNORECASE)
 _DENIED = re.compile(

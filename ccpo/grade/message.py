@@ -16,6 +16,7 @@ from ccpo.grade.values import prose
 
 LONGEST = 300  # characters of an answer; longer ones are no answer
 _CLAUSE = 2000  # characters behind a mark that may hold one
+_BOXES = 60  # the last ones of a message are looked into
 _LISTS = ("set", "multiset", "tuple")
 
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
@@ -30,7 +31,7 @@ _MARK = re.compile(
     rf"(?![A-Za-z]){_EMPHASIS}\s*[:：]?|[:：=]{_EMPHASIS})"
     rf"|答案(?:应该|应当|就)?(?:是|为|选|：|:)+(?:选项?)?"
     rf"|(?:故|应|所以|因此|正确的?)?选(?:择|项)?(?:是|为)?[:：]?(?=\s*[(（]?\s*[A-Za-z]\b)"
-    rf"|^[#*_\s]*(?:the\s+)?(?:final\s+)?answer[*_\s]*$)",
+    rf"|^[#*_ \t]*(?:the +)?(?:final +)?answer[*_ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _CORRECT = re.compile(
@@ -129,7 +130,7 @@ def _read(text: str, kind: str) -> tuple[str | None, str]:
     every = boxes(text)
     if every and every[-1].stop is None:
         return None, "the last box"
-    held = [(box, content) for box in every if (content := _held(box, text))]
+    held = [(box, content) for box in every[-_BOXES:] if (content := _held(box, text))]
     if held:
         answer = _boxed(held, text, kind)
         if kind == "choice" and answer and choices.letter(answer) is None:
