@@ -1,8 +1,9 @@
-"""Wrong accepts on wrong answers that look like keys: every key of every set with a digit, a sign, a
-function, a letter or a bracket changed, in a box, against the key. `python benchmarks/mutated_keys.py`
+"""Wrong accepts on wrong answers that look like keys: every key of every set with a digit, a sign,
+a function, a letter or a bracket changed, in a box, against the key.
+`python benchmarks/mutated_keys.py`
 
-The sets' files are read from the folder that CCPO_DATA_MIRROR names, or fetched. What is accepted is
-listed, for a person to judge: a change may leave the value as it is.
+The sets' files are read from the folder that CCPO_DATA_MIRROR names, or fetched. What is accepted
+is listed, for a person to judge: a change may leave the value as it is.
 """
 
 from __future__ import annotations

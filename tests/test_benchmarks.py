@@ -90,7 +90,9 @@ def test_published_numbers_of_items() -> None:
 
 @pytest.mark.parametrize("name", SPOKEN)
 def test_every_truth_verifies_against_itself(name: str) -> None:
-    """In a box, alone, in a sentence, between dollar signs, in <answer>, after a thought; what has no key is named above."""
+    """In a box, alone, in a sentence, between dollar signs, in <answer>, after a thought; what
+    has no key is named above.
+    """
     missing = set()
     failed = []
     for _, found in every(name):

@@ -249,6 +249,8 @@ def factor(word: str) -> Fraction | None:
 def counted(word: str) -> bool:
     """Whether a word may be a thing that is counted."""
     lower = word.lower().strip(".")
+    if "." in lower:
+        return False
     if re.search(r"(?:ths?|ish|fold)$", lower) and lower not in (
         "months",
         "month",
