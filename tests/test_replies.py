@@ -144,6 +144,11 @@ def test_what_is_found_in_a_box_is_removed_by_the_guard(text: str) -> None:
     assert team.guard(secret).count("SECRET") == secret.count("SECRET") - held
 
 
+def test_a_box_made_by_taking_one_out_is_taken_out_too() -> None:
+    assert "7" not in team.guard("a \\bo\\boxed{}xed{7} b")
+    assert "7" not in team.guard("\\box\\bo\\fbox{1}xed{}ed{7}")
+
+
 def test_boxes_by_hand() -> None:
     known = {
         "\\fbox{42} and \\boxed 7, so": ["42", "7"],
