@@ -1,8 +1,9 @@
 """Milliseconds of credit and advantage for each method. `python benchmarks/credit.py`
 
 192 tasks x 16 episodes x 2 agents (three for votes), medians over repetitions on one core, and the
-ratio to the same at `--times` the tasks: a ratio near `--times` means that the cost grows linearly.
-Outcomes are random; what they are does not change the work.
+ratio to the same at `--times` the
+tasks: a ratio near `--times` means that the cost grows linearly. Outcomes are random; what they are
+    does not change the work.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from ccpo import advantage, credit, team
 from ccpo.advantage import Messages, centred
-from ccpo.tree import Tree, make_tree
+from ccpo.tree import Structure, Tree, make_tree
 
 TEAMS = {"think_solve": (16, 1), "reasoner_actor": (4, 4), "vote": (16, 1, 1)}
 
@@ -61,11 +62,9 @@ def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
     answer = rng.integers(-1, 3, len(task))
     reward = (answer == 0).astype(float)
     tree = make_tree(
-        task=task,
-        parent=np.concatenate(parents),
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(
+            task=task, parent=np.concatenate(parents), turn=turn, agent=agent, removed=removed
+        ),
         leaf_reward=reward,
         answer=answer,
     )
@@ -77,12 +76,12 @@ def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
 
 def milliseconds(work: Callable[[], object], repetitions: int) -> float:
     """Median wall time of one call."""
-    found = []
+    times = []
     for _ in range(repetitions):
         start = time.perf_counter()
         work()
-        found.append(1000 * (time.perf_counter() - start))
-    return statistics.median(found)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
 
 
 def main() -> None:

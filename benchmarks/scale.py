@@ -3,10 +3,10 @@ updates. `python benchmarks/scale.py`
 
 The model is as wide as SmolLM2-135M (hidden 576, 49,152 words) and two layers deep, with random
 weights, in float32: what fills memory is its activations and logits, not its depth. Each row is a
-process of its own (two with two ranks, launched by torchrun), one thread each.
-`peak` is the largest resident memory of a process, 550 MB of it weights, gradients and the
-optimiser's state. The last table is one process over many updates: resident memory should not
-climb.
+process of its own (two with two ranks, launched by torchrun), one thread each. `peak` is the
+largest resident memory of a process, 550 MB of it weights, gradients and the optimiser's state. The
+last table is one process
+over many updates: resident memory should not climb.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 (envs/trl.lock).
 
 `python trl_grpo.py SETTINGS.json`: `model`, `prompts` (chat messages, one list for each prompt in
-the order of use), `truths`, `dtype`,
-`attention`, `config` (of GRPOConfig). Prints a JSON line when ready; for each number read from
-stdin it does as many updates and prints a JSON line for each: seconds on the wall and of the
-processor (data, generation, reward, loss, optimiser), reward, loss, tokens.
+the order of use), `truths`, `dtype`, `attention`, `config` (of GRPOConfig). Prints a JSON line when
+ready; for each number read from stdin it does as many updates and prints a
+JSON line for each: seconds on the wall and of the processor (data, generation, reward, loss,
+    optimiser), reward, loss, tokens.
 """
 
 from __future__ import annotations

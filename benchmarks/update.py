@@ -8,7 +8,8 @@ update of each does not count. `equal`: the end token is one that is never said 
 changed folder), so all completions have full length and both do the same work. `natural`:
 completions end when the model ends them. The loss of a first step on fresh messages is minus their
 mean advantage, so about 0 whatever is learnt: the reward shows that both learn. `trained` are the
-tokens whose gradient is computed: ours leaves out messages whose advantage is exactly 0.
+tokens
+whose gradient is computed: ours leaves out messages whose advantage is exactly 0.
 
 Ours is then shown by part, and beside its floor: every matrix product of an update (attention
 kernels included), done alone on this machine with random numbers in the same shapes. TRL has its

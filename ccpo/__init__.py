@@ -13,5 +13,5 @@ STAGE_VERSIONS = {
     "rollout": 4,
     "score": 4,
     "diagnose": 2,
-    "analyse": 3,
+    "analyse": 4,
 }

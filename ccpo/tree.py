@@ -1,5 +1,5 @@
-"""The tree of messages of one update, and the plan that asks for one: frozen arrays, no behaviour
-beyond checks.
+"""The tree of messages of one update, and the plan that asks for one: frozen arrays that check
+themselves.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class Plan:
         if self.ratings and any(n != 1 for n in self.fanout[1:]):
             raise ValueError(
                 f"plan: ratings need flat episodes (fan-out [n, 1]), not {list(self.fanout)}: a "
-                "message would stand in several episodes "
-                "and have several ratings"
+                "message would stand in several episodes and have several ratings"
             )
 
     @property
@@ -64,13 +63,11 @@ class Tree:
     removed   int   [M] agent left out of this episode, -1 in factual episodes
     reward    float [M] verifier's outcome in [0, 1]; an inner message has the mean of its leaves
     n_leaves  int   [M] leaves below it (1 for a leaf)
-    answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1,
-    2, ... = distinct other
-                        answers, -1 = no answer
+    answer    int   [M] class of the message's own answer within its task: 0 = verified correct,
+              1, 2, ... = distinct other answers, -1 = no answer
     value     float [M] critic's estimate, NaN where there is none
-    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by
-    the message's author; NaN where
-                        there is none, or it was invalid
+    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated
+              by the message's author; NaN where there is none, or it was invalid
     truncated bool  [M] the message was cut at its largest length (nowhere, if not given)
     """
 
@@ -101,9 +98,8 @@ class Tree:
         if bad.size:
             raise ValueError(
                 f"tree: message {bad[0]} (task {self.task[bad[0]]}) has reward "
-                f"{self.reward[bad[0]]}; the verifier's outcome "
-                "must be a finite number in [0, 1]. Remedy: mend the verifier or the team rule "
-                "that gave it."
+                f"{self.reward[bad[0]]}; the verifier's outcome must be a finite number in "
+                "[0, 1]. Remedy: mend the verifier or the team rule that gave it."
             )
 
     def __len__(self) -> int:
@@ -131,13 +127,34 @@ class Tree:
         return np.stack(columns[::-1], 1)
 
 
+@dataclass(frozen=True)
+class Structure:
+    """Where each of M messages stands, int [M] each: see Tree. A parent precedes its children."""
+
+    task: np.ndarray
+    parent: np.ndarray
+    turn: np.ndarray
+    agent: np.ndarray
+    removed: np.ndarray
+
+    @property
+    def leaf(self) -> np.ndarray:
+        """bool [M]: True for the last message of an episode."""
+        mask = np.ones(len(self.task), bool)
+        mask[self.parent[self.parent >= 0]] = False
+        return mask
+
+    def path(self, message: int) -> list[int]:
+        """The messages of an episode up to this one, first to last."""
+        path = [message]
+        while self.parent[path[-1]] >= 0:
+            path.append(int(self.parent[path[-1]]))
+        return path[::-1]
+
+
 def make_tree(
+    structure: Structure,
     *,
-    task: np.ndarray,
-    parent: np.ndarray,
-    turn: np.ndarray,
-    agent: np.ndarray,
-    removed: np.ndarray,
     leaf_reward: np.ndarray,
     answer: np.ndarray,
     truncated: np.ndarray | None = None,
@@ -145,34 +162,31 @@ def make_tree(
     """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves
     only); values and ratings are NaN.
     """
-    size = len(task)
-    total = np.zeros(size)
-    leaves = np.zeros(size, int)
-    inner = np.zeros(size, bool)
-    inner[parent[parent >= 0]] = True
-    total[~inner] = leaf_reward[~inner]
-    leaves[~inner] = 1
+    parent = structure.parent
+    size = len(parent)
+    leaf = structure.leaf
+    total = np.where(leaf, leaf_reward, 0.0)
+    leaves = leaf.astype(int)
     depth = np.zeros(size, int)
     above = np.asarray(parent)
     while (above >= 0).any():
         depth += above >= 0
         above = np.where(above >= 0, parent[above], -1)
-    for level in range(
-        int(depth.max(initial=0)), 0, -1
-    ):  # all of a depth at once; an enumerated world has 600,000 messages
+    # all messages of a depth at once: an enumerated world has 600,000 messages
+    for level in range(int(depth.max(initial=0)), 0, -1):
         child = np.flatnonzero(depth == level)[::-1]
         total += np.bincount(parent[child], total[child], size)
         leaves += np.bincount(parent[child], leaves[child], size).astype(int)
     return Tree(
-        task=task,
+        task=structure.task,
         parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        turn=structure.turn,
+        agent=structure.agent,
+        removed=structure.removed,
         reward=total / np.maximum(leaves, 1),
         n_leaves=leaves,
         answer=answer,
         value=np.full(size, np.nan),
-        rating=np.full((size, int(agent.max(initial=-1)) + 1), np.nan),
+        rating=np.full((size, int(structure.agent.max(initial=-1)) + 1), np.nan),
         truncated=np.zeros(size, bool) if truncated is None else truncated,
     )

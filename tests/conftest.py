@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -46,9 +47,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from ccpo import lineage
 
     found = lineage.kernels()
-    switches = [f"{name}={value}" for name, value in found["switches"].items()]
+    switches = [f"{name}={value}" for name, value in found.switches.items()]
     terminal.write_line(
-        f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}"
+        f"kernels: torch {found.torch}; {', '.join(switches) or 'nothing switched'}"
     )
 
 
@@ -122,18 +123,22 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untaught model earns nothing, and would not move: here about half of all messages are
     right, by the letters they hold.
     """
-    from ccpo.grade.verifier import Verdict, ballots
+    from ccpo.grade.verifier import Verdict, ballots, spelling
     from ccpo.play import rollout
 
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
-    def spelled(verdicts: list[Verdict], kind: str, tolerance: float) -> list[int]:
-        return ballots(verdicts, kind, tolerance, same=lambda a, b, *_: a == b)
-
-    monkeypatch.setattr(
-        rollout, "verifier", SimpleNamespace(verify=verify, ballots=spelled, Verdict=Verdict)
-    )  # of training only: the data door keeps the true one
+    # of training only: the data door keeps the true one
+    stub = SimpleNamespace(
+        verify_many=lambda items: (verify(*x) for x in items),
+        in_order=lambda function, items: (function(*x) for x in items),
+        ballots=ballots,
+        equal=spelling,
+        spelling=spelling,
+        Verdict=Verdict,
+    )
+    monkeypatch.setattr(rollout, "verifier", stub)
 
 
 @pytest.fixture
@@ -161,3 +166,14 @@ def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> fl
         way = float((one[name] - start[name]).norm())
         shares.append(difference / way if way else difference * float("inf") if difference else 0.0)
     return max(shares)
+
+
+def conforming(package: ModuleType, name: str) -> ModuleType:
+    """A plug-in's file that holds what its folder's contract asks for. A failure says what is
+    missing and how to write it.
+    """
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    contract = package.CONTRACT
+    complaints = [*contract.breaches(module), *contract.undocumented(module)]
+    assert not complaints, "\n".join(complaints)
+    return module

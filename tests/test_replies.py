@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ccpo import team
 from ccpo.benchmark import _keys, _math
-from ccpo.grade import verifier
+from ccpo.grade import process, verifier
 from ccpo.grade.boxes import boxes
 from ccpo.grade.message import LONGEST, extract
 
@@ -64,7 +64,7 @@ def test_formulas_with_rounded_coefficients_have_the_declared_tolerance() -> Non
 
 
 def ballots(answers: list[str], truth: str, kind: str = "number") -> list[int]:
-    return verifier.ballots([verifier.verify(a, truth, kind) for a in answers], kind)
+    return verifier.ballots([verifier.verify(a, truth, kind) for a in answers], kind).codes
 
 
 def test_votes_are_counted_by_value() -> None:
@@ -83,6 +83,18 @@ def test_votes_are_counted_by_value() -> None:
     assert ballots(["\\boxed{1,2}", "\\boxed{2,1}"], "3,4", "tuple") == [1, 2]
 
 
+def test_a_comparison_of_votes_that_is_not_reached_is_late_and_spelling_decides() -> None:
+    """Three wrong answers: the first and the third are not told apart in time."""
+
+    def same(answer: str, other: str, kind: str, tolerance: float) -> bool:
+        if {answer, other} == {"a", "c"}:
+            raise process.Late("busy")
+        return {answer, other} == {"a", "b"}
+
+    verdicts = [verifier.Verdict(answer, False) for answer in "abca"]
+    assert verifier.ballots(verdicts, "number", same=same) == verifier.Ballots([1, 1, 2, 1], 1)
+
+
 @given(
     st.lists(st.integers(0, 6), max_size=8),
     st.sets(st.tuples(st.integers(0, 6), st.integers(0, 6))),
@@ -96,7 +108,7 @@ def test_classes_are_the_connected_parts_of_equality(
     verdicts = [verifier.Verdict(str(n) if n else None, n == 1) for n in messages]
     codes = verifier.ballots(
         verdicts, "number", same=lambda a, b, *_: (int(a), int(b)) in pairs or a == b
-    )
+    ).codes
     wrong = {n for n in messages if n > 1}
     reach = {n: {n} for n in wrong}
     for _ in wrong:
@@ -146,7 +158,7 @@ def test_what_is_found_in_a_box_is_removed_by_the_guard(text: str) -> None:
 
 def test_a_box_made_by_taking_one_out_is_taken_out_too() -> None:
     assert "7" not in team.guard("a \\bo\\boxed{}xed{7} b")
-    assert "7" not in team.guard("\\box\\bo\\fbox{1}xed{}ed{7}")
+    assert not boxes(team.guard("\\box\\bo\\fbox{1}xed{}ed{7}"))
 
 
 def test_boxes_by_hand() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import torch
 from conftest import ROOT, make_files, run_data
 
 from ccpo import schema
-from ccpo.config import RunConfig, canonical
+from ccpo.config import RunConfig, canonical, read_run
 from ccpo.learn import improve
 from ccpo.learn import train as training
 from ccpo.models import policy
@@ -158,9 +159,8 @@ def test_killed_at_random_moments_equals_uninterrupted(
 
     begun = time.monotonic()
     assert os.waitpid(start(tmp_path / "whole", tmp_path / "s1"), 0)[1] == 0
-    pace = (
-        time.monotonic() - begun
-    ) / 60  # of an update, here and now: in fixed times a fast machine would reach the end
+    # of an update, here and now: in fixed times a fast machine would reach the end
+    pace = (time.monotonic() - begun) / 60
     rng = random.Random(0)
     kills = 0
     torn = 0
@@ -221,8 +221,66 @@ def refused(files: dict[str, Path]) -> str:
     return done.stderr
 
 
+def test_a_checkpoint_of_another_run_is_refused(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that would fit: only the seed differs."""
+    plain = {k: files[k] for k in ("config", "tasks", "model", "scratch")}
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", stopped_after_an_update(training.update))
+        with pytest.raises(SystemExit):
+            training.train(**plain, out=files["out"])
+    saved = {p: p.read_bytes() for p in files["scratch"].rglob("*.pt")}
+    owner = read_run(files["config"]).id
+    other = RunConfig.model_validate(run_data(seed=1))
+    schema.write_text(tmp_path / "other.json", canonical(other.model_dump(mode="json")))
+    said = f"belongs to {re.escape(owner)}, this run is {re.escape(other.id)}. Remedy"
+    with pytest.raises(ValueError, match=said):
+        training.train(**{**plain, "config": tmp_path / "other.json"}, out=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    assert {p: p.read_bytes() for p in files["scratch"].rglob("*.pt")} == saved
+    training.train(**plain, out=files["out"])  # its own run goes on
+
+
+def test_a_model_folder_that_is_not_what_it_was_is_refused(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """One byte of its weights, whatever its time says; a further file; one that is gone."""
+    model = shutil.copytree(files["model"], tmp_path / "model")
+    schema.write_manifest(model)
+    schema.check_manifest(model)
+    weights = model / "model.safetensors"
+    whole = weights.read_bytes()
+    times = weights.stat()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    inputs = {k: files[k] for k in ("config", "tasks", "scratch", "out")}
+    with pytest.raises(ValueError, match=r"model\.safetensors has sha256 .* recorded .* Remedy"):
+        training.train(**inputs, model=model)
+    weights.write_bytes(whole)
+    schema.check_manifest(model)  # bytes count, times do not
+    (model / "more.txt").write_text("")
+    with pytest.raises(ValueError, match=r"more\.txt has sha256 .* recorded none"):
+        schema.check_manifest(model)
+    (model / "more.txt").unlink()
+    (model / "config.json").rename(tmp_path / "config.old")
+    with pytest.raises(ValueError, match=r"config\.json has sha256 none"):
+        schema.check_manifest(model)
+
+
+def test_a_part_of_a_folder_is_compared_with_its_part_of_the_manifest(tmp_path: Path) -> None:
+    for name in ("policy0", "policy1"):
+        (tmp_path / "model" / name).mkdir(parents=True)
+        (tmp_path / "model" / name / "weights").write_text(name)
+    schema.write_manifest(tmp_path / "model")
+    (tmp_path / "model" / "policy1" / "weights").write_text("other")
+    schema.check_manifest(tmp_path / "model" / "policy0")
+    with pytest.raises(ValueError, match="policy1/weights"):
+        schema.check_manifest(tmp_path / "model" / "policy1")
+
+
 def test_missing_model_is_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
-    assert "has no config.json. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
+    assert "does not exist. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
 
 
 def test_truncated_weights_are_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
@@ -238,7 +296,7 @@ def test_foreign_task_tables_are_refused(files: dict[str, Path]) -> None:
     whole = files["tasks"].read_bytes()
     table = pq.read_table(files["tasks"])
     pq.write_table(table.replace_schema_metadata({"ccpo.schema": "tasks/99"}), files["tasks"])
-    assert "holds tasks/99, this code reads tasks/2" in refused(files)
+    assert "holds tasks/99, this code reads tasks/3" in refused(files)
     files["tasks"].write_bytes(whole[:-50])
     assert "not a whole Parquet file" in refused(files)
     schema.write_table(files["tasks"], schema.rows_to_table("tasks", []))
@@ -260,7 +318,9 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(
         rollout,
         "make_tree",
-        lambda **k: original(**{**k, "leaf_reward": k["leaf_reward"] * np.nan}),
+        lambda structure, **k: original(
+            structure, **{**k, "leaf_reward": k["leaf_reward"] * np.nan}
+        ),
     )
     with pytest.raises(ValueError, match=r"has reward nan.*Remedy"):
         training.train(**files)
@@ -382,9 +442,8 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()
     train = schema.read_table(files["out"] / "train.parquet", "train").to_pandas()
     assert ledger.generated_tokens.sum() == train.generated_tokens.max()
-    assert (
-        ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
-    )  # updates, tasks, joint and solo
+    # updates, tasks, joint and solo
+    assert ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
     one = ledger[(ledger.step == 1) & (ledger.purpose == "update")]
     assert one.trained_tokens.sum() == 0  # nothing was earned, so no message had an advantage
     credit = schema.read_table(files["out"] / "credit.parquet", "credit").to_pandas()
@@ -525,9 +584,8 @@ def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> 
     from ccpo.learn.critic import Critic
 
     critic = Critic(policy.load(tiny)[0], "context", Settings(lr=1e-2, clip=0.5))
-    scores = torch.tensor(
-        [0.2, 0.9, 0.9], requires_grad=True
-    )  # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    scores = torch.tensor([0.2, 0.9, 0.9], requires_grad=True)
     loss = critic._loss(scores, torch.zeros(3), torch.tensor([1.0, 1.0, 0.3]))
     loss.backward()
     assert loss.item() == pytest.approx((0.8**2 + 0.5**2 + 0.6**2) / 2, abs=1e-6)
@@ -550,7 +608,7 @@ def test_a_full_disk_is_said_with_its_remedy(
         policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     monkeypatch.setattr(
-        cli, "_hash", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
+        "ccpo.files.sha256", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     )
     monkeypatch.setattr(sys, "argv", ["ccpo", "hash", str(tmp_path)])
     assert cli.main() == 1

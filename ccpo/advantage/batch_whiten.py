@@ -1,7 +1,7 @@
 """The z-score of the whole batch.
 
     A_i = (c_i - mean) / sqrt(var + 1e-8)      over all tokens of the batch, each with its message's
-    credit
+        credit
 
 Source: REINFORCE++, arXiv 2501.03262; the variance is the unbiased one over tokens, as verl's. Unit
 "message" counts each message once: MAPPO as C3's baseline, arXiv 2603.06859, "global

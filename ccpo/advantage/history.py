@@ -2,7 +2,7 @@
 
     A_i = (c_i - mu) / (sigma + eps),   sigma = sqrt(V) if V > eps else 1
     mu <- d mu + (1 - d) m,   V <- d V + (1 - d) v        once a batch with mean m and variance v is
-    seen; at first m and v
+                              seen; at first m and v
 
 Source: CCPO v1, arXiv 2603.21563v1, equations 2 to 4, which calibrates rewards so *before* a group
 z-score. Here it stands alone, where it is not cancelled by one. The first batch gets its credit

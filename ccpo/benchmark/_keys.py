@@ -52,7 +52,7 @@ _TEXT = re.compile(
 _LETTERS = re.compile(r"(?:\\text\s*\{\s*)?[A-K](?:\s*,\s*[A-K])+\s*\}?")
 
 
-def _bare(truth: str) -> str:
+def _untypeset(truth: str) -> str:
     return re.sub(r"\\(?:left|right|,|;|:)|\s*\\!\s*", "", truth).strip().strip("$").strip()
 
 
@@ -61,7 +61,7 @@ def kind_of(truth: str, question: str = "") -> str:
     open: (a, b) is an interval where the question speaks of one, else a point; a list is a set, a
     multiset where a member stands twice or multiplicity is asked for, a tuple where its order is.
     """
-    text = _bare(truth)
+    text = _untypeset(truth)
     if re.fullmatch(r"\(?[A-K]\)?|\\text\s*\{\s*\(?[A-K]\)?\s*\}", text):
         return "choice"
     if _LETTERS.fullmatch(text) or _two_answers(truth, question):
@@ -103,8 +103,8 @@ def _formula_kind(text: str, question: str) -> str:
     if re.search(r"(?<!\\)(?<![<>])=", text) and not _LIST.search(re.sub(r"\{[^{}]*\}", "", text)):
         return "equation"
     if re.search(r"[<>]|\\le|\\ge", re.sub(r"\\left|\\right|\\leng", "", text)):
-        bare = re.sub(r"\\[a-z]+|\([a-z]\)", "", text)
-        return "interval" if len(re.findall(r"[A-Za-z]", bare)) == 1 else "text"
+        letters = re.sub(r"\\[a-z]+|\([a-z]\)", "", text)
+        return "interval" if len(re.findall(r"[A-Za-z]", letters)) == 1 else "text"
     listed = re.sub(r"[1-9]\d{0,2}(?:,\d{3})+|\{[^{}]*\}", "", text)
     if _LIST.search(listed) or _LIST.search(re.sub(r"\\frac|\{[^{}]*\}", "", text)):
         return _list_kind(text, question)
@@ -171,8 +171,8 @@ def asked_unit(question: str) -> str:
         return chinese[-1] if len(set(chinese)) == 1 else ""
     named = ["".join(groups) for groups in _HOW_MANY.findall(text)]
     read = [(name, units.unit(name)) for name in named if len(name) > 2]
-    found = [name for name, unit in read if unit and unit not in _AMBIGUOUS]
-    return found[0] if len({units.unit(name) for name in found}) == 1 else ""
+    asked = [name for name, unit in read if unit and unit not in _AMBIGUOUS]
+    return asked[0] if len({units.unit(name) for name in asked}) == 1 else ""
 
 
 _LABEL = re.compile(

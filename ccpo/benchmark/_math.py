@@ -4,21 +4,28 @@ demonstrations.
 
 from __future__ import annotations
 
-from ccpo.benchmark import Demo
+from ccpo.benchmark import Demo, Only
 from ccpo.benchmark._keys import key as key
 from ccpo.benchmark._keys import kind_of as kind_of
 from ccpo.benchmark._keys import with_unit as with_unit
 from ccpo.grade.boxes import boxes
+
+FIGURE = "its figure is given as code only"
 
 
 def boxed(solution: str) -> str:
     """What the last box of a solution holds, "" if there is none: braces, or the one character of
     "\\boxed 9".
     """
-    found = boxes(solution)
-    content = (found[-1].content(solution) or "").strip() if found else ""
-    braced = found and solution[found[-1].inside - 1] == "{"
+    held = boxes(solution)
+    content = (held[-1].content(solution) or "").strip() if held else ""
+    braced = held and solution[held[-1].inside - 1] == "{"
     return content if braced or not content or content.startswith("\\") else content[:1]
+
+
+def defect(question: str) -> str:
+    """What is known to be wrong with a question of MATH by its text."""
+    return FIGURE if "[asy]" in question else ""
 
 
 _DEMOS = [
@@ -37,7 +44,7 @@ _DEMOS = [
 ]
 
 
-def demos(n: int) -> list[Demo]:
+def demos(n: int, *, only: Only = "all") -> list[Demo]:
     """At most two demonstrations, written for this project: none is an item of any set.
 
     Raises:

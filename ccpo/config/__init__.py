@@ -5,7 +5,8 @@ A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{
 hex of the canonical JSON}, so that experiments which share a condition share its runs.
 """
 
-from ccpo.config.choice import Choice, canonical, fingerprint, near
+from ccpo.config.choice import Choice, fingerprint, near
+from ccpo.config.compared import compared, differences
 from ccpo.config.experiment import (
     Experiment,
     Measured,
@@ -17,7 +18,10 @@ from ccpo.config.experiment import (
     read_run,
 )
 from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmStart, Wheel
+from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.reading import read_json, read_yaml
 from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
+from ccpo.files import canonical
 
 __all__ = [
     "Choice",
@@ -36,12 +40,19 @@ __all__ = [
     "WarmStart",
     "Wheel",
     "canonical",
+    "check_case",
+    "check_folder",
+    "check_name",
+    "compared",
+    "differences",
     "fingerprint",
     "near",
     "read_experiment",
+    "read_json",
     "read_listed",
     "read_models",
     "read_profile",
     "read_run",
+    "read_yaml",
     "tasks_slug",
 ]

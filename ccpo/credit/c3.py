@@ -7,18 +7,20 @@ For siblings j with mean outcome Q_j over their c_j leaves, C = sum c_j (arXiv 2
     baseline "full_mean"   b_j(Q) = sum_k c_k Q_k / C
     variant "reward_only"      c_j = Q_j - b_j(Q)
     variant "value_only"       c_j = q_j - b_j(q),     q_j = a critic's estimate of the outcome from
-    the message and what came before it variant "value_assisted"   c_j = Q_j - [(1 - alpha) b_j(Q) +
-    alpha b_j(q)] 0 for a message without siblings;                  group: the siblings
+                               the message and what came before it
+    variant "value_assisted"   c_j = Q_j - [(1 - alpha) b_j(Q) + alpha b_j(q)]
+    0 for a message without siblings;                  group: the siblings
 
 Under a group z-score both baselines give the same advantage, so the leave-one-out then changes
 nothing; without normalisation it scales A by n / (n - 1): 2 for two siblings, 4/3 for four, and so
-weighs the roles differently. Source: official `c3/credit/c3/provider.py`; the paper's setting is
-`reward_only`. What the official code does differently: its default is
-`value_assisted` with alpha = 1, where under a z-score A is that of r_j + q_j / (n - 1): the
-critic's optimism is *added* to the reward; it does not weigh ragged siblings by their leaves; its
-Q-critic has a logit offset in training only. Departures: none for equal fan-out; the Q-critic has
-no such offset. Cost: none beyond the tree; fan-out [2, 4] takes 10 messages and 8 evaluator calls a
-task, flat [8, 1] takes 16 and 8.
+weighs the roles differently.
+Source: official `c3/credit/c3/provider.py`; the paper's setting is `reward_only`. What the official
+code does differently: its default is `value_assisted` with alpha = 1, where under a z-score A is
+that of r_j + q_j / (n - 1): the critic's optimism is *added* to the reward; it does not weigh
+ragged siblings by their leaves; its Q-critic has a logit offset in training only.
+Departures: none for equal fan-out; the Q-critic has no such offset.
+Cost: none beyond the tree; fan-out [2, 4] takes 10 messages and 8 evaluator calls a task, flat [8,
+    1] takes 16 and 8.
 """
 
 from typing import Literal
@@ -84,22 +86,22 @@ def credit(
     leaves = tree.n_leaves[used].astype(float)
     estimate = tree.value[used]
     if variant == "reward_only":
-        given = reward - _base(reward, leaves, g, baseline)
+        difference = reward - _base(reward, leaves, g, baseline)
     elif np.isnan(estimate).any():
         raise ValueError(
             f"credit c3: message {int(used[np.isnan(estimate)][0])} has no value of a critic, "
             f"variant {variant} needs one"
         )
     elif variant == "value_only":
-        given = estimate - _base(estimate, leaves, g, baseline)
+        difference = estimate - _base(estimate, leaves, g, baseline)
     else:
-        given = (
+        difference = (
             reward
             - (1 - alpha) * _base(reward, leaves, g, baseline)
             - alpha * _base(estimate, leaves, g, baseline)
         )
     value = np.zeros(len(tree))
-    value[used] = np.where(np.bincount(g)[g] > 1, given, 0.0)
+    value[used] = np.where(np.bincount(g)[g] > 1, difference, 0.0)
     return value, group
 
 

@@ -5,14 +5,17 @@ the same weights):
 
     b_i = mean_g(S)  (baseline "group")   or   S_i  (baseline "paired")
     B_i = 1[R_i > 0, b_i < 0] - 1[R_i < 0, b_i > 0]  (bonus "event")   or   (R_i - b_i) / 2  (bonus
-    "difference") c_i = R_i + lam * B_i  for the Thinker (agent 0),      c_i = R_i  for the Solver
+        "difference")
+    c_i = R_i + lam * B_i  for the Thinker (agent 0),      c_i = R_i  for the Solver
 
 What it amounts to: with the group baseline, B is affine in R inside a group, so that after group
 centring the Thinker's advantage is exactly (1 + lam/2) times the shared one (1 times where b = 0,
-event form): see tests/test_credit.py. Source: arXiv 2603.21563v2 and later; official
-`CCPO/examples/gspo_trainer/two_model/two_model_trainer.py`. Departures: none; outcomes of inner
-messages of a tree are means of their leaves, b = 0 is decided exactly (solo counts are whole
-numbers). Cost: `episodes` further messages of the Solver and evaluator calls for each task.
+event form): see tests/test_credit.py.
+Source: arXiv 2603.21563v2 and later; official
+    `CCPO/examples/gspo_trainer/two_model/two_model_trainer.py`.
+Departures: none; outcomes of inner messages of a tree are means of their leaves, b = 0 is decided
+    exactly (solo counts are whole numbers).
+Cost: `episodes` further messages of the Solver and evaluator calls for each task.
 """
 
 from typing import Literal
@@ -71,9 +74,8 @@ def credit(
     if (count[tree.task[thinker]] == 0).any():
         raise ValueError("credit ccpo: a task has no solo sample")
     if baseline == "group":
-        b = (np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1))[
-            tree.task[thinker]
-        ]
+        mean = np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1)
+        b = mean[tree.task[thinker]]
     else:
         b = paired("ccpo", tree.task[thinker], tree.task[solo], outcome[solo])
     r = outcome[thinker]

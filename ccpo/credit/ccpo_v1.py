@@ -7,20 +7,23 @@ this one (mu <- d mu + (1 - d) m, V <- d V + (1 - d) v; at first m and v), sigma
 eps else 1, z_X = (X - mu_X) / (sigma_X + eps):
 
     history on:   c_1 = tanh(alpha z_D),   c_2 = g z_R + (1 - g) z_S,   g = sigmoid(clip(eta mu_D /
-    (sigma_D + eps), -20, 20))
+                  (sigma_D + eps), -20, 20))
                   until `min_samples` were seen: c_1 = D, c_2 = R
     history off:  c_1 = (R - S) / 2,       c_2 = (R + S) / 2            (Shapley split of two
-    players, c_1 + c_2 = R) mask_unfinished: a message cut at its largest length has c = 0
+                  players, c_1 + c_2 = R)
+    mask_unfinished: a message cut at its largest length has c = 0
 
 What it amounts to: a z-score of the group follows (`group_z`, ddof 1), which cancels the history
 almost wholly for the first agent (exactly where D has two values in the group), and c_2 pays the
 joint answer for an unrelated solo sample. A truncated answer's 0 is *better* than a wrong one's
-negative value once history is on. Source: arXiv 2603.21563v1, equations 2 to 4; official
-`CCPO-v1/.../reward_manager/{historical_normalizer,leave_one_out_rema}.py`. What the official code
-does differently: history is lost on resume (here it is saved); with history off it crashes
-(undefined name). Departures: the optional format term (+-0.25 for a box) is not offered; in a tree
-R is the mean of the leaves. Cost: `episodes` further messages of the second agent and evaluator
-calls for each task.
+negative value once history is on.
+Source: arXiv 2603.21563v1, equations 2 to 4; official
+    `CCPO-v1/.../reward_manager/{historical_normalizer,leave_one_out_rema}.py`.
+What the official code does differently: history is lost on resume (here it is saved); with history
+    off it crashes (undefined name).
+Departures: the optional format term (+-0.25 for a box) is not offered; in a tree R is the mean of
+    the leaves.
+Cost: `episodes` further messages of the second agent and evaluator calls for each task.
 """
 
 from collections.abc import Mapping
@@ -56,11 +59,12 @@ def _streams(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Factual messages [F] that take part, and the joint and solo outcome [F] paired with each."""
     solo = np.flatnonzero((tree.removed == 0) & tree.leaf)
     rows = np.flatnonzero(tree.factual)
-    out = np.empty(len(rows))
+    outcome = np.empty(len(rows))
     for agent in (0, 1):
-        mine = tree.agent[rows] == agent
-        out[mine] = paired("ccpo_v1", tree.task[rows[mine]], tree.task[solo], tree.reward[solo])
-    return rows, tree.reward[rows], out
+        own = tree.agent[rows] == agent
+        task = tree.task[rows[own]]
+        outcome[own] = paired("ccpo_v1", task, tree.task[solo], tree.reward[solo])
+    return rows, tree.reward[rows], outcome
 
 
 def remember(
@@ -106,9 +110,9 @@ def credit(
     rows, joint, solo = _streams(tree)
     first = tree.agent[rows] == 0
     if not history:
-        given = np.where(first, joint - solo, joint + solo) / 2
+        own = np.where(first, joint - solo, joint + solo) / 2
     elif not memory or memory["samples"] < min_samples:
-        given = np.where(first, joint - solo, joint)
+        own = np.where(first, joint - solo, joint)
     else:
         mean, sigma = (
             [memory[f"{name}_{kind}"] for name in STREAMS] for kind in ("mean", "variance")
@@ -119,7 +123,7 @@ def credit(
             for x, m, s in zip((joint - solo, joint, solo), mean, sigma, strict=True)
         ]
         gate = 1 / (1 + np.exp(-np.clip(eta * mean[0] / (sigma[0] + eps), -20, 20)))
-        given = np.where(first, np.tanh(alpha * z[0]), gate * z[1] + (1 - gate) * z[2])
+        own = np.where(first, np.tanh(alpha * z[0]), gate * z[1] + (1 - gate) * z[2])
     value = np.zeros(len(tree))
-    value[rows] = np.where(tree.truncated[rows], 0.0, given) if mask_unfinished else given
+    value[rows] = np.where(tree.truncated[rows], 0.0, own) if mask_unfinished else own
     return value, sibling_groups(tree)

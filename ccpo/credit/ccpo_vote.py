@@ -1,14 +1,15 @@
 """CCPO for voting teams (arXiv 2603.21563v1): what the vote loses when one voter is left out.
 
     c_k = joint * R + lam * (R - R_-k),      R = outcome of the vote of all, R_-k = outcome of the
-    vote of the others
+        vote of the others
 
 No further decoding is needed. Unlike the dyad's baseline, R_-k varies inside a group with the other
 voters' answers, so it survives group centring. Source: equation of Delta_k in v1; the official
-repository has no code for it. Departures: the tie rule is explicit, since the paper's could not be
-recovered and it decides the method with three voters; the history-aware treatment of v1 is the
-advantage `history`, not part of the credit; `joint` mixes in the team's outcome (0 in v1). Cost: no
-message and no evaluator call beyond the episodes.
+repository has no code for it.
+Departures: the tie rule is explicit, since the paper's could not be recovered and it decides the
+method with three voters; the history-aware treatment of v1 is the advantage `history`, not part of
+the credit; `joint` mixes in the team's outcome (0 in v1).
+Cost: no message and no evaluator call beyond the episodes.
 """
 
 from typing import Literal

@@ -4,12 +4,14 @@
 
 With advantage `group_z` (epsilon inside the root) this is A_i = (R_i - mean) / sqrt(popvar + 1e-8),
 with `leave_one_out` its RLOO form. Under either it equals `shared` up to the factor 2 between
-outcomes and signs, and exactly under the z-score. Source: MAGRPO as C3's baseline, arXiv
-2603.06859v2; official `c3/algorithms/magrpo.py`, unit `joint_action`. What the official code does
-differently: its `token_normalize` acts in the unit `per_role` only, so that the published
-"token_normalize = True" has no effect; its rloo with normalisation divides by the spread of the
-rewards, not of what it centred. None is offered here. Departures: in a tree an inner message gets
-the mean of its leaves. Cost: no message and no evaluator call beyond the episodes.
+outcomes and signs, and exactly under the z-score.
+Source: MAGRPO as C3's baseline, arXiv 2603.06859v2; official `c3/algorithms/magrpo.py`, unit
+    `joint_action`.
+What the official code does differently: its `token_normalize` acts in the unit `per_role` only, so
+that the published "token_normalize = True" has no effect; its rloo with normalisation divides by
+the spread of the rewards, not of what it centred. None is offered here.
+Departures: in a tree an inner message gets the mean of its leaves.
+Cost: no message and no evaluator call beyond the episodes.
 """
 
 import numpy as np

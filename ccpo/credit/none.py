@@ -3,8 +3,9 @@
     c_i = 0                                                               for every role
 
 Source: the untrained team ("CoT dyad", "SFT") that CCPO v1 (arXiv 2603.21563v1) and C3 (arXiv
-2603.06859) report beside the trained ones. Departures: none; a run with it must have `train.steps:
-0`. Cost: nothing.
+    2603.06859) report beside the trained ones.
+Departures: none; a run with it must have `train.steps: 0`.
+Cost: nothing.
 """
 
 import numpy as np

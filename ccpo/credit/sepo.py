@@ -6,12 +6,12 @@ With (T1, T2) the Thinker's and (S1, S2) the Solver's split of an episode, each 
 
     s1 = eta T1 + (1 - eta) S1,   s2 = eta S2 + (1 - eta) T2,   w1 = s1 / (s1 + s2),   w2 = 1 - w1
     beta_k = w_k - mean(w_k)  over the task ("group"), over its right and its wrong episodes apart
-    ("apart"), or w_k - 1/2 ("half") R = +1:  c_k = 1 + lam beta_k         R = -1:  c_k = -1 - lam_b
-    beta_k
+                              ("apart"), or w_k - 1/2 ("half")
+    R = +1:  c_k = 1 + lam beta_k         R = -1:  c_k = -1 - lam_b beta_k
 
     invalid "half": a rating that cannot be read counts as the vote (1/2, 1/2)
     invalid "exclude": it does not count; w is that of the other rater, and without any the episode
-    has beta = 0 and no part in the mean
+        has beta = 0 and no part in the mean
 
 What it amounts to: beta_2 = -beta_1, so the shaping is a zero-sum split and |shaping| <= 0.8 lam:
 it never turns right and wrong around. "group" centres shares of credit and shares of blame
@@ -19,11 +19,13 @@ together; yet inside a task the three centrings differ by a function of the outc
 episode counts), so that what ratings teach beyond the shared reward is the same, and only its
 weight against it is not. In a group of equal outcomes all that is learnt is the agents' opinion.
 Source: SEPO, arXiv 2603.21563v3 to v5; official `SEPO/examples/gspo_trainer/two_model/`. Published:
-eta 0.3, lam = lam_b = 0.2, "group", "half". The mended form is ours: "apart", "exclude". What the
-official code does differently: it reads ratings out of free text (ccpo/play/rating.py says how, and
-what we ask instead) and shortens long texts in the rating prompt; here a prompt that leaves no room
-is an invalid rating. Departures: the prompt shows no example pair and no list of pairs. Cost: two
-rating messages an episode, no evaluator call; flat [16, 1] takes 32 messages and 32 ratings a task.
+eta 0.3, lam = lam_b = 0.2, "group", "half". The mended form is ours: "apart", "exclude".
+What the official code does differently: it reads ratings out of free text (ccpo/play/rating.py says
+how, and what we ask instead) and shortens long texts in the rating prompt; here a prompt that
+leaves no room is an invalid rating.
+Departures: the prompt shows no example pair and no list of pairs.
+Cost: two rating messages an episode, no evaluator call; flat [16, 1] takes 32 messages and 32
+    ratings a task.
 """
 
 from typing import Literal
@@ -86,9 +88,8 @@ def credit(
         middle = np.full(len(share), 0.5)
     else:
         family = task if centre == "group" else 2 * task + right
-        middle = (np.bincount(family, counts * share) / np.maximum(np.bincount(family, counts), 1))[
-            family
-        ]
+        total = np.bincount(family, counts * share)
+        middle = (total / np.maximum(np.bincount(family, counts), 1))[family]
     shaping = np.where(right, lam, -lam_b) * np.where(counts, share - middle, 0.0)
     value = np.zeros(len(tree))
     for k, sign in ((0, 1), (1, -1)):

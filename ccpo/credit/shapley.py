@@ -2,11 +2,13 @@
 voters could arrive.
 
     phi_k = sum over coalitions S without k of |S|! (n - |S| - 1)! / n! * (v(S + k) - v(S)),
-    v(S) = outcome of the vote of S, v({}) = 0
+        v(S) = outcome of the vote of S, v({}) = 0
 
 The values of an episode sum to the team's outcome (efficiency), equal answers get equal values
-(symmetry). Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps
-only the term of the largest coalition. Departures: none; exact, all 2^n coalitions are counted.
+(symmetry).
+Source: Shapley 1953; ours, no paper of this field publishes it for votes. CCPO v1 keeps only the
+    term of the largest coalition.
+Departures: none; exact, all 2^n coalitions are counted.
 Cost: no message and no evaluator call beyond the episodes; 2^n votes of arithmetic for n voters.
 """
 
@@ -41,11 +43,12 @@ def credit(
     paths = tree.episodes()
     answers = tree.answer[paths]
     n = paths.shape[1]
-    members = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
-    worth = {s: vote_outcome(answers[:, s], tie) if s else np.zeros(len(answers)) for s in members}
+    coalitions = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
+    worth = {s: vote_outcome(answers[:, s], tie) for s in coalitions if s}
+    worth[()] = np.zeros(len(answers))
     value = np.zeros(len(tree))
     for k in range(n):
-        for s in members:
+        for s in coalitions:
             if k not in s:
                 weight = math.factorial(len(s)) * math.factorial(n - len(s) - 1) / math.factorial(n)
                 value[paths[:, k]] += weight * (worth[tuple(sorted((*s, k)))] - worth[s])

@@ -4,7 +4,8 @@
 
 Source: ReMA's joint reward (arXiv 2503.09501); the lambda = 0 control of CCPO and SEPO (arXiv
 2603.21563v2 and later), which map outcomes to signs. In a tree an inner message gets the mean of
-its leaves. Departures: none. Cost: no message and no evaluator call beyond the episodes.
+its leaves.
+Departures: none. Cost: no message and no evaluator call beyond the episodes.
 """
 
 import numpy as np

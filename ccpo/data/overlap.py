@@ -5,14 +5,15 @@ Four ways in which a training item is a test item, from the surest to the looses
   origin      both say they are a copy of one item
   exact       equal text
   normalised  equal after what typesetting varies is taken away: Unicode form, case, white space,
-  `$`, \\left and \\right, LaTeX spacing,
+              `$`, \\left and \\right, LaTeX spacing,
               \\dfrac and \\tfrac for \\frac, final punctuation. Operators stay: z^4+z^2+1 is not
-              z^4-z^2+1
+                  z^4-z^2+1
   near        the same numbers, operators, brackets, LaTeX commands and variables (single letters,
-  points as AB) in the same order, words
+              points as AB) in the same order, words
               that are alike, and in the sentences that ask the same words; small words as "the" are
-              not counted. One story asks for a sum here, for a difference there. Texts without
-              numbers and symbols are not compared so: one word makes another question
+                  not counted. One story asks for a
+              sum here, for a difference there. Texts without numbers and symbols are not compared
+                  so: one word makes another question
 """
 
 from __future__ import annotations
@@ -73,9 +74,8 @@ _SMALL = frozenset(
         "value answer",
     )
 )
-_ARTICLE = re.compile(
-    rf"\b[AaI](?=\s+{_LETTER}{{2}})"
-)  # "a dog", "I have": words; "a + b", "a_1": variables
+# "a dog", "I have": words; "a + b", "a_1": variables
+_ARTICLE = re.compile(rf"\b[AaI](?=\s+{_LETTER}{{2}})")
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,8 @@ def _alike(a: Reading, b: Reading) -> bool:
 
 
 def _similar(a: Sequence[str], b: Sequence[str]) -> bool:
-    most = min(
-        len(a) - len({*a} - {*b}), len(b) - len({*b} - {*a})
-    )  # words that could be in common: nearly all pairs end here
+    # words that could be in common: nearly all pairs end here
+    most = min(len(a) - len({*a} - {*b}), len(b) - len({*b} - {*a}))
     if 2 * most < ALIKE * (len(a) + len(b)):
         return False
     return SequenceMatcher(None, a, b, autojunk=False).ratio() >= ALIKE if a != b else True
@@ -201,7 +200,7 @@ def gate(run: RunConfig, tables: Sequence[Path]) -> frozenset[str]:
 
     Raises:
         ValueError: a training item is a test item of a benchmark that the run evaluates on, and
-        `overlap` is "stop".
+            `overlap` is "stop".
     """
     if not run.train.steps:
         return frozenset()

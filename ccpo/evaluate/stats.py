@@ -143,10 +143,11 @@ def sources(
 
     base, seed: between base models, and between training seeds of one (one-way random effects,
     ANOVA estimators with unequal counts, Searle, Casella & McCulloch 1992, section 3.6; negative
-    ones are 0); they need several base models, one of them with several seeds. draw: from drawing
-    the answers anew, by the spread of a task's samples; it is part of `seed`, and taken out of it.
-    task: from drawing the test tasks anew. total: between seeds as they are. by_seed: the means;
-    samples: for each seed [tasks, samples] of what they are means of.
+    ones are 0); they need several base models, one of them with several seeds.
+    draw: from drawing the answers anew, by the spread of a task's samples; it is part of `seed`,
+        and taken out of it.
+    task: from drawing the test tasks anew. total: between seeds as they are.
+    by_seed: the means; samples: for each seed [tasks, samples] of what they are means of.
     """
     values = np.array([by_seed[s] for s in sorted(by_seed)])
     several = [x for x in samples if x.shape[1] > 1]
@@ -239,7 +240,6 @@ def claim(a: str, b: str, row: Mapping[str, object], family: int, temperature: f
     """The sentence that the numbers of a comparison allow: decided (Holm p below 0.05), or not
     decidable with these seeds.
     """
-
     n = int(row["n"])  # type: ignore[call-overload]
     mean = float(row["mean"])  # type: ignore[arg-type]
     sd = float(row["sd"])  # type: ignore[arg-type]

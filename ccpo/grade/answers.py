@@ -22,13 +22,13 @@ from ccpo.grade.tuples import rows_of, same_tuples
 from ccpo.grade.typeset import depths, split, squeeze, tidy, untexted
 from ccpo.grade.units import alike
 from ccpo.grade.values import (
-    bare,
     has_letters,
     is_name,
     members,
     monstrous,
     prose,
     unworked,
+    without_unit,
     worked_ones,
 )
 
@@ -66,7 +66,7 @@ def _chained(answer: str, truth: str, equal: Equal, leaf: Leaf) -> bool:
 
 
 def _worth(side: str, truth: str, leaf: Leaf) -> bool:
-    side, truth = bare(side)[0], bare(truth)[0]
+    side, truth = without_unit(side)[0], without_unit(truth)[0]
     return not (monstrous(side) or prose(side) or prose(truth)) and leaf(side, truth, 0.0)
 
 
@@ -101,26 +101,26 @@ def _named_sides(truth: str, answer: str) -> list[str]:
 
 def _valued(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
     """Two answers without "=": numbers by their values, formulas by algebra."""
-    mine = number(a, decimal_comma=True)
-    theirs = number(t)
-    if mine and theirs:
-        return close(mine, theirs, tolerance)
-    if theirs and unworked(a):
+    own = number(a, decimal_comma=True)
+    key = number(t)
+    if own and key:
+        return close(own, key, tolerance)
+    if key and unworked(a):
         return False
-    bare_a, unit_a = bare(a)
-    bare_t, unit_t = bare(t)
+    formula_a, unit_a = without_unit(a)
+    formula_t, unit_t = without_unit(t)
     if not alike(unit_a, unit_t):
         return False
-    if theirs and theirs.unit.startswith("base"):
+    if key and key.unit.startswith("base"):
         return False
-    if theirs and tolerance and theirs.last is not None:
-        return _rounded(bare_a, unit_a, theirs, tolerance, leaf)
-    if (dimensions := _dimensions(bare_t)) or _dimensions(bare_a):
-        return dimensions == _dimensions(bare_a)
-    bare_a, bare_t = _without_thousands(bare_a), _without_thousands(bare_t)
-    if theirs and not unit_t and re.fullmatch(r"\\?\$.*|.*%", t):
-        bare_t = str(theirs.value / (100 if theirs.percent else 1))
-    return _formulas(bare_a, bare_t, tolerance, leaf)
+    if key and tolerance and key.last is not None:
+        return _rounded(formula_a, unit_a, key, tolerance, leaf)
+    if (dimensions := _dimensions(formula_t)) or _dimensions(formula_a):
+        return dimensions == _dimensions(formula_a)
+    formula_a, formula_t = _without_thousands(formula_a), _without_thousands(formula_t)
+    if key and not unit_t and re.fullmatch(r"\\?\$.*|.*%", t):
+        formula_t = str(key.value / (100 if key.percent else 1))
+    return _formulas(formula_a, formula_t, tolerance, leaf)
 
 
 def _formulas(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
@@ -162,20 +162,20 @@ def _without_thousands(text: str) -> str:
 
 def _sides(a: str, t: str, equal: Equal, leaf: Leaf, tolerance: float) -> bool:
     """Two equations: side by side, with equal names (y may stand for f(x)), or by algebra."""
-    mine, theirs = members(a), members(t)
-    if len(mine) == len(theirs) == 2:
-        if squeeze(mine[0]) == squeeze(theirs[0]):
-            return equal(mine[1], theirs[1])
-        if _same_function(mine[0], theirs[0]):
-            return equal(mine[1], theirs[1])
-    if len(mine) > 2 and len(theirs) == 2 and _same_function(mine[0], theirs[0]):
-        return _chained("=".join(mine[1:]), theirs[1], equal, leaf)
-    bare_a, bare_t = bare(a)[0], bare(t)[0]
-    if len(mine) != 2 or len(theirs) != 2 or prose(bare_a) or prose(bare_t):
+    own, key = members(a), members(t)
+    if len(own) == len(key) == 2:
+        if squeeze(own[0]) == squeeze(key[0]):
+            return equal(own[1], key[1])
+        if _same_function(own[0], key[0]):
+            return equal(own[1], key[1])
+    if len(own) > 2 and len(key) == 2 and _same_function(own[0], key[0]):
+        return _chained("=".join(own[1:]), key[1], equal, leaf)
+    formula_a, formula_t = without_unit(a)[0], without_unit(t)[0]
+    if len(own) != 2 or len(key) != 2 or prose(formula_a) or prose(formula_t):
         return False
     if len(split(a)) != len(split(t)) or monstrous(a) or monstrous(t):
         return False
-    return leaf(bare_a, bare_t, tolerance if re.search(r"\d\.\d", t) else 0.0)
+    return leaf(formula_a, formula_t, tolerance if re.search(r"\d\.\d", t) else 0.0)
 
 
 def _same_function(left: str, right: str) -> bool:
@@ -256,10 +256,10 @@ def words(text: str) -> str:
 
 def _choice(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
     """By letter; where the truth says what its option is ("(C) 12"), by that too."""
-    given = choices.letter(answer)
+    letter = choices.letter(answer)
     named = choices.option(truth)
-    if given is not None and (not named or given in "ABCDEFGHJK"):
-        return given == (truth.strip()[1] if named else choices.letter(truth))
+    if letter is not None and (not named or letter in "ABCDEFGHJK"):
+        return letter == (truth.strip()[1] if named else choices.letter(truth))
     if not named:
         return False
     kinds = ["text", "tuple" if rows_of(tidy(named)) else "set", "expression"]
@@ -308,9 +308,9 @@ def same(answer: str, truth: str, kind: str, tolerance: float = 0.0, leaf: Leaf 
     a = tidy(answer)
     t = tidy(truth)
     if named := choices.option(truth):
-        if (given := choices.label(a)) and not (rest := given[1]):
-            return given[0] == truth.strip()[1]
-        if given and given[0] == truth.strip()[1]:
+        if (label := choices.label(a)) and not (rest := label[1]):
+            return label[0] == truth.strip()[1]
+        if label and label[0] == truth.strip()[1]:
             a = tidy(rest)
         t = tidy(named)
     if not a or a.count("{") != a.count("}"):

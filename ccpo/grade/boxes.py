@@ -83,11 +83,11 @@ def boxes(text: str) -> list[Box]:
 
 
 def _unbraced(text: str, token: re.Match[str]) -> Box:
-    found = _UNBRACED.match(text, token.end())
-    if found is None or re.match(_MARK, found[0]):
+    content = _UNBRACED.match(text, token.end())
+    if content is None or re.match(_MARK, content[0]):
         return Box(token.start(), token.end(), token.end(), token.end())
-    stop = found.start() + len(found[0].rstrip(".,;"))
-    return Box(token.start(), stop, found.start(), stop)
+    stop = content.start() + len(content[0].rstrip(".,;"))
+    return Box(token.start(), stop, content.start(), stop)
 
 
 def remove(text: str) -> str:

@@ -29,13 +29,13 @@ def items(text: str, thousands: bool = True) -> list[str] | None:
     same_left = _same_left(parts)
     out = []
     for part in parts:
-        bare = re.sub(rf"^[A-Za-z]{INDEX}\s*=\s*(?=\S)", "", part) if same_left else part
-        signs = re.split(r"\\pm(?![A-Za-z])", bare)
+        value = re.sub(rf"^[A-Za-z]{INDEX}\s*=\s*(?=\S)", "", part) if same_left else part
+        signs = re.split(r"\\pm(?![A-Za-z])", value)
         if len(signs) == 2:
             first = f"{signs[0]}+{signs[1]}" if signs[0].strip() else signs[1]
             out += [first, f"{signs[0]}-{signs[1]}"]
         else:
-            out.append(bare)
+            out.append(value)
     return [p.strip() for p in out] if inner or len(out) > 1 else None
 
 

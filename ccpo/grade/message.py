@@ -6,6 +6,7 @@ hold; in it the last box that holds anything; else what is stated last ("#### 7"
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from ccpo.grade import choices
 from ccpo.grade.boxes import Box, boxes
@@ -101,13 +102,13 @@ def without_thinking(text: str) -> str | None:
     return None if opened else "".join([*kept, text[start:]])
 
 
-def extract(text: str, kind: str = "number") -> str | None:
-    """The answer a message gives, or None."""
+def extract(text: str, kind: str = "number", wanted: Collection[str] = ()) -> str | None:
+    """The answer a message gives, or None; of code the program (`wanted`: names its tests call)."""
     spoken = without_thinking(text)
     if spoken is None:
         return None
     if kind == "code":
-        return programs.program(spoken)
+        return programs.program(spoken, wanted)
     tags = _TAG.findall(spoken)
     answer, _ = _read(tags[-1] if tags else spoken, kind)
     answer = _unmarked(answer) if answer else ""
@@ -120,7 +121,7 @@ def place(text: str, kind: str) -> str:
     if spoken is None:
         return "a thought that was never finished"
     if kind == "code":
-        return "the last fenced block"
+        return "the blocks of Python"
     tags = _TAG.findall(spoken)
     where = _read(tags[-1] if tags else spoken, kind)[1]
     return where + (" in <answer>" if tags else "")
@@ -143,7 +144,7 @@ def _read(text: str, kind: str) -> tuple[str | None, str]:
     if _MARK.search(text):
         return None, "the words after 'answer'"
     whole = _unmarked(text.strip())
-    return (whole if bare(whole, kind) else None), "the whole message"
+    return (whole if is_answer(whole, kind) else None), "the whole message"
 
 
 # ---- boxes ------------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def _unmarked(text: str) -> str:
     return text
 
 
-def bare(text: str, kind: str) -> bool:
+def is_answer(text: str, kind: str) -> bool:
     """Whether a message is nothing but an answer: one line and no sentence."""
     if not re.search(r"[\w∅]", text) or "\n" in text or len(text) > LONGEST:
         return False

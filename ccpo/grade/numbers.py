@@ -224,7 +224,7 @@ def close(answer: Number, truth: Number, tolerance: float) -> bool:
     50%, the sign may be there or not. Units: either side may leave its unit out.
 
     tolerance: where the truth is written as a decimal, the answer may round to it, or differ by
-    this relative error; 0 means neither.
+        this relative error; 0 means neither.
     """
     if not units.alike(answer.unit, truth.unit):
         return False

@@ -114,8 +114,8 @@ def rows_of(text: str) -> Rows | None:
     return None
 
 
-def _matrix(found: re.Match[str]) -> Rows | None:
-    before, kind, body, after = found[1].strip(), found[2], found[3], found[4].strip()
+def _matrix(matrix: re.Match[str]) -> Rows | None:
+    before, kind, body, after = matrix[1].strip(), matrix[2], matrix[3], matrix[4].strip()
     if kind in ("matrix", "array", "smallmatrix"):
         if not (before[-1:] in ("(", "[") and after[:1] in (")", "]")):
             return None

@@ -24,8 +24,12 @@ _NOTES = re.compile(r"\\text\s*\{\s*(?:[a-zA-Z]|red|max|min|eff|tot|in|out|deg(?
 def prose(text: str) -> bool:
     """Whether an answer has words in it, so that no algebra may be read out of it."""
     text = re.sub(r"\\(?:begin|end)\s*\{[a-z]+\}", " ", text)
-    bare = re.sub(r"\\[A-Za-z]+", lambda m: m[0] if m[0] == "\\text" else " ", _NOTES.sub("", text))
-    return bool(_PROSE.search(_FUNCTIONS.sub(" ", bare.replace("\\text", " ")))) or "\\text" in bare
+    plain = re.sub(
+        r"\\[A-Za-z]+", lambda m: m[0] if m[0] == "\\text" else " ", _NOTES.sub("", text)
+    )
+    return (
+        bool(_PROSE.search(_FUNCTIONS.sub(" ", plain.replace("\\text", " ")))) or "\\text" in plain
+    )
 
 
 _ONE = re.compile(r"(?<![\d.\w}])1\s*\^\s*(?:\{\s*-?\d+\s*\}|\d+)")
@@ -60,7 +64,7 @@ def unworked(text: str) -> bool:
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 
 
-def bare(text: str) -> tuple[str, str]:
+def without_unit(text: str) -> tuple[str, str]:
     """An expression without the unit behind it, and the unit."""
     cut = re.fullmatch(
         r"(.*?[\d}A-Za-z)])\s*((?:\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?|\s|/|\\cdot)*)+)",
@@ -91,10 +95,10 @@ def is_name(text: str, numeric: bool) -> bool:
         return False
     if not numeric:
         return bool(_SIMPLE_NAME.fullmatch(text)) or text.strip().startswith("\\text{")
-    bare = re.sub(r"[_^]\s*(?:\{[^{}]*\}|\w)|\([^()]*\)|\[[^\[\]]*\]|\\frac|[{}]", " ", text)
+    plain = re.sub(r"[_^]\s*(?:\{[^{}]*\}|\w)|\([^()]*\)|\[[^\[\]]*\]|\\frac|[{}]", " ", text)
     if _LETTERED_SUM.fullmatch(text):
         return len(set(re.findall(r"[A-Za-z]", text))) > 1
-    return not re.search(r"\d", bare) and not re.search(r"[,;<>]|\\(?:le|ge|ne|in)\b", bare)
+    return not re.search(r"\d", plain) and not re.search(r"[,;<>]|\\(?:le|ge|ne|in)\b", plain)
 
 
 def has_letters(text: str) -> bool:

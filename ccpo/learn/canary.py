@@ -68,9 +68,8 @@ def gap(model: Any, engine: Engine, heard: Song, temperature: float) -> float:
             model, heard.prompts, heard.completions, temperature
         )
     model.train(training)
-    theirs = engine.logprobs(
-        heard.prompts, heard.completions, temperature
-    )  # second: it makes its own adapter the live one
+    # second: it makes its own adapter the live one
+    theirs = engine.logprobs(heard.prompts, heard.completions, temperature)
     rows = zip(ours.cpu(), mask.cpu(), theirs, strict=True)
     return float(np.max([np.abs(row[m].numpy() - np.array(t)).max() for row, m, t in rows]))
 

@@ -54,9 +54,8 @@ class Critic:
         """Head outputs [S]: values, or logits."""
         width = max(map(len, texts))
         device = self.head.weight.device
-        ids = torch.tensor(
-            [t + [0] * (width - len(t)) for t in texts], device=device
-        )  # causal: padding on the right needs no mask
+        # causal: padding on the right needs no mask
+        ids = torch.tensor([t + [0] * (width - len(t)) for t in texts], device=device)
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         last = torch.tensor([len(t) - 1 for t in texts], device=device)
         return self.head(hidden[torch.arange(len(texts), device=device), last].float())[:, 0]

@@ -56,13 +56,12 @@ def improve(
     `reference` the model that training started with, once adapters are off (None where the
     objective has no KL term). Messages whose advantage is exactly 0 have no policy loss: where the
     objective has no other term they count in the mean but are not computed, and entropy and gap are
-    those of the others. Each of the
-    `ranks` computes its share of the micro-batches; the optimiser adds up their gradients, so that
-    all take the same step.
+    those of the others. Each of the `ranks` computes its share of the micro-batches; the optimiser
+    adds up their gradients, so that all take the same step.
 
     Raises:
         ValueError: the engine's log-probs differ from the trainer's (weights not in step), or the
-        loss is not finite.
+            loss is not finite.
     """
     goal = run.objective
     every = goal.kl > 0 or goal.entropy > 0

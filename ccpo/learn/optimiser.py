@@ -205,9 +205,8 @@ class Sharded:
         self.adamw = torch.optim.AdamW(
             parameters, lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True
         )
-        bucket = min(
-            500_000_000, sum(p.numel() for p in parameters)
-        )  # buffers of this size are made, whatever the model's
+        # buffers of this size are made, whatever the model's
+        bucket = min(500_000_000, sum(p.numel() for p in parameters))
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -241,9 +240,8 @@ class Sharded:
     def backward(self, loss: Loss, *arguments: Any) -> tuple[float, dict[str, Any]]:
         """See Optimiser."""
         value, found = self.engine(loss, *arguments)
-        self.engine.backward(
-            value * self.ranks.world
-        )  # DeepSpeed takes means over ranks, ours are parts of a sum
+        # DeepSpeed takes means over ranks, ours are parts of a sum
+        self.engine.backward(value * self.ranks.world)
         return float(value.detach()), found
 
     def idle(self, loss: Loss, *arguments: Any) -> None:

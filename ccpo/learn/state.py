@@ -19,6 +19,7 @@ from ccpo.play.rollout import Speaker, stream
 from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds", "canary")
+COUNTED = ("step", "generated", "evaluated", "late")
 
 
 class State:
@@ -40,6 +41,7 @@ class State:
         sharding: Sharding = WHOLE,
     ) -> None:
         self.ranks = ranks
+        self.run = run.id
         team = run.build_team()
         self.folders = policy.starts(run, model)
         self.dtype = run.train.dtype
@@ -51,9 +53,8 @@ class State:
         self.models = [m.train() for m, _ in loaded]
         self.tokenizers = [t for _, t in loaded]
         kind = run.plan().critic or ("context" if run.critic else "")
-        self.critic = (
-            Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        )  # of the model without adapters
+        # of the model without adapters
+        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
         self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
         if run.lora:
             policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
@@ -73,6 +74,7 @@ class State:
         self.step = 0
         self.generated = 0
         self.evaluated = 0
+        self.late = 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         asked = benchmark.load(run.benchmark.name)
         demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
@@ -129,7 +131,8 @@ class State:
         weights, moments = zip(*(each.state() for each in self.optimisers), strict=True)
         if not self.ranks.first:
             return
-        counts = {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        counts: dict[str, Any] = {"run": self.run}
+        counts |= {name: getattr(self, name) for name in COUNTED}
         policy.write_checkpoint(
             scratch,
             self.step,
@@ -144,21 +147,29 @@ class State:
         )
 
     def resume(self, scratch: Path) -> bool:
-        """Goes on from the newest checkpoint, if there is one."""
+        """Goes on from the newest checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is damaged, or another run's.
+        """
         saved = policy.read_checkpoint(scratch)
         if saved is None:
             return False
+        if (owner := saved["counts.pt"].get("run")) != self.run:
+            raise ValueError(
+                f"the checkpoint in {scratch} belongs to {owner or 'a run that it does not name'}, "
+                f"this run is {self.run}. Remedy: give each run a scratch folder of its own, or "
+                "delete that one to start anew."
+            )
         for each, weights, moments in zip(
             self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True
         ):
             each.load(weights, moments)
         if self.critic:
-            self.critic.load_state_dict(
-                copy.deepcopy(saved["critic.pt"])
-            )  # what is mapped from a file must not outlive it
+            # what is mapped from a file must not outlive it
+            self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))
         self.rows = saved["tables.pt"]
         self.memory = saved["memory.pt"]
-        self.step, self.generated, self.evaluated = (
-            saved["counts.pt"][k] for k in ("step", "generated", "evaluated")
-        )
+        for name in COUNTED:
+            setattr(self, name, saved["counts.pt"][name])
         return True

@@ -26,11 +26,12 @@ from ccpo.advantage import role_information
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.data.tables import read_tasks
+from ccpo.grade import leakage
 from ccpo.learn import canary
 from ccpo.learn.assign import Assigned, assign, teach
 from ccpo.learn.improve import improve
 from ccpo.learn.state import TABLES, State
-from ccpo.play.rollout import COUNTS, Ledger, Played, leaks, play, stream
+from ccpo.play.rollout import COUNTS, Ledger, Played, play, stream
 from ccpo.ranks import WHOLE, Sharding, join
 from ccpo.team import Team
 
@@ -43,6 +44,9 @@ EVERY = 10
 # seconds after which a checkpoint is due whatever the number of updates: what a killed process can
 # lose
 SAVED = 300.0
+# verdicts that may be late before a training is stopped: so many, and so large a share of all
+LATE_FREE = 5
+LATE_SHARE = 0.01
 
 
 class Interrupted(SystemExit):
@@ -237,6 +241,7 @@ def update(
             seed=stream("rollout", run.seed, step),
             ledger=ledger,
         )
+    refuse_late(state.late + ledger.late, state.evaluated + ledger.total("evaluator_calls"), step)
     if played.rejections:
         log.info(
             "ratings rejected: %s",
@@ -287,6 +292,7 @@ def update(
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")
+    state.late += ledger.late
     _record(run, team, state, batch, played, given, active, learnt, ledger)
     return ledger
 
@@ -360,9 +366,8 @@ def _record(
     tree = played.tree
     messages = played.messages
     group = given.group
-    shared = np.where(
-        tree.factual, 2 * tree.reward - 1, 0.0
-    )  # role_information takes every group's mean and scale out by itself
+    # role_information takes every group's mean and scale out by itself
+    shared = np.where(tree.factual, 2 * tree.reward - 1, 0.0)
     nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
     for agent in range(team.agents):
         mine = np.flatnonzero((tree.agent == agent) & (group >= 0))
@@ -391,13 +396,10 @@ def _record(
                 "truncated": float(
                     np.mean([messages[i].completion.finish_reason == "length" for i in mine])
                 ),
-                "leakage": 0.0
-                if answering
-                else float(
-                    np.mean([leaks(messages[i].text, batch[tree.task[i]].truth) for i in mine])
-                ),
+                "leakage": 0.0 if answering else _leakage(played, mine, batch),
                 "generated_tokens": state.generated,
                 "evaluator_calls": state.evaluated,
+                "late": state.late,
             }
         )
     state.rows["ledger"] += [
@@ -421,6 +423,32 @@ def _record(
         ]
 
 
+def _leakage(played: Played, messages: np.ndarray, batch: Sequence[Task]) -> float:
+    """The share of these messages that hold the true answer."""
+    tasks = [batch[task] for task in played.tree.task[messages]]
+    items = (
+        (played.messages[i].text, task.truth, task.kind, task.tolerance)
+        for i, task in zip(messages, tasks, strict=True)
+    )
+    return float(np.mean(list(leakage.leaks_many(items))))
+
+
+def refuse_late(late: int, verdicts: int, step: int) -> None:
+    """Stops a training of which too many verdicts were not reached: they count as wrong, and so
+    would move what is learnt. A few are borne: LATE_FREE, and LATE_SHARE of all.
+
+    Raises:
+        ValueError: there are more.
+    """
+    if late > LATE_FREE + LATE_SHARE * verdicts:
+        raise ValueError(
+            f"update {step}: {late:,} of {verdicts:,} verdicts were not reached, more than "
+            f"{LATE_FREE} and {LATE_SHARE:.0%} of all. The answers of this model take the algebra "
+            "too long, or the machine ends its workers for want of memory. Remedy: see what "
+            "`ccpo verify` says of answers in the table `credit`; give the job more memory."
+        )
+
+
 def _finish(
     run: RunConfig,
     state: State,
@@ -433,35 +461,32 @@ def _finish(
     """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     state.write(out / "model")
+    schema.write_manifest(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
-    outputs = {
-        name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]
-    }
-    extra = {
-        "run": run.id,
-        "updates": state.step,
-        "starts": starts,
-        "ledger": totals,
-        "outputs": outputs,
-        "left_out": without,
-        "streams": {
+    trained = lineage.Trained(
+        run=run.id,
+        updates=state.step,
+        starts=starts,
+        ledger=totals,
+        left_out=tuple(without),
+        streams={
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
             "minibatch": "crc32('minibatch'), seed, update, policy",
             "adapter": "crc32('adapter'), seed, policy",
         },
-        "determinism": "bitwise on a CPU with one thread and these versions"
+        determinism="bitwise on a CPU with one thread and these versions"
         if not torch.cuda.is_available()
         else "same in distribution",
-        "threads": torch.get_num_threads(),
-        "ranks": {"world": state.ranks.world, "zero": sharding.stage, "offload": sharding.offload},
-    }
-    schema.write_json(
-        out / "provenance.json",
-        lineage.provenance(config=run.model_dump(mode="json"), inputs=inputs, extra=extra),
+        threads=torch.get_num_threads(),
+        ranks=lineage.RanksUsed(
+            world=state.ranks.world, zero=sharding.stage, offload=sharding.offload
+        ),
     )
+    outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
+    lineage.write_provenance(out, inputs, outputs, trained)
 
 
 class _Stopped(Exception):
@@ -532,6 +557,8 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
                 )
 
         yield tell
+    # the bar has gone: this line stays, on a terminal too
+    log.info("%s is trained: %s", run.id, held.status.note or "no update was asked for")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ccpo.config import Lora, RunConfig
 from ccpo.play.engine import attention
 from ccpo.play.engine.prefix import Trunks, enter
 from ccpo.ranks import device
-from ccpo.schema import sha256
+from ccpo.schema import check_manifest, new_folder, sha256, write_json
 
 KEPT = 2  # checkpoints of a run
 
@@ -48,8 +48,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is not there, holds no model that transformers can load, or one whose
-        prompts cannot be shared.
+        ValueError: the folder is not there, is not what its manifest says, holds no model that
+            transformers can load, or one whose prompts cannot be shared.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -64,6 +64,7 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
             f"model folder {folder} has no config.json. Remedy: run the rule that makes it "
             f"(snakemake {folder})."
         )
+    check_manifest(folder)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True
@@ -72,8 +73,8 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run "
-            "snakemake again."
+            f"model folder {folder} cannot be loaded: {error}. Remedy: try once more; if it "
+            "says the same, move the folder away and run snakemake again, which makes it anew."
         ) from None
     attention.prepare(model)
     return model, tokenizer
@@ -96,18 +97,13 @@ def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
     """Writes a plain Hugging Face folder, whole or not at all; of a model with adapters the live
     adapter alone, in peft's form.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of every
-    # run
-    with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
-        model.save_pretrained(temporary)
-    if tokenizer:
-        tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of
+        # every run
+        with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
+            model.save_pretrained(temporary)
+        if tokenizer:
+            tokenizer.save_pretrained(temporary)
 
 
 def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
@@ -125,12 +121,10 @@ def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> 
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             torch.manual_seed(int(np.random.SeedSequence([*seed, place]).generate_state(1)[0]))
             model.add_adapter(config, name)
-        cast_adapter_dtype(
-            model, name
-        )  # float32 beside weights of any kind: small steps would be lost in bfloat16
-        config.target_modules = sorted(
-            model.peft_config[name].target_modules
-        )  # from a set, it would be written in another order each time
+        # float32 beside weights of any kind: small steps would be lost in bfloat16
+        cast_adapter_dtype(model, name)
+        # from a set, it would be written in another order each time
+        config.target_modules = sorted(model.peft_config[name].target_modules)
 
 
 def live(model: Any, adapter: str) -> Any:
@@ -203,9 +197,8 @@ def completion_logprobs(
     entered = enter(model, rows, shared, DynamicCache(config=model.config) if shared else None)
     hidden = entered.hidden[row, (starts - entered.start)[row] + offset - 1]
     logits = model.get_output_embeddings()(hidden).float()
-    logps = torch.log_softmax(
-        logits if temperature == 1 else logits / temperature, -1
-    )  # a copy of all logits less
+    # a copy of all logits less
+    logps = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
     said = torch.tensor([token for c in completions for token in c], device=device)
     out = logps.new_zeros(mask.shape)
     out[row, offset] = logps.gather(1, said[:, None]).squeeze(1)
@@ -219,29 +212,21 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
     """Saves objects (torch.save for anything but JSON-ready `state`) as scratch/step-N, verified,
     flushed, renamed; keeps the last two.
     """
-    final = scratch / f"step-{step:08d}"
-    temporary = scratch / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, value in files.items():
-        with open(temporary / name, "wb") as handle:
-            try:
-                torch.save(value, handle)
-            except RuntimeError:  # how torch says that a write failed; what is said must be why
-                if shutil.disk_usage(temporary).free < 1 << 20:
-                    raise OSError(
-                        errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
-                    ) from None
-                raise
-            handle.flush()
-            os.fsync(handle.fileno())
-    manifest = {name: sha256(temporary / name) for name in sorted(files)}
-    with open(temporary / "MANIFEST.json", "w") as text:
-        json.dump(manifest, text)
-        text.flush()
-        os.fsync(text.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    with new_folder(scratch / f"step-{step:08d}") as temporary:
+        for name, value in files.items():
+            with open(temporary / name, "wb") as handle:
+                try:
+                    torch.save(value, handle)
+                except RuntimeError:  # how torch says that a write failed; what is said must be why
+                    if shutil.disk_usage(temporary).free < 1 << 20:
+                        raise OSError(
+                            errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
+                        ) from None
+                    raise
+                handle.flush()
+                os.fsync(handle.fileno())
+        manifest = {name: sha256(temporary / name) for name in sorted(files)}
+        write_json(temporary / "MANIFEST.json", manifest)
     for old in sorted(scratch.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 
@@ -252,7 +237,7 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
 
     Raises:
         ValueError: it is damaged; the message says which file, and how to go on from the one
-        before.
+            before.
     """
     found = sorted(scratch.glob("step-*"))
     if not found:

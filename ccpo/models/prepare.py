@@ -5,7 +5,6 @@ hub, or from a local folder.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ccpo import benchmark, team
+from ccpo import benchmark, lineage, team
 from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.grade import verifier
@@ -28,7 +27,7 @@ from ccpo.play import rating
 from ccpo.play.engine import Draw
 from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import Speaker
-from ccpo.schema import sha256
+from ccpo.schema import new_folder, sha256, write_manifest
 from ccpo.team import Role
 
 log = logging.getLogger("ccpo")
@@ -38,14 +37,17 @@ PROBED = 500  # fresh train tasks on which a warm-started model is measured
 
 
 def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
-    """Makes `folder` from the model's source; `pinned` holds the base models that git keeps.
+    """Makes `folder` from the model's source, and its manifest beside it; `pinned` holds the base
+    models that git keeps.
 
     Raises:
         ValueError: the source is not to be had, or is not the pinned one.
     """
     spec = model.spec
+    sources: list[Path] = []
     if isinstance(spec, WarmStart) and spec.sha256:
-        from_pinned(pinned / model.base, spec.sha256, folder)
+        sources = [pinned / model.base]
+        from_pinned(sources[0], spec.sha256, folder)
     elif isinstance(spec, WarmStart):
         warm_start(spec, folder)
     elif isinstance(spec, Wheel):
@@ -53,7 +55,10 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
     elif isinstance(spec, Hub):
         from_hub(spec, folder)
     else:
+        sources = [Path(spec.path).expanduser()]
         from_folder(spec, folder)
+    write_manifest(folder)
+    lineage.write_passport(folder, sources, model.model_dump(mode="json"))
 
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:
@@ -62,15 +67,13 @@ def from_pinned(source: Path, pinned: str, folder: Path) -> None:
     mend = f"Remedy: git checkout -- {source}"
     if not source.is_dir():
         raise ValueError(f"base model {source} is pinned, but is not there. {mend}")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    have = sha256(temporary)
-    if have != pinned:
-        shutil.rmtree(temporary)
-        raise ValueError(f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        have = sha256(temporary)
+        if have != pinned:
+            raise ValueError(
+                f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}"
+            )
 
 
 def from_folder(spec: Folder, folder: Path) -> None:
@@ -244,7 +247,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
 
     Raises:
         ValueError: the solo role's sampled accuracy on fresh train tasks stays below
-        `least_accuracy`.
+            `least_accuracy`.
     """
     torch.manual_seed(spec.seed)
     roles = roles_of(spec.teams)
@@ -266,9 +269,8 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     start = time.monotonic()
     speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for step in range(1, spec.steps + 1):
-        habits = (
-            {} if spec.habits == Habits() else {"habits": spec.habits}
-        )  # a benchmark may know none
+        # a benchmark may know none
+        habits = {} if spec.habits == Habits() else {"habits": spec.habits}
         demos = source.demos(
             spec.batch, seed=int(rng.integers(2**31)), **habits, **spec.benchmark.params
         )

@@ -3,7 +3,7 @@
     L = -sum_t min(rho_t A, clip(rho_t, 1 - low, 1 + high) A) / tokens
 
 Source: arXiv 2402.03300, equation 3, its KL term apart; the token mean over the mini-batch as in
-DAPO, arXiv 2503.14476.
+    DAPO, arXiv 2503.14476.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """ReMA's turn ratio, doubly clipped; mean over messages.
 
     r = exp(min(mean_t log rho_t, 3)), clipped; for A < 0 the loss is at most 3 |A| (dual clip,
-    arXiv 1912.09729)
+        arXiv 1912.09729)
 
 Source: ReMA, arXiv 2503.09501, section 3.3, with the constants of CCPO v1's script (clip mode
-`turn`).
+    `turn`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ It knows teams, not credit methods: what a method needs generated is in the plan
 
 from __future__ import annotations
 
-import re
 import time
 import zlib
 from collections import Counter
@@ -22,17 +21,20 @@ from ccpo.grade import verifier
 from ccpo.intervention import Reading
 from ccpo.play import rating
 from ccpo.play.engine import Completion, Draw, Engine
-from ccpo.team import Role, Team, chat, guard, vote_outcome
-from ccpo.tree import Plan, Tree, make_tree
+from ccpo.team import Role, Team, chat, vote_outcome
+from ccpo.tree import Plan, Structure, Tree, make_tree
 
 COUNTS = ("prompt_tokens", "generated_tokens", "trained_tokens", "evaluator_calls")
 
 
 @dataclass
 class Ledger:
-    """Counts by (agent, purpose), and wall seconds by part of an update."""
+    """Counts by (agent, purpose), verdicts that were not reached, and wall seconds by part of an
+    update.
+    """
 
     counts: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    late: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, agent: int, purpose: str, **numbers: int) -> None:
@@ -164,7 +166,7 @@ def play(
 
     Raises:
         ValueError: a removal leaves nobody; or `rating_tokens` leave an agent's context no room
-        even for an empty episode, so that every
+            even for an empty episode, so that every
             rating would be invalid without a word.
     """
     if plan.ratings:
@@ -256,21 +258,33 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
     inner[parent[parent >= 0]] = True
     answer = np.full(len(task), -1)
     texts = [""] * len(task)
+    asked = [
+        i
+        for i in range(len(task))
+        if team.role(int(turn[i]), team.without(int(removed[i]))).answers
+        and not (team.answer == "last" and inner[i])
+    ]
+    verdicts = verifier.verify_many(
+        (grown.messages[i].text, tasks[t].truth, tasks[t].kind, tasks[t].tolerance)
+        for i, t in zip(asked, task[asked], strict=True)
+    )
     judged: dict[int, list[tuple[int, verifier.Verdict]]] = {}
-    for i, message in enumerate(grown.messages):
-        present = team.without(int(removed[i]))
-        if not team.role(int(turn[i]), present).answers or (team.answer == "last" and inner[i]):
-            continue
-        asked = tasks[task[i]]
-        verdict = verifier.verify(message.text, asked.truth, asked.kind, asked.tolerance)
-        ledger.add(int(agent[i]), message.purpose, evaluator_calls=1)
+    for i, verdict in zip(asked, verdicts, strict=True):
+        ledger.add(int(agent[i]), grown.messages[i].purpose, evaluator_calls=1)
+        ledger.late += verdict.late
         texts[i] = verdict.answer or ""
         judged.setdefault(int(task[i]), []).append((i, verdict))
-    for index, pairs in judged.items():
-        asked = tasks[index]
-        answer[[i for i, _ in pairs]] = verifier.ballots(
-            [verdict for _, verdict in pairs], asked.kind, asked.tolerance
-        )
+    same = verifier.equal if team.answer == "vote" else verifier.spelling
+    votes = verifier.in_order(
+        verifier.ballots,
+        (
+            ([verdict for _, verdict in pairs], tasks[t].kind, tasks[t].tolerance, same)
+            for t, pairs in judged.items()
+        ),
+    )
+    for pairs, vote in zip(judged.values(), votes, strict=True):
+        answer[[i for i, _ in pairs]] = vote.codes
+        ledger.late += vote.late
     reward = (answer == 0).astype(float)
     if team.answer == "vote":
         for leaf in np.flatnonzero(~inner):
@@ -280,11 +294,7 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
             reward[leaf] = vote_outcome(answer[path[::-1]][None], team.tie)[0]
     cut = np.array([message.completion.finish_reason == "length" for message in grown.messages])
     tree = make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task, parent, turn, agent, removed),
         leaf_reward=reward,
         answer=answer,
         truncated=cut,
@@ -363,17 +373,6 @@ def _rate(
             else:
                 rejections[found.reason] += 1
     return replace(played, tree=replace(tree, rating=shares), rejections=+rejections)
-
-
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-
-
-def leaks(thought: str, truth: str) -> bool:
-    """Whether a thought already ends on the true answer: its last number is the truth (boxes are
-    taken out beforehand, as for its reader).
-    """
-    found = _NUMBER.findall(guard(thought))
-    return bool(found) and found[-1] == truth
 
 
 def evaluate(

@@ -2,7 +2,7 @@
 script that starts one on this machine.
 
 The faults and the storm take half an hour: `python tests/slurm/faults.py`, `python
-tests/slurm/chaos.py`.
+    tests/slurm/chaos.py`.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def fits(prompts: Sequence[list[int]], draw: Draw, limit: int | None) -> None:
 
     Raises:
         ValueError: a prompt is empty, or does not fit with its message into the model's context of
-        `limit` tokens.
+            `limit` tokens.
     """
     most = math.inf if limit is None else limit - draw.max_tokens
     for index, prompt in enumerate(prompts):

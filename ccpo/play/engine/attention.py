@@ -19,12 +19,13 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "ccpo"
+# what some architectures ask of an attention besides
 ODD = (
     "softcap",
     "s_aux",
     "sliding_window",
     "position_bias",
-)  # what some architectures ask of an attention besides
+)
 
 
 def prepare(model: Any) -> None:
@@ -32,7 +33,7 @@ def prepare(model: Any) -> None:
 
     Raises:
         ValueError: it cannot, or a layer does not see all tokens before it, so that padding and
-        branches would disturb it.
+            branches would disturb it.
     """
     odd = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers} - {
         DynamicLayer.__name__

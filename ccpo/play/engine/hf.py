@@ -56,7 +56,7 @@ class HF:
 
         Raises:
             ValueError: a prompt with its message does not fit into the model's context, or is
-            empty.
+                empty.
         """
         fits(prompts, draw, self.limit)
         uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))

@@ -76,7 +76,8 @@ class Entered:
     """Rows [S] after a forward pass.
 
     hidden  float [S, R, H] hidden states of what is left of each row behind its trunk, padded on
-    the right start   int   [S] where that begins in the row
+            the right
+    start   int   [S] where that begins in the row
     length  int   [S] its tokens
     mask    bool  [S, P + R] which keys are tokens (trunks, too, are padded on the right)
     """

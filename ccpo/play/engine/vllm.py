@@ -64,7 +64,7 @@ class VLLM:
 
         Raises:
             ValueError: a prompt with its message does not fit into the model's context, or is
-            empty; or vLLM failed.
+                empty; or vLLM failed.
         """
         fits(prompts, draw, self.limit)
         seeds = np.random.default_rng(list(seed)).integers(2**63, size=(len(prompts), n))

@@ -2,12 +2,14 @@
 
 A figure file has
   KIND                        of which statistics it is drawn: of a "training" experiment, or an
-  "oracle" one ORDER                       its place on the page
+                              "oracle" one
+  ORDER                       its place on the page
   CAPTION                     what is drawn, and how to read it
   applies(study) -> bool      whether a study has something to draw in it, known before anything is
-  computed collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else;
-  its CSV holds this frame paint(frame, axes, colours) draws a panel; `colours`: of the conditions
-  in the frame
+                              computed
+  collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else; its CSV
+                              holds this frame
+  paint(frame, axes, colours) draws a panel; `colours`: of the conditions in the frame
 Titles say what is shown, never what it means. Helpers are in _axes.py and _oracle.py.
 """
 
