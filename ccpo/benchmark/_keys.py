@@ -95,6 +95,8 @@ def _may_be_interval(text: str, question: str) -> bool:
     values = [literal(end) for end in ends]
     if len(ends) != 2 or (values[0] and values[1] and values[0][0] >= values[1][0]):
         return False
+    if "interval" in question:
+        return "ordered pair" not in question
     return bool(_ASKS_INTERVAL.search(question)) and not _ASKS_POINT.search(question)
 
 

@@ -28,8 +28,6 @@ Expression = Any  # a sympy expression; the library has no types
 
 # Letters that the parser takes for constants: here they are names.
 _NAMES = [
-    (re.compile(r"(?<![\\A-Za-z])E(?![A-Za-z])"), r"\\Xi "),
-    (re.compile(r"(?<![\\A-Za-z])I(?![A-Za-z])"), r"\\Upsilon "),
     (re.compile(r"(?<![\\A-Za-z])e\s*(?=_)"), r"\\varpi "),
     (re.compile(r"(?<![\\A-Za-z])i\s*(?=_)"), r"\\iota "),
     (re.compile(r"\\text\s*\{\s*e\s*\}"), "e"),
@@ -38,6 +36,7 @@ _NAMES = [
     (re.compile(r"_\s*\{?\s*\\text\s*\{\s*([A-Za-z]+)\s*\}\s*\}?"), r"_{\1}"),
     (re.compile(r"\\mathbb\s*\{\s*([A-Za-z])\s*\}"), r"\1"),
 ]
+_CAPITALS = re.compile(r"\\[A-Za-z]+|[EI]")
 _DEGREES = re.compile(
     r"(\{[^{}]*\}|\([^()]*\)|\d+(?:\.\d+)?|(?<![A-Za-z\\])[a-z]|\\[a-z]+)\s*\\text\s*\{\s*degrees?\s*\}"
 )
@@ -45,6 +44,7 @@ _DEGREES = re.compile(
 
 def _prepared(text: str) -> str:
     text = _DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text)
+    text = _CAPITALS.sub(lambda m: {"E": "\\Xi ", "I": "\\Upsilon "}.get(m[0], m[0]), text)
     for pattern, to in _NAMES:
         text = pattern.sub(to, text)
     # decimals are made fractions, so that nothing is compared in floating point
@@ -145,6 +145,7 @@ def derivatives(answer: str, truth: str) -> tuple[str, str]:
 
 def _letter(order: str, name: str, index: str | None, variable: str) -> str:
     spelled = f"{name}{'w' + index if index else ''}".replace("\\", "")
+    spelled = spelled.replace("E", "ZeZ").replace("I", "ZiZ")
     digits = str.maketrans("0123456789", "abcdefghij")
     return f" \\Psi_{{{'D' * int(order)}q{spelled.translate(digits)}q{variable}}} "
 
@@ -170,7 +171,7 @@ def equivalent(answer: str, truth: str, tolerance: float = 0.0) -> bool:
             isinstance(a, sympy.Equality)
             and isinstance(t, sympy.Equality)
             and (
-                _same_zeros(a.lhs - a.rhs, t.lhs - t.rhs)
+                _same_zeros(*_solved(a.lhs - a.rhs, t.lhs - t.rhs))
                 or (
                     tolerance > 0
                     and _near(a.lhs, t.lhs, tolerance)
@@ -237,6 +238,27 @@ def _same_zeros(a: Expression, t: Expression) -> bool:
             return False
         ratios.append(x / y)
     return len(ratios) >= 2 and all(_alike(p, q, digits - 5) for p, q in pairwise(ratios))
+
+
+def _solved(a: Expression, t: Expression) -> tuple[Expression, Expression]:
+    """Differential equations that are linear in their one highest derivative, solved for it, as
+    what they are divided by may have letters in it; others as they are.
+    """
+    derived = [
+        sorted((s for s in x.free_symbols if s.name.startswith("Psi_")), key=lambda s: s.name)
+        for x in (a, t)
+    ]
+    if derived[0] != derived[1] or len(derived[0]) != 1:
+        return a, t
+    letter = derived[0][0]
+    out = []
+    for formula in (a, t):
+        slope = formula.expand().coeff(letter, 1)
+        rest = (formula - slope * letter).expand()
+        if slope == 0 or rest.has(letter):
+            return a, t
+        out.append(letter + rest / slope)
+    return out[0], out[1]
 
 
 def _without_functions(a: Expression, t: Expression) -> tuple[Expression, Expression]:

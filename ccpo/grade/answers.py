@@ -18,7 +18,7 @@ from ccpo.grade import algebra, choices
 from ccpo.grade.intervals import Piece, joined, pieces
 from ccpo.grade.lists import items, matched
 from ccpo.grade.numbers import Number, close, literal, number
-from ccpo.grade.tuples import rows_of, same_tuples
+from ccpo.grade.tuples import by_name, rows_of, same_tuples
 from ccpo.grade.typeset import depths, split, squeeze, tidy, untexted
 from ccpo.grade.units import alike
 from ccpo.grade.values import (
@@ -58,11 +58,27 @@ def _chained(answer: str, truth: str, equal: Equal, leaf: Leaf) -> bool:
     """
     numeric = not has_letters(truth)
     sides = members(answer)
+    if len(sides) == 2 and is_name(sides[1], False):
+        sides.reverse()  # "6 = x"
     while len(sides) > 1 and is_name(sides[0], numeric):
-        sides.pop(0)
+        name = sides.pop(0)
+        if _BOUND.search(name) and not _unknown(name, truth, leaf):
+            return False
     if not any(equal(side, truth) for side in sides):
         return False
     return all(equal(side, truth) or _worth(side, truth, leaf) for side in sides)
+
+
+_BOUND = re.compile(r"\\(?:sum|prod|int|lim)(?![A-Za-z])")
+
+
+def _unknown(name: str, truth: str, leaf: Leaf) -> bool:
+    """Whether a sum, integral or limit may name the truth: it has that value, or letters of its own
+    so that it has none.
+    """
+    if leaf is undecided:
+        raise Undecided
+    return value(name) is None or _worth(name, truth, leaf)
 
 
 def _worth(side: str, truth: str, leaf: Leaf) -> bool:
@@ -147,7 +163,7 @@ def _rounded(answer: str, unit_of_it: str, truth: Number, tolerance: float, leaf
 
 def _dimensions(text: str) -> list[Fraction]:
     """12 x 18 x 11 as its sorted factors; none where it is anything else."""
-    parts = re.split(r"\\times(?![A-Za-z])|\bby\b|(?<=\d)\s*x\s*(?=\d)", text)
+    parts = re.split(r"\\times(?![A-Za-z])|\bby\b|(?<=\d)\s*x\s*(?=\d)", untexted(text))
     read = [literal(part) for part in parts if "^" not in part]
     if len(parts) < 2 or len(read) != len(parts) or not all(read):
         return []
@@ -203,9 +219,14 @@ def _equations(answer: str, truth: str, equal: Equal) -> bool:
 
 
 def _sets(answer: str, truth: str, equal: Equal, often: bool = False) -> bool:
-    """Any order. A comma may part two members or the thousands of one: both sides are read in the
-    one way, or both in the other; a list in brackets is never thousands.
+    """Any order, but values of several names ("y=3, x=2") are in the order of their names. A comma
+    may part two members or the thousands of one: both sides are read in the one way, or both in the
+    other; a list in brackets is never thousands.
     """
+    named = by_name(answer)
+    wanted = _read(truth, False)
+    if named and not any("=" in member for member in wanted):
+        return len(named) == len(wanted) and all(map(equal, named, wanted))
 
     def one(x: str, y: str) -> bool:
         return equal(x, y) if rows_of(y) is None else same_tuples(x, y, equal)

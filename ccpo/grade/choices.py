@@ -29,6 +29,13 @@ _DENIED = re.compile(
     r"invalid|错|不)|\s*\?",
     re.IGNORECASE,
 )
+# "A, not B": the letters that are denied are another's
+_INSTEAD = re.compile(
+    r"(?<=[A-Ka-k)\]])\s*[,;，]?\s*(?:(?:and|but)\s+)?"
+    r"(?:not|rather than|instead of|而?不是|而?不选)\s*(?:option\s+|choice\s+)?"
+    r"[(\[]?[A-K](?![A-Za-z])[)\]]?(?:(?:\s*(?:,|/|\bor\b|\band\b)\s*)+[(\[]?[A-K](?![A-Za-z])[)\]]?)*"
+)
+_WHY = re.compile(r"\s*[,;，]?\s*(?:\b(?:because|since)\b|因为).*", re.DOTALL)
 _REASON = re.compile(
     r"\s*(?:because|since|as|due|for|which|where|given|while|so|but|[-—–]+|\()(?![A-Za-z])"
     r"|\s*,?\s*(?:is|was)\s+(?:the\s+)?(?:correct|right|best|true|answer)",
@@ -41,6 +48,7 @@ def letter(text: str) -> str | None:
     None: it is not one choice. Several letters and a denied one are none.
     """
     text = re.sub(r"[$\"“”'`]|\\ ", " ", untexted(tidy(text))).replace("**", "").strip()
+    text = _INSTEAD.sub("", _WHY.sub("", text), count=1)
     lead = _LEAD.match(text)
     labelled = bool(lead)
     text = text[lead.end() :] if lead else text

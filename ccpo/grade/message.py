@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ccpo.grade import choices
+from ccpo.grade import choices, units
 from ccpo.grade.boxes import Box, boxes
 from ccpo.grade.lists import items
 from ccpo.grade.sandbox import programs
@@ -31,7 +31,7 @@ _MARK = re.compile(
     rf"|\b(?:answers?|option|choice){_EMPHASIS}\s*(?:(?:is|are|would be|must be|should be|will be)"
     rf"(?![A-Za-z]){_EMPHASIS}\s*[:：]?|[:：=]{_EMPHASIS})"
     rf"|答案(?:应该|应当|就)?(?:是|为|选|：|:)+(?:选项?)?"
-    rf"|(?:故|应|所以|因此|正确的?)?选(?:择|项)?(?:是|为)?[:：]?(?=\s*[(（]?\s*[A-Za-z]\b)"
+    rf"|(?:故|应|所以|因此|正确的?)?(?<!不)(?<!不能)(?<!不应)选(?:择|项)?(?:是|为)?[:：]?(?=\s*[(（]?\s*[A-Za-z]\b)"
     rf"|^[#*_ \t]*(?:the +)?(?:final +)?answer[*_ \t]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -61,6 +61,11 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _AFTERTHOUGHT = re.compile(r",\s*(?!and\b|or\b|but\b)[A-Za-z]{2,}[^\d,=\\\])}]*$", re.DOTALL)
+_ASIDE = re.compile(
+    r";\s*(?!(?:and|or|but|no|not|wait|maybe|actually|rather|sorry|correction|alternatively|else|"
+    r"possibly|perhaps|if|unless|otherwise)\b)[A-Za-z]{2,}.*",
+    re.DOTALL | re.IGNORECASE,
+)
 _CONFIRMED = re.compile(
     r"\s*(?:indeed\s+)?(?:correct|right|verified|confirmed|reasonable|consistent|sensible|unique|found)\b",
     re.IGNORECASE,
@@ -72,6 +77,10 @@ _DENIED = re.compile(
 )
 # Between two boxes: another choice, a change of mind, a conclusion.
 _OR = re.compile(r"[\s$,.;*]*(?:\\text\s*\{\s*)?(?:or|/|\|)(?:\s*\})?[\s$*]*", re.IGNORECASE)
+_BEHIND = re.compile(
+    r"[\s$*]*(?:\\[,;:! ]\s*)*"
+    r"(?:(\\?%)|\\(?:text|mathrm|textrm)\s*\{\s*([^{}]*?)\s*\}(\^\{?-?\d\}?)?|([A-Za-z]+)\b)"
+)
 _TURN = re.compile(
     r"\b(?:no|not|wait|actually|wrong|incorrect|instead|sorry|mistake|check|correction|correct|hmm|"
     r"let me|so|thus|therefore|hence|final|finally|answer|conclusion|conclude|combin\w+|together|"
@@ -169,6 +178,8 @@ def _boxed(held: list[tuple[Box, str]], text: str, kind: str) -> str | None:
     last, content = held[-1]
     if _DENIED.match(text[last.end : last.end + 60]):
         return None
+    if kind in ("number", "expression", "equation"):
+        content = _signed(text, last, content)
     if kind not in _LISTS:
         between = text[held[-2][0].end : last.start] if len(held) > 1 else "none"
         hedged = len(between) < 40 and _OR.fullmatch(between)
@@ -182,6 +193,21 @@ def _boxed(held: list[tuple[Box, str]], text: str, kind: str) -> str | None:
             break
         joined.append(other)
     return ", ".join(reversed(joined)) if len(joined) < 50 else content
+
+
+def _signed(text: str, box: Box, content: str) -> str:
+    """What a box holds, with the minus sign before it and the percent sign, the unit or the word
+    like "million" behind it.
+    """
+    minus = re.search(r"(?:^|[\s$=(])[-−]$", text[max(0, box.start - 3) : box.start])
+    behind = _BEHIND.match(text[box.end : box.end + 60])
+    if behind and behind[1]:
+        content += "" if content.endswith("%") else "\\%"
+    elif behind:
+        word = behind[2] or behind[4] or ""
+        if units.factor(word) or (behind[2] and units.unit(word)):
+            content += f" \\text{{ {word}}}{behind[3] or ''}"
+    return f"-{content}" if minus else content
 
 
 def _listed(content: str) -> bool:
@@ -214,6 +240,8 @@ def _behind(text: str, start: int) -> str:
     """
     rest = text[start : start + _CLAUSE]
     line, _, below = rest.partition("\n")
+    if display := re.match(r"[\s*:：]*(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])", line):
+        return (display[1] or display[2]).strip()
     if not line.strip(" \t*:：_#$"):
         below = (line + "\n" + below).strip(" \t*:：_#\n") if "$" in line else below.strip(" \n\t*")
         if display := re.match(r"(?:\$\$(.*?)\$\$|\\\[(.*?)\\\])", below, re.DOTALL):
@@ -241,7 +269,7 @@ def _clause(text: str, kind: str) -> str:
         return text
     text = _REASON.sub("", text).strip() if _REASON.sub("", text).strip() else text
     if kind not in ("set", "multiset", "tuple"):
-        text = _AFTERTHOUGHT.sub("", text)
+        text = _AFTERTHOUGHT.sub("", _ASIDE.sub("", text))
     return text.strip().strip("`").strip()
 
 

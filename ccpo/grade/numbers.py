@@ -158,8 +158,13 @@ def _measured(text: str, money: str) -> Number | None:
     if behind is None:
         return None
     (value, last), gap, words = behind
-    if spelled := re.fullmatch(r"(?:\\text\s*\{)?\s*\(([A-Za-z -]+)\)\s*\}?", words):
-        return Number(value, False, money, last) if _spelled(spelled[1]) == value else None
+    if spelled := re.match(r"\s*((?:\\text\s*\{)?)\s*\(([A-Za-z -]+)\)\s*(\}?)", words):
+        if _spelled(spelled[2]) != value:
+            return None
+        words = ("" if spelled[3] else spelled[1]) + words[spelled.end() :]
+        gap = " "
+        if not words:
+            return Number(value, False, money, last)
     times = Fraction(1)
     first = re.match(r"\s*(?:\\text\s*\{)?\s*([A-Za-z]+|[万亿千百十])", words)
     named = units.known(_chinese(words)) if first else None

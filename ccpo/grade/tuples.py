@@ -14,6 +14,7 @@ _MATRIX = re.compile(
     r"(.*?)\\begin\s*\{((?:small|p|b|B)?matrix|array)\}(?:\s*\{[lcr|\s]*\})?(.*)\\end\s*\{\2\}(.*)",
     re.DOTALL,
 )
+_NAME = re.compile(r"(?:[A-Za-z(),\s]|\\text\{[^{}]*\}|\\vec\{\w\}|\^\{-1\})*=\s*(?=[-(\[\\\d])")
 _VECTORS = {"()", "<>", "column"}
 Rows = tuple[str, list[list[str]]]  # which brackets, and what stands between them
 
@@ -55,6 +56,13 @@ def _lists(answer: str, truth: str, bracketed: Rows | None, equal: Equal) -> boo
     return len(parts_of(truth, False)) < 2 and equal(answer, truth)
 
 
+def _in_their_order(name: str) -> bool:
+    """Whether a name like "(x, y) =" has its letters in the order in which they are given."""
+    listed = re.fullmatch(r"\s*\(((?:\s*[A-Za-z]\s*,)+\s*[A-Za-z])\s*\)\s*=\s*", name)
+    letters = re.findall("[a-z]", listed[1].lower()) if listed else []
+    return letters == sorted(letters)
+
+
 def _ranked(text: str, n: int) -> list[str] | None:
     """a > b > c as the list of its sides."""
     sides = re.split(r"[<>]", text)
@@ -70,10 +78,16 @@ def _in_order(text: str, n: int, thousands: bool = False) -> list[str] | None:
     parts = parts_of(text, thousands)
     if len(parts) != n or text.startswith("\\{"):
         return None
-    named = [re.fullmatch(rf"([A-Za-z]){INDEX}\s*=\s*(.+)", part) for part in parts]
-    if all(named) and len({m[1] for m in named if m}) == n:
-        return [m[2] for m in sorted((m for m in named if m), key=lambda m: m[1])]
-    return parts
+    return by_name(text, thousands) or parts
+
+
+def by_name(text: str, thousands: bool = False) -> list[str] | None:
+    """The values of a list like "y = 3, x = 2", in the order of their names; None: it is none."""
+    parts = parts_of(text, thousands)
+    named = [re.fullmatch(rf"([A-Za-z]{INDEX})\s*=\s*([^=]+)", part) for part in parts]
+    if len(parts) < 2 or not all(named) or len({m[1] for m in named if m}) < len(parts):
+        return None
+    return [m[2].strip() for m in sorted((m for m in named if m), key=lambda m: m[1])]
 
 
 def _same_rows(a: Rows, t: Rows, equal: Equal) -> bool:
@@ -96,11 +110,10 @@ def rows_of(text: str) -> Rows | None:
     """The rows of a tuple, vector or matrix, and which it is: (1,2) is not [1,2], and a column is
     no row. Determinants and norms are none.
     """
-    text = re.sub(
-        r"^(?:[A-Za-z(),\s]|\\text\{[^{}]*\}|\\vec\{\w\}|\^\{-1\})*=\s*(?=[-(\[\\\d])",
-        "",
-        text.strip(),
-    )
+    name = _NAME.match(text.strip())
+    if name and not _in_their_order(name[0]):
+        return None
+    text = text.strip()[name.end() if name else 0 :]
     if matrix := _MATRIX.fullmatch(text):
         return _matrix(matrix)
     if angle := re.fullmatch(r"\\langle(.*)\\rangle", text):

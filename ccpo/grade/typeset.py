@@ -124,7 +124,10 @@ _SPELLINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] =
         (r"\\%", "%"),
         (r"\\\$", "$"),
         (r"\\#", "#"),
+        (r"\\(?:checkmark|blacksquare)(?![A-Za-z])|[✓✔■]", ""),
         (r"(?<!\\)\\(?:[!,;:> ]|(?:quad|qquad|thinspace|enspace|medspace)(?![A-Za-z]))|~", " "),
+        (r"(?<=[\d\s])(?:\\text\{\s*)?([kMm]?)\s*\}?\s*\\Omega(?![A-Za-z])", r"\\text{ \1Ω}"),
+        (r"(?<=[\d\s])\\mu\s*\\text\{\s*", r"\\text{ μ"),
         (r"[\s\u200b\ufeff]+", " "),
     ]
 ]

@@ -132,6 +132,7 @@ _NAMES = {
     "percentagepoint": "percentagepoint",
 }
 _SYMBOLS = {p + symbol: (_PREFIXES[p] + name) for p in _PREFIXES for symbol, name in _SI.items()}
+del _SYMBOLS["B"]  # rather "billion" than "byte"
 _WORDS = {
     word: prefix + name
     for prefix in set(_PREFIXES.values())

@@ -54,7 +54,7 @@ def unworked(text: str) -> bool:
     is the question, not the answer.
     """
     text = re.sub(r"\\(?:times|cdot|div)(?![A-Za-z])", "*", text)
-    if not re.search(r"[\\^(|]", text) and text.strip() not in ("i", "e"):
+    if not re.search(r"[\\^(|!]", text) and text.strip() not in ("i", "e"):
         return True
     return not re.search(r"[A-Za-z\\]", text) and bool(
         re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text)
@@ -93,6 +93,8 @@ def is_name(text: str, numeric: bool) -> bool:
     """
     if _CONSTANT.fullmatch(text) or _DENIAL.search(text) or not re.search(r"[A-Za-z]", text):
         return False
+    if not (has_letters(text) or "\\text" in text):
+        return False  # of constants alone, as \\sin\\pi
     if not numeric:
         return bool(_SIMPLE_NAME.fullmatch(text)) or text.strip().startswith("\\text{")
     plain = re.sub(r"[_^]\s*(?:\{[^{}]*\}|\w)|\([^()]*\)|\[[^\[\]]*\]|\\frac|[{}]", " ", text)
