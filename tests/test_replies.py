@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+import more_replies
 import pytest
 import replies
 from hypothesis import given, settings
@@ -25,9 +26,15 @@ MIRROR = os.environ.get("CCPO_DATA_MIRROR", "")
 CASES = Path(MIRROR).parent / "cases" / "graders.jsonl" if MIRROR else None
 
 
-@pytest.mark.parametrize("name", replies.REPLIES)
+EVERY = {**replies.REPLIES, **more_replies.MORE}
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_replies_get_the_verdict_of_an_examiner(name: str) -> None:
-    rows = replies.REPLIES[name]
+    rows = [
+        (text, truth, kind or _math.kind_of(truth), right)
+        for text, truth, kind, right in EVERY[name]
+    ]
     assert len(rows) >= 5
     assert {right for *_, right in rows} == {True, False}
     assert [row for row in rows if verifier.verify(*row[:3]).correct is not row[3]] == []

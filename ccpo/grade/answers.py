@@ -69,6 +69,26 @@ def _chained(answer: str, truth: str, equal: Equal, leaf: Leaf) -> bool:
     return all(equal(side, truth) or _worth(side, truth, leaf) for side in sides)
 
 
+_ALSO = re.compile(
+    r"(?:,\s*|\b|\\text\s*\{\s*,?\s*)"
+    r"(?:or(?: equivalently)?|i\.e\.|that is|equivalently)(?![A-Za-z])(?:\s*,|\s*\})?"
+)
+
+
+def _rounds(part: str, exact: str, leaf: Leaf) -> bool:
+    """Whether a decimal behind an approximation sign is near what stands before it."""
+    rounded = number(part)
+    if rounded is None or rounded.last is None:
+        return True
+    if known := number(exact):
+        worth: float | Fraction | None = known.value
+    elif leaf is undecided:
+        raise Undecided
+    else:
+        worth = value(exact)
+    return worth is not None and abs(Fraction(worth) - rounded.value) <= rounded.last
+
+
 _BOUND = re.compile(r"\\(?:sum|prod|int|lim)(?![A-Za-z])")
 
 
@@ -99,7 +119,10 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         return False
     if "\\approx" in a:
         parts = [part for part in re.split(r"\\approx(?![A-Za-z])", a) if part.strip()]
-        return len(parts) > 1 and any(equal(p, t) for p in (parts if tolerance else parts[:1]))
+        right = len(parts) > 1 and any(equal(p, t) for p in (parts if tolerance else parts[:1]))
+        return right and all(_rounds(part, parts[0], leaf) for part in parts[1:])
+    if len(also := _ALSO.split(a)) > 1 and not _ALSO.search(t):
+        return all(equal(part, t) for part in also)
     if "=" in a and "=" in t:
         return _sides(a, t, equal, leaf, tolerance)
     if "=" in a:
@@ -142,10 +165,15 @@ def _valued(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
 def _formulas(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
     if len(split(a)) != len(split(t)) or prose(a) or prose(t) or _acronym(t):
         return squeeze(a) == squeeze(t)
+    if _DOTS.search(a + t):
+        return squeeze(a) == squeeze(t)
     decimals = re.search(r"\d\.\d", t)
     return not (monstrous(a) or monstrous(t)) and leaf(
         worked_ones(a), worked_ones(t), tolerance if decimals else 0.0
     )
+
+
+_DOTS = re.compile(r"\\[lc]?dots(?![A-Za-z])|\.\.\.|…")
 
 
 def _acronym(text: str) -> bool:

@@ -31,9 +31,9 @@ _DENIED = re.compile(
 )
 # "A, not B": the letters that are denied are another's
 _INSTEAD = re.compile(
-    r"(?<=[A-Ka-k)\]])\s*[,;，]?\s*(?:(?:and|but)\s+)?"
+    r"(?<=[A-Ka-k)\]])\s*[,;，(]?\s*(?:(?:and|but)\s+)?"
     r"(?:not|rather than|instead of|而?不是|而?不选)\s*(?:option\s+|choice\s+)?"
-    r"[(\[]?[A-K](?![A-Za-z])[)\]]?(?:(?:\s*(?:,|/|\bor\b|\band\b)\s*)+[(\[]?[A-K](?![A-Za-z])[)\]]?)*"
+    r"[(\[]?[A-K](?![A-Za-z])[)\]]?(?:(?:\s*(?:,|/|\bor\b|\band\b)\s*)+[(\[]?[A-K](?![A-Za-z])[)\]]?)*\)?"
 )
 _WHY = re.compile(r"\s*[,;，]?\s*(?:\b(?:because|since)\b|因为).*", re.DOTALL)
 _REASON = re.compile(

@@ -60,7 +60,9 @@ _HEDGE = re.compile(
     r"around|roughly|between|at least|at most)\b",
     re.IGNORECASE,
 )
-_AFTERTHOUGHT = re.compile(r",\s*(?!and\b|or\b|but\b)[A-Za-z]{2,}[^\d,=\\\])}]*$", re.DOTALL)
+_AFTERTHOUGHT = re.compile(
+    r",\s*(?!and\b|or\b|but\b)(?:[A-Za-z]{2,}|I\b)[^\d,=\\\])}]*$", re.DOTALL
+)
 _ASIDE = re.compile(
     r";\s*(?!(?:and|or|but|no|not|wait|maybe|actually|rather|sorry|correction|alternatively|else|"
     r"possibly|perhaps|if|unless|otherwise)\b)[A-Za-z]{2,}.*",
@@ -73,6 +75,19 @@ _CONFIRMED = re.compile(
 _DENIED = re.compile(
     r"[\s$)}\]*,.]*(?:is|was|would be|seems|looks)\s+(?:\w+\s+)?"
     r"(?:not\b|wrong|incorrect|false|too\b)",
+    re.IGNORECASE,
+)
+# Behind an answer: it is taken back.
+_RETRACTED = re.compile(
+    r"[\s.,;:!*$)\]}]*(?:wait|no|actually|oops|hmm+|sorry|correction|hold on)\b[^\n]{0,80}?"
+    r"\b(?:should(?: have)? be(?:en)?|must be|wrong|incorrect|mistake|not right|it's|it is)\b",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(r"[.!]" + _RETRACTED.pattern, re.IGNORECASE)
+# Before "B is correct": another letter, or a denial.
+_JOINED = re.compile(
+    r"(?:\b(?-i:[A-K])\)?\s*(?:and|or|nor|&|/)|\b(?:neither|either|not|if|whether|nor|or))"
+    r"\s*(?:option\s+|choice\s+)?[(\[]?$",
     re.IGNORECASE,
 )
 # Between two boxes: another choice, a change of mind, a conclusion.
@@ -176,7 +191,7 @@ def _boxed(held: list[tuple[Box, str]], text: str, kind: str) -> str | None:
     that belong together.
     """
     last, content = held[-1]
-    if _DENIED.match(text[last.end : last.end + 60]):
+    if _DENIED.match(text[last.end : last.end + 60]) or _RETRACTED.match(text, last.end):
         return None
     if kind in ("number", "expression", "equation"):
         content = _signed(text, last, content)
@@ -223,15 +238,22 @@ def _stated(text: str, kind: str) -> str | None:
     """What the last mark states; one that only confirms ("the answer is correct") is passed by."""
     marks = list(_MARK.finditer(text))
     if kind == "choice":
-        marks = sorted([*marks, *_CORRECT.finditer(text)], key=lambda m: m.end())
+        named = [m for m in _CORRECT.finditer(text) if not _JOINED.search(text[: m.start()][-30:])]
+        marks = sorted([*marks, *named], key=lambda m: m.end())
     for mark in reversed(marks[-20:]):
         if mark.re is _CORRECT:
             return mark[1]
         clause = _behind(text, mark.end())
-        if _CONFIRMED.match(clause) and kind != "text":
+        if (_CONFIRMED.match(clause) and kind != "text") or _asked(clause):
             continue
-        return _clause(clause, kind)
+        return "" if _TAKEN_BACK.search(clause) else _clause(clause, kind)
     return None
+
+
+def _asked(clause: str) -> bool:
+    """Whether a clause asks: "12? No.\""""
+    end = re.search(r"[.!?。！？](?=\s|$)", clause)
+    return end is not None and end[0] in "?？"
 
 
 def _behind(text: str, start: int) -> str:

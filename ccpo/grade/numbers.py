@@ -39,7 +39,7 @@ _TIMES = re.compile(
     rf"{_SIGN}(?:({_DECIMAL})\s*(?:\\times|\\cdot|\*|x|X)\s*)?10\s*\^\s*"
     rf"(?:\{{\s*([+-]?\d{{1,3}})\s*\}}|([+-]?\d{{1,3}}))"
 )
-_GROUP = r"(?:\{\s*([+-]?\d+)\s*\}|\s*(\d))"
+_GROUP = rf"(?:\{{\s*([+-]?{_DIGITS})\s*\}}|\s*(\d))"
 _FRACTION = re.compile(rf"{_SIGN}(?:(\d+)\s*)?\\frac\s*{_GROUP}\s*{_GROUP}")
 _SLASH = re.compile(rf"{_SIGN}(?:(\d+)\s+)?({_DIGITS}|\d+\.)\s*/\s*({_DIGITS})")
 _LONGEST = 400  # characters of a literal; int() of more than 4,300 digits would raise

@@ -60,6 +60,11 @@ def _brace(match: re.Match[str]) -> str:
     return "\\{" if "lb" in match[0] else "\\}"
 
 
+def _arrow(match: re.Match[str]) -> str:
+    """An arrow that concludes; one below a limit stays."""
+    return f"{match[1]}\\to " if match[1] else "\\Rightarrow "
+
+
 # (what is written, what is read), in this order
 _SPELLINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(str(pattern)), to)  # type: ignore[misc]
@@ -92,8 +97,8 @@ _SPELLINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] =
         (r"\\neq(?![A-Za-z])", r"\\ne "),
         (r"\\(?:varnothing|empty)(?![A-Za-z])", r"\\emptyset "),
         (
-            r"\\(?:to|rightarrow|longrightarrow|implies|Longrightarrow)(?![A-Za-z])",
-            r"\\Rightarrow ",
+            r"(_\s*\{[^{}]*?)?\\(?:to|rightarrow|longrightarrow|implies|Longrightarrow)(?![A-Za-z])",
+            _arrow,
         ),
         (r"\\(?:mid|vert|lvert|rvert)(?![A-Za-z])|\\vert", "|"),
         (r"\\(?:lbrack)(?![A-Za-z])", "["),
