@@ -230,6 +230,38 @@ def test_no_message_stalls_or_raises(index: int, kind: str) -> None:
     assert verdict.answer is None or len(verdict.answer) <= LONGEST
 
 
+MONSTERS = [
+    "\\binom{99999999}{49999999}",
+    "\\sum_{k=1}^{100000}\\frac{1}{k}",
+    "\\sum_{k=1}^{10^9}k^2",
+    "\\prod_{k=1}^{100000}k",
+    "(x+1)^{9999}",
+    "(x+y+z)^{500}",
+    "\\int_0^1\\frac{\\sin(x^2)}{1+x^5}dx",
+    "\\int_0^1\\int_0^1\\frac{1}{1-xy}dxdy",
+    "\\int\\sqrt{\\tan x}dx",
+    "((2^{9999})^{9999})^{9999}",
+    "9999!^{9999}",
+    "9" * 66 + "!",
+    "\\Gamma(99999)",
+    "(" * 40 + "x" + "+1)^2" * 40,
+    "\\frac{1}{1+" * 20 + "x" + "}" * 20,
+    "\\sqrt{" * 25 + "x" + "}" * 25,
+    "\\lim_{x\\to 0}\\frac{\\sin(\\tan x)-\\tan(\\sin x)}{x^7}",
+    "\\frac{g}{4\\pi^2}\\left(\\frac{n_1}{n_2}\\right)^{9999}",
+    "\\frac{d^{50}}{dx^{50}}\\tan x",
+]
+
+
+@pytest.mark.parametrize("index", range(len(MONSTERS)))
+def test_the_algebra_gives_up_by_its_own_measure(index: int) -> None:
+    """Never by its time, which would be late: the verdict is "wrong" on any machine."""
+    for truth in ("12", "x+\\sqrt{2}"):
+        assert verifier.verify(f"\\boxed{{{MONSTERS[index]}}}", truth, "expression") == (
+            verifier.Verdict(MONSTERS[index], False)
+        )
+
+
 HOSTILE = st.lists(
     st.sampled_from(
         [*PARTS, "answer is ", "####", "<think>", "</think>", "<answer>", "^{", "\\text{"]

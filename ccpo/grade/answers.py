@@ -123,11 +123,12 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         return right and all(_rounds(part, parts[0], leaf) for part in parts[1:])
     if len(also := _ALSO.split(a)) > 1 and not _ALSO.search(t):
         return all(equal(part, t) for part in also)
-    if "=" in a and "=" in t:
+    sides = (len(members(a)), len(members(t)))
+    if min(sides) > 1:
         return _sides(a, t, equal, leaf, tolerance)
-    if "=" in a:
+    if sides[0] > 1:
         return _chained(a, t, equal, leaf)
-    if "=" in t:
+    if sides[1] > 1:
         return any(equal(a, side) for side in _named_sides(t, a))
     return _valued(a, t, tolerance, leaf)
 
@@ -226,6 +227,8 @@ def _same_function(left: str, right: str) -> bool:
     """C and C(h); y and f(x)."""
     cut = [re.sub(r"\s*\([A-Za-z]\)\s*$", "", side.strip()) for side in (left, right)]
     calls = [c != side.strip() for c, side in zip(cut, (left, right), strict=True)]
+    if all(calls):
+        return squeeze(left) == squeeze(right)
     if not any(calls) or not all(re.fullmatch(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?", c) for c in cut):
         return squeeze(left) == squeeze(right)
     return cut[0] == cut[1] or (not all(calls) and "y" in cut)
@@ -251,6 +254,8 @@ def _sets(answer: str, truth: str, equal: Equal, often: bool = False) -> bool:
     may part two members or the thousands of one: both sides are read in the one way, or both in the
     other; a list in brackets is never thousands.
     """
+    if _BUILDER.match(answer) or _BUILDER.match(truth):
+        return _same_builders(answer, truth, equal)
     named = by_name(answer)
     wanted = _read(truth, False)
     if named and not any("=" in member for member in wanted):
@@ -267,6 +272,27 @@ def _sets(answer: str, truth: str, equal: Equal, often: bool = False) -> bool:
             t and re.match(r"\\\{", truth) and len(_read(truth, False)) > len(_read(truth, True))
         )
     )
+
+
+_BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\||:)(.*)\\\}")
+_RULE = re.compile(r"\s*([A-Za-z])\s*=\s*([^,=]+),\s*([A-Za-z])\s*\\in\s*(.+?)\s*")
+
+
+def _same_builders(answer: str, truth: str, equal: Equal) -> bool:
+    """{x | x = 3k, k in Z} is {y | y = 3n, n in Z} and "x = 3k, k in Z"; what is built in another
+    way only if it is written alike.
+    """
+    formulas = []
+    for text in (answer, truth):
+        built = _BUILDER.fullmatch(text)
+        rule = _RULE.fullmatch(built[2] if built else text)
+        if not rule or (built and rule[1] != built[1]):
+            return squeeze(answer) == squeeze(truth)
+        letter = rf"(?<![A-Za-z\\]){rule[3]}(?![A-Za-z])"
+        if not re.search(letter, rule[2]):
+            return False
+        formulas.append((re.sub(letter, "k", rule[2]), squeeze(rule[4])))
+    return formulas[0][1] == formulas[1][1] and equal(formulas[0][0], formulas[1][0])
 
 
 def _read(text: str, thousands: bool) -> list[str]:

@@ -45,6 +45,8 @@ def pieces(text: str) -> list[Piece] | None:
     text = untexted(text).strip()
     builder = re.fullmatch(r"\\\{\s*([A-Za-z])\s*(?:\||:)\s*(.*)\\\}", text)
     if builder:
+        if not re.search(rf"(?<![A-Za-z\\]){builder[1]}(?![A-Za-z])", builder[2]):
+            return None
         text = re.sub(rf"{builder[1]}\s*\\in\s*\\mathbb\s*\{{?R\}}?\s*,?", "", builder[2]).strip()
     text = re.sub(rf"^{_VARIABLE}\s*\\in\s*(?=[\[\](\\a-zR])", "", text).strip()
     if re.fullmatch(_REALS, text):

@@ -4,6 +4,7 @@ unit behind it, and what may be read as algebra at all.
 
 from __future__ import annotations
 
+import math
 import re
 
 from ccpo.grade.typeset import split
@@ -35,7 +36,7 @@ def prose(text: str) -> bool:
 _ONE = re.compile(r"(?<![\d.\w}])1\s*\^\s*(?:\{\s*-?\d+\s*\}|\d+)")
 _MONSTROUS = re.compile(
     r"\^\s*(?:\{[^{}]*\^|\w\s*\^)|\^\s*\{?\s*-?\d{5,}|\^\s*\{?\s*\w*\s*\}?\s*!|\d{4,}\s*!|\)\s*!|\}\s*!"
-    r"|!\s*!|\d{1000,}"
+    r"|!\s*!|\d{1000,}|\\binom\s*\{\s*\d{5,}|\d{5,}\s*\\choose|\\Gamma\s*\(\s*\d{4,}"
 )
 
 
@@ -44,9 +45,20 @@ def worked_ones(text: str) -> str:
     return _ONE.sub("1", text)
 
 
+_MOST_DIGITS = 10**6  # that powers of powers may need, roughly
+_POWER_OF_POWER = re.compile(r"[)}!\]]\s*\^\s*\{?\s*-?(\d+)")
+_POWER = re.compile(r"(?<![)}!\]\s])\s*\^\s*\{?\s*-?(\d+)")
+_FACTORIAL = re.compile(r"(\d+)\s*!")
+
+
 def monstrous(text: str) -> bool:
     """A tower of powers or a huge power or factorial, which algebra would try to write out."""
-    return bool(_MONSTROUS.search(worked_ones(text)))
+    text = worked_ones(text)
+    if _MONSTROUS.search(text):
+        return True
+    digits = [int(n) for n in _POWER.findall(text)] + [4 * int(n) for n in _FACTORIAL.findall(text)]
+    outer = math.prod(int(n) for n in _POWER_OF_POWER.findall(text))
+    return outer * max([*digits, 1]) > _MOST_DIGITS
 
 
 def unworked(text: str) -> bool:
