@@ -13,7 +13,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.mutated_keys import keys
+from mutated_keys import keys
+
 from ccpo.benchmark import _math
 from ccpo.grade import verifier
 
