@@ -73,7 +73,7 @@ def train(
     scratch: Path,
     out: Path,
     without: Collection[str] = (),
-    evaluated: Sequence[Path] = (),
+    held_out: Path | None = None,
     ranks: int = 1,
     sharding: Sharding = WHOLE,
 ) -> None:
@@ -81,7 +81,7 @@ def train(
     provenance.json.
 
     `model`: the folder that all agents start from, or one for each. `without`: ids of training
-    items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that
+    items that are left out, since `held_out` says that they are test items. `ranks`: processes that
     train it together, all of which call this; the first one writes. `sharding`: what they do not
     all hold whole.
 
@@ -130,7 +130,7 @@ def train(
                 run,
                 state,
                 out,
-                [config, tasks, *evaluated, *state.folders],
+                [config, tasks, *([held_out] if held_out else []), *state.folders],
                 sorted(without),
                 held.status.starts,
                 sharding,
