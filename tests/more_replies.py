@@ -665,4 +665,16 @@ MORE: dict[str, list[tuple[str, str, str, bool]]] = {
         ("\\boxed{\\frac{2}{3} \\approx 0.67}", "\\frac23", "", True),
         ("\\boxed{\\frac{2}{3} \\approx 0.57}", "\\frac23", "", False),
     ],
+    "set builders and times": [
+        ("\\boxed{\\{x|x=6k,k\\in \\mathbb{Z}\\}}", "\\{x|x=3k,k\\in \\mathbb{Z}\\}", "set", False),
+        ("\\boxed{\\{x|x=3n,n\\in \\mathbb{Z}\\}}", "\\{x|x=3k,k\\in \\mathbb{Z}\\}", "set", True),
+        ("\\boxed{\\{x|x=3k,q\\in \\mathbb{Z}\\}}", "\\{x|x=3k,k\\in \\mathbb{Z}\\}", "set", False),
+        ("\\boxed{\\{x|x=3k,k\\in \\mathbb{N}\\}}", "\\{x|x=3k,k\\in \\mathbb{Z}\\}", "set", False),
+        ("\\boxed{x=3k, k \\in \\mathbb{Z}}", "\\{x|x=3k,k\\in \\mathbb{Z}\\}", "set", True),
+        ("\\boxed{01:00}", "05:00", "expression", False),
+        ("\\boxed{05:00}", "05\\!:\\!00", "expression", True),
+        ("\\boxed{C(q)=4h+4}", "C(h)=4h+4", "equation", False),
+        ("\\boxed{\\{x|-2\\leq q < 1\\}}", "\\{x|-2\\leq x < 1\\}", "interval", False),
+        ("\\boxed{\\{t|-2\\leq t < 1\\}}", "\\{x|-2\\leq x < 1\\}", "interval", True),
+    ],
 }
