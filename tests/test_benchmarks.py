@@ -118,7 +118,7 @@ def test_every_truth_verifies_against_itself(name: str) -> None:
 
 
 def found_equal(answer: str, truth: str, kind: str) -> bool:
-    """Whether the verifier says so; of two equations of pendulums the algebra never ends."""
+    """Whether the verifier says so."""
     return verifier.verify(f"\\boxed{{{answer}}}", truth, kind).correct
 
 
