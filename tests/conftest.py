@@ -153,15 +153,22 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untaught model earns nothing, and would not move: here about half of all messages are
     right, by the letters they hold.
     """
-    from ccpo.grade.verifier import Verdict
+    from ccpo.grade.verifier import Verdict, ballots, spelling
     from ccpo.play import rollout
 
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
     # of training only: the data door keeps the true one
-    verify_many = SimpleNamespace(verify_many=lambda items: (verify(*x) for x in items))
-    monkeypatch.setattr(rollout, "verifier", verify_many)
+    stub = SimpleNamespace(
+        verify_many=lambda items: (verify(*x) for x in items),
+        in_order=lambda function, items: (function(*x) for x in items),
+        ballots=ballots,
+        equal=spelling,
+        spelling=spelling,
+        Verdict=Verdict,
+    )
+    monkeypatch.setattr(rollout, "verifier", stub)
 
 
 @pytest.fixture

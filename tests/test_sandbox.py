@@ -675,11 +675,12 @@ READERS = {
                     found = re.match("([0-9a-f]+)-([0-9a-f]+) rw", line)
                     if not found: continue
                     start, end = (int(x, 16) for x in found.groups())
-                    memory.seek(start)
-                    try: data = memory.read(end - start)
-                    except OSError: continue
-                    found = re.search(b"secret-[0-9a-f]{16}", data)
-                    if found: return found[0].decode()
+                    for at in range(start, end, 1 << 20):  # two pieces share 64 bytes
+                        memory.seek(at)
+                        try: data = memory.read(min(end - at, (1 << 20) + 64))
+                        except OSError: continue
+                        found = re.search(b"secret-[0-9a-f]{16}", data)
+                        if found: return found[0].decode()
     """,
     "task table on disk": """
         def answer(x):

@@ -4,25 +4,12 @@ demonstrations.
 
 from __future__ import annotations
 
-import re
-
 from ccpo.benchmark import Demo, Only
+from ccpo.benchmark._keys import key as key
+from ccpo.benchmark._keys import kind_of as kind_of
+from ccpo.benchmark._keys import with_unit as with_unit
+from ccpo.grade.boxes import boxes
 
-_PLAIN = re.compile(
-    r"[-+]?\$?\s*(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?(?:\s*\\?%|\s*\^?\{?\\circ\}?|\s*\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)?"
-    r"|[-+]?\d*\s*\\[dt]?frac\s*(?:\{[-\d]+\}|\d)\s*(?:\{[-\d]+\}|\d)(?:\s*\\text\s*\{[^{}]*\})?|[-+]?\d+\.?/\d+|\d+_\{?\d+\}?"
-)
-_LIST = re.compile(r",|\\pm|\b(?:or|and)\b|\\text\s*\{\s*(?:or|and)\s*\}")
-_ASKS_INTERVAL = re.compile(
-    r"interval|inequalit|range of|domain|values of|solution set|\\[gl]eq?(?![A-Za-z])|[<>]",
-    re.IGNORECASE,
-)
-# what a question that holds "<" may ask for all the same; "interval notation" decides
-_ASKS_PAIR = re.compile(
-    r"\bpairs?\b|coordinates|vertex|\bfoc(?:us|i)\b|intercepts?|point"
-    r"|(?:find|compute|enter)[^.]{0,20}\([a-zA-Z],\s*[a-zA-Z]\)",
-    re.IGNORECASE,
-)
 FIGURE = "its figure is given as code only"
 
 
@@ -30,62 +17,10 @@ def boxed(solution: str) -> str:
     """What the last box of a solution holds, "" if there is none: braces, or the one character of
     "\\boxed 9".
     """
-    start = solution.rfind("\\boxed")
-    if start < 0:
-        return ""
-    rest = solution[start + len("\\boxed") :].lstrip()
-    if not rest.startswith("{"):
-        return rest[:1]
-    depth = 0
-    for end, c in enumerate(rest):
-        depth += {"{": 1, "}": -1}.get(c, 0)
-        if depth == 0:
-            return rest[1:end].strip()
-    return ""
-
-
-def kind_of(truth: str, question: str = "") -> str:
-    """Which kind of answer a truth is, by its form; (a, b) is an interval where the question speaks
-    of one, else a point.
-    """
-    text = re.sub(r"\\(?:left|right|,|;|:)|\s*\\!\s*", "", truth).strip().strip("$").strip()
-    if re.fullmatch(r"\(?[A-K]\)?|\\text\s*\{\s*\(?[A-K]\)?\s*\}", text):
-        return "choice"
-    if _PLAIN.fullmatch(text) or _PLAIN.fullmatch(text.replace("\\$", "")):
-        return "number"
-    words = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    if re.fullmatch(
-        r"\\text\s*\{[^{}]*\}|[A-Za-z]{3,}(?: [A-Za-z]+)*|\d+:\d+ ?[ap]m|\d+ ?[ap]m", text
-    ) and not re.search(r"\d{3}", words):
-        return "text"
-    if re.match(r"\\\{", text):
-        return "interval" if re.search(r"\|.*(?:<|>|\\le|\\ge)", text) else "set"
-    if (
-        "\\cup" in text
-        or "\\infty" in text
-        or re.match(r"[A-Za-z]\s*\\in|\[", text)
-        or re.fullmatch(r"\(.*\]", text)
-    ):
-        return "interval"
-    if re.match(r"\\begin\s*\{[pbv]matrix\}", text):
-        return "tuple"
-    if re.fullmatch(r"\([^()]*(?:\([^()]*\)[^()]*)*,.*\)", text):
-        return "interval" if text.count(",") == 1 and _asks_interval(question) else "tuple"
-    if re.search(r"(?<!\\)(?<![<>])=", text) and not _LIST.search(text):
-        return "equation"
-    if re.search(r"[<>]|\\le|\\ge", text):
-        return (
-            "interval"
-            if len(re.findall(r"[A-Za-z]", re.sub(r"\\[a-z]+", "", text))) == 1
-            else "text"
-        )
-    return "set" if _LIST.search(re.sub(r"\d,\d{3}|\{[^{}]*\}", "", text)) else "expression"
-
-
-def _asks_interval(question: str) -> bool:
-    if "interval" in question:
-        return "ordered pair" not in question
-    return bool(_ASKS_INTERVAL.search(question)) and not _ASKS_PAIR.search(question)
+    held = boxes(solution)
+    content = (held[-1].content(solution) or "").strip() if held else ""
+    braced = held and solution[held[-1].inside - 1] == "{"
+    return content if braced or not content or content.startswith("\\") else content[:1]
 
 
 def defect(question: str) -> str:

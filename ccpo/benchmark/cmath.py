@@ -60,7 +60,7 @@ def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Ta
         Task(
             f"{split}-{i}",
             r["input" if split == "train" else "question"],
-            str(r["golden"]),
+            _math.with_unit(str(r["golden"]), r["input" if split == "train" else "question"]),
             "number",
         )
         for i, r in enumerate(rows)

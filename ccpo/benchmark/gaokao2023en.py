@@ -100,7 +100,5 @@ def tasks(
         )
         truth = re.sub(r"\s*\$(cm)\^\{([23])\}\$", r"\\text{ \1}^\2", truth)
         truth = re.sub(r"(?<=[\d}])(cm)\^\{([23])\}", r"\\text{ \1}^\2", truth)
-        out.append(
-            Task(f"{split}-{index}", row["question"], truth, _math.kind_of(truth, row["question"]))
-        )
+        out.append(Task(f"{split}-{index}", row["question"], *_math.key(truth, row["question"])))
     return known(out, _DEFECTS | (_QWEN if edition == "qwen" else {}), only)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ccpo.benchmark import BOXED, Demo, Only, Source, Task, github, known
+from ccpo.benchmark._keys import with_unit
 
 VERSION = 2
 _AT = (
@@ -75,6 +76,7 @@ def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Ta
     for row, line in enumerate(raw[split].read_text(encoding="utf-8").splitlines()):
         item = json.loads(line)
         truth = item["answer"].rsplit("####", 1)[1].strip().replace(",", "")
+        truth = with_unit(truth, item["question"])
         out.append(Task(f"{split}-{row}", item["question"], truth, "number"))
     return known(out, _DEFECTS, only)
 

@@ -47,8 +47,7 @@ def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Ta
         Task(
             r["unique_id"],
             r["problem"],
-            r["answer"],
-            _math.kind_of(r["answer"], r["problem"]),
+            *_math.key(r["answer"], r["problem"]),
             defect=_math.defect(r["problem"]),
         )
         for r in rows

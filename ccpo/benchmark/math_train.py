@@ -48,19 +48,17 @@ DEFECTS = (
     "keys None are read from no solution and dropped. CCPO's own copy of the 7,500 has 20 keys "
     "from the first of several "
     "boxes and 4 empty ones; it is not offered. The figure of 707 items of `full` and 802 of "
-    "`level3to5` is given as code only, that of three and two not at all; three inequalities of "
-    "several letters or of numbers are compared as texts, of which one names an option by its text "
-    "(full-3136) (all marked)."
+    "`level3to5` is given as code only, that of three and two not at all; two inequalities, one of "
+    "several letters and one of numbers, are compared as texts, of which one names an option by "
+    "its text (full-3136) (all marked)."
 )
 _MISSING = "its figure is missing"
 _TEXT = "the key is an inequality that is compared as a text"
 _DEFECTS = {
-    "full-60": _TEXT,
     "full-623": _MISSING,
     "full-2760": _MISSING,
     "full-3136": _TEXT,
     "full-3274": _MISSING,
-    "level3to5-511": _TEXT,
     "level3to5-3684": _MISSING,
     "level3to5-4177": _TEXT,
     "level3to5-5367": _MISSING,
@@ -91,15 +89,9 @@ def tasks(
             question = row["question"]
             truth = (row["ground_truth_answer"] or "").strip()
         flaw = "the source has no key" if truth in ("", "None") else ""
+        keyed = (truth, "text") if flaw else _math.key(truth, question)
         out.append(
-            Task(
-                f"{subset}-{index}",
-                question,
-                truth,
-                _math.kind_of(truth, question) if truth else "text",
-                flaw=flaw,
-                defect=_math.defect(question),
-            )
+            Task(f"{subset}-{index}", question, *keyed, flaw=flaw, defect=_math.defect(question))
         )
     return known(out, _DEFECTS, only)
 

@@ -252,9 +252,18 @@ def judge(
     )
     leaks = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.task))
     chances = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.other))
-    for one in spoken:
+    judged = [list(itertools.islice(verdicts, len(one.answering))) for one in spoken]
+    ballots = verifier.in_order(
+        verifier.ballots,
+        (
+            (own, one.task.kind, one.task.tolerance)
+            for one, own in zip(spoken, judged, strict=True)
+            if one.voting
+        ),
+    )
+    for one, own in zip(spoken, judged, strict=True):
         yield {
-            **_outcome(team, one, list(itertools.islice(verdicts, len(one.answering)))),
+            **_outcome(team, one, own, next(ballots) if one.voting else None),
             "leakage": float(any(list(itertools.islice(leaks, len(one.thoughts))))),
             "leakage_by_chance": float(
                 any(list(itertools.islice(chances, len(one.thoughts) if one.other else 0)))
@@ -303,20 +312,15 @@ def _unlike(truths: Truths, pair: tuple[str, str]) -> Task | None:
     return None
 
 
-def _outcome(team: Team, one: _Spoken, verdicts: Sequence[verifier.Verdict]) -> dict[str, Any]:
-    """The team's answer and its verdict."""
-    if one.voting:
-        classes: dict[str, int] = {}
-        codes = [
-            0
-            if v.correct
-            else -1
-            if v.answer is None
-            else classes.setdefault(v.answer, len(classes) + 1)
-            for v in verdicts
-        ]
-        accuracy = fraction = float(vote_outcome(np.array([codes]), team.tie)[0])
+def _outcome(
+    team: Team, one: _Spoken, verdicts: Sequence[verifier.Verdict], ballots: verifier.Ballots | None
+) -> dict[str, Any]:
+    """The team's answer and its verdict; `ballots`: the votes, where the team votes."""
+    late = sum(v.late for v in verdicts)
+    if ballots:
+        accuracy = fraction = float(vote_outcome(np.array([ballots.codes]), team.tie)[0])
         answer = " | ".join(v.answer or "-" for v in verdicts)
+        late += ballots.late
     else:
         accuracy = float(verdicts[0].correct)
         answer = verdicts[0].answer or ""
@@ -326,6 +330,6 @@ def _outcome(team: Team, one: _Spoken, verdicts: Sequence[verifier.Verdict]) -> 
         "truth": one.task.truth if one.task.kind != "code" else "(its tests)",
         "accuracy": accuracy,
         "fraction": fraction,
-        "late": sum(v.late for v in verdicts),
+        "late": late,
         "defect": bool(one.task.defect),
     }

@@ -1,351 +1,364 @@
-"""Whether two answers are the same: structure by our own rules, algebra by math-verify, and never a
+"""Whether two answers are the same: structure by our own rules, algebra by algebra.py, and never a
 tolerance that nobody declared.
 
-Kinds of truth: number, expression, set (any order), tuple (order and brackets count), interval,
-equation, choice, text. What is compared is the answer alone, already taken out of its message
-(verifier.py). A unit that the truth names may be left out; another unit is wrong.
+Kinds of truth: number, expression, set (any order), multiset (any order, but how often counts),
+tuple (order and brackets count), interval, equation, choice, text. What is compared is the answer
+alone, already taken out of its message (message.py). A unit that the truth names may be left out;
+another unit is wrong.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from typing import Any, TypeVar
 
-from ccpo.grade.numbers import Number, close, literal, number, unit
-
-KINDS = ("number", "expression", "set", "tuple", "interval", "equation", "choice", "text")
-Leaf = Callable[[str, str], bool]
-T = TypeVar("T")
-
-_SIMPLE = [
-    (re.compile(pattern), to)
-    for pattern, to in [
-        (r",\s*\\!\s*", ","),
-        (r"\\[dtc]frac", r"\\frac"),
-        (r"\\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits)(?![A-Za-z])", ""),
-        (
-            r"\\(?:mathrm|mathbf|operatorname|textbf|mathit|textit|textnormal|mbox|textrm|text)\s*\{",
-            r"\\text{",
-        ),
-        (r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le "),
-        (r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge "),
-        (r"≤", r"\\le "),
-        (r"≥", r"\\ge "),
-        (r"\\lt(?![A-Za-z])", "<"),
-        (r"\\gt(?![A-Za-z])", ">"),
-        (r"[−–]", "-"),
-        (r"×", r"\\times "),
-        (r"·", r"\\cdot "),
-        (r"÷", "/"),
-        (r"π", r"\\pi "),
-        (r"∞", r"\\infty "),
-        (r"∪", r"\\cup "),
-        (r"∈", r"\\in "),
-        (r"±", r"\\pm "),
-        (r"√\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
-        (r"√\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"°|\^\s*\{?\s*\\circ\s*\}?", r"\\text{degrees}"),
-        (r"\\%", "%"),
-        (r"\\\$", "$"),
-        (r"(?<!\\)\\(?:[!,;: ]|(?:quad|qquad|thinspace)(?![A-Za-z]))|~", " "),
-        (r"\{,\}", ","),
-        (r"\s+", " "),
-    ]
-]
-
-
-def tidy(answer: str) -> str:
-    """An answer without the marks of typesetting: dollar signs, \\left, spaces of all kinds, a
-    final full stop, Unicode look-alikes.
-    """
-    text = answer.replace("²", "^2").replace("³", "^3")  # before NFKC makes digits of them
-    text = unicodedata.normalize("NFKC", text).replace("。", ".").replace("、", ",").strip()
-    for pattern, to in _SIMPLE:
-        text = pattern.sub(to, text)
-    text = text.strip().strip("*").strip()
-    while True:
-        before = text
-        for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
-            if (
-                text.startswith(left)
-                and text.endswith(right)
-                and len(text) > len(left) + len(right)
-            ):
-                inner = text[len(left) : -len(right)]
-                text = inner if "$" not in inner or left != "$" else text
-        text = re.sub(r"(?<=[^.\s])\s*[.,;:]$", "", text.strip()).strip()
-        if text == before:
-            break
-    if text.count("$") > 1:
-        text = text.replace("$", "")
-    return re.sub(r"\s+", " ", text).strip()
-
-
-_PROSE = re.compile(
-    r"(?<![\\A-Za-z])(?:the|is|are|and|or|not|but|if|then|answer|so|of|for|with|undefined|none|no|all|any|[A-Za-z]{5,})(?![A-Za-z])",
-    re.IGNORECASE,
-)
-_FUNCTIONS = re.compile(
-    r"(?<![A-Za-z])(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|frac|lim|max|min|gcd|lcm|infty|alpha|beta|gamma|theta|lambda|omega|sigma|delta"
+from ccpo.grade import algebra, choices
+from ccpo.grade.intervals import Piece, joined, pieces
+from ccpo.grade.lists import items, matched
+from ccpo.grade.numbers import Number, close, literal, number
+from ccpo.grade.tuples import by_name, rows_of, same_tuples
+from ccpo.grade.typeset import depths, split, squeeze, tidy, untexted
+from ccpo.grade.units import alike
+from ccpo.grade.values import (
+    has_letters,
+    is_name,
+    members,
+    monstrous,
+    prose,
+    unworked,
+    without_unit,
+    worked_ones,
 )
 
-
-def prose(text: str) -> bool:
-    """Whether an answer has words in it, so that no algebra may be read out of it."""
-    text = re.sub(r"\\(?:begin|end)\s*\{[a-z]+\}", " ", text)
-    bare = re.sub(
-        r"\\[A-Za-z]+", " ", re.sub(r"\\text\s*\{\s*(?:red|max|min|eff|tot)\s*\}", "", text)
-    )
-    return bool(_PROSE.search(_FUNCTIONS.sub(" ", bare))) or "\\text" in text
-
-
-def squeeze(text: str) -> str:
-    """An answer without what never changes its meaning: white space, the braces of single
-    characters, \\cdot.
-    """
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\s*\\cdot\s*|\\times ", "*", text)
-    text = re.sub(r"\{\s*([A-Za-z0-9])\s*\}", r"\1", text)
-    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)
-
-
-def split(text: str, marks: str = ",;") -> list[str]:
-    """Parts of a list: split at marks outside all brackets, a thousands comma among them (see
-    `items`).
-    """
-    out = []
-    depth = 0
-    start = 0
-    for i, c in enumerate(text):
-        if c in "([{":
-            depth += 1
-        elif c in ")]}":
-            depth -= 1
-        elif c in marks and depth <= 0:
-            out.append(text[start:i])
-            start = i + 1
-    return [p.strip() for p in [*out, text[start:]]]
-
-
-def items(text: str, thousands: bool = True) -> list[str] | None:
-    """Members of a set or a bare list, with \\pm written out; None where it is neither. thousands:
-    "1,000" is one member, not two.
-    """
-    inner = re.fullmatch(r"(?:[A-Za-z]\s*(?:=|\\in)\s*)?\\\{(.*)\\\}", text)
-    body = (inner[1] if inner else text).strip()
-    if inner and "|" in body:
-        return None
-    body = re.sub(
-        r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b|\\(?:lor|vee)(?![A-Za-z])|和|或",
-        ";",
-        body,
-    )
-    parts = [
-        p
-        for some in split(body, ";")
-        for p in ([some] if thousands and literal(some) else split(some, ","))
-        if p
-    ]
-    same_left = _same_left(parts)
-    out = []
-    for part in parts:
-        bare = re.sub(r"^[A-Za-z](?:_\{?\w+\}?)?\s*=\s*(?=\S)", "", part) if same_left else part
-        signs = re.split(r"\\pm(?![A-Za-z])", bare)
-        if len(signs) == 2:
-            out += [
-                f"{signs[0]}+{signs[1]}" if signs[0].strip() else signs[1],
-                f"{signs[0]}-{signs[1]}",
-            ]
-        else:
-            out.append(bare)
-    return [p.strip() for p in out] if inner or len(out) > 1 else None
-
-
-def _same_left(parts: list[str]) -> bool:
-    """Whether all equations of a list have the same left side, as in "x=1, x=2" (with or without
-    repeating it) but not "x=5, y=3".
-    """
-    left = {m[1] for p in parts if (m := re.match(r"([A-Za-z])(?:_\{?\w+\}?)?\s*=", p))}
-    return len(left) == 1
-
-
-def matched(answer: Sequence[T], truth: Sequence[T], equal: Callable[[T, T], bool]) -> bool:
-    """Whether two lists have the same members, in any order."""
-    left = list(dict.fromkeys(answer))
-    want = list(dict.fromkeys(truth))
-    if len(left) != len(want):
-        return False
-    for one in want:
-        hit = next((i for i, other in enumerate(left) if equal(other, one)), None)
-        if hit is None:
-            return False
-        left.pop(hit)
-    return True
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One interval: its ends, and whether they belong to it."""
-
-    low: str
-    closed_low: bool
-    high: str
-    closed_high: bool
-
-
-def pieces(text: str) -> list[Piece] | None:
-    """A union of intervals, from [a,b) \\cup (c,\\infty), from inequalities in one variable, or
-    from {x | ...}; None: none of these.
-    """
-    text = re.sub(r"<=", r"\\le ", re.sub(r">=", r"\\ge ", text))
-    builder = re.fullmatch(r"\\\{\s*([A-Za-z])\s*(?:\||\\mid|:)\s*(.*)\\\}", text)
-    text = (
-        builder[2].strip()
-        if builder
-        else re.sub(r"^[A-Za-z](?:\([a-z]\))?\s*\\in\s*(?=[\[({\\])", "", text).strip()
-    )
-    if re.match(r"^[\[(]", text):
-        found = [_bracketed(p) for p in re.split(r"\\cup(?![A-Za-z])|\bU\b", text)]
-    else:
-        found = [
-            _inequality(p)
-            for p in re.split(
-                r"\\cup(?![A-Za-z])|\bor\b|\\text\s*\{\s*or\s*\}|或|,(?=\s*[A-Za-z])", text
-            )
-        ]
-    return [p for p in found if p] if found and all(found) else None
-
-
-def _bracketed(text: str) -> Piece | None:
-    text = text.strip()
-    if len(text) < 5 or text[0] not in "[(" or text[-1] not in "])":
-        return None
-    ends = split(text[1:-1], ",")
-    return (
-        Piece(_end(ends[0]), text[0] == "[", _end(ends[1]), text[-1] == "]")
-        if len(ends) == 2
-        else None
-    )
-
-
-def _inequality(text: str) -> Piece | None:
-    parts = re.split(r"\s*(\\le(?![a-z])|\\ge(?![a-z])|<|>)\s*", text.strip())
-    if len(parts) == 3:
-        a, sign, b = parts
-        if re.fullmatch(r"[A-Za-z]", b) and not re.fullmatch(r"[A-Za-z]", a):
-            a, b, sign = b, a, {"\\le": "\\ge", "\\ge": "\\le", "<": ">", ">": "<"}[sign]
-        if not re.fullmatch(r"[A-Za-z]", a):
-            return None
-        closed = sign.startswith("\\")
-        less = sign in ("\\le", "<")
-        return (
-            Piece("-\\infty", False, _end(b), closed)
-            if less
-            else Piece(_end(b), closed, "\\infty", False)
-        )
-    if len(parts) == 5 and re.fullmatch(r"[A-Za-z]", parts[2]):
-        low, first, _, second, high = parts
-        if {first, second} <= {">", "\\ge"}:
-            low, first, second, high = (
-                high,
-                second.replace("\\ge", "\\le"),
-                first.replace("\\ge", "\\le"),
-                low,
-            )
-        elif not {first, second} <= {"<", "\\le"}:
-            return None
-        return Piece(_end(low), first == "\\le", _end(high), second == "\\le")
-    return None
-
-
-def _end(text: str) -> str:
-    text = text.strip()
-    return re.sub(r"^\+\s*\\infty$", r"\\infty", text)
-
-
-def letter(text: str) -> str | None:
-    """The letter of a choice: "B", "(B)", "\\text{(B)}", "B. Paris", "option b"; None: it is not
-    one choice.
-    """
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", tidy(text)).strip().strip("*")
-    found = re.fullmatch(
-        r"(?:(?:option|choice|answer|选项?)\s*)?[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:,]?|[.:,](?!\s*[A-Za-z]\s*(?:[.,:]|$))|$)(?:\s*\S.*)?",
-        text,
-        re.IGNORECASE,
-    )
-    return found[1].upper() if found else None
-
-
-def words(text: str) -> str:
-    """A text answer in normal form: no case, articles, quotes, final punctuation, \\text."""
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", tidy(text)).replace("\\", "").lower()
-    text = re.sub(r"[\"'`.!?]+$|^[\"'`]+", "", text.strip())
-    text = re.sub(r"^(?:an?|the)\s+", "", text)
-    return re.sub(r"[\s{}$]+", "", text)
-
-
-def _parsed(text: str) -> list[Any]:
-    """An expression as math-verify reads it. Decimals are made fractions first, so that nothing is
-    compared in floating point.
-    """
-    import logging
-
-    from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse
-
-    for name in ("math_verify", "latex2sympy2_extended"):
-        # what it cannot read is a verdict here, not news
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # its way with units would read "t" in "t/m" as tonnes
-    how = NormalizationConfig(
-        basic_latex=True,
-        units=False,
-        malformed_operators=True,
-        nits=True,
-        boxed="none",
-        equations=False,
-    )
-    exact = re.sub(r"(\d*)\.(\d+)", lambda m: f"\\frac{{{m[1]}{m[2]}}}{{1{'0' * len(m[2])}}}", text)
-    config = [LatexExtractionConfig(normalization_config=how)]
-    return list(parse(f"${exact}$", config, fallback_mode="no_fallback", parsing_timeout=None))
-
-
-def symbolic(answer: str, truth: str) -> bool:
-    """Whether two expressions are algebraically the same, by math-verify. Without a time limit:
-    call it where one is kept (judge.py).
-    """
-    from math_verify import verify
-
-    read = [_parsed(side) for side in (truth, answer)]
-    if not all(read):
-        return False
-    return any(
-        bool(verify(a, b, float_rounding=15, numeric_precision=60, timeout_seconds=None))
-        for a, b in (read, read[::-1])
-    )
-
-
-def value(text: str) -> float | None:
-    """The real value of a formula without variables, or None. No time limit, as `symbolic`."""
-    read = _parsed(text)
-    try:
-        return float(read[0].evalf()) if read else None
-    except (TypeError, ValueError, AttributeError):
-        return None
-
-
-def undecided(answer: str, truth: str) -> bool:
-    """The leaf of the quick way: whoever asks must take the slow one."""
-    raise Undecided
+Leaf = Callable[[str, str, float], bool]  # answer, truth, tolerance
+Equal = Callable[[str, str], bool]
 
 
 class Undecided(Exception):
     """No quick rule decides."""
+
+
+def undecided(answer: str, truth: str, tolerance: float = 0.0) -> bool:
+    """The leaf of the quick way: whoever asks must take the slow one."""
+    raise Undecided
+
+
+symbolic = algebra.equivalent
+value = algebra.value
+
+
+# ---- the rules, one for each kind -------------------------------------------------------------
+
+
+def _chained(answer: str, truth: str, equal: Equal, leaf: Leaf) -> bool:
+    """Whether a chain like "m+n=256+37=293" comes to the truth: after the names all sides are worth
+    the same, and one of them is the truth as it must be written.
+    """
+    numeric = not has_letters(truth)
+    sides = members(answer)
+    if len(sides) == 2 and is_name(sides[1], False):
+        sides.reverse()  # "6 = x"
+    while len(sides) > 1 and is_name(sides[0], numeric):
+        name = sides.pop(0)
+        if _BOUND.search(name) and not _unknown(name, truth, leaf):
+            return False
+    if not any(equal(side, truth) for side in sides):
+        return False
+    return all(equal(side, truth) or _worth(side, truth, leaf) for side in sides)
+
+
+_ALSO = re.compile(
+    r"(?:,\s*|\b|\\text\s*\{\s*,?\s*)"
+    r"(?:or(?: equivalently)?|i\.e\.|that is|equivalently)(?![A-Za-z])(?:\s*,|\s*\})?"
+)
+
+
+def _rounds(part: str, exact: str, leaf: Leaf) -> bool:
+    """Whether a decimal behind an approximation sign is near what stands before it."""
+    rounded = number(part)
+    if rounded is None or rounded.last is None:
+        return True
+    if known := number(exact):
+        worth: float | Fraction | None = known.value
+    elif leaf is undecided:
+        raise Undecided
+    else:
+        worth = value(exact)
+    return worth is not None and abs(Fraction(worth) - rounded.value) <= rounded.last
+
+
+_BOUND = re.compile(r"\\(?:sum|prod|int|lim)(?![A-Za-z])")
+
+
+def _unknown(name: str, truth: str, leaf: Leaf) -> bool:
+    """Whether a sum, integral or limit may name the truth: it has that value, or letters of its own
+    so that it has none.
+    """
+    if leaf is undecided:
+        raise Undecided
+    return value(name) is None or _worth(name, truth, leaf)
+
+
+def _worth(side: str, truth: str, leaf: Leaf) -> bool:
+    side, truth = without_unit(side)[0], without_unit(truth)[0]
+    return not (monstrous(side) or prose(side) or prose(truth)) and leaf(side, truth, 0.0)
+
+
+def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
+    """Numbers and expressions. What names its value ("x = 5" for 5) is read as the value; a list is
+    none.
+    """
+    a = answer.strip()
+    t = truth.strip()
+    if squeeze(a) == squeeze(t):
+        return True
+    equal = partial(_plain, tolerance=tolerance, leaf=leaf)
+    if "\\Rightarrow" in a or "\\Rightarrow" in t:
+        return False
+    if "\\approx" in a:
+        parts = [part for part in re.split(r"\\approx(?![A-Za-z])", a) if part.strip()]
+        right = len(parts) > 1 and any(equal(p, t) for p in (parts if tolerance else parts[:1]))
+        return right and all(_rounds(part, parts[0], leaf) for part in parts[1:])
+    if len(also := _ALSO.split(a)) > 1 and not _ALSO.search(t):
+        return all(equal(part, t) for part in also)
+    sides = (len(members(a)), len(members(t)))
+    if min(sides) > 1:
+        return _sides(a, t, equal, leaf, tolerance)
+    if sides[0] > 1:
+        return _chained(a, t, equal, leaf)
+    if sides[1] > 1:
+        return any(equal(a, side) for side in _named_sides(t, a))
+    return _valued(a, t, tolerance, leaf)
+
+
+def _named_sides(truth: str, answer: str) -> list[str]:
+    """Of a truth like "x = 5" or "0.56 = 56\\%": the sides that an answer without "=" may give."""
+    sides = members(truth)
+    return [side for side in sides if not is_name(side, not has_letters(answer))]
+
+
+def _valued(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
+    """Two answers without "=": numbers by their values, formulas by algebra."""
+    own = number(a, decimal_comma=True)
+    key = number(t)
+    if own and key:
+        return close(own, key, tolerance)
+    if key and unworked(a):
+        return False
+    formula_a, unit_a = without_unit(a)
+    formula_t, unit_t = without_unit(t)
+    if not alike(unit_a, unit_t):
+        return False
+    if key and key.unit.startswith("base"):
+        return False
+    if key and tolerance and key.last is not None:
+        return _rounded(formula_a, unit_a, key, tolerance, leaf)
+    if (dimensions := _dimensions(formula_t)) or _dimensions(formula_a):
+        return dimensions == _dimensions(formula_a)
+    formula_a, formula_t = _without_thousands(formula_a), _without_thousands(formula_t)
+    if key and not unit_t and re.fullmatch(r"\\?\$.*|.*%", t):
+        formula_t = str(key.value / (100 if key.percent else 1))
+    return _formulas(formula_a, formula_t, tolerance, leaf)
+
+
+def _formulas(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
+    if len(split(a)) != len(split(t)) or prose(a) or prose(t) or _acronym(t):
+        return squeeze(a) == squeeze(t)
+    if _DOTS.search(a + t):
+        return squeeze(a) == squeeze(t)
+    decimals = re.search(r"\d\.\d", t)
+    return not (monstrous(a) or monstrous(t)) and leaf(
+        worked_ones(a), worked_ones(t), tolerance if decimals else 0.0
+    )
+
+
+_DOTS = re.compile(r"\\[lc]?dots(?![A-Za-z])|\.\.\.|…")
+
+
+def _acronym(text: str) -> bool:
+    """Capitals alone are a name, not a product: IS is not SI."""
+    return bool(re.fullmatch(r"[A-Z]{2,}", text))
+
+
+def _rounded(answer: str, unit_of_it: str, truth: Number, tolerance: float, leaf: Leaf) -> bool:
+    """A formula for a decimal that may be rounded: what it is worth decides."""
+    if leaf is undecided:
+        raise Undecided
+    worth = None if monstrous(answer) or prose(answer) else value(answer)
+    return worth is not None and close(Number(Fraction(worth), False, unit_of_it), truth, tolerance)
+
+
+def _dimensions(text: str) -> list[Fraction]:
+    """12 x 18 x 11 as its sorted factors; none where it is anything else."""
+    parts = re.split(r"\\times(?![A-Za-z])|\bby\b|(?<=\d)\s*x\s*(?=\d)", untexted(text))
+    read = [literal(part) for part in parts if "^" not in part]
+    if len(parts) < 2 or len(read) != len(parts) or not all(read):
+        return []
+    return sorted(r[0] for r in read if r)
+
+
+def _without_thousands(text: str) -> str:
+    """1,000\\sqrt{2} without its comma; a comma inside brackets parts a list."""
+    deep = depths(text)
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", lambda m: "," if deep[m.start()] else "", text)
+
+
+def _sides(a: str, t: str, equal: Equal, leaf: Leaf, tolerance: float) -> bool:
+    """Two equations: side by side, with equal names (y may stand for f(x)), or by algebra."""
+    own, key = members(a), members(t)
+    if len(own) == len(key) == 2:
+        if squeeze(own[0]) == squeeze(key[0]):
+            return equal(own[1], key[1])
+        if _same_function(own[0], key[0]):
+            return equal(own[1], key[1])
+    if len(own) > 2 and len(key) == 2 and _same_function(own[0], key[0]):
+        return _chained("=".join(own[1:]), key[1], equal, leaf)
+    formula_a, formula_t = without_unit(a)[0], without_unit(t)[0]
+    if len(own) != 2 or len(key) != 2 or prose(formula_a) or prose(formula_t):
+        return False
+    if len(split(a)) != len(split(t)) or monstrous(a) or monstrous(t):
+        return False
+    return leaf(formula_a, formula_t, tolerance if re.search(r"\d\.\d", t) else 0.0)
+
+
+def _same_function(left: str, right: str) -> bool:
+    """C and C(h); y and f(x)."""
+    cut = [re.sub(r"\s*\([A-Za-z]\)\s*$", "", side.strip()) for side in (left, right)]
+    calls = [c != side.strip() for c, side in zip(cut, (left, right), strict=True)]
+    if all(calls):
+        return squeeze(left) == squeeze(right)
+    if not any(calls) or not all(re.fullmatch(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?", c) for c in cut):
+        return squeeze(left) == squeeze(right)
+    return cut[0] == cut[1] or (not all(calls) and "y" in cut)
+
+
+def _equations(answer: str, truth: str, equal: Equal) -> bool:
+    """The same up to a factor and to swapped or moved terms. A truth that only names a value ("x =
+    5") is met by the value, one that names a formula by the formula.
+    """
+    if "=" in answer:
+        return equal(answer, truth)
+    sides = members(truth)
+    if len(sides) == 2 and is_name(sides[0], False):
+        worked = bool(re.search(r"[\d+\-*/^\\]", untexted(sides[1])))
+        return worked and not _acronym(squeeze(sides[1])) and equal(answer, sides[1])
+    return (len(sides) > 2 or not has_letters(truth)) and any(
+        equal(answer, side) for side in sides if not is_name(side, False)
+    )
+
+
+def _sets(answer: str, truth: str, equal: Equal, often: bool = False) -> bool:
+    """Any order, but values of several names ("y=3, x=2") are in the order of their names. A comma
+    may part two members or the thousands of one: both sides are read in the one way, or both in the
+    other; a list in brackets is never thousands.
+    """
+    if _BUILDER.match(answer) or _BUILDER.match(truth):
+        return _same_builders(answer, truth, equal)
+    named = by_name(answer)
+    wanted = _read(truth, False)
+    if named and not any("=" in member for member in wanted):
+        return len(named) == len(wanted) and all(map(equal, named, wanted))
+
+    def one(x: str, y: str) -> bool:
+        return equal(x, y) if rows_of(y) is None else same_tuples(x, y, equal)
+
+    readings = (True, False)
+    return any(
+        matched(_read(answer, t), _read(truth, t), one, often)
+        for t in readings
+        if not (
+            t and re.match(r"\\\{", truth) and len(_read(truth, False)) > len(_read(truth, True))
+        )
+    )
+
+
+_BUILDER = re.compile(r"\\\{\s*([A-Za-z])\s*(?:\||:)(.*)\\\}")
+_RULE = re.compile(r"\s*([A-Za-z])\s*=\s*([^,=]+),\s*([A-Za-z])\s*\\in\s*(.+?)\s*")
+
+
+def _same_builders(answer: str, truth: str, equal: Equal) -> bool:
+    """{x | x = 3k, k in Z} is {y | y = 3n, n in Z} and "x = 3k, k in Z"; what is built in another
+    way only if it is written alike.
+    """
+    formulas = []
+    for text in (answer, truth):
+        built = _BUILDER.fullmatch(text)
+        rule = _RULE.fullmatch(built[2] if built else text)
+        if not rule or (built and rule[1] != built[1]):
+            return squeeze(answer) == squeeze(truth)
+        letter = rf"(?<![A-Za-z\\]){rule[3]}(?![A-Za-z])"
+        if not re.search(letter, rule[2]):
+            return False
+        formulas.append((re.sub(letter, "k", rule[2]), squeeze(rule[4])))
+    return formulas[0][1] == formulas[1][1] and equal(formulas[0][0], formulas[1][0])
+
+
+def _read(text: str, thousands: bool) -> list[str]:
+    inner = re.fullmatch(r"(?:[A-Za-z](?:_\w)?\s*(?:=|\\in)\s*)?\\\{(.*)\\\}", text)
+    if inner and not thousands:
+        return items(text, False) or []
+    members = items(text, thousands)
+    return [text] if members is None else members
+
+
+def _intervals(answer: str, truth: str, equal: Equal) -> bool:
+    a = pieces(answer)
+    t = pieces(truth)
+    if a is None or t is None:
+        return equal(answer, truth) if a is None and t is None else False
+
+    def one(x: Piece, y: Piece) -> bool:
+        ends = x.closed_low == y.closed_low and x.closed_high == y.closed_high
+        return ends and equal(x.low, y.low) and equal(x.high, y.high)
+
+    return matched(a, t, one) or (
+        len(a) != len(t) and matched(joined(a, equal), joined(t, equal), one)
+    )
+
+
+def words(text: str) -> str:
+    """A text answer in normal form: no case, articles, quotes, final punctuation, \\text. Blanks
+    count only between digits.
+    """
+    text = untexted(tidy(text)).replace("\\", "").lower()
+    text = re.sub(r"[\"'`.!?]+$|^[\"'`]+", "", text.strip())
+    text = re.sub(r"^(?:an?|the)\s+", "", text)
+    text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text)
+    return re.sub(r"(?<!\d)[\s{}$]+|[\s{}$]+(?!\d)", "", text)
+
+
+def _choice(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
+    """By letter; where the truth says what its option is ("(C) 12"), by that too."""
+    letter = choices.letter(answer)
+    named = choices.option(truth)
+    if letter is not None and (not named or letter in "ABCDEFGHJK"):
+        return letter == (truth.strip()[1] if named else choices.letter(truth))
+    if not named:
+        return False
+    kinds = ["text", "tuple" if rows_of(tidy(named)) else "set", "expression"]
+    return any(same(answer, named, kind, tolerance, leaf) for kind in kinds)
+
+
+def _numbers(answer: str, truth: str, equal: Equal) -> bool:
+    return equal(answer, truth)
+
+
+def _multisets(answer: str, truth: str, equal: Equal) -> bool:
+    return _sets(answer, truth, equal, often=True)
+
+
+_RULES: dict[str, Callable[[str, str, Equal], bool]] = {
+    "number": _numbers,
+    "expression": _numbers,
+    "set": _sets,
+    "multiset": _multisets,
+    "tuple": same_tuples,
+    "interval": _intervals,
+    "equation": _equations,
+}
+KINDS = (*_RULES, "choice", "text")
 
 
 def same(answer: str, truth: str, kind: str, tolerance: float = 0.0, leaf: Leaf = symbolic) -> bool:
@@ -364,163 +377,19 @@ def same(answer: str, truth: str, kind: str, tolerance: float = 0.0, leaf: Leaf 
             f"verifier: unknown kind of answer '{kind}'. Known: {', '.join(KINDS)}, code."
         )
     if kind == "choice":
-        return letter(answer) is not None and letter(answer) == letter(truth)
+        return _choice(answer, truth, tolerance, leaf)
+    if kind == "text":
+        return words(answer) == words(truth)
     a = tidy(answer)
     t = tidy(truth)
-    if kind == "text":
-        return words(a) == words(t)
+    if named := choices.option(truth):
+        if (label := choices.label(a)) and not (rest := label[1]):
+            return label[0] == truth.strip()[1]
+        if label and label[0] == truth.strip()[1]:
+            a = tidy(rest)
+        t = tidy(named)
     if not a or a.count("{") != a.count("}"):
         return False
     if squeeze(a) == squeeze(t):
         return True
-    equal: Leaf = partial(_plain, tolerance=tolerance, leaf=leaf)
-    rule = {"set": _sets, "tuple": _tuples, "interval": _intervals, "equation": _equations}.get(
-        kind
-    )
-    return rule(a, t, equal) if rule else equal(a, t)
-
-
-def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
-    """Numbers and expressions. What names its value ("x = 5" for 5) is read as the value; a list is
-    none.
-    """
-    a = answer.strip()
-    t = truth.strip()
-    if squeeze(a) == squeeze(t):
-        return True
-    if "=" not in t:
-        a = re.sub(r"^[A-Za-z](?:_\{?\w+\}?|\([A-Za-z0-9]+\))?\s*=\s*(?=[^=]*$)", "", a)
-    elif "=" not in a:
-        t = re.sub(r"^[A-Za-z](?:_\{?\w+\}?)?\s*=\s*(?=[^=]*$)", "", t)
-    if ("=" in a and "=" not in t) or ("'" in a and "'" not in t):
-        return False
-    mine = number(a)
-    theirs = number(t)
-    if mine and theirs:
-        return close(mine, theirs, tolerance)
-    if theirs and _unworked(a):
-        return False
-    if (
-        theirs and tolerance and theirs.last is not None
-    ):  # a formula for a decimal that may be rounded: what it is worth decides
-        if leaf is undecided:
-            raise Undecided
-        named = re.fullmatch(r".*\\text\s*\{\s*([^{}]*?)\s*\}", a)
-        worth = None if monstrous(a) or prose(_bare(a)) else value(_bare(a))
-        return worth is not None and close(
-            Number(Fraction(worth), False, (named and unit(named[1])) or ""), theirs, tolerance
-        )
-    # 1,000\sqrt{2}; what is a list has been parted before
-    a, t = (re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t))
-    if len(split(a)) != len(split(t)) or prose(_bare(a)) or prose(_bare(t)):
-        return squeeze(_bare(a)) == squeeze(_bare(t))
-    return not (monstrous(a) or monstrous(t)) and not _other_case(a, t) and leaf(_bare(a), _bare(t))
-
-
-def _other_case(answer: str, truth: str) -> bool:
-    """Whether a variable is written in the other case: m is not M, as math-verify thinks."""
-    a, t = (
-        set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", side))) for side in (answer, truth)
-    )
-    return any(c.swapcase() in t and c not in t for c in a)
-
-
-def _unworked(text: str) -> bool:
-    """Nothing that algebra could make a number of, or a sum or product nobody worked out: "7-1+9"
-    is the question, not the answer.
-    """
-    text = re.sub(r"\\(?:times|cdot|div)(?![A-Za-z])", "*", text)
-    if not re.search(r"[\\^(|]", text):
-        return True
-    return not re.search(r"[A-Za-z\\]", text) and bool(
-        re.search(r"[\d)]\s*[-+*/:]\s*[-+(]*\s*[\d.]", text)
-    )
-
-
-def monstrous(text: str) -> bool:
-    """A tower of powers or a huge power or factorial, which algebra would try to write out."""
-    return bool(
-        re.search(
-            r"\^\s*(?:\{[^{}]*\^|\w\s*\^)|\^\s*\{?\s*-?\d{5,}|\^\s*\{?\s*\w*\s*\}?\s*!|\d{4,}\s*!|\)\s*!|\}\s*!",
-            text,
-        )
-    )
-
-
-def _bare(text: str) -> str:
-    """An expression without the unit behind it."""
-    cut = re.fullmatch(
-        r"(.*[\d}A-Za-z)])\s*\\text\s*\{\s*([^{}]*?)\s*\}(?:\s*\^\s*\{?\s*[23]\s*\}?)?", text
-    )
-    return cut[1] if cut and unit(cut[2]) is not None else text
-
-
-def _sets(answer: str, truth: str, equal: Leaf) -> bool:
-    """Any order. A comma may part two members or the thousands of one: both sides are read in the
-    one way, or both in the other.
-    """
-    return any(
-        matched(items(answer, t) or [answer], items(truth, t) or [truth], equal)
-        for t in (True, False)
-    )
-
-
-def _tuples(answer: str, truth: str, equal: Leaf) -> bool:
-    """Ordered, bracket by bracket; vectors and matrices row by row. Several tuples in a row are
-    compared in any order.
-    """
-    a = _rows(answer)
-    t = _rows(truth)
-    if a is None or t is None:
-        several = [split(re.sub(r"\band\b|\bor\b", ",", x)) for x in (answer, truth)]
-        if len(several[1]) > 1 and all(_rows(p) for p in several[0] + several[1]):
-            return matched(several[0], several[1], lambda x, y: _tuples(x, y, equal))
-        return equal(answer, truth) if t is None and a is None else False
-    return len(a) == len(t) and all(
-        len(x) == len(y) and all(map(equal, x, y)) for x, y in zip(a, t, strict=True)
-    )
-
-
-def _rows(text: str) -> list[list[str]] | None:
-    """Rows of a tuple or matrix; the brackets are its first row, since (1,2) is not [1,2]."""
-    text = re.sub(r"^[A-Za-z(),\s]*=\s*(?=[(\[\\])", "", text.strip())
-    matrix = re.fullmatch(
-        r"\\begin\s*\{([pbv])matrix\}(.*)\\end\s*\{[pbv]matrix\}", text, re.DOTALL
-    )
-    if matrix:
-        rows = [
-            [c.strip() for c in row.split("&")]
-            for row in re.split(r"\\\\", matrix[2])
-            if row.strip()
-        ]
-        return [["matrix"], *rows]
-    if len(text) > 2 and text[0] in "([" and text[-1] in ")]" and len(split(text)) == 1:
-        inner = split(text[1:-1])
-        return [[text[0] + text[-1]], inner] if len(inner) > 1 else None
-    return None
-
-
-def _intervals(answer: str, truth: str, equal: Leaf) -> bool:
-    a = pieces(answer)
-    t = pieces(truth)
-    if a is None or t is None:
-        return equal(answer, truth) if a is None and t is None else False
-
-    def one(x: Piece, y: Piece) -> bool:
-        ends = x.closed_low == y.closed_low and x.closed_high == y.closed_high
-        return ends and equal(x.low, y.low) and equal(x.high, y.high)
-
-    return matched(a, t, one)
-
-
-def _equations(answer: str, truth: str, equal: Leaf) -> bool:
-    """The same up to a factor and to swapped or moved terms. A truth that only names a value ("x =
-    5") is met by the value.
-    """
-    if "=" not in answer:
-        named = re.fullmatch(r"[A-Za-z](?:_\{?\w+\}?)?\s*=\s*([^=]+)", truth)
-        return bool(named and number(named[1])) and equal(answer, named[1] if named else truth)
-    (a, mine), (t, theirs) = (side.split("=", 1) for side in (answer, truth))
-    if squeeze(a) == squeeze(t) and "=" not in mine + theirs:
-        return equal(mine, theirs)
-    return equal(answer, truth)
+    return _RULES[kind](a, t, partial(_plain, tolerance=tolerance, leaf=leaf))

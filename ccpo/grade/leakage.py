@@ -12,7 +12,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from ccpo.grade import answers, process, verifier
+from ccpo.grade import answers, message, process, verifier
+from ccpo.grade.boxes import boxes
+from ccpo.grade.numbers import number
 
 MOST = 200  # lines, numbers and boxes of a thought that are looked at, the last ones
 _NUMBER = re.compile(
@@ -48,9 +50,9 @@ def candidates(thought: str, kind: str) -> list[tuple[str, bool]]:
     """What may be an answer in a thought, each once, and whether it is a plain number."""
     lines = [line.strip() for line in thought.splitlines()][-MOST:]
     # a line that is an option, or a word, is no statement of the answer
-    stated = [verifier.extract(x, kind) for x in lines if not verifier.bare(x, kind)]
-    stated += [verifier.extract(thought, kind)]
-    stated += [held for _, held in verifier.boxes(thought)[-MOST:]]
+    stated = [message.extract(x, kind) for x in lines if not message.is_answer(x, kind)]
+    stated += [message.extract(thought, kind)]
+    stated += [box.content(thought) for box in boxes(thought)[-MOST:]]
     texts = {text.strip(): False for text in stated if text}
     if kind in _KINDS_OF_NUMBERS:
         numbers = [match[0] for match in _NUMBER.finditer(thought)][-MOST:]
@@ -68,10 +70,10 @@ def _same(candidate: str, truth: str, kind: str, tolerance: float, plain: bool) 
                 return answers.same(candidate, truth, kind, tolerance, leaf=answers.undecided)
             except answers.Undecided:
                 value = _value(truth)
-                number = answers.number(candidate)
-                if value is None or number is None:
+                named = number(candidate)
+                if value is None or named is None:
                     return False
-                if not math.isclose(float(number.value), value, rel_tol=max(1e-6, tolerance)):
+                if not math.isclose(float(named.value), value, rel_tol=max(1e-6, tolerance)):
                     return False
         return verifier.equal(candidate, truth, kind, tolerance)
     except process.Late:

@@ -8,55 +8,75 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ccpo.grade import units
+
 
 @dataclass(frozen=True)
 class Number:
     """A number literal: its exact value, whether it was a percentage (of which `value` is the
-    number before the sign), its unit ("": none), and the unit of its last decimal (None where it
-    was written as an exact number).
+    number before the sign), its unit ("": none), the unit of its last decimal (None where it was
+    written as an exact number), and the number before a word like "dozen" (None: no such word).
     """
 
     value: Fraction
     percent: bool = False
     unit: str = ""
     last: Fraction | None = None
+    collective: Fraction | None = None
 
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_GROUPED = r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}"  # 1,234,567 and 12,34,567
+_DIGITS = rf"(?:{_GROUPED}|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}\.\d*|\.\d+|{_DIGITS})"
-_PLAIN = re.compile(rf"([+-]?)\s*({_DECIMAL})(?:[eE]([+-]?\d{{1,3}}))?")
-_TIMES = re.compile(
-    rf"([+-]?)\s*(?:({_DECIMAL})\s*(?:\\times|\\cdot|\*|x|X)\s*)?10\s*\^\s*(?:\{{\s*([+-]?\d{{1,3}})\s*\}}|([+-]?\d{{1,3}}))"
+_SIGN = r"([+-]?)\s*"
+_PLAIN = re.compile(rf"{_SIGN}({_DECIMAL})(?:[eE]([+-]?\d{{1,3}}))?")
+_COMMA = re.compile(rf"{_SIGN}(\d+),(\d{{1,2}}|\d{{4,}})")  # a decimal comma: never three digits
+_REPEATING = re.compile(
+    rf"{_SIGN}(\d+)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{{\s*(\d+)\s*\}}|\((\d+)\))"
 )
-_GROUP = r"(?:\{\s*([+-]?\d+)\s*\}|\s*(\d))"
-_FRACTION = re.compile(rf"([+-]?)\s*(?:(\d+)\s*)?\\frac\s*{_GROUP}\s*{_GROUP}")
-_SLASH = re.compile(rf"([+-]?)\s*(?:(\d+)\s+)?({_DIGITS}|\d+\.)\s*/\s*({_DIGITS})")
-_WORDS = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_DOTTED = re.compile(rf"{_SIGN}(\d+)\.(\d*)\\dot\{{(\d)\}}(\d*)\\dot\{{(\d)\}}")
+_TIMES = re.compile(
+    rf"{_SIGN}(?:({_DECIMAL})\s*(?:\\times|\\cdot|\*|x|X)\s*)?10\s*\^\s*"
+    rf"(?:\{{\s*([+-]?\d{{1,3}})\s*\}}|([+-]?\d{{1,3}}))"
+)
+_GROUP = rf"(?:\{{\s*([+-]?{_DIGITS})\s*\}}|\s*(\d))"
+_FRACTION = re.compile(rf"{_SIGN}(?:(\d+)\s*)?\\frac\s*{_GROUP}\s*{_GROUP}")
+_SLASH = re.compile(rf"{_SIGN}(?:(\d+)\s+)?({_DIGITS}|\d+\.)\s*/\s*({_DIGITS})")
+_LONGEST = 400  # characters of a literal; int() of more than 4,300 digits would raise
+
+Literal = tuple[Fraction, Fraction | None]
 
 
-def literal(text: str) -> tuple[Fraction, Fraction | None] | None:
+def literal(text: str, decimal_comma: bool = False) -> Literal | None:
     """Value of a bare number literal and the unit of its last decimal (None: exact), or None.
 
     Read are integers with or without thousands commas, decimals, 4.5e33, 4.5\\times10^{33}, 3/4,
-    \\frac34, 1 3/4.
+    \\frac34, 1 3/4, 0.1\\overline{6}.
+
+    decimal_comma: 1234,5 is 1234.5; only where a list is out of the question.
     """
     text = text.strip()
-    if found := _PLAIN.fullmatch(text):
-        return _decimal(found[1], found[2], found[3])
-    if found := _TIMES.fullmatch(text):
-        return _decimal(
-            found[1], found[2] or "1", found[3] or found[4], scientific=found[2] is not None
-        )
-    if found := _FRACTION.fullmatch(text):
-        return _ratio(found[1], found[2], found[3] or found[4], found[5] or found[6])
-    if found := _SLASH.fullmatch(text):
-        return _ratio(found[1], found[2], found[3], found[4])
+    if len(text) > _LONGEST:
+        return None
+    if match := _PLAIN.fullmatch(text):
+        return _decimal(match[1], match[2], match[3])
+    if match := _TIMES.fullmatch(text):
+        exponent = match[3] or match[4]
+        return _decimal(match[1], match[2] or "1", exponent, scientific=match[2] is not None)
+    if match := _FRACTION.fullmatch(text):
+        return _ratio(match[1], match[2], match[3] or match[4], match[5] or match[6])
+    if match := _SLASH.fullmatch(text):
+        return _ratio(match[1], match[2], match[3], match[4])
+    if match := _REPEATING.fullmatch(text):
+        return _repeating(match[1], match[2], match[3], match[4] or match[5])
+    if match := _DOTTED.fullmatch(text):
+        return _repeating(match[1], match[2], match[3], match[4] + match[5] + match[6])
+    if decimal_comma and (match := _COMMA.fullmatch(text)):
+        return _decimal(match[1], f"{match[2]}.{match[3]}", None)
     return None
 
 
-def _decimal(
-    sign: str, digits: str, exponent: str | None, scientific: bool = False
-) -> tuple[Fraction, Fraction | None]:
+def _decimal(sign: str, digits: str, exponent: str | None, scientific: bool = False) -> Literal:
     digits = digits.replace(",", "")
     power = Fraction(10) ** int(exponent or 0)
     value = Fraction(digits if not digits.endswith(".") else digits + "0") * power
@@ -73,161 +93,157 @@ def _ratio(sign: str, whole: str | None, above: str, below: str) -> tuple[Fracti
     return (-value if sign == "-" else value), None
 
 
-# What a unit is called, by its canonical name; a unit of an area or a volume has its power behind
-# it.
-_UNITS = {
-    name: canonical
-    for canonical, names in {
-        "degree": "degree degrees deg",
-        "radian": "radian radians rad",
-        "mm": "mm millimeter millimeters millimetre millimetres",
-        "cm": "cm centimeter centimeters centimetre centimetres",
-        "m": "m meter meters metre metres 米",
-        "km": "km kilometer kilometers kilometre kilometres 千米 公里",
-        "inch": "inch inches in",
-        "foot": "foot feet ft",
-        "yard": "yard yards yd",
-        "mile": "mile miles mi",
-        "g": "g gram grams 克",
-        "kg": "kg kilogram kilograms 千克 公斤",
-        "ton": "ton tons tonne tonnes 吨",
-        "pound": "pound pounds lb lbs",
-        "ounce": "ounce ounces oz",
-        "s": "s sec secs second seconds 秒",
-        "minute": "min mins minute minutes 分钟",
-        "hour": "h hr hrs hour hours 小时",
-        "day": "day days 天",
-        "week": "week weeks",
-        "month": "month months",
-        "year": "year years 年",
-        "liter": "l liter liters litre litres 升",
-        "ml": "ml milliliter milliliters",
-        "gallon": "gallon gallons",
-        "mph": "mph",
-        "dollar": "dollar dollars usd",
-        "cent": "cent cents",
-        "yuan": "yuan 元",
-    }.items()
-    for name in names.split()
-}
-_UNIT = re.compile(
-    r"(?:(?:sq|square|cubic|cu)\b\.?\s*)?[A-Za-z\u4e00-\u9fff]+(?:(?:\s|/|-)+[A-Za-z\u4e00-\u9fff]+)*\.?\s*(?:\^\s*\{?\s*[23]\s*\}?)?"
+def _repeating(sign: str, whole: str, fixed: str, period: str) -> tuple[Fraction, None]:
+    value = Fraction(int(whole + fixed), 10 ** len(fixed))
+    value += Fraction(int(period), 10 ** len(fixed) * (10 ** len(period) - 1))
+    return (-value if sign == "-" else value), None
+
+
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
 )
-_NO_UNIT = {
-    "or",
-    "and",
-    "to",
-    "not",
-    "between",
-    "about",
-    "approximately",
-    "am",
-    "pm",
-    "over",
-    "plus",
-    "minus",
-    "times",
-    "e",
-    "i",
-    "pi",
-    "x",
-    "y",
-    "n",
-    "k",
-}
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SPELLED = {word: n for n, word in enumerate(_SMALL.split())}
+_SPELLED |= {word: 10 * n for n, word in enumerate(_TENS.split(), start=2)}
+_MONEY = (
+    r"\$|€|£|¥|₹|\\text\s*\{\s*(?:USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)\s*\}|"
+    r"(?:USD|EUR|GBP|Rs\.?)\b"
+)
+_BEFORE = re.compile(rf"([+-]?)\s*({_MONEY})\s*([+-]?)")
+_PERCENT = re.compile(
+    r"(.*?)\s*(?:%|percent|per cent|\\text\s*\{\s*(?:%|percent|per cent)\s*\})", re.IGNORECASE
+)
+_BASE = re.compile(
+    r"(-?)\(?\s*([0-9A-F]+)\s*\)?\s*(?:_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\w+)|"
+    r"\\text\s*\{\s*(\w+)\s*\})|\\text\s*\{\s*(?:in )?base[ -](\w+)\s*\}|\s(?:in )?base[ -](\w+))"
+)
+_LONE = set("mghlLs")  # letters that are units even where no \text and no space tells so
 
 
-def unit(words: str) -> str | None:
-    """Canonical name of a unit ("" for words that measure nothing, as in "12 students"), or None
-    where the words may change the number.
-    """
-    text = words.strip().lower().rstrip(".")
-    if not _UNIT.fullmatch(text):
-        return None
-    power = next((d for d in "23" if re.search(rf"\^\s*\{{?\s*{d}\s*\}}?$", text)), "")
-    text = re.sub(r"\^\s*\{?\s*[23]\s*\}?$", "", text).strip()
-    parts = re.split(r"[\s/-]+", text)
-    if parts[0] in ("sq", "square", "sq.", "cubic", "cu"):
-        power = "3" if parts[0] in ("cubic", "cu") else "2"
-        parts = parts[1:]
-    if not parts or any(p in _NO_UNIT or p in _WORDS for p in parts):
-        return None
-    known = [_UNITS.get(p) for p in parts]
-    if len(parts) == 1:
-        single = known[0]
-        return (
-            None
-            if single is None and len(parts[0]) == 1 and parts[0].isascii()
-            else (single or "") + (power if single else "")
-        )
-    rate = (
-        [k for k in known if k]
-        if all(known[i] or parts[i] in ("per", "an", "a") for i in range(len(parts)))
-        else []
-    )
-    return "/".join(rate) if len(rate) > 1 else (rate[0] + power if rate else "")
-
-
-def number(text: str) -> Number | None:
+def number(text: str, decimal_comma: bool = False) -> Number | None:
     """A number with its percent sign, currency and unit, or None where there is anything else."""
     text = text.strip()
-    sign = re.match(r"([+-]?)\s*\$\s*([+-]?)", text)
-    money = bool(sign and "$" in sign[0])
-    if sign and money:
-        text = sign[1] + sign[2] + text[sign.end() :].strip()
-    percent = re.fullmatch(
-        r"(.*?)\s*(?:%|percent|per cent|\\text\s*\{\s*(?:%|percent)\s*\})", text, re.IGNORECASE
-    )
-    if percent:
-        found = literal(percent[1])
-        return Number(found[0], True, "", found[1]) if found else None
-    if found := literal(text):
-        return Number(found[0], False, "dollar" if money else "", found[1])
-    base = re.fullmatch(r"(\d+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\w+))", text)
-    if base:
-        return Number(Fraction(int(base[1])), False, f"base {base[2] or base[3]}")
-    split = re.fullmatch(
-        r"(.*[\d}.])\s*(?:\\text\s*\{\s*([^{}]*?)\s*\}(\s*\^\s*\{?\s*[23]\s*\}?)?|([A-Za-z\u4e00-\u9fff][^\\{}$]*|[A-Za-z]+\s*\^\s*\{\s*[23]\s*\}))",
-        text,
-    )
-    if not split:
+    if len(text) > _LONGEST:
         return None
-    head = split[1].strip()
-    words = (split[2] + (split[3] or "") if split[2] is not None else split[4]).strip()
-    first = re.split(r"\s+", words.lower(), maxsplit=1)
-    factor = _WORDS.get(first[0], 1)
-    words = (first[1] if len(first) > 1 else "") if factor > 1 else words
-    found = literal(head)
-    name = unit(words) if words else ""
-    if found is None or name is None:
+    money = ""
+    if sign := _BEFORE.match(text):
+        money = units.known(re.sub(r"\\text|[\\{}\s]", "", sign[2]).rstrip(".")) or ""
+        text = sign[1] + sign[3] + text[sign.end() :].strip()
+    if percent := _PERCENT.fullmatch(text):
+        read = literal(percent[1], decimal_comma)
+        return Number(read[0], True, "", read[1]) if read and not money else None
+    if read := literal(text, decimal_comma):
+        return Number(read[0], False, money, read[1])
+    if base := _BASE.fullmatch(text):
+        return _in_base(base[1] + base[2], next(b for b in base.groups()[2:] if b))
+    return _measured(text, money)
+
+
+def _in_base(digits: str, base: str) -> Number | None:
+    which = _SPELLED.get(base.lower(), base)
+    if not str(which).isdigit() or not 2 <= int(which) <= 36:
         return None
-    return Number(
-        found[0] * factor,
-        False,
-        name or ("dollar" if money else ""),
-        found[1] and found[1] * factor,
-    )
+    value = int(digits, 36)  # equal digits, equal value; what they are worth does not matter
+    value = int(digits) if digits.lstrip("-").isdigit() else value
+    return Number(Fraction(value), False, f"base {which}")
+
+
+def _measured(text: str, money: str) -> Number | None:
+    """A number with words behind it."""
+    if text.endswith("$"):
+        read = literal(text[:-1])
+        return Number(read[0], False, "dollar", read[1]) if read and not money else None
+    behind = _literal_before(text)
+    if behind is None:
+        return None
+    (value, last), gap, words = behind
+    if spelled := re.match(r"\s*((?:\\text\s*\{)?)\s*\(([A-Za-z -]+)\)\s*(\}?)", words):
+        if _spelled(spelled[2]) != value:
+            return None
+        words = ("" if spelled[3] else spelled[1]) + words[spelled.end() :]
+        gap = " "
+        if not words:
+            return Number(value, False, money, last)
+    times = Fraction(1)
+    first = re.match(r"\s*(?:\\text\s*\{)?\s*([A-Za-z]+|[万亿千百十])", words)
+    named = units.known(_chinese(words)) if first else None
+    collective = None
+    if first and named is None and (factor := units.factor(first[1])) is not None:
+        times = factor
+        opened = "\\text{" if "{" in first[0] else ""
+        words = opened + words[first.end() :]
+        if re.search(r"^(?:\\text\{)?\s*s\b", words):
+            return None
+        singular = first[1].lower()
+        singular = singular if singular in units.COLLECTIVE else singular.rstrip("s")
+        collective = value if singular in units.COLLECTIVE else None
+    if not _may_be_unit(words, gap):
+        return None
+    name = units.unit(words) if re.sub(r"\\text|[{}\s.]", "", words) else ""
+    if name is None or (money and name and name != money):
+        return None
+    return Number(value * times, False, name or money, last and last * times, collective)
+
+
+def _chinese(words: str) -> str:
+    run = re.match(r"\s*(?:\\text\s*\{)?\s*([一-鿿]+)", words)
+    return run[1] if run else ""
+
+
+def _literal_before(text: str) -> tuple[Literal, str, str] | None:
+    """The literal that a text begins with, the space behind it, and the words after that."""
+    for start in re.finditer(r"(?<=[\d}.)])\s*(?=\\text|[A-Za-zΩμµ一-鿿€£¥₹¢(])", text):
+        if read := literal(text[: start.start()]):
+            return read, start[0], text[start.end() :]
+    return None
+
+
+def _may_be_unit(words: str, gap: str) -> bool:
+    """Whether letters behind a number can be a unit: a lone letter without space is a variable."""
+    lone = re.fullmatch(r"([A-Za-zΩμµ])(?:\s*\^.*)?", words.strip())
+    return not lone or lone[1] in _LONE or bool(gap)
+
+
+def _spelled(text: str) -> int | None:
+    """The value of a whole number in English words, below a million."""
+    total = 0
+    part = 0
+    for word in re.split(r"[\s-]+", text.strip().lower()):
+        if word == "and":
+            continue
+        if word == "hundred":
+            part = (part or 1) * 100
+        elif word == "thousand":
+            total += (part or 1) * 1000
+            part = 0
+        elif word in _SPELLED:
+            part += _SPELLED[word]
+        else:
+            return None
+    return total + part
 
 
 def close(answer: Number, truth: Number, tolerance: float) -> bool:
     """Whether two numbers are the same. Percentages: 50% is 50% and 0.5; where the truth is 50 or
-    50%, the sign may be there or not.
+    50%, the sign may be there or not. Units: either side may leave its unit out.
 
     tolerance: where the truth is written as a decimal, the answer may round to it, or differ by
         this relative error; 0 means neither.
     """
-    if answer.unit and truth.unit and answer.unit != truth.unit:
+    if not units.alike(answer.unit, truth.unit):
         return False
     if answer.unit.startswith("base") and not truth.unit:
         return False
     values = {answer.value}
-    if (
-        answer.percent and not truth.percent
-    ):  # of a share (at most 1) a percentage is its hundredth, and nothing else
+    # of a share (at most 1) a percentage is its hundredth, and nothing else
+    if answer.percent and not truth.percent:
         values = {answer.value / 100, *({answer.value} if abs(truth.value) > 1 else ())}
     targets = {truth.value}
     if truth.percent and not answer.percent:
         targets.add(truth.value / 100)
+    if truth.collective is not None and answer.collective is None and not answer.unit:
+        targets = {truth.collective}  # asked for in dozens
     if values & targets:
         return True
     if not tolerance or truth.last is None:

@@ -12,7 +12,8 @@ import functools
 import re
 from collections.abc import Callable
 
-from ccpo.grade import answers, verifier
+from ccpo.grade import numbers, typeset, verifier
+from ccpo.grade.boxes import boxes
 
 GRADERS = ("c3", "ccpo")
 _ANCHOR = re.compile(r"(?:answer|答案)\s*[:：]\s*([^\n]+)", re.IGNORECASE)
@@ -42,10 +43,11 @@ def c3(text: str, truth: str, kind: str) -> bool:
     """
     kept = [line for line in text.splitlines() if not _NOISE.search(line)]
     hashed = [line for line in kept if line.strip().startswith("####")]
-    held = [b for _, b in verifier.boxes("\n".join(kept)) if b]
-    said = _ANCHOR.findall("\n".join(kept))
+    text = "\n".join(kept)
+    held = [content for box in boxes(text) if (content := box.content(text))]
+    said = _ANCHOR.findall(text)
     last = next((line for line in reversed(kept) if line.strip()), "")
-    answer = answers.tidy(
+    answer = typeset.tidy(
         hashed[-1].strip().lstrip("#")
         if hashed
         else held[-1]
@@ -54,12 +56,12 @@ def c3(text: str, truth: str, kind: str) -> bool:
         if said
         else last
     )
-    return bool(answer) and _listed(answer, answers.tidy(truth), kind, _c3_one)
+    return bool(answer) and _listed(answer, typeset.tidy(truth), kind, _c3_one)
 
 
 def _c3_one(answer: str, truth: str, kind: str) -> bool:
     answer = re.sub(r"^[A-Za-z]\s*=\s*(?=[^=]*$)", "", answer)
-    if answers.squeeze(answer) == answers.squeeze(truth):
+    if typeset.squeeze(answer) == typeset.squeeze(truth):
         return True
     mine = _value(answer.removesuffix("%"))
     theirs = _value(truth.removesuffix("%"))
@@ -87,16 +89,16 @@ def ccpo(text: str, truth: str, kind: str) -> bool:
     closely; algebra for at most two letters and 160 characters.
     """
     part = _CUTS.split(text)[-1]
-    held = [b for _, b in verifier.boxes(part) if b]
+    held = [content for box in boxes(part) if (content := box.content(part))]
     answer = held[-1] if held else part
     answer = answer.split(". ")[0]
     for mark in _MARKS:
         answer = answer.rsplit(mark, 1)[-1]
-    return _listed(answers.tidy(answer), answers.tidy(truth), kind, _ccpo_one)
+    return _listed(typeset.tidy(answer), typeset.tidy(truth), kind, _ccpo_one)
 
 
 def _ccpo_one(answer: str, truth: str, kind: str) -> bool:
-    if answers.squeeze(answer) == answers.squeeze(truth):
+    if typeset.squeeze(answer) == typeset.squeeze(truth):
         return True
     mine, theirs = (_value(x) if _decimal(x) else None for x in (answer, truth))
     if mine is not None and theirs is not None:
@@ -110,7 +112,7 @@ def _ccpo_one(answer: str, truth: str, kind: str) -> bool:
         or re.search(r"\d[eE][-+]?\d", truth)
     ):
         return False
-    both = answers.number(answer), answers.number(truth)
+    both = numbers.number(answer), numbers.number(truth)
     if (
         both[0]
         and both[1]
@@ -123,9 +125,9 @@ def _ccpo_one(answer: str, truth: str, kind: str) -> bool:
 
 def _listed(answer: str, truth: str, kind: str, one: Callable[[str, str, str], bool]) -> bool:
     """Lists item by item, in their order."""
-    mine = answers.split(answer, ",")
-    theirs = answers.split(truth, ",")
-    if len(theirs) > 1 and len(mine) == len(theirs) and not answers.literal(truth):
+    mine = typeset.split(answer, ",")
+    theirs = typeset.split(truth, ",")
+    if len(theirs) > 1 and len(mine) == len(theirs) and not numbers.literal(truth):
         return all(one(a, t, "expression") for a, t in zip(mine, theirs, strict=True))
     return one(answer, truth, kind)
 
@@ -137,7 +139,7 @@ def _decimal(text: str) -> bool:
 @functools.lru_cache(maxsize=1 << 14)
 def _value(text: str) -> float | None:
     """The value of a number or of a formula without letters."""
-    found = answers.literal(text)
+    found = numbers.literal(text)
     if found:
         return float(found[0])
     return verifier.value(text)

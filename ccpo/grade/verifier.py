@@ -1,8 +1,7 @@
 """One verifier for all benchmarks: what a message answers, and whether that is the truth.
 
-The answer is the content of the last box; else what follows the last "####", "answer is" or
-"answer:"; else the whole message, if it is nothing but an answer. Kinds of truth are those of
-answers.py, and `code`: a program, run in the sandbox against its tests.
+What a message answers is message.py's business. Kinds of truth are those of answers.py, and `code`:
+a program, run in the sandbox against its tests.
 """
 
 from __future__ import annotations
@@ -11,26 +10,20 @@ import functools
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ccpo.grade import answers, process
+from ccpo.grade import answers, message, numbers, process, values
+from ccpo.grade.message import extract as extract
 from ccpo.grade.sandbox import plain, programs
 
-LONGEST = 300  # characters of an answer; longer ones are no answer
 SECONDS = 2.0  # of processor time, of one comparison
 WAITING = 256  # verdicts of `verify_many` that are under way or not yet taken
 
 T = TypeVar("T")
 Equal = Callable[[str, str, str, float], bool]
-_BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:(\{)|([^\s{}$\\]+))")
-_SAID = re.compile(
-    r"(?:\*\*)?(?:####|(?:answers?|option|choice)(?:\*\*)?\s*(?:(?:is|are)(?:\*\*)?\s*:?|[:：=](?:\*\*)?)|答案(?:是|为|：|:)+|故?选(?=\s*[A-Za-z]\b))(?:\*\*)?\s*([^\n]+)",
-    re.IGNORECASE,
-)
-_SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)(?<!\\)[.!?](?:\s|$)|[。！？]).*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -45,67 +38,6 @@ class Verdict:
     fraction: float | None = None
     reason: str = ""
     late: bool = False
-
-
-def boxes(text: str) -> list[tuple[int, str | None]]:
-    """Every outermost box: where it starts and what it holds (None: it never closes)."""
-    out = []
-    past = 0
-    for match in _BOX.finditer(text):
-        if match.start() < past:
-            continue
-        if match[2] is not None:
-            out.append((match.start(), match[2].rstrip(".,;")))
-            continue
-        depth = 1
-        past = match.end()
-        while past < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[past], 0)
-            past += 1
-        out.append((match.start(), text[match.end() : past - 1] if depth == 0 else None))
-    return out
-
-
-def extract(text: str, kind: str = "number") -> str | None:
-    """The answer a message gives, or None."""
-    if kind == "code":
-        return programs.program(text)
-    found = boxes(text)
-    if found:
-        answer = found[-1][1]
-        if (
-            kind == "set" and answer is not None
-        ):  # "\boxed{3} and \boxed{5}": those of the last line
-            line = text.rfind("\n", 0, found[-1][0])
-            answer = ", ".join(a for at, a in found if at > line and a)
-        if answer is not None and boxes(answer):
-            return extract(answer, kind)
-    elif said := _SAID.findall(text):
-        answer = said[-1].strip()
-        answer = answer if kind == "choice" else _SENTENCE.sub("", answer)
-    else:
-        answer = text.strip() if bare(text.strip(), kind) else None
-    answer = answer.strip().strip("*").strip() if answer else ""
-    return answer if 0 < len(answer) <= LONGEST else None
-
-
-def bare(text: str, kind: str) -> bool:
-    """Whether a message is nothing but an answer: one line and no sentence."""
-    if not text or "\n" in text or len(text) > LONGEST:
-        return False
-    if kind == "choice":
-        if re.fullmatch(r"[^\w]*[A-Za-z][^\w]*", re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)):
-            return True
-        # an option as the question gives it, "D. The river is north", and no other one
-        return (
-            re.match(r"\(?[A-H][.):]\s+\S", text) is not None
-            and len(re.findall(r"(?<!\w)\(?[A-H][.):](?=\s|$)", text)) == 1
-        )
-    if kind == "text":
-        return len(text.split()) <= 8
-    if kind in ("number", "expression") and "=" in text:
-        return False  # a step of work
-    return not answers.prose(re.sub(r"\\text\s*\{[^{}]*\}|\b(?:and|or)\b", " ", answers.tidy(text)))
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -129,7 +61,7 @@ def value(text: str) -> float | None:
     Raises:
         process.Late: no value was reached.
     """
-    if answers.prose(text) or answers.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
+    if values.prose(text) or values.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
         return None
     return process.ask(process.Request("value", text), SECONDS)
 
@@ -143,7 +75,7 @@ def verify(
         ValueError: an unknown kind, or tests of a program that cannot be read.
     """
     code = kind == "code"
-    answer = programs.program(text, programs.called(truth)) if code else extract(text, kind)
+    answer = extract(text, kind, programs.called(truth) if code else ())
     if answer is None:
         return Verdict(None, False, *((0.0, "no program") if code else ()))
     try:
@@ -153,6 +85,58 @@ def verify(
         return Verdict(answer, same(answer, truth, kind, tolerance))
     except process.Late as late:
         return Verdict(answer, False, 0.0 if code else None, str(late), late=True)
+
+
+@dataclass(frozen=True)
+class Ballots:
+    """The class of each vote (0 right, -1 no answer, from 1 on the wrong answers that are one), and
+    how many comparisons between them were not reached.
+    """
+
+    codes: list[int]
+    late: int = 0
+
+
+def ballots(
+    verdicts: Sequence[Verdict], kind: str, tolerance: float = 0.0, same: Equal = equal
+) -> Ballots:
+    """The votes on one task, by value: wrong answers that are the same are one class (made
+    transitive: what equals a member belongs to the class). Classes are numbered as they first
+    occur. Where a comparison is not reached (process.Late), spelling decides for that pair, and it
+    is counted as late.
+    """
+    late = 0
+
+    def alike(answer: str, other: str) -> bool:
+        nonlocal late
+        try:
+            return same(answer, other, kind, tolerance) or same(other, answer, kind, tolerance)
+        except process.Late:
+            late += 1
+            return answer == other
+
+    wrong = dict.fromkeys(v.answer for v in verdicts if v.answer is not None and not v.correct)
+    numbers_of = _classes(list(wrong), alike)
+    codes = [0 if v.correct else -1 if v.answer is None else numbers_of[v.answer] for v in verdicts]
+    return Ballots(codes, late)
+
+
+def _classes(spelt: Sequence[str], alike: Callable[[str, str], bool]) -> dict[str, int]:
+    """The number of each answer's class, from 1 on in the order of their first members."""
+    classes: list[list[str]] = []
+    for answer in spelt:
+        hits = [members for members in classes if any(alike(answer, m) for m in members)]
+        if hits:
+            hits[0] += [*(m for members in hits[1:] for m in members), answer]
+            classes = [members for members in classes if members not in hits[1:]]
+        else:
+            classes.append([answer])
+    return {answer: i for i, members in enumerate(classes, start=1) for answer in members}
+
+
+def spelling(answer: str, other: str, kind: str, tolerance: float) -> bool:
+    """Whether two answers are spelt the same: for `ballots` that no vote counts."""
+    return answer == other
 
 
 Item = tuple[str, str, str, float]  # message, truth, kind, tolerance
@@ -201,19 +185,9 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
 
 
 def _explained(text: str, truth: str, kind: str, tolerance: float) -> list[str]:
-    found = boxes(text)
-    said = _SAID.findall(text)
-    where = (
-        "the blocks of Python"
-        if kind == "code"
-        else "the last box"
-        if found
-        else "the words after 'answer'"
-        if said
-        else "the whole message"
-    )
+    where = message.place(text, kind)
     code = kind == "code"
-    answer = programs.program(text, programs.called(truth)) if code else extract(text, kind)
+    answer = extract(text, kind, programs.called(truth) if code else ())
     lines = [
         f"answer: {answer!r}, from {where}"
         if answer is not None
@@ -255,9 +229,9 @@ def _outcome(correct: bool, late: bool) -> str:
 
 
 def _read(text: str) -> str:
-    value = answers.number(text)
+    read = numbers.number(text)
     return (
-        f" = {value.value}{' %' if value.percent else ''}{f' [{value.unit}]' if value.unit else ''}"
-        if value
+        f" = {read.value}{' %' if read.percent else ''}{f' [{read.unit}]' if read.unit else ''}"
+        if read
         else ""
     )

@@ -258,7 +258,6 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
     inner[parent[parent >= 0]] = True
     answer = np.full(len(task), -1)
     texts = [""] * len(task)
-    classes: list[dict[str, int]] = [{} for _ in tasks]
     asked = [
         i
         for i in range(len(task))
@@ -269,15 +268,23 @@ def _score(grown: _Growing, team: Team, tasks: Sequence[Task], ledger: Ledger) -
         (grown.messages[i].text, tasks[t].truth, tasks[t].kind, tasks[t].tolerance)
         for i, t in zip(asked, task[asked], strict=True)
     )
+    judged: dict[int, list[tuple[int, verifier.Verdict]]] = {}
     for i, verdict in zip(asked, verdicts, strict=True):
         ledger.add(int(agent[i]), grown.messages[i].purpose, evaluator_calls=1)
         ledger.late += verdict.late
         texts[i] = verdict.answer or ""
-        if verdict.correct:
-            answer[i] = 0
-        elif verdict.answer is not None:
-            known = classes[task[i]]
-            answer[i] = known.setdefault(verdict.answer, len(known) + 1)
+        judged.setdefault(int(task[i]), []).append((i, verdict))
+    same = verifier.equal if team.answer == "vote" else verifier.spelling
+    votes = verifier.in_order(
+        verifier.ballots,
+        (
+            ([verdict for _, verdict in pairs], tasks[t].kind, tasks[t].tolerance, same)
+            for t, pairs in judged.items()
+        ),
+    )
+    for pairs, vote in zip(judged.values(), votes, strict=True):
+        answer[[i for i, _ in pairs]] = vote.codes
+        ledger.late += vote.late
     reward = (answer == 0).astype(float)
     if team.answer == "vote":
         for leaf in np.flatnonzero(~inner):

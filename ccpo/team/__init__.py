@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -25,6 +24,7 @@ import numpy as np
 
 from ccpo.contract import Contract
 from ccpo.grade import BOXED
+from ccpo.grade.boxes import remove
 
 CONTRACT = Contract(constants={"VERSION": int}, functions={"team": ()}, schema="team")
 
@@ -111,26 +111,13 @@ SOLO = Role(
 
 
 def guard(thought: str) -> str:
-    """A thought as its reader sees it: every boxed expression (nested braces included) is taken
-    out.
+    """A thought as its reader sees it: every box that the verifier would read is taken out.
 
     The official guard strips a box only at the very end of the text and without nested braces, so
     that most leaks pass; the conflict of a role told not to answer by a prompt that asks for a box
     does not arise here, since questions carry no such suffix.
     """
-    out = []
-    start = 0
-    for match in re.finditer(r"\\boxed\s*\{", thought):
-        if match.start() < start:
-            continue
-        depth = 1
-        end = match.end()
-        while end < len(thought) and depth:
-            depth += {"{": 1, "}": -1}.get(thought[end], 0)
-            end += 1
-        out.append(thought[start : match.start()])
-        start = end
-    return "".join([*out, thought[start:]]).strip()
+    return remove(thought).strip()
 
 
 def chat(role: Role, question: str, read: Iterable[str], form: str = BOXED) -> list[dict[str, str]]:
