@@ -24,7 +24,7 @@ import numpy as np
 
 from ccpo import advantage, credit, team
 from ccpo.advantage import Messages, centred
-from ccpo.tree import Tree, make_tree
+from ccpo.tree import Structure, Tree, make_tree
 
 TEAMS = {"think_solve": (16, 1), "reasoner_actor": (4, 4), "vote": (16, 1, 1)}
 
@@ -62,11 +62,9 @@ def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
     answer = rng.integers(-1, 3, len(task))
     reward = (answer == 0).astype(float)
     tree = make_tree(
-        task=task,
-        parent=np.concatenate(parents),
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(
+            task=task, parent=np.concatenate(parents), turn=turn, agent=agent, removed=removed
+        ),
         leaf_reward=reward,
         answer=answer,
     )

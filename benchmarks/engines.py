@@ -28,8 +28,8 @@ from ccpo.learn import train
 from ccpo.models import policy, prepare
 from ccpo.play.engine import vllm
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Ledger, Speaker, stream
-from ccpo.play.rollout import evaluate as play
+from ccpo.play.rollout import EvaluationPass, evaluate, stream
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 
 LAST = 5  # updates whose mean reward is the final one
 TASK = {"name": "arithmetic", "operations": 3, "largest": 9}
@@ -99,22 +99,13 @@ def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     team = run.build_team()
     items = read_tasks(tasks, "test")[: run.evaluate.tasks]
     truths = {task.task_id: task for task in items}
-    speaker = Speaker(
+    endpoint = AgentEndpoint(
         HF(state.models[0], policy.end_ids(state.models[0], state.tokenizers[0])),
         state.tokenizers[0],
     )
-    rows = play(
-        team,
-        items,
-        [speaker] * team.agents,
-        intervention="factual",
-        samples=4,
-        temperature=1.0,
-        max_tokens=run.sampling.max_tokens,
-        seed=stream("evaluation", 0),
-        factual=None,
-        ledger=Ledger(),
-    )
+    playing = PlayingTeam(team, [endpoint] * team.agents, 1.0, run.sampling.max_tokens)
+    factual = EvaluationPass("factual", samples=4)
+    rows = evaluate(playing, items, factual, stream("evaluation", 0), Ledger())
     episodes: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         episodes.setdefault((row["task_id"], row["sample"]), []).append(row)

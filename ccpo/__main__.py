@@ -61,7 +61,7 @@ def _train(a: argparse.Namespace) -> None:
     if command := slurm.launch(sys.argv[1:]):
         os.execvp(command[0], command)
     without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
-    from ccpo.learn.train import Interrupted, train
+    from ccpo.learn.train import Interrupted, Options, train
 
     first, *others = a.tasks
     try:
@@ -71,10 +71,7 @@ def _train(a: argparse.Namespace) -> None:
             model=a.model,
             scratch=a.scratch,
             out=a.out,
-            without=without,
-            evaluated=others,
-            ranks=a.ranks,
-            sharding=sharding,
+            options=Options(without, others, a.ranks, sharding),
         )
     except Interrupted as stop:
         if stop.progress and stop.first and (said := slurm.requeue()):

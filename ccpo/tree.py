@@ -131,13 +131,34 @@ class Tree:
         return np.stack(columns[::-1], 1)
 
 
+@dataclass(frozen=True)
+class Structure:
+    """Where each of M messages stands, int [M] each: see Tree. A parent precedes its children."""
+
+    task: np.ndarray
+    parent: np.ndarray
+    turn: np.ndarray
+    agent: np.ndarray
+    removed: np.ndarray
+
+    @property
+    def leaf(self) -> np.ndarray:
+        """bool [M]: True for the last message of an episode."""
+        mask = np.ones(len(self.task), bool)
+        mask[self.parent[self.parent >= 0]] = False
+        return mask
+
+    def path(self, message: int) -> list[int]:
+        """The messages of an episode up to this one, first to last."""
+        path = [message]
+        while self.parent[path[-1]] >= 0:
+            path.append(int(self.parent[path[-1]]))
+        return path[::-1]
+
+
 def make_tree(
+    structure: Structure,
     *,
-    task: np.ndarray,
-    parent: np.ndarray,
-    turn: np.ndarray,
-    agent: np.ndarray,
-    removed: np.ndarray,
     leaf_reward: np.ndarray,
     answer: np.ndarray,
     truncated: np.ndarray | None = None,
@@ -145,34 +166,31 @@ def make_tree(
     """A tree from its structure and the outcome of its leaves (`leaf_reward` [M], read at leaves
     only); values and ratings are NaN.
     """
-    size = len(task)
-    total = np.zeros(size)
-    leaves = np.zeros(size, int)
-    inner = np.zeros(size, bool)
-    inner[parent[parent >= 0]] = True
-    total[~inner] = leaf_reward[~inner]
-    leaves[~inner] = 1
+    parent = structure.parent
+    size = len(parent)
+    leaf = structure.leaf
+    total = np.where(leaf, leaf_reward, 0.0)
+    leaves = leaf.astype(int)
     depth = np.zeros(size, int)
     above = np.asarray(parent)
     while (above >= 0).any():
         depth += above >= 0
         above = np.where(above >= 0, parent[above], -1)
-    for level in range(
-        int(depth.max(initial=0)), 0, -1
-    ):  # all of a depth at once; an enumerated world has 600,000 messages
+    # all messages of a depth at once: an enumerated world has 600,000 messages
+    for level in range(int(depth.max(initial=0)), 0, -1):
         child = np.flatnonzero(depth == level)[::-1]
         total += np.bincount(parent[child], total[child], size)
         leaves += np.bincount(parent[child], leaves[child], size).astype(int)
     return Tree(
-        task=task,
+        task=structure.task,
         parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        turn=structure.turn,
+        agent=structure.agent,
+        removed=structure.removed,
         reward=total / np.maximum(leaves, 1),
         n_leaves=leaves,
         answer=answer,
         value=np.full(size, np.nan),
-        rating=np.full((size, int(agent.max(initial=-1)) + 1), np.nan),
+        rating=np.full((size, int(structure.agent.max(initial=-1)) + 1), np.nan),
         truncated=np.zeros(size, bool) if truncated is None else truncated,
     )

@@ -31,7 +31,7 @@ OWNERS = {
     "mlflow": {"publish/track.py"},
     "dvc": set(),
     "peft": {"models/policy.py"},
-    "deepspeed": {"learn/optimiser.py"},
+    "deepspeed": {"learn/optimisers.py"},
     "yaml": {"config/experiment.py"},
     "pyarrow": {"schema.py"},
     "snakemake": set(),

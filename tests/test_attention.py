@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from ccpo.play.engine.attention import NAME, Branches, Tail, attend, prepare
+from ccpo.play.engine.attention import NAME, Branches, CompletionLayer, attend, prepare
 
 SMALL = {
     "hidden_size": 16,
@@ -37,7 +37,7 @@ def softly(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tor
     st.sampled_from([(2, 2), (4, 2), (3, 1)]),
     st.booleans(),
 )
-def test_rows_see_their_prompt_and_what_they_said(
+def test_rows_see_their_prompt_and_their_own_tokens(
     of: list[int], seed: int, heads: tuple[int, int], drop: bool
 ) -> None:
     """Prompts of different lengths with any number of rows in any order; then some rows leave.
@@ -65,7 +65,7 @@ def test_rows_see_their_prompt_and_what_they_said(
         key = key[keep]
         value = value[keep]
         row_of = row_of[keep]
-        branches = branches.some(keep)
+        branches = branches.select(keep)
     found = attend(SimpleNamespace(layer_idx=0), query, key, value, None, branches=branches)[0]
     assert found.shape == (len(query), 1, many, size)
     for row in range(len(query)):
@@ -103,9 +103,9 @@ def test_bfloat16_on_a_cpu_is_float32_but_for_rounding(queries: int, masked: boo
         assert torch.allclose(found[row, q, head].double(), wanted, atol=0.03)
 
 
-def test_a_tail_holds_what_a_dynamic_layer_holds() -> None:
+def test_a_completion_layer_holds_what_a_dynamic_layer_holds() -> None:
     torch.manual_seed(0)
-    ours = Tail(6)
+    ours = CompletionLayer(6)
     theirs = DynamicLayer()
     assert ours.get_seq_length() == theirs.get_seq_length() == 0
     for new in (1, 2, 1):

@@ -17,7 +17,7 @@ from ccpo import credit
 from ccpo.advantage import role_information
 from ccpo.credit import c3, ccpo, ccpo_v1, ccpo_vote, magrpo, mappo, shapley, shared
 from ccpo.team import load, vote_outcome
-from ccpo.tree import Tree, make_tree
+from ccpo.tree import Structure, Tree, make_tree
 
 
 def dyads(rng: np.random.Generator, tasks: int, n: int, solos: int) -> Tree:
@@ -35,11 +35,7 @@ def dyads(rng: np.random.Generator, tasks: int, n: int, solos: int) -> Tree:
     task, parent, turn, agent, removed = np.array(rows).T
     reward = np.array(reward)
     return make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task=task, parent=parent, turn=turn, agent=agent, removed=removed),
         leaf_reward=reward,
         answer=np.where(reward > 0, 0, 1),
     )
@@ -58,11 +54,7 @@ def votes(answers: np.ndarray, tie: str = "wrong") -> Tree:
                 answer.append(said)
     task, parent, turn, agent, removed = np.array(rows).T
     return make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task=task, parent=parent, turn=turn, agent=agent, removed=removed),
         leaf_reward=np.array(reward),
         answer=np.array(answer),
     )
@@ -85,11 +77,7 @@ def nested(outcome: np.ndarray) -> Tree:
     task, parent, turn, agent, removed = np.array(rows).T
     leaf = np.array(reward)
     return make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task=task, parent=parent, turn=turn, agent=agent, removed=removed),
         leaf_reward=leaf,
         answer=np.where(leaf > 0, 0, 1),
     )
@@ -340,11 +328,7 @@ def test_c3_on_ragged_trees_by_brute_force() -> None:
         task, parent, turn, agent, removed = np.array(rows).T
         answer = np.zeros(len(rows), int)
         tree = make_tree(
-            task=task,
-            parent=parent,
-            turn=turn,
-            agent=agent,
-            removed=removed,
+            Structure(task=task, parent=parent, turn=turn, agent=agent, removed=removed),
             leaf_reward=np.array(reward),
             answer=answer,
         )
@@ -437,11 +421,7 @@ def test_step_gae_by_the_sum_of_its_definition(gamma: float, lam: float) -> None
             reward.append(float(rng.integers(0, 2)))
     task, parent, turn, agent, removed = np.array(rows).T
     tree = make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task=task, parent=parent, turn=turn, agent=agent, removed=removed),
         leaf_reward=np.array(reward),
         answer=np.zeros(60, int),
     )
@@ -496,11 +476,7 @@ def one_dyad_task(joint: list[int], solo: list[int]) -> Tree:
     reward = np.array([x for r in joint for x in (0, r)] + solo, float)
     task, parent, turn, agent, removed = np.array(rows).T
     return make_tree(
-        task=task,
-        parent=parent,
-        turn=turn,
-        agent=agent,
-        removed=removed,
+        Structure(task=task, parent=parent, turn=turn, agent=agent, removed=removed),
         leaf_reward=reward,
         answer=np.where(reward > 0, 0, 1),
     )
@@ -597,11 +573,7 @@ def test_one_agent_reduces_every_method_to_single_agent_grpo(name: str) -> None:
     zero = np.zeros(240, int)
     one = np.repeat(np.arange(30), 8)
     tree = make_tree(
-        task=one,
-        parent=zero - 1,
-        turn=zero,
-        agent=zero,
-        removed=zero - 1,
+        Structure(task=one, parent=zero - 1, turn=zero, agent=zero, removed=zero - 1),
         leaf_reward=r.reshape(-1),
         answer=zero,
     )

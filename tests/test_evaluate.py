@@ -18,6 +18,8 @@ from ccpo.evaluate import evaluate
 from ccpo.learn import train as training
 from ccpo.models import policy
 from ccpo.operate import forecast
+from ccpo.play.rollout import EvaluationPass
+from ccpo.play.types import PlayingTeam
 from ccpo.publish import report
 
 
@@ -39,7 +41,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     again = tmp_path / "again.parquet"
     evaluate.rollout(**inputs, scratch=tmp_path / "other", out=whole)
     run = read_run(files["config"])
-    play = evaluate.playing.evaluate
+    play = evaluate.rollouts.evaluate
     played = list[tuple[float, str]]()
     parts = [
         (run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)
@@ -48,14 +50,14 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
         len(set(parts)) == 5 + 2 + 2
     )  # greedy with all interventions; at two temperatures the team as it is, and untrained
 
-    def dying(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
+    def dying(playing: PlayingTeam, tasks: Any, evaluation: EvaluationPass, *more: Any) -> Any:
         if len(played) % 2 == 1:
             played.append((0.0, "killed"))
             raise Killed
-        played.append((temperature, intervention))
-        return play(*args, intervention=intervention, temperature=temperature, **more)
+        played.append((playing.temperature, evaluation.intervention))
+        return play(playing, tasks, evaluation, *more)
 
-    monkeypatch.setattr(evaluate.playing, "evaluate", dying)
+    monkeypatch.setattr(evaluate.rollouts, "evaluate", dying)
     for _ in parts[:-1]:
         with pytest.raises(Killed):
             evaluate.rollout(**inputs, scratch=files["scratch"], out=again)

@@ -13,13 +13,15 @@ from functions import group_mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_credit import dyads
-from test_play import TASKS, Letters, speaker
+from test_play import TASKS, Letters
+from test_play import endpoint as scripted
 
 from ccpo.advantage import role_information
 from ccpo.credit import sepo, shared
 from ccpo.play.engine.scripted import Scripted
 from ccpo.play.rating import GRID, LONGEST, USER, ask, parse, reply
-from ccpo.play.rollout import Ledger, Played, Speaker, play
+from ccpo.play.rollout import play
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam, ScoredTree
 from ccpo.team import load
 from ccpo.tree import Plan, Tree
 
@@ -203,33 +205,24 @@ def test_the_question_shows_no_split() -> None:
     assert f"{USER[1]}correct" in text
 
 
-def rated_play(raters: dict[int, Any], limit: int | None = None) -> tuple[Played, Ledger]:
+def rated_play(raters: dict[int, Any], limit: int | None = None) -> tuple[ScoredTree, Ledger]:
     """Think-Solve on two tasks, three episodes each; the Solver is right in every other task."""
 
-    def voice(agent: int) -> Speaker:
+    def endpoint(agent: int) -> AgentEndpoint:
         def script(prompt: str, j: int, u: float) -> str:
             if "You judge" in prompt:
                 return raters[agent](prompt, u)
             return "think" if agent == 0 else "\\boxed{2}"
 
-        made = speaker(script)
+        made = scripted(script)
         made.engine.limit = limit
         return made
 
     ledger = Ledger()
     team = load("think_solve").team()
     plan = Plan((3, 1), ratings=True)
-    played = play(
-        plan,
-        team,
-        TASKS,
-        [voice(0), voice(1)],
-        temperature=1.0,
-        max_tokens=(40, 40),
-        rating_tokens=200,
-        seed=[3],
-        ledger=ledger,
-    )
+    playing = PlayingTeam(team, [endpoint(0), endpoint(1)], 1.0, (40, 40), 200)
+    played = play(plan, TASKS, playing, [3], ledger)
     return played, ledger
 
 
@@ -281,19 +274,11 @@ def test_ratings_that_no_episode_could_ever_get_are_refused_before_anything_is_p
 
 def test_a_plan_without_ratings_asks_for_none() -> None:
     engine = Scripted(lambda p, j, u: [ord("x")])
-    voice = Speaker(engine, Letters())
+    endpoint = AgentEndpoint(engine, Letters())
     ledger = Ledger()
     team = load("think_solve").team()
-    played = play(
-        Plan((2, 1)),
-        team,
-        TASKS,
-        [voice, voice],
-        temperature=1.0,
-        max_tokens=(9,),
-        seed=[0],
-        ledger=ledger,
-    )
+    playing = PlayingTeam(team, [endpoint, endpoint], 1.0, (9,))
+    played = play(Plan((2, 1)), TASKS, playing, [0], ledger)
     assert np.isnan(played.tree.rating).all()
     assert not any(purpose == "rating" for _, purpose in ledger.counts)
 

@@ -22,8 +22,8 @@ from conftest import ROOT, make_files, run_data
 
 from ccpo import schema
 from ccpo.config import RunConfig, canonical
-from ccpo.learn import improve
 from ccpo.learn import train as training
+from ccpo.learn import update
 from ccpo.models import policy
 
 COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
@@ -260,7 +260,9 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(
         rollout,
         "make_tree",
-        lambda **k: original(**{**k, "leaf_reward": k["leaf_reward"] * np.nan}),
+        lambda structure, **k: original(
+            structure, **{**k, "leaf_reward": k["leaf_reward"] * np.nan}
+        ),
     )
     with pytest.raises(ValueError, match=r"has reward nan.*Remedy"):
         training.train(**files)
@@ -268,23 +270,23 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(
 
 
 @pytest.mark.usefixtures("lively")
-def test_an_engine_rests_before_every_update_and_is_refreshed_when_its_policy_changed(
+def test_an_engine_sleeps_before_every_update_and_is_refreshed_when_its_policy_changed(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two policies in turns of one update: each engine rests in all four, and is refreshed after
+    """Two policies in turns of one update: each engine sleeps before all four, is refreshed after
     its own two.
     """
     from ccpo.play.engine.hf import HF
 
     called: list[tuple[str, int]] = []
-    for name in ("rest", "refresh"):
+    for name in ("sleep", "refresh"):
         monkeypatch.setattr(HF, name, lambda self, name=name: called.append((name, id(self))))
     training.train(**files)
-    rests = [engine for name, engine in called if name == "rest"]
-    a, b = rests[:2]
-    assert rests == [a, b] * 4
+    sleeps = [engine for name, engine in called if name == "sleep"]
+    a, b = sleeps[:2]
+    assert sleeps == [a, b] * 4
     assert [engine for name, engine in called if name == "refresh"] == [a, b, a, b]
-    assert [name for name, _ in called] == ["rest", "rest", "refresh"] * 4
+    assert [name for name, _ in called] == ["sleep", "sleep", "refresh"] * 4
 
 
 @pytest.mark.usefixtures("lively")
@@ -297,8 +299,8 @@ def test_the_canary_stops_a_run_whose_engine_lags_behind(
     with torch.no_grad():
         for weight in stale.parameters():
             weight.mul_(1.1)
-    for speaker in state.speakers:
-        speaker.engine.model = stale
+    for endpoint in state.endpoints:
+        endpoint.engine.model = stale
     with pytest.raises(ValueError, match="does not speak with the trainer's weights"):
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
 
@@ -314,15 +316,15 @@ def test_micro_batches_have_the_gradient_of_one_batch(
     pool = training.read_tasks(files["tasks"], "train")
 
     def gradient(budget: int) -> torch.Tensor:
-        def parts(played: object, part: np.ndarray, model: object) -> list[improve.Batch]:
-            return [improve.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
+        def parts(messages: object, part: np.ndarray, model: object) -> list[update.Batch]:
+            return [update.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
 
-        monkeypatch.setattr(improve, "micro_batches", parts)
+        monkeypatch.setattr(update, "micro_batches", parts)
         state = training.State(run, files["model"])
         kept = []
         for optimiser in state.optimisers:
             optimiser.step = lambda lr, o=optimiser: float(
-                len(kept.append([p.grad.flatten() for p in o.own.values()]) or kept)
+                len(kept.append([p.grad.flatten() for p in o.parameters.values()]) or kept)
             )
         training.update(run, run.build_team(), pool, state)
         [parts_of_it] = kept
@@ -343,34 +345,26 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(
     """
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     state = training.State(run, files["model"])
-    from ccpo.play.rollout import Ledger, play
+    from ccpo.play.rollout import play
+    from ccpo.play.types import Ledger, PlayingTeam
 
     pool = training.read_tasks(files["tasks"], "train")[:4]
-    played = play(
-        run.plan(),
-        run.build_team(),
-        pool,
-        state.speakers,
-        temperature=1.0,
-        max_tokens=(6,),
-        seed=[0],
-        ledger=Ledger(),
-    )
+    playing = PlayingTeam(run.build_team(), state.endpoints, 1.0, (6,))
+    played = play(run.plan(), pool, playing, [0], Ledger())
     chosen = np.flatnonzero(played.tree.factual & (played.tree.agent == 0))
     advantage = np.zeros(len(played.tree))
     advantage[chosen[::2]] = 1.0
     grads = []
     # without them, and with them
     for keep in (
-        lambda p, part, m: [improve.Batch(part, None)] if len(part) else [],
-        lambda p, part, m: [improve.Batch(chosen, None)],
+        lambda p, part, m: [update.Batch(part, None)] if len(part) else [],
+        lambda p, part, m: [update.Batch(chosen, None)],
     ):
-        monkeypatch.setattr(improve, "micro_batches", keep)
+        monkeypatch.setattr(update, "micro_batches", keep)
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda lr: 0.0
-        improve.improve(
-            run, 0, fresh.models[0], fresh.optimisers[0], None, played, advantage, chosen, 0
-        )
+        lessons = update.Lessons(played.messages, advantage, chosen)
+        update.update_policy(run, fresh.learner(0), lessons, 0)
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, atol=1e-6)

@@ -23,7 +23,8 @@ from ccpo.config import Choice, RunConfig, read_run
 from ccpo.data.tables import read_tasks
 from ccpo.grade import paper_graders, verifier
 from ccpo.play import engine
-from ccpo.play import rollout as playing
+from ccpo.play import rollout as rollouts
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam, RolloutRow
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
@@ -86,7 +87,7 @@ def rollout(
 
 
 def sample(
-    run: RunConfig, speakers: list[playing.Speaker], tasks: list[Path], most: int
+    run: RunConfig, speakers: list[AgentEndpoint], tasks: list[Path], most: int
 ) -> tuple[Rows, int, float]:
     """What a few tasks of each benchmark cost: rows of all interventions with one set of policies,
     tasks, seconds.
@@ -97,7 +98,9 @@ def sample(
     n = 0
     for choice, path in zip(run.evaluated, tasks, strict=True):
         items = read_tasks(path, "test")[: min(most, run.evaluate.tasks)]
-        rows += _one(run, team, choice, items, speakers, speakers, lambda part, play: play())
+        rows += _one(
+            run, team, choice, items, speakers, speakers, lambda part, play: list(map(dict, play()))
+        )
         n += len(items)
     return rows, n, time.perf_counter() - start
 
@@ -135,7 +138,7 @@ class _Parts:
         self.done = 0
         held.tell(0, total)
 
-    def __call__(self, part: Part, play: Callable[[], Rows]) -> Rows:
+    def __call__(self, part: Part, play: Callable[[], list[RolloutRow]]) -> Rows:
         """The rows of one part, as they were kept, else played now."""
         path = self.folder / f"{part}.parquet"
         if path.is_file():
@@ -150,14 +153,14 @@ class _Parts:
         return rows
 
 
-def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
+def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
     from ccpo.models import policy
 
     make = engine.load(run.sampling.engine)
     voices = []
     for folder in folders:
         model, tokenizer = policy.load(folder, run.train.dtype)
-        voices.append(playing.Speaker(make(model, policy.end_ids(model, tokenizer)), tokenizer))
+        voices.append(AgentEndpoint(make(model, policy.end_ids(model, tokenizer)), tokenizer))
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
 
 
@@ -190,9 +193,9 @@ def _one(
     team: Team,
     choice: Choice,
     items: list[Task],
-    trained: list[playing.Speaker],
-    started: list[playing.Speaker] | None,
-    parts: Callable[[Part, Callable[[], Rows]], Rows],
+    trained: list[AgentEndpoint],
+    started: list[AgentEndpoint] | None,
+    parts: Callable[[Part, Callable[[], list[RolloutRow]]], Rows],
 ) -> list[dict[str, Any]]:
     """Rows of one benchmark. All interventions of a run, and all conditions of a training seed,
     draw from the same stream, so that comparisons are paired; another training seed draws others,
@@ -208,18 +211,15 @@ def _one(
     heard: dict[int, list[str]] = defaultdict(list)
     for name, kind in parts_of(run):
         decoding = run.evaluate.decodings[name]
+        endpoints = shown[id(started if started and plays_untrained(kind) else trained)]
+        max_tokens = run.evaluate.max_tokens or run.sampling.max_tokens
         play = functools.partial(
-            playing.evaluate,
-            team,
+            rollouts.evaluate,
+            PlayingTeam(team, endpoints, decoding.temperature, max_tokens),
             items,
-            shown[id(started if started and plays_untrained(kind) else trained)],
-            intervention=kind,
-            samples=decoding.samples,
-            temperature=decoding.temperature,
-            max_tokens=run.evaluate.max_tokens or run.sampling.max_tokens,
-            seed=playing.stream("evaluation", run.evaluate.seed, run.seed),
-            factual=heard,
-            ledger=playing.Ledger(),
+            rollouts.EvaluationPass(kind, decoding.samples, heard),
+            rollouts.stream("evaluation", run.evaluate.seed, run.seed),
+            Ledger(),
         )
         found = parts(Part(choice.name, name, kind), play)
         if (name, kind) == (run.evaluate.primary, "factual"):
@@ -305,7 +305,7 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
         "truth": task.truth if task.kind != "code" else "(its tests)",
         "accuracy": accuracy,
         "fraction": fraction,
-        "leakage": float(any(playing.leaks(m["completion"], task.truth) for m in heard)),
+        "leakage": float(any(rollouts.leaks(m["completion"], task.truth) for m in heard)),
         "n_tokens": sum(m["n_completion_tokens"] for m in messages),
         "logprob": sum(m["logprob"] for m in messages),
     }

@@ -1,4 +1,4 @@
-"""A critic: estimates of the outcome from what was said so far, learnt in the loop.
+"""A critic: estimates of the outcome from the messages so far, learnt in the loop.
 
 It has a body of its own, which starts as the model that training starts with, and a linear value
 head, which starts at zero. A text is a list of token ids; its value is read at the last token.
@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ccpo.config import Critic as Settings
+from ccpo.play.engine.batching import Bounds, RowSizes, pack, right_pad
 
-PADDED = 1 << 14  # tokens of a batch, padding included
+BOUNDS = Bounds(tokens=1 << 14, logits=0)
 
 
 class Critic:
@@ -27,7 +29,9 @@ class Critic:
     (C3's Q-critic).
     """
 
-    def __init__(self, model: Any, kind: Literal["context", "message"], settings: Settings) -> None:
+    def __init__(
+        self, model: PreTrainedModel, kind: Literal["context", "message"], settings: Settings
+    ) -> None:
         self.kind = kind
         self.settings = settings
         self.body = copy.deepcopy(model.base_model).train()
@@ -52,27 +56,25 @@ class Critic:
 
     def _scores(self, texts: Sequence[list[int]]) -> torch.Tensor:
         """Head outputs [S]: values, or logits."""
-        width = max(map(len, texts))
-        device = self.head.weight.device
-        ids = torch.tensor(
-            [t + [0] * (width - len(t)) for t in texts], device=device
-        )  # causal: padding on the right needs no mask
-        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        last = torch.tensor([len(t) - 1 for t in texts], device=device)
-        return self.head(hidden[torch.arange(len(texts), device=device), last].float())[:, 0]
+        # causal: padding on the right needs no mask
+        token_ids, length = right_pad(texts, self.head.weight.device)
+        hidden = self.body(input_ids=token_ids, use_cache=False).last_hidden_state
+        rows = torch.arange(len(texts), device=hidden.device)
+        return self.head(hidden[rows, length - 1].float())[:, 0]
 
     @torch.no_grad()
     def values(self, texts: Sequence[list[int]]) -> np.ndarray:
         """Estimates [S] of the outcome in [0, 1] ("message") or of the return ("context"). Equal
         texts are computed once.
         """
-        place = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, texts)))}
-        distinct = [list(text) for text in place]
-        out = np.empty(len(distinct))
+        index = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, texts)))}
+        distinct = [list(text) for text in index]
+        estimates = np.empty(len(distinct))
         for rows in batches(distinct):
             scores = self._scores([distinct[i] for i in rows])
-            out[rows] = (scores.sigmoid() if self.kind == "message" else scores).cpu().numpy()
-        return out[[place[tuple(text)] for text in texts]]
+            values = scores.sigmoid() if self.kind == "message" else scores
+            estimates[rows] = values.cpu().numpy()
+        return estimates[[index[tuple(text)] for text in texts]]
 
     def fit(self, texts: Sequence[list[int]], before: np.ndarray, targets: np.ndarray) -> float:
         """Moves the values of the texts, which were `before` [S], towards `targets` [S]; returns
@@ -111,9 +113,5 @@ class Critic:
 
 def batches(texts: Sequence[list[int]]) -> list[np.ndarray]:
     """Indices of the texts in batches of similar length, bounded in padded tokens."""
-    out: list[list[int]] = [[]]
-    for i in sorted(range(len(texts)), key=lambda i: (len(texts[i]), i)):
-        if out[-1] and (len(out[-1]) + 1) * len(texts[i]) > PADDED:
-            out.append([])
-        out[-1].append(i)
-    return [np.array(rows) for rows in out if rows]
+    length = np.array([len(text) for text in texts], dtype=np.int64)
+    return pack(RowSizes.separate(length, np.zeros_like(length)), BOUNDS)[0]

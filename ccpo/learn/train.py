@@ -14,7 +14,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,17 @@ import numpy as np
 import torch
 
 from ccpo import lease, lineage, schema
-from ccpo.advantage import role_information
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.data.tables import read_tasks
 from ccpo.learn import canary
-from ccpo.learn.assign import Assigned, assign, teach
-from ccpo.learn.improve import improve
+from ccpo.learn.assign import Assigned, assign, fit_critic
+from ccpo.learn.record import Update, record
 from ccpo.learn.state import TABLES, State
-from ccpo.play.rollout import COUNTS, Ledger, Played, leaks, play, stream
-from ccpo.ranks import WHOLE, Sharding, join
+from ccpo.learn.update import Lessons, UpdateStats, update_policy
+from ccpo.play.rollout import play, stream
+from ccpo.play.types import COUNTS, Ledger, PlayingTeam, ScoredTree
+from ccpo.ranks import UNSHARDED, Sharding, join
 from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
@@ -61,6 +63,22 @@ class Interrupted(SystemExit):
         return self.why
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a run is trained, beside its configuration and inputs.
+
+    left_out    ids of training items that are left out, as test items
+    test_tables the task tables that hold these
+    ranks       processes that train the run together, all of which call `train`
+    sharding    what these do not all hold in full
+    """
+
+    left_out: Collection[str] = ()
+    test_tables: Sequence[Path] = ()
+    ranks: int = 1
+    sharding: Sharding = UNSHARDED
+
+
 def train(
     *,
     config: Path,
@@ -68,18 +86,10 @@ def train(
     model: Path | Sequence[Path],
     scratch: Path,
     out: Path,
-    without: Collection[str] = (),
-    evaluated: Sequence[Path] = (),
-    ranks: int = 1,
-    sharding: Sharding = WHOLE,
+    options: Options = Options(),
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and
-    provenance.json.
-
-    `model`: the folder that all agents start from, or one for each. `without`: ids of training
-    items that are left out, for what the task tables in `evaluated` hold. `ranks`: processes that
-    train it together, all of which call this; the first one writes. `sharding`: what they do not
-    all hold whole.
+    provenance.json. `model`: the folder that all agents start from, or one for each.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
@@ -87,89 +97,110 @@ def train(
     """
     stop = _Stop()
     run = read_run(config)
-    if run.lora and run.build_team().agents > 1 and sharding.stage == 3:
+    if run.lora and run.build_team().agents > 1 and options.sharding.stage == 3:
         raise ValueError(
             "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each "
             "adapter. Remedy: --zero 2 or below."
         )
-    pool = (
-        [task for task in read_tasks(tasks, "train") if task.task_id not in without]
-        if run.train.steps
-        else []
-    )
+    pool = _pool(run, tasks, options.left_out)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if run.train.steps and len(pool) < run.train.tasks:
-        left = f" ({len(without)} are left out as test items)" if without else ""
-        raise ValueError(
-            f"{tasks} has {len(pool)} train tasks{left}, an update needs "
-            f"train.tasks={run.train.tasks}"
-        )
-    here = join(ranks)
+    ranks = join(options.ranks)
     with (
-        lease.hold(scratch, "train") if here.first else nullcontext() as held,
+        lease.hold(scratch, "train") if ranks.first else nullcontext() as held,
         _progress(run, held) as tell,
     ):
-        here.wait()  # nobody reads a checkpoint before the first holds the folder
-        state = State(run, model, here, sharding)
+        ranks.wait()  # nobody reads a checkpoint before the first holds the folder
+        state = State(run, model, ranks, options.sharding)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)
         tell(state)
-        _loop(run, pool, state, scratch, stop, held, tell)
-        with state.whole():
+        _loop(_Session(run, pool, state, scratch, held), stop, tell)
+        with state.gathered():
             if held is None:
                 return
             held.check()
             # the last checkpoint stays until the run is scored: a job that fails behind our back
             # has its outputs deleted
+            inputs = [config, tasks, *options.test_tables, *state.folders]
             _finish(
-                run,
-                state,
-                out,
-                [config, tasks, *evaluated, *state.folders],
-                sorted(without),
-                held.status.starts,
-                sharding,
+                run, state, out, inputs, {**_facts(state, options), "starts": held.status.starts}
             )
+
+
+def _pool(run: RunConfig, tasks: Path, left_out: Collection[str]) -> list[Task]:
+    """The tasks that a run learns from.
+
+    Raises:
+        ValueError: they are too few for an update.
+    """
+    if not run.train.steps:
+        return []
+    pool = [task for task in read_tasks(tasks, "train") if task.task_id not in left_out]
+    if len(pool) < run.train.tasks:
+        without = f" ({len(left_out)} are left out as test items)" if left_out else ""
+        raise ValueError(
+            f"{tasks} has {len(pool)} train tasks{without}, an update needs "
+            f"train.tasks={run.train.tasks}"
+        )
+    return pool
+
+
+@dataclass(frozen=True)
+class UpdateCost:
+    """What one update took: tokens generated and read, verifier's calls, seconds."""
+
+    generated: float
+    prompt: float
+    calls: float
+    seconds: float
 
 
 def pilot(
     run: RunConfig, tasks: Path, model: Path | Sequence[Path], updates: int
-) -> tuple[list[dict[str, float]], State]:
-    """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's
-    calls, seconds; and the state after.
-    """
+) -> tuple[list[UpdateCost], State]:
+    """Plays a run's first updates, keeps nothing. The cost of each, and the state after."""
     pool = read_tasks(tasks, "train") if run.train.steps else []
     state = State(run, model)
     team = run.build_team()
-    rows = []
+    costs = []
     for _ in range(min(updates, run.train.steps)):
         start = time.perf_counter()
         ledger = update(run, team, pool, state)
-        names = {
-            "generated": "generated_tokens",
-            "prompt": "prompt_tokens",
-            "calls": "evaluator_calls",
-        }
-        rows.append(
-            {
-                **{k: float(ledger.total(v)) for k, v in names.items()},
-                "seconds": time.perf_counter() - start,
-            }
+        costs.append(
+            UpdateCost(
+                generated=float(ledger.total("generated_tokens")),
+                prompt=float(ledger.total("prompt_tokens")),
+                calls=float(ledger.total("evaluator_calls")),
+                seconds=time.perf_counter() - start,
+            )
         )
-    return rows, state
+    return costs, state
 
 
-def _loop(
-    run: RunConfig,
-    pool: list[Task],
-    state: State,
-    scratch: Path,
-    stop: _Stop,
-    held: lease.Lease | None,
-    tell: Tell,
-) -> None:
+@dataclass(frozen=True)
+class _Session:
+    """A training under way; `held`: the lease of its folder, where this rank is the first."""
+
+    run: RunConfig
+    pool: list[Task]
+    state: State
+    scratch: Path
+    held: lease.Lease | None
+
+    def save(self, ledger: Ledger) -> None:
+        """Writes a checkpoint."""
+        start = time.perf_counter()
+        if self.held:
+            self.held.check()
+        self.state.save(self.scratch)
+        ledger.timed("save", start)
+
+
+def _loop(session: _Session, stop: _Stop, tell: Tell) -> None:
     """Updates until the run is done or a signal came to any rank, with checkpoints."""
+    run = session.run
+    state = session.state
     team = run.build_team()
     saved = time.monotonic()
     first = state.step
@@ -178,18 +209,18 @@ def _loop(
         try:
             # ranks that wait for each other cannot leave a batch one by one
             ledger = update(
-                run, team, pool, state, stop.at_once if state.ranks.world == 1 else nullcontext
+                run,
+                team,
+                session.pool,
+                state,
+                stop.at_once if state.ranks.world == 1 else nullcontext,
             )
         except _Stopped:  # nothing has changed since the update before
             ledger = Ledger()
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
         asked, due = (votes > 0 for votes in state.ranks.total([stop.asked, due]))
         if asked or due or _finished(run, state):
-            saving = time.perf_counter()
-            if held:
-                held.check()
-            state.save(scratch)
-            ledger.timed("save", saving)
+            session.save(ledger)
             saved = time.monotonic()
         state.rows["seconds"] += [
             {"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()
@@ -214,112 +245,112 @@ def update(
     team: Team,
     pool: list[Task],
     state: State,
-    playing: Callable[[], Any] = nullcontext,
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Ledger:
     """One update: plays a batch of tasks, assigns credit, improves the active policies, and records
     what happened.
 
-    `playing` makes the context in which the batch is played: until that ends, the state is as it
-    was.
+    `interruptible` makes the context in which the batch is played: until that ends, the state is as
+    it was.
     """
     step = state.step
     ledger = Ledger()
     batch = _batch(run, pool, step)
-    with playing(), state.whole():
-        played = play(
-            run.plan(),
-            team,
-            batch,
-            state.speakers,
-            temperature=run.sampling.temperature,
-            max_tokens=run.sampling.max_tokens,
-            rating_tokens=run.sampling.rating_tokens,
-            seed=stream("rollout", run.seed, step),
-            ledger=ledger,
-        )
-    if played.rejections:
-        log.info(
-            "ratings rejected: %s",
-            ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()),
-        )
+    with interruptible(), state.gathered():
+        scored = _play(run, team, batch, state, ledger)
     for engine in state.engines:
-        engine.rest()
+        engine.sleep()
     start = time.perf_counter()
-    learner = np.array([state.policy_of(int(a)) for a in played.tree.agent])
-    given = assign(run, state, played, learner)
-    if not np.isfinite(given.credit).all():
-        bad = int(np.flatnonzero(~np.isfinite(given.credit))[0])
+    learner = np.array([state.policy_of(int(a)) for a in scored.tree.agent])
+    assigned = assign(run, state, scored, learner)
+    if not np.isfinite(assigned.credit).all():
+        bad = int(np.flatnonzero(~np.isfinite(assigned.credit))[0])
         raise ValueError(f"update {step}: credit {run.credit.name} is not finite for message {bad}")
     ledger.timed("credit", start)
-    start = time.perf_counter()
-    if state.critic:
-        teach(state.critic, played, given, ledger)
     active = _active(run, team, step)
-    learnt = {}
-    ratios = {}
-    for index in sorted({state.policy_of(a) for a in active}):
-        chosen = np.flatnonzero((given.group >= 0) & (learner == index))
-        learnt[index], ratios[index] = improve(
-            run,
-            index,
-            state.live(index),
-            state.optimisers[index],
-            state.references[index],
-            played,
-            given.advantage,
-            chosen,
-            step,
-            state.ranks,
-        )
-        for agent in np.unique(played.tree.agent[chosen]):
-            mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
-            ledger.add(
-                int(agent),
-                "update",
-                trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine),
-            )
-    ledger.timed("update", start)
-    start = time.perf_counter()
-    with state.whole():
-        for index in learnt:
-            state.rows["canary"] += _sing(run, state, index, played, learner, ratios[index], ledger)
-    ledger.timed("refresh", start)
+    stats = _learn(run, state, scored, assigned, active, ledger)
+    _refresh(run, state, scored, stats, ledger)
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")
-    _record(run, team, state, batch, played, given, active, learnt, ledger)
+    keep_messages = state.step % EVERY == 1 or _finished(run, state)
+    record(team, state, Update(batch, scored, assigned, active, stats, ledger), keep_messages)
     return ledger
 
 
-def _sing(
+def _play(
+    run: RunConfig, team: Team, batch: Sequence[Task], state: State, ledger: Ledger
+) -> ScoredTree:
+    """The scored tree of an update."""
+    playing = PlayingTeam(
+        team,
+        state.endpoints,
+        run.sampling.temperature,
+        run.sampling.max_tokens,
+        run.sampling.rating_tokens,
+    )
+    seed = stream("rollout", run.seed, state.step)
+    scored = play(run.plan(), batch, playing, seed, ledger)
+    if scored.rejections:
+        reasons = [f"{reason} ({n})" for reason, n in scored.rejections.most_common()]
+        log.info("ratings rejected: %s", ", ".join(reasons))
+    return scored
+
+
+def _learn(
     run: RunConfig,
     state: State,
-    index: int,
-    played: Played,
-    learner: np.ndarray,
-    ratios: list[float],
+    scored: ScoredTree,
+    assigned: Assigned,
+    active: Sequence[int],
     ledger: Ledger,
-) -> list[dict[str, Any]]:
-    """Shows the engine a policy's new weights and asks whether it speaks with them; rows of the
-    table `canary`.
+) -> dict[int, UpdateStats]:
+    """Fits the critic and updates the active policies; what the update of each did."""
+    start = time.perf_counter()
+    if state.critic:
+        fit_critic(state.critic, scored, assigned, ledger)
+    stats = {}
+    agents = scored.tree.agent
+    policies = np.array([state.policy_of(int(a)) for a in agents])
+    for index in sorted({state.policy_of(a) for a in active}):
+        chosen = np.flatnonzero((assigned.group >= 0) & (policies == index))
+        lessons = Lessons(scored.messages, assigned.advantage, chosen)
+        stats[index] = update_policy(run, state.learner(index), lessons, state.step, state.ranks)
+        for agent in np.unique(agents[chosen]):
+            moving = chosen[(agents[chosen] == agent) & (assigned.advantage[chosen] != 0)]
+            ledger.add(int(agent), "update", trained_tokens=sum(lessons.tokens(moving)))
+    ledger.timed("update", start)
+    return stats
+
+
+def _refresh(
+    run: RunConfig,
+    state: State,
+    scored: ScoredTree,
+    stats: dict[int, UpdateStats],
+    ledger: Ledger,
+) -> None:
+    """Shows the engines the weights of the policies that were updated, and asks whether they
+    generate with them.
     """
-    heard = state.songs[index]
-    engine = state.engines[index]
-    mine = np.flatnonzero(learner == index)
-    engine.refresh()
-    where = f"update {state.step}, policy {index}"
-    gap = canary.check(
-        where, state.live(index), engine, heard, run.sampling.temperature, run.train.dtype
-    )
-    ledger.add(
-        int(played.tree.agent[mine[0]]),
-        "canary",
-        prompt_tokens=sum(map(len, heard.prompts + heard.completions)),
-    )
-    some = [played.messages[i] for i in mine[:: max(1, len(mine) // canary.SOME)]]
-    return canary.rows(
-        state.step + 1, index, gap, canary.drift(some, state.tokenizers[index]), ratios
-    )
+    start = time.perf_counter()
+    agents = scored.tree.agent
+    policies = np.array([state.policy_of(int(a)) for a in agents])
+    tolerance = canary.Tolerance(run.sampling.temperature, run.train.dtype)
+    with state.gathered():
+        for index in stats:
+            own = np.flatnonzero(policies == index)
+            engine = state.engines[index]
+            probe = state.prompt_probes[index]
+            engine.refresh()
+            where = f"update {state.step}, policy {index}"
+            gap = canary.check(where, state.activate(index), engine, probe, tolerance)
+            ledger.add(int(agents[own[0]]), "canary", prompt_tokens=probe.tokens)
+            sample = [scored.messages[i] for i in own[:: max(1, len(own) // canary.RETOKENIZED)]]
+            drift = canary.drift(sample, state.tokenizers[index])
+            rows = canary.rows(state.step + 1, index, gap, drift, stats[index].ratios)
+            state.rows["canary"] += [dict(row) for row in rows]
+    ledger.timed("refresh", start)
 
 
 def _active(run: RunConfig, team: Team, step: int) -> list[int]:
@@ -345,107 +376,10 @@ def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
     return [pool[i] for i in order[first : first + run.train.tasks]]
 
 
-def _record(
-    run: RunConfig,
-    team: Team,
-    state: State,
-    batch: Sequence[Task],
-    played: Played,
-    given: Assigned,
-    active: list[int],
-    learnt: dict[int, dict[str, float]],
-    ledger: Ledger,
-) -> None:
-    """Appends this update's rows to the tables."""
-    tree = played.tree
-    messages = played.messages
-    group = given.group
-    shared = np.where(
-        tree.factual, 2 * tree.reward - 1, 0.0
-    )  # role_information takes every group's mean and scale out by itself
-    nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
-    for agent in range(team.agents):
-        mine = np.flatnonzero((tree.agent == agent) & (group >= 0))
-        answering = team.role(int(tree.turn[mine[0]]), range(len(team.turns))).answers
-        state.rows["train"].append(
-            {
-                "step": state.step,
-                "agent": agent,
-                "active": agent in active,
-                "reward": float(tree.reward[mine].mean()),
-                "credit": float(given.credit[mine].mean()),
-                "advantage_sd": float(given.advantage[mine].std()),
-                "role_information": role_information(
-                    given.advantage[mine],
-                    shared[mine],
-                    np.unique(group[mine], return_inverse=True)[1],
-                ),
-                "rating_valid": float(np.mean(~np.isnan(tree.rating[mine, 0]))),
-                "critic_error": float(
-                    np.sqrt(np.mean((given.estimate[mine] - given.target[mine]) ** 2))
-                )
-                if state.critic
-                else 0.0,
-                **(learnt[state.policy_of(agent)] if agent in active else nothing),
-                "message_tokens": float(np.mean([len(messages[i].completion.ids) for i in mine])),
-                "truncated": float(
-                    np.mean([messages[i].completion.finish_reason == "length" for i in mine])
-                ),
-                "leakage": 0.0
-                if answering
-                else float(
-                    np.mean([leaks(messages[i].text, batch[tree.task[i]].truth) for i in mine])
-                ),
-                "generated_tokens": state.generated,
-                "evaluator_calls": state.evaluated,
-            }
-        )
-    state.rows["ledger"] += [
-        {"step": state.step, "agent": a, "purpose": p, **{c: numbers[c] for c in COUNTS}}
-        for (a, p), numbers in ledger.counts.items()
-    ]
-    if state.step % EVERY == 1 or _finished(run, state):
-        state.rows["credit"] += [
-            {
-                "step": state.step,
-                "task_id": batch[tree.task[i]].task_id,
-                "message": i,
-                **{c: int(getattr(tree, c)[i]) for c in ("parent", "turn", "agent", "removed")},
-                "reward": float(tree.reward[i]),
-                "credit": float(given.credit[i]),
-                "advantage": float(given.advantage[i]),
-                "answer": played.answers[i],
-                "text": messages[i].text,
-            }
-            for i in range(len(tree))
-        ]
-
-
-def _finish(
-    run: RunConfig,
-    state: State,
-    out: Path,
-    inputs: list[Path],
-    without: list[str],
-    starts: int,
-    sharding: Sharding,
-) -> None:
-    """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
-    out.mkdir(parents=True, exist_ok=True)
-    state.write(out / "model")
-    for name in TABLES:
-        schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
-    totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
-    outputs = {
-        name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]
-    }
-    extra = {
-        "run": run.id,
-        "updates": state.step,
-        "starts": starts,
-        "ledger": totals,
-        "outputs": outputs,
-        "left_out": without,
+def _facts(state: State, options: Options) -> dict[str, Any]:
+    """What provenance says of how a run was computed."""
+    return {
+        "left_out": sorted(options.left_out),
         "streams": {
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
@@ -456,7 +390,31 @@ def _finish(
         if not torch.cuda.is_available()
         else "same in distribution",
         "threads": torch.get_num_threads(),
-        "ranks": {"world": state.ranks.world, "zero": sharding.stage, "offload": sharding.offload},
+        "ranks": {
+            "world": state.ranks.world,
+            "zero": options.sharding.stage,
+            "offload": options.sharding.offload,
+        },
+    }
+
+
+def _finish(
+    run: RunConfig, state: State, out: Path, inputs: list[Path], facts: dict[str, Any]
+) -> None:
+    """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
+    out.mkdir(parents=True, exist_ok=True)
+    state.write(out / "model")
+    for name in TABLES:
+        schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
+    outputs = {
+        name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]
+    }
+    extra = {
+        "run": run.id,
+        "updates": state.step,
+        "ledger": {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS},
+        "outputs": outputs,
+        **facts,
     }
     schema.write_json(
         out / "provenance.json",
@@ -515,7 +473,7 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
             done = state.generated if run.train.tokens else state.step
             if not state.step:
                 return held.tell(done, total)
-            newest = state.rows["train"][-len(state.speakers) :]
+            newest = state.rows["train"][-len(state.endpoints) :]
             information, gap = (
                 max(row[key] for row in newest) for key in ("role_information", "logprob_gap")
             )

@@ -144,16 +144,19 @@ def of_pilot(
     counts, state = pilot(run, tasks[0], model, PILOT_UPDATES)
     table = dict(zip([c.name for c in (run.benchmark, *run.evaluate.also)], tasks, strict=True))
     rows, n, seconds = sample(
-        run, state.speakers, [table[c.name] for c in run.evaluated], PILOT_TASKS
+        run, state.endpoints, [table[c.name] for c in run.evaluated], PILOT_TASKS
     )
-    steps = [c for c in counts if c["seconds"] > 0]
+    steps = [c for c in counts if c.seconds > 0]
     usual = steps[1:] or steps  # the first update warms up what the later ones use
-    per = {k: mean(c[k] for c in steps) if steps else 0.0 for k in ("generated", "prompt", "calls")}
+    per = {
+        k: mean(getattr(c, k) for c in steps) if steps else 0.0
+        for k in ("generated", "prompt", "calls")
+    }
     return Pace(
         source="pilot",
         updates=_updates(run, per["generated"]),
         **per,
-        seconds=mean(c["seconds"] for c in usual) if usual else 0.0,
+        seconds=mean(c.seconds for c in usual) if usual else 0.0,
         task_generated=sum(row["n_completion_tokens"] for row in rows) / n,
         task_seconds=seconds / n,
         start=start,

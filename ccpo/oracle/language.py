@@ -38,11 +38,11 @@ def build(folder: Path, family: str, seed: int) -> World:
 
     from ccpo.models import policy
     from ccpo.play.engine.hf import HF
-    from ccpo.play.rollout import Speaker
+    from ccpo.play.types import AgentEndpoint
 
     torch.set_num_threads(1)
     model, tokenizer = policy.load(folder)
-    speaker = Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer)
+    endpoint = AgentEndpoint(HF(model, policy.end_ids(model, tokenizer)), tokenizer)
     dyad = team.load("think_solve").team()
     box = tokenizer.encode(BOX, add_special_tokens=False)
     thinker = []
@@ -50,12 +50,12 @@ def build(folder: Path, family: str, seed: int) -> World:
     solo = []
     for question, truth in questions(seed):
         digits = [_token(tokenizer, truth + k) for k in (0, 1)]
-        thinker.append((speaker.prompt(dyad.role(0, (0, 1)), question, []), digits))
+        thinker.append((endpoint.prompt(dyad.role(0, (0, 1)), question, []), digits))
         solver += [
-            ([*speaker.prompt(dyad.role(1, (0, 1)), question, [str(truth + k)]), *box], digits)
+            ([*endpoint.prompt(dyad.role(1, (0, 1)), question, [str(truth + k)]), *box], digits)
             for k in (0, 1)
         ]
-        solo.append(([*speaker.prompt(dyad.role(1, (1,)), question, []), *box], digits))
+        solo.append(([*endpoint.prompt(dyad.role(1, (1,)), question, []), *box], digits))
     spoken = [
         _rows(model, contexts, scored)
         for contexts, scored in ((thinker, True), (solver, True), (solo, False))

@@ -17,7 +17,7 @@ import numpy as np
 
 from ccpo.play.rating import GRID
 from ccpo.team import vote_outcome
-from ccpo.tree import Plan, Tree, make_tree
+from ccpo.tree import Plan, Structure, Tree, make_tree
 
 LARGEST = 600_000  # messages of an enumeration
 QUESTIONS = 2
@@ -390,11 +390,13 @@ def _grow(
         np.tile([getattr(slot, name) for slot in drawn], n) for name in ("turn", "removed")
     )
     tree = make_tree(
-        task=np.repeat(np.arange(n), s),
-        parent=np.where(last >= 0, start + last, -1),
-        turn=turn,
-        agent=turn,
-        removed=removed,
+        Structure(
+            task=np.repeat(np.arange(n), s),
+            parent=np.where(last >= 0, start + last, -1),
+            turn=turn,
+            agent=turn,
+            removed=removed,
+        ),
         leaf_reward=reward.reshape(-1),
         answer=answer.reshape(-1),
     )
