@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -512,6 +513,69 @@ def test_a_critic_learns_what_a_text_is_worth(tiny: Path) -> None:
             ).max()
             < 1e-5
         )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["context", "message"])
+def test_every_weight_of_a_critic_that_has_a_gradient_moves(
+    tiny: Path, dtype: str, kind: Literal["context", "message"]
+) -> None:
+    """At a usual learning rate, which bfloat16's own 8 bits would round away for most weights. A
+    first step of AdamW moves a weight by lr where its gradient is far above eps (1e-8).
+    """
+    from ccpo.config import Critic as Settings
+    from ccpo.learn.critic import Critic
+
+    lr = 1e-5
+    critic = Critic(policy.load(tiny, dtype)[0], kind, Settings(lr=lr))
+    texts = [[5, 6, 7 + k] for k in range(8)]
+    targets = np.arange(8) % 2.0
+    network: Any = critic.network
+    torch.nn.init.ones_(network.head.weight)  # where it is zero the body has no gradient
+    before = {k: v.clone() for k, v in critic.state_dict()["weights"].items()}
+    gradients = {}
+    step = critic.optimiser.step
+
+    def noting(lr: float) -> float:
+        masters = critic.optimiser.masters
+        gradients.update({k: m.grad.clone() for k, m in masters.items() if m.grad is not None})
+        return step(lr)
+
+    critic.optimiser.step = noting  # type: ignore[method-assign]
+    critic.fit(texts, critic.values(texts), targets)
+    after = critic.state_dict()["weights"]
+    moved = learning = 0
+    for name, gradient in gradients.items():
+        assert after[name].dtype == torch.float32
+        clear = gradient.abs() > 1e-6
+        learning += int(clear.sum())
+        moved += int((clear & (after[name] != before[name])).sum())
+    assert learning > 1000
+    assert moved == learning
+
+
+def test_the_optimisers_state_goes_on_beside_its_parameter(tiny: Path) -> None:
+    """A fused step on a GPU reads its number there. The device that stands in for one here holds no
+    numbers and cannot be mixed with a CPU's.
+    """
+    from ccpo.learn.optimisers import AdamWSettings, Plain
+
+    plain = Plain(policy.load(tiny)[0], AdamWSettings(lr=1e-3))
+    plain.backward(lambda model: (model(input_ids=torch.tensor([[5, 6]])).logits.sum(), None))
+    plain.step(1e-3)
+    weights, moments = plain.state()
+    elsewhere = Plain(policy.load(tiny)[0], AdamWSettings(lr=1e-3))
+    elsewhere.masters = {
+        name: torch.nn.Parameter(torch.empty_like(master, device="meta"))
+        for name, master in elsewhere.masters.items()
+    }
+    elsewhere.parameters = elsewhere.masters
+    elsewhere.load(weights, moments)
+    states = elsewhere.adamw.state
+    assert len(states) == len(weights) > 5
+    for master, state in states.items():
+        assert {value.device for value in state.values()} == {master.device}
+        assert master.device.type == "meta"
 
 
 def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> None:

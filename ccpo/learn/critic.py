@@ -1,12 +1,14 @@
 """A critic: estimates of the outcome from the messages so far, learnt in the loop.
 
 It has a body of its own, which starts as the model that training starts with, and a linear value
-head, which starts at zero. A text is a list of token ids; its value is read at the last token.
+head, which starts at zero. Both learn as policies do: with float32 weights, whatever the model's. A
+text is a list of token ids; its value is read at the last token.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ccpo.config import Critic as Settings
+from ccpo.learn.optimisers import AdamWSettings, Plain
 from ccpo.play.engine.batching import Bounds, RowSizes, pack, right_pad
 
 BOUNDS = Bounds(tokens=1 << 14, logits=0)
@@ -34,33 +37,23 @@ class Critic:
     ) -> None:
         self.kind = kind
         self.settings = settings
-        self.body = copy.deepcopy(model.base_model).train()
-        self.head = torch.nn.Linear(
-            model.config.hidden_size, 1, dtype=torch.float32, device=model.device
-        )
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
-        parameters = [*self.body.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            parameters, lr=settings.lr, weight_decay=0.0, foreach=True
-        )
+        self.network = _Network(model)
+        self.optimiser = Plain(self.network, AdamWSettings(lr=settings.lr))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {name: getattr(self, name).state_dict() for name in ("body", "head", "optimiser")}
+        weights, moments = self.optimiser.state()
+        return {"weights": weights, "moments": moments}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Goes on from `state_dict`."""
-        for name in ("body", "head", "optimiser"):
-            getattr(self, name).load_state_dict(saved[name])
+        self.optimiser.load(saved["weights"], saved["moments"])
 
     def _scores(self, texts: Sequence[list[int]]) -> torch.Tensor:
         """Head outputs [S]: values, or logits."""
-        # causal: padding on the right needs no mask
-        token_ids, length = right_pad(texts, self.head.weight.device)
-        hidden = self.body(input_ids=token_ids, use_cache=False).last_hidden_state
-        rows = torch.arange(len(texts), device=hidden.device)
-        return self.head(hidden[rows, length - 1].float())[:, 0]
+        token_ids, length = right_pad(texts, self.network.head.weight.device)
+        scores: torch.Tensor = self.network(token_ids, length)
+        return scores
 
     @torch.no_grad()
     def values(self, texts: Sequence[list[int]]) -> np.ndarray:
@@ -84,23 +77,33 @@ class Critic:
             ValueError: the gradient is not finite.
         """
         for _ in range(self.settings.steps):
-            self.optimiser.zero_grad(set_to_none=True)
             for rows in batches(texts):
-                scores = self._scores([texts[i] for i in rows])
-                target, old = (
-                    torch.tensor(x[rows], dtype=scores.dtype, device=scores.device)
-                    for x in (targets, before)
+                batch = [texts[i] for i in rows]
+                loss = functools.partial(
+                    self._batch_loss, batch, before[rows], targets[rows], len(texts)
                 )
-                (self._loss(scores, old, target) / len(texts)).backward()
-            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            if not torch.isfinite(norm):
+                self.optimiser.backward(loss)
+            norm = self.optimiser.step(self.settings.lr)
+            if not np.isfinite(norm):
                 raise ValueError(
-                    f"critic: gradient norm is {float(norm)}. The last checkpoint is untouched; "
+                    f"critic: gradient norm is {norm}. The last checkpoint is untouched; "
                     "lower critic.lr."
                 )
-            self.optimiser.step()
         return float(np.sqrt(np.mean((before - targets) ** 2)))
+
+    def _batch_loss(
+        self,
+        texts: Sequence[list[int]],
+        before: np.ndarray,
+        targets: np.ndarray,
+        divisor: int,
+        network: torch.nn.Module,
+    ) -> tuple[torch.Tensor, None]:
+        """A batch's part of the mean loss over `divisor` texts."""
+        scores = self._scores(texts)
+        old = torch.tensor(before, dtype=scores.dtype, device=scores.device)
+        target = torch.tensor(targets, dtype=scores.dtype, device=scores.device)
+        return self._loss(scores, old, target) / divisor, None
 
     def _loss(self, scores: torch.Tensor, old: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.kind == "message":
@@ -109,6 +112,27 @@ class Critic:
             )
         clipped = old + (scores - old).clamp(-self.settings.clip, self.settings.clip)
         return torch.maximum((scores - target) ** 2, (clipped - target) ** 2).sum() / 2
+
+
+class _Network(torch.nn.Module):
+    """A copy of a model's body, and a value head in float32 that starts at zero."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.body = copy.deepcopy(model.base_model).train()
+        self.head = torch.nn.Linear(
+            model.config.hidden_size, 1, dtype=torch.float32, device=model.device
+        )
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    def forward(self, token_ids: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """Head outputs [S] at the last token of right-padded rows [S, T]; attention is causal, so
+        that the padding needs no mask.
+        """
+        hidden = self.body(input_ids=token_ids, use_cache=False).last_hidden_state
+        rows = torch.arange(len(token_ids), device=hidden.device)
+        return self.head(hidden[rows, length - 1].float())[:, 0]
 
 
 def batches(texts: Sequence[list[int]]) -> list[np.ndarray]:

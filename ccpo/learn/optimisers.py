@@ -16,12 +16,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
-from transformers import PreTrainedModel
 
-from ccpo.config.run import Train
 from ccpo.models import policy
 from ccpo.ranks import ALONE, UNSHARDED, Ranks, Sharding
 
@@ -34,7 +33,7 @@ KEPT_FULL = 100_000
 Saved = dict[str, Any]  # tensors by name; of moments also the number of steps
 Report = TypeVar("Report")
 # of a model: a loss, and what else is reported of it
-Loss = Callable[[PreTrainedModel], tuple[torch.Tensor, Report]]
+Loss = Callable[[Any], tuple[torch.Tensor, Report]]
 
 
 class Optimiser(Protocol):
@@ -77,16 +76,40 @@ class Optimiser(Protocol):
         ...
 
 
+class Settings(Protocol):
+    """What AdamW is told; a run's `train` block is such."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def grad_clip(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class AdamWSettings:
+    """Settings given by themselves."""
+
+    lr: float
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+
+
 def make(
-    model: PreTrainedModel,
-    train: Train,
+    model: torch.nn.Module,
+    settings: Settings,
     ranks: Ranks = ALONE,
     sharding: Sharding = UNSHARDED,
 ) -> Optimiser:
     """The optimiser of a model's parameters. Stage 0 is without DeepSpeed, which would do the same
     sum and the same step.
     """
-    return Sharded(model, train, ranks, sharding) if sharding.stage else Plain(model, train, ranks)
+    return (
+        Sharded(model, settings, ranks, sharding)
+        if sharding.stage
+        else Plain(model, settings, ranks)
+    )
 
 
 def check_names(named: dict[str, torch.nn.Parameter], weights: Saved, moments: Saved) -> None:
@@ -102,14 +125,18 @@ def check_names(named: dict[str, torch.nn.Parameter], weights: Saved, moments: S
 class Plain:
     """AdamW; every rank holds everything."""
 
-    def __init__(self, model: PreTrainedModel, train: Train, ranks: Ranks = ALONE) -> None:
+    def __init__(self, model: torch.nn.Module, settings: Settings, ranks: Ranks = ALONE) -> None:
         self.model = model
         self.ranks = ranks
-        self.clip = train.grad_clip
+        self.clip = settings.grad_clip
         self.parameters = policy.trainable(model)
         self.masters = {name: _master(parameter) for name, parameter in self.parameters.items()}
         self.adamw = torch.optim.AdamW(
-            self.masters.values(), lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True
+            self.masters.values(),
+            lr=settings.lr,
+            eps=EPS,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
 
     def backward(self, loss: Loss[Report]) -> tuple[float, Report]:
@@ -172,7 +199,9 @@ class Plain:
                 copies = {
                     key: torch.empty_like(master).copy_(moments[key][name]) for key in MOMENTS
                 }
-                self.adamw.state[master] = {"step": torch.tensor(float(moments["step"])), **copies}
+                # a fused step reads its number on the parameter's device
+                step = torch.tensor(float(moments["step"]), device=master.device)
+                self.adamw.state[master] = {"step": step, **copies}
         self._round()
 
 
@@ -199,7 +228,7 @@ class Sharded:
     """
 
     def __init__(
-        self, model: PreTrainedModel, train: Train, ranks: Ranks, sharding: Sharding
+        self, model: torch.nn.Module, settings: Settings, ranks: Ranks, sharding: Sharding
     ) -> None:
         self.model = model
         self.ranks = ranks
@@ -209,14 +238,14 @@ class Sharded:
         parameters = list(self.parameters.values())
         # fused: without the compiler that DeepSpeed's own Adam for CPUs needs
         self.adamw = torch.optim.AdamW(
-            parameters, lr=train.lr, eps=EPS, weight_decay=train.weight_decay, fused=True
+            parameters, lr=settings.lr, eps=EPS, weight_decay=settings.weight_decay, fused=True
         )
         with redirect_stdout(io.StringIO()):  # tables of memory
             self.engine = _deepspeed().initialize(
                 model=_LossModule(model),
                 optimizer=self.adamw,
                 model_parameters=parameters,
-                config=_zero_config(parameters, train, sharding),
+                config=_zero_config(parameters, settings, sharding),
                 dist_init_required=False,
             )[0]
 
@@ -298,7 +327,7 @@ class Sharded:
 class _LossModule(torch.nn.Module):
     """A model as DeepSpeed wants it: what is computed with it is computed inside a forward."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
 
@@ -306,14 +335,14 @@ class _LossModule(torch.nn.Module):
         return loss(self.model)
 
 
-def _zero_loss(model: PreTrainedModel) -> tuple[torch.Tensor, None]:
+def _zero_loss(model: Any) -> tuple[torch.Tensor, None]:
     """A loss of 0 that all weights take part in."""
     token_ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     return model(input_ids=token_ids).logits.sum() * 0.0, None
 
 
 def _zero_config(
-    parameters: Sequence[torch.nn.Parameter], train: Train, sharding: Sharding
+    parameters: Sequence[torch.nn.Parameter], settings: Settings, sharding: Sharding
 ) -> dict[str, Any]:
     """DeepSpeed's configuration."""
     # buffers of this size are made, whatever the model's
@@ -322,7 +351,7 @@ def _zero_config(
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,  # a step is when `step` is called
-        "gradient_clipping": train.grad_clip,
+        "gradient_clipping": settings.grad_clip,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
 from ccpo.config import Lora, RunConfig
-from ccpo.play.engine import attention
+from ccpo.play.engine import attention, head
 from ccpo.play.engine.batching import token_mask
 from ccpo.play.engine.prefix import SharedPrefixes, prefill
 from ccpo.ranks import device
@@ -177,7 +177,7 @@ def merge_adapter(folder: Path, adapter: Path, dtype: str) -> PreTrainedModel:
     return merged
 
 
-def trainable(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The weights that training moves, by name: all, or the active adapter's."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
@@ -223,7 +223,7 @@ def completion_logprobs(
     cache = DynamicCache(config=model.config) if shared else None
     prefilled = prefill(model, rows, shared, cache)
     hidden = prefilled.hidden[row, (starts - prefilled.start)[row] + offset - 1]
-    logits = model.get_output_embeddings()(hidden).float()
+    logits = head.logits(model, hidden).float()
     # at temperature 1 undivided, which saves a copy of all logits
     full = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
     tokens = torch.tensor([token for c in completions for token in c], device=device)

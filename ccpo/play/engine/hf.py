@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
-from ccpo.play.engine import Completion, SamplingParams, attention, check_context
+from ccpo.play.engine import Completion, SamplingParams, attention, check_context, head
 from ccpo.play.engine.batching import right_pad
 from ccpo.play.engine.prefix import WORTHWHILE, find_shared, prefill
 from ccpo.ranks import ALONE, Ranks
@@ -190,7 +190,7 @@ class HF:
         layers = [attention.keys_and_values(layer) for layer in cache.layers]
         branches = attention.Branches.make(layers, padding_bias, prompt.repeat_interleave(n))
         rows = torch.arange(len(unique), device=device)
-        logits = self.model.get_output_embeddings()(prefilled.hidden[rows, prefilled.length - 1])
+        logits = head.logits(self.model, prefilled.hidden[rows, prefilled.length - 1])
         position = prefilled.start + prefilled.length
         return _Start(
             cache=attention.completion_cache(len(cache.layers), room - 1),
