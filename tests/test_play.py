@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,8 +24,17 @@ from ccpo.tree import Plan, Removal
 class Letters:
     """A tokenizer of characters, for scripts."""
 
-    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> list[int]:
-        return [ord(c) for m in messages for c in m["content"]]
+    is_fast = True
+    all_special_ids = ()
+    added_tokens_decoder: ClassVar[dict[int, object]] = {}
+    chat_template = ""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
+        return "".join(m["content"] for m in messages)
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[Any]]:
+        places = [(i, i + 1) for i in range(len(text))]
+        return {"input_ids": [ord(c) for c in text], "offset_mapping": places}
 
     def decode(self, ids: list[int], **_: object) -> str:
         return "".join(map(chr, ids))

@@ -24,6 +24,7 @@ from ccpo.config import Lora, RunConfig
 from ccpo.play.engine import attention, head
 from ccpo.play.engine.batching import token_mask
 from ccpo.play.engine.prefix import SharedPrefixes, prefill
+from ccpo.play.prompts import ChatFormat
 from ccpo.ranks import device
 from ccpo.schema import sha256
 
@@ -183,9 +184,15 @@ def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids that end a message."""
+    """Token ids that end a message: those of the folder, and the mark with which the template ends
+    one, which a base model's folder does not name.
+    """
     configured = model.generation_config.eos_token_id
-    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    ids = {
+        tokenizer.eos_token_id,
+        ChatFormat(tokenizer).end_id,
+        *(configured if isinstance(configured, list) else [configured]),
+    }
     return sorted(i for i in ids if i is not None)
 
 

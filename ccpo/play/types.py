@@ -4,6 +4,7 @@ cost.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ccpo.benchmark import BOXED, Demo
 from ccpo.play.engine import Completion, Engine, SamplingParams
+from ccpo.play.prompts import ChatFormat
 from ccpo.team import Role, Team, chat
 from ccpo.tree import Tree
 
@@ -67,16 +69,19 @@ class AgentEndpoint:
         return self.encode([system, *examples, user])
 
     def encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids of chat messages, with what makes the model answer."""
-        return list(
-            self.tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        )
+        """Token ids of chat messages, with what makes the model answer; no message can become a
+        mark of the template.
+        """
+        return self.chat_format.encode(messages)
 
     def text(self, completion: Completion) -> str:
         """A completion as text, without special tokens."""
-        return str(self.tokenizer.decode(completion.token_ids, skip_special_tokens=True))
+        return self.chat_format.text(completion.token_ids)
+
+    @functools.cached_property
+    def chat_format(self) -> ChatFormat:
+        """How its tokenizer writes chat messages."""
+        return ChatFormat(self.tokenizer)
 
 
 @dataclass(frozen=True)
