@@ -8,6 +8,7 @@ and training could learn to use that.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -201,15 +202,15 @@ class ChatFormat:
             places.append((len(text), len(text) + len(content)))
             text += content
             end = match.end()
-        messages = len(set(_PLACED.findall(skeleton)))
-        return _Rendered(text + skeleton[end:], places, messages)
+        written = len(set(_PLACED.findall(skeleton)))
+        return _Rendered(text + skeleton[end:], places, written)
 
     def _pieces(
         self, text: str, cuts: set[int]
     ) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         """Token ids, and where in the text they stand, of each piece between cuts."""
         bounds = [0, *sorted(cuts), len(text)]
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, end in itertools.pairwise(bounds):
             token_ids, offsets = self._tokenize(text[start:end])
             yield token_ids, [(start + a, start + b) for a, b in offsets]
 

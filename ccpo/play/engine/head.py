@@ -1,5 +1,5 @@
-"""From hidden states to logits, by the model's own forward: some models scale their logits (Granite,
-Cohere) or cap them (Gemma 2) after the head.
+"""From hidden states to logits, by the model's own forward: some models scale their logits
+(Granite, Cohere) or cap them (Gemma 2) after the head.
 """
 
 from __future__ import annotations
