@@ -19,16 +19,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ccpo.models import policy
+from ccpo.models.gate import GAP, QUESTION, REPLY
 from ccpo.play.engine import Engine, sums_by_layer
 from ccpo.play.types import AgentEndpoint, Message
 from ccpo.team import Team
 
-# Largest difference of log-probs of the same weights: float32 adds up in other orders (5e-5 seen on
-# SmolLM2-135M), bfloat16 has 8 bits.
-GAP = {"float32": 2e-3, "bfloat16": 0.5}
 SUMS = 1e-9  # relative; sums are in float64, and weights are copied exactly
-QUESTION = "What is 2+2?"
-REPLY = "2+2=4"
 RETOKENIZED = 16  # messages of an update that are tokenized again
 RATIOS = (0.5, 0.8, 0.9, 0.99, 1.01, 1.1, 1.25, 2.0)  # bounds of the histogram of importance ratios
 

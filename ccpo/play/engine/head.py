@@ -6,10 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
+
+
+@dataclass
+class _BodyOutput(MoeModelOutputWithPast):
+    """All that any model reads of its body's output."""
+
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
@@ -24,8 +32,8 @@ def _body_returns(model: PreTrainedModel, hidden: torch.Tensor) -> Iterator[None
     """Inside, the model's body computes nothing and returns these hidden states."""
     body = model.base_model
 
-    def forward(*_: object, **__: object) -> MoeModelOutputWithPast:
-        return MoeModelOutputWithPast(last_hidden_state=hidden)
+    def forward(*_: object, **__: object) -> _BodyOutput:
+        return _BodyOutput(last_hidden_state=hidden)
 
     body.forward = forward
     try:
