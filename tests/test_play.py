@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -87,6 +88,25 @@ def test_a_dyad_is_played_and_scored_as_scripted() -> None:
     assert ledger.counts[0, "rollout"]["evaluator_calls"] == 0
     said = [m for m, k in zip(played.messages, thoughts, strict=True) if k]
     assert ledger.counts[0, "rollout"]["generated_tokens"] == sum(len(m.text) for m in said)
+
+
+@pytest.mark.parametrize(
+    ("choice", "read"),
+    [("hidden", ["plan", ""]), ("read", ["<think>no</think> plan", "<think> so"])],
+)
+def test_what_a_partner_reads_of_thinking_is_the_teams_choice(choice: Any, read: list[str]) -> None:
+    """A finished block, and one that was never closed and stands first."""
+    thoughts = iter(["<think>no</think> plan", "<think> so"])
+    seen: list[str] = []
+
+    def solver(prompt: str, j: int, u: float) -> str:
+        seen.append(prompt.split("Thought: ")[1])
+        return "\\boxed{2}"
+
+    dyad = replace(team.load("think_solve").team(), thinking=choice)
+    endpoints = [endpoint(lambda p, j, u: next(thoughts)), endpoint(solver)]
+    play(Plan((2, 1)), TASKS[:1], PlayingTeam(dyad, endpoints, 1.0, (40,)), [0], Ledger())
+    assert seen == read
 
 
 def test_a_vote_is_decided_by_the_majority_and_abstentions_do_not_count() -> None:

@@ -80,10 +80,13 @@ def _advantage(run: RunConfig, state: State, index: int, messages: Messages) -> 
 
 
 def _critic_reads(critic: Critic, message: Message) -> list[int]:
-    """What a critic reads of a message: its context, or the message too."""
+    """What a critic reads of a message: its context, or the message too; the last tokens, where
+    that is longer than the model's own context.
+    """
+    text = message.prompt
     if critic.kind == "message":
-        return message.prompt + message.completion.token_ids
-    return message.prompt
+        text = text + message.completion.token_ids
+    return text[-critic.context :]
 
 
 def fit_critic(critic: Critic, scored: ScoredTree, assigned: Assigned, ledger: Ledger) -> None:

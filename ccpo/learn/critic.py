@@ -37,6 +37,7 @@ class Critic:
     ) -> None:
         self.kind = kind
         self.settings = settings
+        self.context = int(model.config.max_position_embeddings)
         self.network = _Network(model)
         self.optimiser = Plain(self.network, AdamWSettings(lr=settings.lr))
 

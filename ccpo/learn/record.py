@@ -68,6 +68,7 @@ def _train_row(team: Team, state: State, update: Update, agent: int) -> dict[str
         **stats.columns(),
         "message_tokens": float(np.mean([len(c.token_ids) for c in completions])),
         "truncated": float(np.mean([c.finish_reason == "length" for c in completions])),
+        "no_room": float(np.mean([not update.scored.messages[i].has_room for i in rows])),
         "leakage": _leakage(team, update, rows),
         "generated_tokens": state.generated,
         "evaluator_calls": state.evaluated,
@@ -80,7 +81,8 @@ def _leakage(team: Team, update: Update, rows: np.ndarray) -> float:
     if team.role(int(tree.turn[rows[0]]), range(len(team.turns))).answers:
         return 0.0
     leaking = [
-        leaks(update.scored.messages[i].text, update.tasks[tree.task[i]].truth) for i in rows
+        leaks(team.as_read(update.scored.messages[i].text), update.tasks[tree.task[i]].truth)
+        for i in rows
     ]
     return float(np.mean(leaking))
 

@@ -31,6 +31,7 @@ from ccpo.learn.assign import Assigned, assign, fit_critic
 from ccpo.learn.record import Update, record
 from ccpo.learn.state import TABLES, State
 from ccpo.learn.update import Lessons, UpdateStats, update_policy
+from ccpo.play import room
 from ccpo.play.rollout import play, stream
 from ccpo.play.types import COUNTS, Ledger, PlayingTeam, ScoredTree
 from ccpo.ranks import UNSHARDED, Sharding, join
@@ -114,6 +115,8 @@ def train(
         state = State(run, model, ranks, options.sharding)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)
+        if ranks.first:
+            room.check(_playing(run, state), pool)
         tell(state)
         _loop(_Session(run, pool, state, scratch, held), stop, tell)
         with state.gathered():
@@ -163,6 +166,7 @@ def pilot(
     pool = read_tasks(tasks, "train") if run.train.steps else []
     state = State(run, model)
     team = run.build_team()
+    room.check(_playing(run, state), pool)
     costs = []
     for _ in range(min(updates, run.train.steps)):
         start = time.perf_counter()
@@ -257,7 +261,7 @@ def update(
     ledger = Ledger()
     batch = _batch(run, pool, step)
     with interruptible(), state.gathered():
-        scored = _play(run, team, batch, state, ledger)
+        scored = _play(run, batch, state, ledger)
     for engine in state.engines:
         engine.sleep()
     start = time.perf_counter()
@@ -278,19 +282,21 @@ def update(
     return ledger
 
 
-def _play(
-    run: RunConfig, team: Team, batch: Sequence[Task], state: State, ledger: Ledger
-) -> ScoredTree:
-    """The scored tree of an update."""
-    playing = PlayingTeam(
-        team,
+def _playing(run: RunConfig, state: State) -> PlayingTeam:
+    """The run's team, as it plays while it trains."""
+    return PlayingTeam(
+        run.build_team(),
         state.endpoints,
         run.sampling.temperature,
         run.sampling.max_tokens,
         run.sampling.rating_tokens,
     )
+
+
+def _play(run: RunConfig, batch: Sequence[Task], state: State, ledger: Ledger) -> ScoredTree:
+    """The scored tree of an update."""
     seed = stream("rollout", run.seed, state.step)
-    scored = play(run.plan(), batch, playing, seed, ledger)
+    scored = play(run.plan(), batch, _playing(run, state), seed, ledger)
     if scored.rejections:
         reasons = [f"{reason} ({n})" for reason, n in scored.rejections.most_common()]
         log.info("ratings rejected: %s", ", ".join(reasons))

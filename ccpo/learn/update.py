@@ -164,7 +164,8 @@ def update_policy(
 
 
 def _computed(run: RunConfig, lessons: Lessons, part: np.ndarray) -> np.ndarray:
-    """Those messages of a part that the objective has a term for."""
+    """Those messages of a part that the objective has a term for; what is empty has none."""
+    part = part[[lessons.messages[i].has_room for i in part]]
     if run.objective.kl > 0 or run.objective.entropy > 0:
         return part
     return part[lessons.advantage[part] != 0]

@@ -20,8 +20,8 @@ from ccpo.benchmark import Task
 from ccpo.grade import verifier
 from ccpo.intervention import Reading
 from ccpo.play import rating
-from ccpo.play.engine import SamplingParams
-from ccpo.play.types import Ledger, Message, PlayingTeam, RolloutRow, ScoredTree
+from ccpo.play.engine import NO_ROOM, Completion, SamplingParams, fits
+from ccpo.play.types import AgentEndpoint, Ledger, Message, PlayingTeam, RolloutRow, ScoredTree
 from ccpo.team import Team, guard, vote_outcome
 from ccpo.tree import Plan, Structure, make_tree
 
@@ -50,27 +50,49 @@ class MessageRequest:
 def generate_messages(
     playing: PlayingTeam, request: MessageRequest, seed: list[int], ledger: Ledger
 ) -> list[list[Message]]:
-    """The messages [questions][n] of a request."""
+    """The messages [questions][n] of a request. Where a prompt leaves no room in the model's
+    context, its messages are empty and cut.
+    """
     endpoint = playing.endpoint(request.turn)
     role = playing.team.role(request.turn, request.present)
     prompts = [
-        endpoint.prompt(role, question, read)
+        endpoint.prompt(role, question, [playing.team.as_read(text) for text in read])
         for question, read in zip(request.questions, request.read, strict=True)
     ]
     start = time.perf_counter()
-    sampling = playing.sampling(request.turn)
-    completions = endpoint.engine.generate(prompts, request.n, sampling, seed)
+    completions = _generate(endpoint, prompts, request.n, playing.sampling(request.turn), seed)
     ledger.timed("rollout", start)
     ledger.add(
         playing.team.turns[request.turn].agent,
         request.purpose,
-        prompt_tokens=sum(map(len, prompts)) * request.n,
+        prompt_tokens=sum(
+            len(prompt)
+            for prompt, row in zip(prompts, completions, strict=True)
+            for completion in row
+            if completion is not NO_ROOM
+        ),
         generated_tokens=sum(len(c.token_ids) for row in completions for c in row),
     )
     return [
         [Message(prompt, c, endpoint.text(c), request.purpose) for c in row]
         for prompt, row in zip(prompts, completions, strict=True)
     ]
+
+
+def _generate(
+    endpoint: AgentEndpoint,
+    prompts: list[list[int]],
+    n: int,
+    sampling: SamplingParams,
+    seed: list[int],
+) -> list[list[Completion]]:
+    """`n` completions of each prompt; NO_ROOM for a prompt that leaves none."""
+    fitting = [i for i, prompt in enumerate(prompts) if fits(prompt, sampling, endpoint.engine)]
+    rows = [[NO_ROOM] * n for _ in prompts]
+    generated = endpoint.engine.generate([prompts[i] for i in fitting], n, sampling, seed)
+    for i, row in zip(fitting, generated, strict=True):
+        rows[i] = row
+    return rows
 
 
 def play(
@@ -278,8 +300,8 @@ def _rating_prompts(
     for thought, answer in scored.tree.episodes():
         texts = (
             tasks[scored.tree.task[answer]].question,
-            scored.messages[thought].text,
-            scored.messages[answer].text,
+            playing.team.as_read(scored.messages[thought].text),
+            playing.team.as_read(scored.messages[answer].text),
         )
         correct = bool(scored.tree.reward[answer] > 0.5)
         prompts.append(playing.endpoint(turn).encode(rating.ask(agent, *texts, correct)))
@@ -291,28 +313,18 @@ def _ask_for_ratings(
 ) -> list[str | None]:
     """The reply to each prompt; None where the prompt leaves no room for one."""
     endpoint = playing.endpoint(turn)
-    limit = endpoint.engine.limit
     sampling = SamplingParams(playing.temperature, playing.rating_tokens)
-    fitting = [
-        i
-        for i, prompt in enumerate(prompts)
-        if limit is None or len(prompt) + sampling.max_tokens <= limit
-    ]
     start = time.perf_counter()
-    completions = [
-        row[0] for row in endpoint.engine.generate([prompts[i] for i in fitting], 1, sampling, seed)
-    ]
+    completions = [row[0] for row in _generate(endpoint, prompts, 1, sampling, seed)]
     ledger.timed("rollout", start)
+    asked = [(p, c) for p, c in zip(prompts, completions, strict=True) if c is not NO_ROOM]
     ledger.add(
         playing.team.turns[turn].agent,
         "rating",
-        prompt_tokens=sum(len(prompts[i]) for i in fitting),
-        generated_tokens=sum(len(c.token_ids) for c in completions),
+        prompt_tokens=sum(len(prompt) for prompt, _ in asked),
+        generated_tokens=sum(len(completion.token_ids) for _, completion in asked),
     )
-    texts: list[str | None] = [None] * len(prompts)
-    for i, completion in zip(fitting, completions, strict=True):
-        texts[i] = endpoint.text(completion)
-    return texts
+    return [None if c is NO_ROOM else endpoint.text(c) for c in completions]
 
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

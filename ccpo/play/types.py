@@ -117,6 +117,11 @@ class Message:
     text: str
     purpose: str
 
+    @property
+    def has_room(self) -> bool:
+        """Whether its prompt left room for it; else it is empty."""
+        return bool(self.completion.token_ids)
+
 
 @dataclass(frozen=True)
 class ScoredTree:

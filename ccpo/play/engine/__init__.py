@@ -35,6 +35,10 @@ class Completion:
     finish_reason: Literal["stop", "length"]
 
 
+# what stands for a message whose prompt left no room for it: a message has one token at least
+NO_ROOM = Completion([], [], "length")
+
+
 class Engine(Protocol):
     """Generates with a policy's weights. `limit`: largest number of tokens of a prompt with its
     completion (None: there is none).
@@ -95,6 +99,11 @@ def sums_by_layer(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, float]
         size = float(weight.detach().abs().sum(dtype=torch.float64))
         sums[layer] = sums.get(layer, 0.0) + size
     return sums
+
+
+def fits(prompt: Sequence[int], sampling: SamplingParams, engine: Engine) -> bool:
+    """Whether a prompt leaves room for a message."""
+    return engine.limit is None or len(prompt) + sampling.max_tokens <= engine.limit
 
 
 def check_context(
