@@ -208,7 +208,7 @@ def _verify(a: argparse.Namespace) -> None:
 
 
 def _check(a: argparse.Namespace) -> None:
-    from ccpo.config import OracleExperiment, read_experiment, tasks_slug
+    from ccpo.config import OracleExperiment, compared, read_experiment, tasks_slug
     from ccpo.data.overlap import gate
 
     experiment = read_experiment(a.experiment)
@@ -244,6 +244,8 @@ def _check(a: argparse.Namespace) -> None:
             gate(first, tables)
         if why := first.degenerate():
             print(f"  degenerate: {why}")
+    for line in compared(experiment):
+        print(line)
 
 
 def _plan(a: argparse.Namespace) -> None:

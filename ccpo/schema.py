@@ -215,15 +215,71 @@ def sha256(path: str | Path) -> str:
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():
-        for item in sorted(
-            p for p in path.rglob("*") if p.is_file() and p.name != ".snakemake_timestamp"
-        ):
+        for item in _members(path):
             digest.update(f"{item.relative_to(path).as_posix()}\0{sha256(item)}\n".encode())
         return digest.hexdigest()
     with open(path, "rb") as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def manifest_of(folder: Path) -> Path:
+    """Where the manifest of a folder lies: beside it, so that it is none of its files."""
+    return folder.with_name(folder.name + ".manifest.json")
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes the sha256 of each file of a folder beside it. Folders have times and no content that
+    Snakemake could judge; this file stands for the content."""
+    write_json(manifest_of(folder), _files(folder))
+
+
+def check_manifest(folder: Path) -> None:
+    """Compares a folder with its manifest, or with its part of the manifest of the folder above.
+    Without either there is nothing to compare with.
+
+    Raises:
+        ValueError: a file was changed, removed or added since; names the first.
+    """
+    for whole, part in ((folder, ""), (folder.parent, f"{folder.name}/")):
+        path = manifest_of(whole)
+        if not path.is_file():
+            continue
+        recorded = {k: v for k, v in read_json(path).items() if k.startswith(part)}
+        now = {part + name: digest for name, digest in _files(folder).items()}
+        for name in sorted({*recorded, *now}):
+            if recorded.get(name) != now.get(name):
+                raise ValueError(
+                    f"{whole / name} has sha256 {now.get(name, 'none (missing)')}, {path} "
+                    f"recorded {recorded.get(name, 'none (no such file)')}. Remedy: restore the "
+                    f"file; or delete {whole} and {path}, and run snakemake again to make them "
+                    "anew."
+                )
+
+
+def check_touched_manifest(folder: Path) -> None:
+    """As `check_manifest`, of a folder in which something is newer than its manifest: cheap enough
+    for all folders of a study.
+
+    Raises:
+        ValueError: as `check_manifest`.
+    """
+    path = manifest_of(folder)
+    if path.is_file() and folder.is_dir():
+        made = path.stat().st_mtime_ns
+        if any(item.stat().st_mtime_ns > made for item in _members(folder)):
+            check_manifest(folder)
+
+
+def _members(folder: Path) -> list[Path]:
+    """Files of a folder but Snakemake's time stamp."""
+    items = sorted(folder.rglob("*"))
+    return [p for p in items if p.is_file() and p.name != ".snakemake_timestamp"]
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {item.relative_to(folder).as_posix(): sha256(item) for item in _members(folder)}
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -32,7 +32,7 @@ OWNERS = {
     "dvc": set(),
     "peft": {"models/policy.py"},
     "deepspeed": {"learn/optimisers.py"},
-    "yaml": {"config/experiment.py"},
+    "yaml": {"config/reading.py"},
     "pyarrow": {"schema.py"},
     "snakemake": set(),
 }

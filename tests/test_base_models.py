@@ -29,6 +29,7 @@ from ccpo.config import (
     read_experiment,
     read_listed,
     read_models,
+    read_yaml,
 )
 from ccpo.models import base_models, policy, prepare
 
@@ -56,7 +57,7 @@ def config(made: Path, tmp_path: Path) -> Path:
 def edit(config: Path, **models: Any) -> None:
     """Adds keys to models of models.yaml, or models to it."""
     path = config / "models.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     for name, keys in models.items():
         raw[name] = {**raw.get(name, {}), **keys}
     path.write_text(yaml.safe_dump(raw))
@@ -65,7 +66,7 @@ def edit(config: Path, **models: Any) -> None:
 def study(config: Path, model: object = "small", seeds: tuple[int, ...] = (0, 1)) -> Experiment:
     """The experiment smoke, of dyads with policies of their own, from a model, of some seeds."""
     path = config / "experiments" / "smoke.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     kept = {k: v for k, v in raw["grid"]["condition"].items() if k in ("shared", "ccpo")}
     raw["grid"] = {"condition": kept, "seed": list(seeds)}
     raw["base"]["model"] = model
@@ -191,7 +192,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "pins cut short": (
         lambda config: (config / "base_models" / "pins.json").write_text('{"small": '),
-        r"pins\.json is no JSON mapping .*Remedy: git checkout -- .*pins",
+        r"pins\.json is (no JSON mapping|not JSON) .*Remedy: git checkout -- .*pins",
     ),
     "replicas of a model from elsewhere": (
         lambda config: edit(config, **{"smollm2-135m": {"replicas": 2}}),

@@ -18,14 +18,20 @@ from conftest import ROOT, run_data
 
 from ccpo import benchmark
 from ccpo.config import (
+    Experiment,
     OracleExperiment,
     RunConfig,
     canonical,
+    check_name,
+    compared,
+    differences,
     fingerprint,
     read_experiment,
     read_models,
     read_run,
+    read_yaml,
 )
+from ccpo.config.grid import labels
 
 
 def experiment(folder: Path, **over: Any) -> Path:
@@ -34,7 +40,7 @@ def experiment(folder: Path, **over: Any) -> Path:
     """
     shutil.copytree(ROOT / "config", folder, dirs_exist_ok=True)
     path = folder / "experiments" / "smoke.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     for key, value in over.items():
         at = raw
         *way, last = key.split("__")
@@ -340,7 +346,7 @@ def test_a_benchmark_may_lack_the_split_that_is_not_used(monkeypatch: pytest.Mon
     assert [c.name for c in untrained.evaluated] == ["gsm8k"]
 
 
-PRESETS = sorted(yaml.safe_load((ROOT / "config" / "presets.yaml").read_text()))
+PRESETS = sorted(read_yaml(ROOT / "config" / "presets.yaml"))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -361,7 +367,7 @@ def test_every_preset_is_a_valid_condition(name: str, tmp_path: Path) -> None:
     )
     found = read_experiment("smoke", folder)
     run, mine = (found.runs[label][0] for label in ("published", "mine"))
-    raw = yaml.safe_load((ROOT / "config" / "presets.yaml").read_text())[name]
+    raw = read_yaml(ROOT / "config" / "presets.yaml")[name]
     assert run.objective.name == raw["objective"]
     assert list(run.train.fanout) == raw["train"]["fanout"]
     assert run.credit.name == (
@@ -372,19 +378,372 @@ def test_every_preset_is_a_valid_condition(name: str, tmp_path: Path) -> None:
     assert found.manifest()["conditions"]["published"]["preset"] == name
 
 
+def conditions(folder: Path, grid: dict[str, Any], **over: Any) -> dict[str, RunConfig]:
+    """The smoke experiment's conditions under another grid, each by its first seed's run."""
+    study = read_experiment("smoke", experiment(folder, grid=grid, compare=[], **over))
+    assert isinstance(study, Experiment)
+    return {label: next(iter(runs.values())) for label, runs in study.runs.items()}
+
+
 def test_a_preset_is_its_content(tmp_path: Path) -> None:
-    """The same settings typed by hand are the same run; the two presets that a z-score makes equal
-    are still two.
+    """The same settings typed by hand are the same run, and as a second condition are refused; the
+    two presets that a z-score makes equal are still two.
     """
     typed = {
         "team": "reasoner_actor",
         "credit": "magrpo",
         "advantage": {"name": "group_z", "eps_inside": True},
+        "policy": "separate",
+        "objective": "grpo",
+        "sampling": {"temperature": 0.7},
+        "train": {"fanout": [8, 1], "order": "simultaneous"},
     }
-    typed |= {"objective": "grpo", "sampling": {"temperature": 0.7}, "train": {"fanout": [8, 1]}}
-    grid = {"condition": {"a": {"preset": "magrpo@c3"}, "b": typed}, "seed": [0]}
-    runs = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=[])).runs
-    assert runs["a"][0].id == runs["b"][0].id
+    preset = {"preset": "magrpo@c3"}
+    grid = {"condition": {"a": preset}, "seed": [0]}
+    one = conditions(tmp_path / "a", grid)["a"]
+    grid = {"condition": {"b": typed}, "seed": [0]}
+    assert one.id == conditions(tmp_path / "b", grid)["b"].id
+    grid = {"condition": {"a": preset, "b": typed}, "seed": [0]}
+    with pytest.raises(ValueError, match="conditions 'a' and 'b' are one and the same run"):
+        conditions(tmp_path / "c", grid)
+    loo = {"condition": {"a": {"preset": "c3@paper"}, "b": {"preset": "c3@no-loo"}}, "seed": [0]}
+    assert len({run.id for run in conditions(tmp_path / "d", loo).values()}) == 2
+
+
+DYAD = {"team": "think_solve", "credit": "shared", "train": {"fanout": [4, 1]}}
+AXES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "blocks": (
+        {"train": [{"lr": "1e-4"}, {"lr": "1e-3"}]},
+        ["d,lr=1e-4", "d,lr=1e-3"],
+    ),
+    "blocks that share a setting": (
+        {"train": [{"lr": 1e-4, "tasks": 2}, {"lr": 1e-3, "tasks": 2}]},
+        ["d,lr=0.0001", "d,lr=0.001"],
+    ),
+    "a block that sets less": (
+        {"train": [{}, {"lr": 1e-3}]},
+        ["d", "d,lr=0.001"],
+    ),
+    "choices of one name": (
+        {"credit": ["shared", {"name": "ccpo", "lam": 0.1}, {"name": "ccpo", "lam": 0.25}]},
+        ["d,shared", "d,ccpo,lam=0.1", "d,ccpo,lam=0.25"],
+    ),
+    "lists in blocks": (
+        {"sampling": [{"max_tokens": [8, 8]}, {"max_tokens": [8, 16]}]},
+        ["d,max_tokens=8+8", "d,max_tokens=8+16"],
+    ),
+    "floats that print alike when cut short": (
+        {"train": [{"lr": 0.1}, {"lr": 0.1 + 2**-55}]},
+        ["d,lr=0.1", "d,lr=0.10000000000000003"],
+    ),
+    "two axes": (
+        {"shots": [0, 1], "train": [{"lr": 1e-3}, {"lr": 1e-4}]},
+        ["d,0,lr=0.001", "d,0,lr=0.0001", "d,1,lr=0.001", "d,1,lr=0.0001"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(AXES))
+def test_labels_say_what_differs_and_none_is_lost(case: str, tmp_path: Path) -> None:
+    axes, labels = AXES[case]
+    found = conditions(tmp_path / "config", {"condition": {"d": DYAD}, **axes, "seed": [0]})
+    assert list(found) == labels
+    assert len({run.id for run in found.values()}) == len(labels)
+
+
+NESTED: dict[str, tuple[list[object], list[str]]] = {
+    "lists of blocks": (
+        [{"also": [{"name": "a", "n": 5}]}, {"also": [{"name": "a", "n": 6}]}],
+        ["also.0.n=5", "also.0.n=6"],
+    ),
+    "blocks in blocks": (
+        [{"at": {"low": {"heat": 0.2}}}, {"at": {"low": {"heat": 0.3}}}],
+        ["at.low.heat=0.2", "at.low.heat=0.3"],
+    ),
+    "lists in lists": ([[["a", "b"], "c"], [["a"], "c"]], ["0=a+b", "0=a"]),
+    "choices in blocks": (
+        [{"x": {"name": "a"}}, {"x": {"name": "b", "n": 1}}, {"x": "b"}],
+        ["x=a", "x=b,x.n=1", "x=b"],
+    ),
+    "nothing and truth": ([None, True, 0, "a"], ["none", "true", "0", "a"]),
+}
+
+
+@pytest.mark.parametrize("case", sorted(NESTED))
+def test_labels_of_nested_values(case: str) -> None:
+    values, wanted = NESTED[case]
+    assert labels(values) == wanted
+
+
+LOST: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a value twice": (
+        {"d": DYAD},
+        {"train": [{"lr": 0.1}, {"lr": 0.1}]},
+        r"two conditions have the label 'd': condition 'd', grid\.train \{'lr': 0\.1\}; and",
+    ),
+    "a number written in two ways": (
+        {"d": DYAD},
+        {"train": [{"lr": "1e-4"}, {"lr": 0.0001}]},
+        "conditions 'd,lr=1e-4' and 'd,lr=0.0001' are one and the same run",
+    ),
+    "a default said aloud": (
+        {"d": DYAD},
+        {"credit": ["ccpo", {"name": "ccpo", "lam": 0.2}]},
+        "conditions 'd,ccpo' and 'd,ccpo,lam=0.2' are one and the same run",
+    ),
+    "a list and a text": (
+        {"d": DYAD | {"policy": "separate"}},
+        {"model": ["smoke+tiny", ["smoke", "tiny"]]},
+        "two conditions have the label 'd,smoke.tiny'",
+    ),
+    "two conditions of equal blocks": (
+        {"d": DYAD, "e": DYAD},
+        {},
+        "conditions 'd' and 'e' are one and the same run",
+    ),
+    "a value that fits no path": (
+        {"d": DYAD},
+        {"overlap": ["stop", {"accept": "it is a toy"}]},
+        "condition label 'd,accept=it is a toy', made of the values of the grid's axes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(LOST))
+def test_conditions_that_would_be_one_are_refused(case: str, tmp_path: Path) -> None:
+    blocks, axes, message = LOST[case]
+    with pytest.raises(ValueError, match=message):
+        conditions(tmp_path / "config", {"condition": blocks, **axes, "seed": [0]})
+
+
+SEVERAL = {
+    "a list of benchmarks": {"base__benchmark": ["arithmetic", "gsm8k"]},
+    "shares of benchmarks": {"base__benchmark": {"arithmetic": 0.5, "gsm8k": 0.5}},
+    "a list under a name": {"base__benchmark": {"name": ["arithmetic", "gsm8k"]}},
+    "a list in a condition": {"grid__condition__ccpo__benchmark": ["arithmetic", "gsm8k"]},
+    "a list in an axis": {"grid__benchmark": [["arithmetic", "gsm8k"]]},
+    "nothing": {"base__benchmark": None},
+}
+
+
+@pytest.mark.parametrize("case", sorted(SEVERAL))
+def test_several_training_benchmarks_are_refused_in_words(case: str, tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "config", **SEVERAL[case])
+    with pytest.raises(
+        ValueError, match=r"smoke\.yaml, condition \S+: .*benchmark must be"
+    ) as error:
+        read_experiment("smoke", folder)
+    assert "others to evaluate on stand in evaluate.also" in str(error.value)
+
+
+FORMS = {
+    "a condition that is a word": ({"grid__condition__ccpo": "shared"}, "must be a mapping"),
+    "conditions in a list": ({"grid__condition": [DYAD]}, r"grid\.condition must be a mapping"),
+    "a grid that is a list": ({"grid": [0]}, "grid must be a mapping"),
+    "a base that is a list": ({"base": ["smoke"]}, "base must be a mapping"),
+    "a comparison that is a word": ({"compare": ["ccpo"]}, "compare must be a list of pairs"),
+    "a comparison with itself": ({"compare": [["ccpo", "ccpo"]]}, "'ccpo' against itself"),
+    "a list of teams": ({"grid__condition__ccpo__team": ["vote"]}, "team must be a single file"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(FORMS))
+def test_a_block_of_the_wrong_form_is_named(case: str, tmp_path: Path) -> None:
+    over, message = FORMS[case]
+    with pytest.raises(ValueError, match=message):
+        read_experiment("smoke", experiment(tmp_path / "config", **over))
+
+
+TWICE = {
+    "at the top": ("a: 1\nb: 2\na: 1\n", "line 3: the key 'a' is written twice, in line 1 too"),
+    "in a block": ("x:\n  a: 1\n  b: 2\n  a: 3\n", "line 4: the key 'a'"),
+    "in a flow": ("x: {a: 1, a: 2}\n", "line 1: the key 'a'"),
+    "in a list": ("x:\n- a: 1\n  'a': 2\n", "line 3: the key 'a'"),
+    "in an anchor": ("x: &x {a: 1,\n  a: 2}\ny: *x\n", "line 2: the key 'a'"),
+    "a merge twice": ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x\n", "line 4: the key '<<'"),
+    "a key that is read as false": ("no: 1\n", "line 1: the key no is read as False"),
+    "a key that is read as a number": ("x: {1_0: 1}\n", "the key 1_0 is read as 10"),
+    "a key that is a list": ("? [a, b]\n: 1\n", "line 1: the key"),
+    "itself": ("x: &x {y: *x}\n", "line 1: a block contains itself"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(TWICE))
+def test_a_key_written_twice_is_refused_with_its_line(case: str, tmp_path: Path) -> None:
+    text, message = TWICE[case]
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"x\.yaml") as error:
+        read_yaml(path)
+    assert message in str(error.value)
+
+
+def test_what_a_mapping_overrides_of_what_it_merges_is_no_second_writing(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("x: &x {a: 1, b: 2}\ny: &y {<<: *x, a: 3}\nz: {<<: *y, a: 4}\nw: [*y, *y]\n")
+    found = read_yaml(path)
+    assert found["y"] == {"a": 3, "b": 2}
+    assert found["z"] == {"a": 4, "b": 2}
+
+
+@pytest.mark.parametrize("name", ["models.yaml", "presets.yaml", "experiments/smoke.yaml"])
+def test_every_file_that_people_write_is_read_so(name: str, tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "config")
+    path = folder / name
+    path.write_text(path.read_text() + "\nlast: {a: 1, a: 2}\n")
+    line = path.read_text().count("\n")
+    with pytest.raises(
+        ValueError, match=rf"{Path(name).name}, line {line}: the key 'a' is written"
+    ):
+        read_experiment("smoke", folder)
+
+
+def test_a_key_written_twice_in_json_is_refused_with_its_lines(tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "config")
+    pins = folder / "base_models" / "pins.json"
+    pins.write_text('{"smoke": {"0": {}},\n "tiny": {},\n "smoke": {}}')
+    with pytest.raises(
+        ValueError, match=r"pins\.json: the key 'smoke' is written twice .* lines 1, 3"
+    ):
+        read_models(folder)
+    run = tmp_path / "config.json"
+    run.write_text('{"seed": 0, "seed": 1}')
+    with pytest.raises(ValueError, match=r"config\.json: the key 'seed' is written twice"):
+        read_run(run)
+
+
+NAMES = {
+    "Qwen/smoke": "'/'",
+    "my smoke": "' '",
+    "a;touch x": "';'",
+    "$(id)": "'$'",
+    "smоke": "CYRILLIC SMALL LETTER O",
+    "größe": "LATIN SMALL LETTER O WITH DIAERESIS",
+    ".hidden": "begins with '.'",
+    "..": "begins with '.'",
+    "-n": "begins with '-'",
+    "a.": "ends with '.'",
+    "": "is empty",
+    "a\n": r"'\n'",
+    "x" * 65: "at most 64",
+}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_names_fit_paths_and_shells(name: str, tmp_path: Path) -> None:
+    """Of models, experiments, conditions; what is proposed instead is a name that fits."""
+    folder = experiment(
+        tmp_path / "config", grid={"condition": {"d": DYAD}, "seed": [0]}, compare=[]
+    )
+    with pytest.raises(ValueError, match="experiment") as error:
+        read_experiment(name, folder)
+    assert NAMES[name] in str(error.value)
+    if proposed := re.search("name it as '(.*)'", str(error.value)):
+        check_name("experiment", proposed[1])
+    grid = {"condition": {"d": DYAD, name: {**DYAD, "shots": 1}}, "seed": [0]}
+    with pytest.raises(ValueError, match="condition") as error:
+        conditions(tmp_path / "other", grid)
+    assert NAMES[name] in str(error.value)
+    models = folder / "models.yaml"
+    raw = read_yaml(models)
+    models.write_text(yaml.safe_dump({**raw, name: raw["smoke"]}))
+    with pytest.raises(ValueError, match=r"models\.yaml: ") as error:
+        read_models(folder)
+    assert NAMES[name] in str(error.value)
+
+
+def test_names_that_some_file_systems_hold_for_one_are_refused(tmp_path: Path) -> None:
+    grid = {"condition": {"d": DYAD, "D": {**DYAD, "shots": 1}}, "seed": [0]}
+    with pytest.raises(ValueError, match="'D' and 'd' differ in upper and lower case alone"):
+        conditions(tmp_path / "config", grid)
+    folder = experiment(tmp_path / "other")
+    shutil.copy(folder / "experiments" / "smoke.yaml", folder / "experiments" / "Smoke.yaml")
+    with pytest.raises(ValueError, match="experiments 'Smoke' and 'smoke' differ"):
+        read_experiment("smoke", folder)
+    models = folder / "models.yaml"
+    models.write_text(models.read_text() + "\nTiny: {source: hub, id: a/b, revision: main}\n")
+    with pytest.raises(ValueError, match="models 'tiny' and 'Tiny' differ"):
+        read_models(folder)
+
+
+def test_an_experiment_is_named_as_its_file_is(tmp_path: Path) -> None:
+    """On every file system, whatever that holds for the same."""
+    with pytest.raises(ValueError, match=r"Smoke\.yaml does not exist\. Did you mean 'smoke'"):
+        read_experiment("Smoke", experiment(tmp_path / "config"))
+
+
+def test_a_folder_name_made_of_many_is_short_enough(tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "config")
+    models = folder / "models.yaml"
+    raw = read_yaml(models)
+    names = [f"{letter * 62}{i}" for i, letter in enumerate("abcd")]
+    models.write_text(yaml.safe_dump({**raw, **dict.fromkeys(names, raw["smoke"])}))
+    path = folder / "experiments" / "smoke.yaml"
+    study = read_yaml(path)
+    four = {
+        "team": {"name": "vote", "agents": 4, "tie": "wrong"},
+        "credit": "shared",
+        "policy": "separate",
+        "model": names,
+        "train": {"fanout": [4, 1, 1, 1]},
+    }
+    grid = {"condition": {"four": four}, "seed": [0]}
+    path.write_text(yaml.safe_dump({**study, "grid": grid, "compare": []}))
+    with pytest.raises(
+        ValueError, match=r"condition four: run '.*' is a folder's name of \d+ bytes"
+    ):
+        read_experiment("smoke", folder)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_whose_policies_learn_when(name: str) -> None:
+    """Nothing of it is left to the base, which it would change without a word."""
+    preset = read_yaml(ROOT / "config" / "presets.yaml")[name]
+    assert preset["policy"] in ("shared", "separate")
+    assert preset["train"]["order"] in ("alternating", "simultaneous")
+    assert ("period" in preset["train"]) == (preset["train"]["order"] == "alternating")
+
+
+@pytest.mark.parametrize("name", ["c3@paper", "c3@no-loo", "magrpo@c3", "mappo@c3-paper"])
+def test_in_the_paper_of_c3_every_method_has_two_models_that_learn_together(
+    name: str, tmp_path: Path
+) -> None:
+    """C3 v2, Tables 3 and 4: two model instances; every row is trained on in every update."""
+    over = {"base__train__order": "alternating", "base__policy": "shared"}
+    grid = {"condition": {"a": {"preset": name}}, "seed": [0]}
+    run = conditions(tmp_path / "config", grid, **over)["a"]
+    assert (run.policy, run.train.order) == ("separate", "simultaneous")
+
+
+def test_check_names_what_compared_conditions_differ_in_beside_their_methods(
+    tmp_path: Path,
+) -> None:
+    grid = {
+        "condition": {
+            "c3": {"preset": "c3@paper"},
+            "magrpo": {"preset": "magrpo@c3"},
+            "mappo": {"preset": "mappo@c3-paper"},
+            "one": {"preset": "magrpo@c3-shipped", "train": {"lr": 0.5}},
+        },
+        "seed": [0],
+    }
+    pairs = [["c3", "magrpo"], ["magrpo", "mappo"], ["one", "magrpo"]]
+    study = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=pairs))
+    assert isinstance(study, Experiment)
+    assert compared(study) == [
+        "c3 and magrpo differ beside their methods in train.fanout [2, 4] and [8, 1]",
+        "one and magrpo differ beside their methods in policy shared and separate; train.lr 0.5 "
+        "and 0.0001",
+    ]
+    runs = {label: of_label[0] for label, of_label in study.runs.items()}
+    critic = runs["mappo"].critic
+    assert critic is not None
+    slower = runs["mappo"].model_copy(update={"critic": critic.model_copy(update={"lr": 0.5})})
+    assert differences(runs["mappo"], slower) == {"critic.lr": (5e-5, 0.5)}
+    other = read_models(tmp_path / "config")["tiny"]
+    assert differences(runs["c3"], runs["c3"].model_copy(update={"model": other})) == {
+        "model": ("smoke/0", "tiny/0")
+    }
 
 
 BAD_AUDITS = {
@@ -418,7 +777,7 @@ def test_bad_audits_say_what_is_wrong(case: str, tmp_path: Path) -> None:
     over, message = BAD_AUDITS[case]
     shutil.copytree(ROOT / "config", tmp_path / "config")
     path = tmp_path / "config" / "experiments" / "credit_truth.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     raw |= {k: raw[k] | v if k == "oracle" else v for k, v in over.items()}
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(ValueError, match=re.escape(message)):

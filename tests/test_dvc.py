@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT
 
 from ccpo import benchmark, schema
+from ccpo.config import read_yaml
 
 SOURCES = {s.path: s for name in benchmark.names() for s in benchmark.load(name).SOURCES.values()}
 
@@ -74,7 +74,7 @@ def raw(folder: Path) -> dict[str, str]:
 
 def test_the_stage_keeps_what_is_verified() -> None:
     """DVC deletes the outputs of a stage before it runs, unless told otherwise."""
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["data"]
+    stage = read_yaml(ROOT / "dvc.yaml")["stages"]["data"]
     assert stage["outs"] == [{"data/raw": {"persist": True}}]
     assert stage["always_changed"]
     assert "deps" not in stage
@@ -83,7 +83,7 @@ def test_the_stage_keeps_what_is_verified() -> None:
 def test_base_models_are_made_on_purpose_only_and_pinned_by_the_lock(repository: Path) -> None:
     """Git brings them, so that a clone without a remote has them; one byte changed is seen; what
     other stages do leaves them alone."""
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["base_models"]
+    stage = read_yaml(ROOT / "dvc.yaml")["stages"]["base_models"]
     assert stage["frozen"]
     assert stage["outs"] == [{"config/base_models": {"cache": False, "persist": True}}]
     folder = clone(repository, "fresh", repository.parent / "remote")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import torch
 from conftest import ROOT, make_files, run_data
 
 from ccpo import schema
-from ccpo.config import RunConfig, canonical
+from ccpo.config import RunConfig, canonical, read_run
 from ccpo.learn import train as training
 from ccpo.learn import update
 from ccpo.models import policy
@@ -220,6 +221,64 @@ def refused(files: dict[str, Path]) -> str:
     assert "Traceback" not in done.stderr
     assert not files["out"].exists()
     return done.stderr
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that would fit: only the seed differs."""
+    plain = {k: files[k] for k in ("config", "tasks", "model", "scratch")}
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", stopped_after_an_update(training.update))
+        with pytest.raises(SystemExit):
+            training.train(**plain, out=files["out"])
+    saved = {p: p.read_bytes() for p in files["scratch"].rglob("*.pt")}
+    owner = read_run(files["config"]).id
+    other = RunConfig.model_validate(run_data(seed=1))
+    schema.write_text(tmp_path / "other.json", canonical(other.model_dump(mode="json")))
+    said = f"belongs to {re.escape(owner)}, this run is {re.escape(other.id)}. Remedy"
+    with pytest.raises(ValueError, match=said):
+        training.train(**{**plain, "config": tmp_path / "other.json"}, out=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    assert {p: p.read_bytes() for p in files["scratch"].rglob("*.pt")} == saved
+    training.train(**plain, out=files["out"])  # its own run goes on
+
+
+def test_a_model_folder_that_is_not_what_it_was_is_refused(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """One byte of its weights, whatever its time says; a further file; one that is gone."""
+    model = shutil.copytree(files["model"], tmp_path / "model")
+    schema.write_manifest(model)
+    schema.check_manifest(model)
+    weights = model / "model.safetensors"
+    whole = weights.read_bytes()
+    times = weights.stat()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    inputs = {k: files[k] for k in ("config", "tasks", "scratch", "out")}
+    with pytest.raises(ValueError, match=r"model\.safetensors has sha256 .* recorded .* Remedy"):
+        training.train(**inputs, model=model)
+    weights.write_bytes(whole)
+    schema.check_manifest(model)  # bytes count, times do not
+    (model / "more.txt").write_text("")
+    with pytest.raises(ValueError, match=r"more\.txt has sha256 .* recorded none"):
+        schema.check_manifest(model)
+    (model / "more.txt").unlink()
+    (model / "config.json").rename(tmp_path / "config.old")
+    with pytest.raises(ValueError, match=r"config\.json has sha256 none"):
+        schema.check_manifest(model)
+
+
+def test_a_part_of_a_folder_is_compared_with_its_part_of_the_manifest(tmp_path: Path) -> None:
+    for name in ("policy0", "policy1"):
+        (tmp_path / "model" / name).mkdir(parents=True)
+        (tmp_path / "model" / name / "weights").write_text(name)
+    schema.write_manifest(tmp_path / "model")
+    (tmp_path / "model" / "policy1" / "weights").write_text("other")
+    schema.check_manifest(tmp_path / "model" / "policy0")
+    with pytest.raises(ValueError, match="policy1/weights"):
+        schema.check_manifest(tmp_path / "model" / "policy1")
 
 
 def test_missing_model_is_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:

@@ -5,16 +5,23 @@ that seed only.
 from __future__ import annotations
 
 import os
+import random
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+
+from ccpo import schema
+from ccpo.config import read_yaml
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,14 +31,19 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+def copy_project(folder: Path) -> None:
+    """The workflow, its config and the package."""
+    for name in ("workflow", "config", "ccpo", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder / "Snakefile")
+    for link in ("profiles", "slurm"):
+        (folder / link).symlink_to(os.readlink(ROOT / link))
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The workflow, its config and the package in a folder of their own."""
-    for name in ("workflow", "config", "ccpo", "envs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", tmp_path / "Snakefile")
-    for link in ("profiles", "slurm"):
-        (tmp_path / link).symlink_to(os.readlink(ROOT / link))
+    """The project in a folder of its own."""
+    copy_project(tmp_path)
     return tmp_path
 
 
@@ -119,7 +131,7 @@ def test_runs_that_speak_with_vllm_are_trained_and_played_by_its_python(checkout
 
 def test_each_agents_model_is_handed_over_in_the_agents_order(checkout: Path) -> None:
     path = checkout / "config" / "experiments" / "smoke.yaml"
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     three = {
         "team": "vote",
         "credit": "shared",
@@ -154,32 +166,173 @@ def test_how_trainings_are_sharded_is_asked_of_the_workflow(checkout: Path) -> N
     assert "config/config.yaml: ZeRO stage 4 is none. Remedy" in done.stdout + done.stderr
 
 
-def test_adding_a_seed_and_editing_prose_run_only_what_is_new(checkout: Path) -> None:
-    """A small study is run for real; then code, prose, the question, and how trainings are sharded
-    change, and a seed is added.
-    """
-    path = checkout / "config" / "experiments" / "smoke.yaml"
-    raw = yaml.safe_load(path.read_text())
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one run, played and scored for real, in a folder whose name has spaces, an umlaut
+    and a sign of the shell."""
+    folder = tmp_path_factory.mktemp("finished") / "mein prüf $tand (1)"
+    folder.mkdir()
+    copy_project(folder)
+    path = folder / "config" / "experiments" / "smoke.yaml"
+    raw = read_yaml(path)
     raw["grid"]["condition"] = {"shared": raw["grid"]["condition"]["shared"]}
     raw["grid"]["seed"] = [0]
     raw["compare"] = []
     path.write_text(yaml.safe_dump(raw))
-    only = ("--cores", "2", "--config", "experiments=[smoke]")
-    done = snakemake(checkout, "--until", "score", *only)
+    done = snakemake(folder, "--until", "score", *SMOKE)
     assert done.returncode == 0, done.stdout + done.stderr
-    code = checkout / "ccpo" / "publish" / "draw.py"
+    return folder
+
+
+SMOKE = ("--cores", "2", "--config", "experiments=[smoke]")
+MADE_ONCE = ("train", "rollout", "score", "model", "tasks", "run_config")
+
+
+def planned(folder: Path, *arguments: str) -> dict[str, int]:
+    """Jobs by rule that a dry run of the small study names."""
+    done = snakemake(folder, "-n", "--quiet", "rules", *SMOKE, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return jobs(done.stdout + done.stderr)
+
+
+def test_adding_a_seed_and_editing_prose_run_only_what_is_new(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Code, prose, the question, and how trainings are sharded change, and a seed is added."""
+    folder = Path(shutil.copytree(finished, tmp_path / "edited", symlinks=True))
+    code = folder / "ccpo" / "publish" / "draw.py"
     code.write_text(
         code.read_text().replace('"figure.figsize": (6.4, 3.9)', '"figure.figsize": (7, 4)')
     )
-    (checkout / "README.md").write_text("New prose.\n")
+    (folder / "README.md").write_text("New prose.\n")
+    path = folder / "config" / "experiments" / "smoke.yaml"
+    raw = read_yaml(path)
     raw["question"] = "Does a new wording of the question train again?"
     raw["grid"]["seed"] = [0, 2]  # of two base models both start from the first
     path.write_text(yaml.safe_dump(raw))
-    done = snakemake(checkout, "-n", "--quiet", "rules", *only, "zero=1")
-    planned = jobs(done.stdout + done.stderr)
-    assert planned["train"] == planned["rollout"] == planned["score"] == 1
-    assert "model" not in planned
-    assert "tasks" not in planned
+    wanted = planned(folder, "zero=1")
+    assert wanted["train"] == wanted["rollout"] == wanted["score"] == 1
+    assert "model" not in wanted
+    assert "tasks" not in wanted
+
+
+def copied(source: Path, folder: Path) -> None:
+    """As `cp -r` does: every file has the time at which it was copied."""
+    shutil.copytree(source, folder, symlinks=True, copy_function=shutil.copyfile)
+
+
+def touched(source: Path, folder: Path) -> None:
+    """Everything has one time, the latest: files first, folders after."""
+    copied(source, folder)
+    now = time.time_ns()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        os.utime(path, ns=(now, now))
+
+
+def shuffled(source: Path, folder: Path) -> None:
+    """As a clone on a network file system: times in any order."""
+    copied(source, folder)
+    order = random.Random(0)
+    for path in sorted(folder.rglob("*")):
+        at = time.time() - order.uniform(0, 1e6)
+        os.utime(path, (at, at))
+
+
+def reversed_times(source: Path, folder: Path) -> None:
+    """What was made first is newest: every input is newer than what was made of it."""
+    copied(source, folder)
+    made = ["scores", "graders", "rollouts", "model", "provenance", "config", "tasks"]
+    for path in folder.rglob("*"):
+        rank = next((i for i, word in enumerate(made) if word in str(path.parent / path.stem)), 9)
+        os.utime(path, (1e9 + rank * 1e4,) * 2)
+
+
+@pytest.mark.parametrize("moved", [copied, touched, shuffled, reversed_times])
+def test_the_same_bytes_are_the_same_run_whatever_their_times(
+    moved: Callable[[Path, Path], None], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    moved(finished, folder)
+    assert not set(planned(folder)) & set(MADE_ONCE)
+
+
+def change(path: Path) -> None:
+    """Another last byte."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("name", ["results/models/smoke-*", "results/runs/*/model/policy0"])
+def test_a_changed_byte_of_a_model_is_refused_before_any_job(
+    name: str, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "changed"
+    copied(finished, folder)
+    (place,) = (p for p in folder.glob(name) if p.is_dir())
+    change(place / "model.safetensors")
+    done = snakemake(folder, "-n", *SMOKE)
+    assert done.returncode != 0
+    assert re.search(r"model\.safetensors has sha256 .* Remedy", done.stdout + done.stderr)
+
+
+def test_changed_bytes_of_an_input_are_noticed(finished: Path, tmp_path: Path) -> None:
+    """A task table, of whatever size; and a manifest that stands for another folder."""
+    folder = tmp_path / "table"
+    copied(finished, folder)
+    (table,) = (folder / "results" / "tasks").glob("*.parquet")
+    change(table)
+    assert planned(folder)["train"] == 1
+    folder = tmp_path / "manifest"
+    copied(finished, folder)
+    (manifest,) = (folder / "results" / "models").glob("*.manifest.json")
+    (model,) = (p for p in manifest.parent.iterdir() if p.is_dir())
+    change(model / "model.safetensors")
+    schema.write_manifest(model)
+    wanted = planned(folder)
+    assert wanted["train"] == wanted["rollout"] == 1
+
+
+def test_a_failure_is_summed_up_in_a_folder_with_spaces(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mein prüf $tand; (1)"
+    copied(finished, folder)
+    (model,) = (p for p in (folder / "results" / "models").iterdir() if p.is_dir())
+    shutil.rmtree(model)
+    shutil.rmtree(folder / "config" / "base_models" / "smoke")
+    done = snakemake(folder, f"results/models/{model.name}", *SMOKE)
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    summary = text.split("failed: model model=smoke-")[1]
+    assert "is pinned, but is not there. Remedy: git checkout" in summary
+    (again,) = re.findall("^  again: (.*)$", summary, re.MULTILINE)
+    assert shlex.split(again)[:2] == ["snakemake", f"results/models/{model.name}"]
+
+
+def test_a_key_written_twice_for_the_workflow_is_refused(checkout: Path) -> None:
+    """Snakemake's own loader would keep the last: of its config, of a further one, of a profile."""
+    for name, arguments in (
+        ("config/config.yaml", ()),
+        ("more.yaml", ("--configfile", "more.yaml")),
+        ("workflow/profiles/slurm/config.yaml", ()),
+    ):
+        path = checkout / name
+        text = path.read_text() if path.is_file() else ""
+        path.write_text(text + "offload: false\noffload: false\n")
+        done = snakemake(checkout, "-n", *arguments)
+        assert done.returncode != 0
+        said = rf"{re.escape(name)}, line \d+: the key 'offload' is written twice"
+        assert re.search(said, done.stdout + done.stderr)
+        path.write_text(text or "offload: false\n")
+
+
+def test_rules_quote_whatever_is_not_constant() -> None:
+    """Every word that a rule puts into a command line, but numbers and `sharding`, which is options
+    of our own."""
+    bare = {"threads", "resources.sharding", "params.model", "params.plan"}
+    for path in [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]:
+        commands = re.findall(r'shell(?:\(|:)((?:\s*"[^\n]*")+)', path.read_text())
+        for command in commands:
+            words = re.findall(r"(?<!\{)\{([a-z_.]+)(:q)?\}", command)
+            assert not [w for w, quoted in words if not quoted and w not in bare], path.name
 
 
 def test_an_oracle_experiment_is_planned_beside_trainings(checkout: Path) -> None:

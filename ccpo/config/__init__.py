@@ -6,6 +6,7 @@ hex of the canonical JSON}, so that experiments which share a condition share it
 """
 
 from ccpo.config.choice import Choice, canonical, fingerprint, near
+from ccpo.config.compared import compared, differences
 from ccpo.config.experiment import (
     Experiment,
     Measured,
@@ -17,6 +18,8 @@ from ccpo.config.experiment import (
     read_run,
 )
 from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmStart, Wheel
+from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.reading import read_json, read_yaml
 from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
 
 __all__ = [
@@ -36,12 +39,19 @@ __all__ = [
     "WarmStart",
     "Wheel",
     "canonical",
+    "check_case",
+    "check_folder",
+    "check_name",
+    "compared",
+    "differences",
     "fingerprint",
     "near",
     "read_experiment",
+    "read_json",
     "read_listed",
     "read_models",
     "read_profile",
     "read_run",
+    "read_yaml",
     "tasks_slug",
 ]

@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import inspect
 import json
-import typing
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -70,35 +69,55 @@ def resolve(kind: str, value: object) -> dict[str, Any]:
     Raises:
         ValueError: no such file, or an unknown, missing or ill-typed parameter.
     """
-    given = (
-        {"name": value} if isinstance(value, str) else dict(typing.cast(Mapping[str, Any], value))
-    )
-    common = {key: given.pop(key) for key in COMMON.get(kind, ()) if key in given}
-    if set(given) == {"name", "params", "version"}:
-        given = {"name": given["name"], **typing.cast(dict[str, Any], given["params"])}
-    name = str(given.pop("name", None))
+    written = _one(kind, value)
+    common = {key: written.pop(key) for key in COMMON.get(kind, ()) if key in written}
+    if set(written) == {"name", "params", "version"}:
+        written = {"name": written["name"], **written["params"]}
+    name = str(written.pop("name"))
     known = FOLDERS[kind].names()
     if name not in known:
         raise ValueError(f"{kind} '{name}' is not a file in ccpo/{kind}/. {near(name, known)}")
+    params = _filled(kind, name, written)
+    return {"name": name, "params": params, "version": FOLDERS[kind].load(name).VERSION, **common}
+
+
+def _filled(kind: str, name: str, written: Mapping[str, object]) -> dict[str, object]:
+    """All parameters of a plug-in: those written, checked, and the defaults of the others."""
     schema = parameters(kind, name)
-    module = FOLDERS[kind].load(name)
-    hints = _hints(kind, module, schema)
-    for key in given:
+    hints = _hints(kind, FOLDERS[kind].load(name), schema)
+    for key in written:
         if key not in schema:
             raise ValueError(f"{kind} {name} has no parameter '{key}'. {near(key, list(schema))}")
     params = {}
     for key, parameter in schema.items():
-        if key not in given and parameter.default is inspect.Parameter.empty:
+        if key not in written and parameter.default is inspect.Parameter.empty:
             raise ValueError(f"{kind} {name} needs the parameter '{key}'")
+        value = written.get(key, parameter.default)
         try:
-            params[key] = TypeAdapter(hints[key]).validate_python(
-                given.get(key, parameter.default), strict=True
-            )
+            params[key] = TypeAdapter(hints[key]).validate_python(value, strict=True)
         except ValidationError as error:
-            raise ValueError(
-                f"{kind} {name}, parameter {key}={given[key]!r}: {error.errors()[0]['msg']}"
-            ) from None
-    return {"name": name, "params": params, "version": module.VERSION, **common}
+            reason = error.errors()[0]["msg"]
+            raise ValueError(f"{kind} {name}, parameter {key}={value!r}: {reason}") from None
+    return params
+
+
+def _one(kind: str, value: object) -> dict[str, Any]:
+    """The block of a single choice.
+
+    Raises:
+        ValueError: it is a list of choices, or names none.
+    """
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return dict(value)
+    remedy = (
+        f"Remedy: name one, as `{kind}: NAME` or `{kind}: {{name: NAME, parameter: ...}}`; to "
+        f"compare several, list them in grid.{kind}"
+    )
+    if kind == "benchmark":
+        remedy += ". A run trains on one benchmark; others to evaluate on stand in evaluate.also"
+    raise ValueError(f"{kind} must be a single file of ccpo/{kind}/, it is {value!r}. {remedy}")
 
 
 def _hints(

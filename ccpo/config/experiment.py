@@ -1,22 +1,19 @@
-"""From YAML to experiments: the only reader of YAML. An experiment is a set of runs, or a question
-to oracle worlds.
-"""
+"""From YAML to experiments: a set of runs, or a question to oracle worlds."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
+from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
+from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
 
 
@@ -127,9 +124,9 @@ class OracleExperiment(Strict):
     @model_validator(mode="after")
     def _once(self) -> OracleExperiment:
         for key in ("families", "shapes", "advantages"):
-            given = getattr(self, key)
-            if len(set(given)) < len(given):
-                raise ValueError(f"{key} {list(given)} names one twice")
+            names = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key} {list(names)} names one twice")
         return self
 
     @model_validator(mode="after")
@@ -150,44 +147,6 @@ class OracleExperiment(Strict):
         }
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(
-            f"{path} does not exist. "
-            f"{near(path.stem, [p.stem for p in path.parent.glob('*.yaml')])}"
-        )
-    try:
-        value = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a mapping, it holds {type(value).__name__}")
-    return value
-
-
-def _said(where: str, build: Callable[[], Any]) -> Any:
-    """Runs a validation and says every complaint in one message, each with its place."""
-    try:
-        return build()
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            place = ".".join(str(p) for p in item["loc"])
-            if item["type"] == "extra_forbidden":
-                lines.append(
-                    f"unknown key '{place}'. Remedy: correct or remove it; config/README.md "
-                    "lists every key"
-                )
-            else:
-                reason = item["msg"].removeprefix("Value error, ")
-                if not isinstance(item["input"], dict | BaseModel):
-                    reason += f" (given: {item['input']!r})"
-                lines.append(f"{place}: {reason}" if place else reason)
-        raise ValueError(f"{where}: " + "; ".join(lines)) from None
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
 def read_listed(folder: Path = Path("config")) -> dict[str, Listed]:
     """Entries of config/models.yaml by name, each with its pins in config/base_models/pins.json.
 
@@ -195,14 +154,19 @@ def read_listed(folder: Path = Path("config")) -> dict[str, Listed]:
         ValueError: names the file, the place, the value and the reason.
     """
     path = folder / "models.yaml"
+    specs = read_yaml(path)
     pins = _read_pins(folder)
-
-    def listed(name: str, spec: object) -> Listed:
-        data = {"name": name, "spec": spec, "pins": pins.get(name, {})}
-        found: Listed = _said(f"{path}, {name}", lambda: Listed.model_validate(data))
-        return found
-
-    return {name: listed(name, spec) for name, spec in _read_yaml(path).items()}
+    validated(str(path), lambda: [check_name("model", name) for name in specs])
+    validated(str(path), lambda: check_case("models", specs))
+    return {
+        name: validated(
+            f"{path}, {name}",
+            lambda name=name: Listed.model_validate(  # type: ignore[misc]
+                {"name": name, "spec": specs[name], "pins": pins.get(name, {})}
+            ),
+        )
+        for name in specs
+    }
 
 
 def read_models(folder: Path = Path("config")) -> dict[str, Model]:
@@ -211,76 +175,21 @@ def read_models(folder: Path = Path("config")) -> dict[str, Model]:
     return {name: _replicas(str(folder), name, listed)[0] for name in listed}
 
 
-def _read_pins(folder: Path) -> dict[str, Any]:
+def _read_pins(folder: Path) -> Mapping[str, object]:
     path = folder / "base_models" / "pins.json"
     if not path.is_file():
         return {}
+    remedy = f"Remedy: git checkout -- {path}"
     try:
-        pins = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        pins = error
-    if not isinstance(pins, dict):
-        raise ValueError(f"{path} is no JSON mapping ({pins}). Remedy: git checkout -- {path}")
+        pins = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {remedy}") from None
+    if not isinstance(pins, Mapping):
+        raise ValueError(f"{path} is no JSON mapping ({pins}). {remedy}")
     return pins
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`. Blocks merge key by key, except a choice (it has a name), which is
-    replaced whole.
-    """
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
-        out[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    return out
-
-
-def _with_preset(
-    where: str, base: Mapping[str, Any], block: Mapping[str, Any], presets: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A condition's block on top of its preset on top of the base; the key `preset` stays in it."""
-    name = block.get("preset", base.get("preset"))
-    if name is not None and name not in presets:
-        raise ValueError(
-            f"{where}: preset '{name}' is not in presets.yaml. {near(str(name), list(presets))}"
-        )
-    return _merge(_merge(base, presets[name] if name else {}), block)
-
-
-def _cells(
-    where: str, raw: Mapping[str, Any], presets: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Grid cells by label: `condition` (label -> block) times every other axis (key -> list of
-    values) but the seeds.
-    """
-    grid = raw.get("grid")
-    if not isinstance(grid, Mapping) or "seed" not in grid:
-        raise ValueError(f"{where}: grid must be a mapping with the axis 'seed'")
-    axes = {k: v for k, v in grid.items() if k not in ("condition", "seed")}
-    for key, values in [*axes.items(), ("seed", grid["seed"])]:
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"{where}: grid.{key} must be a list that is not empty")
-        if key != "seed" and key not in RunConfig.model_fields:
-            raise ValueError(
-                f"{where}: grid.{key} is no key of a run. {near(key, list(RunConfig.model_fields))}"
-            )
-    cells: dict[str, dict[str, Any]] = {}
-    for label, block in (grid.get("condition") or {"": {}}).items():
-        condition = _with_preset(f"{where}, condition {label}", raw.get("base", {}), block, presets)
-        for values in itertools.product(*axes.values()):
-            over = dict(zip(axes, values, strict=True))
-            cells["/".join(n for n in [label, *map(_named, values)] if n) or "all"] = _merge(
-                condition, over
-            )
-    return cells
-
-
-def _named(value: object) -> str:
-    """What a value of an axis adds to a condition's label."""
-    if isinstance(value, list):
-        return "+".join(map(_named, value))
-    return str(value.get("name", "")) if isinstance(value, dict) else str(value)
+HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
 
 
 def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | OracleExperiment:
@@ -289,63 +198,108 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
 
     Raises:
         ValueError: names the file, the place, the value, the reason and, where there is one, the
-            remedy.
+        remedy.
     """
-    path = folder / "experiments" / f"{name}.yaml"
-    raw = _read_yaml(path)
-    if "oracle" in raw:
-        return _oracle(path, raw, read_listed(folder))
-    known = {
-        "question",
-        "note",
-        "primary_metric",
-        "compare",
-        "token_tolerance",
-        "effect",
-        "base",
-        "grid",
-    }
-    for key in raw:
-        if key not in known:
-            raise ValueError(f"{path}: unknown key '{key}'. {near(str(key), list(known))}")
+    path = _experiment_file(name, folder)
+    raw = read_yaml(path)
     listed = read_listed(folder)
-    named = {}
-    runs: dict[str, dict[int, RunConfig]] = {}
-    for label, cell in _cells(str(path), raw, _read_yaml(folder / "presets.yaml")).items():
-        named[label] = cell.pop("preset", None)
-        bases = _bases(f"{path}, condition {label}", cell.pop("model", None), listed)
-        runs[label] = {}
-        for seed in raw["grid"]["seed"]:
-            if type(seed) is not int or seed < 0:
+    if "oracle" in raw:
+        return _oracle(path, raw, listed)
+    for key in raw:
+        if key not in (*HEAD, "base", "grid"):
+            raise ValueError(f"{path}: unknown key '{key}'. {near(key, [*HEAD, 'base', 'grid'])}")
+    where = str(path)
+    found = conditions(where, raw, read_yaml(folder / "presets.yaml"))
+    seeds = _seeds(where, raw)
+    runs = {
+        condition.label: _runs(f"{where}, condition {condition.label}", condition, seeds, listed)
+        for condition in found
+    }
+    _apart(where, runs)
+    for pair in _pairs(where, raw, runs):
+        _evaluated_alike(where, {label: next(iter(runs[label].values())) for label in pair})
+    data = {
+        "name": name,
+        "runs": runs,
+        "presets": {c.label: c.preset for c in found if c.preset},
+        **{key: raw[key] for key in HEAD if key in raw},
+    }
+    return validated(where, lambda: Experiment.model_validate(data))
+
+
+def _experiment_file(name: str, folder: Path) -> Path:
+    """The file of an experiment, whose name is spelt as the file's on every file system."""
+    experiments = folder / "experiments"
+    validated(str(experiments), lambda: check_name("experiment", name))
+    known = [path.stem for path in experiments.glob("*.yaml")]
+    if name not in known:
+        raise ValueError(f"{experiments / name}.yaml does not exist. {near(name, known)}")
+    twins = sorted(other for other in known if other.casefold() == name.casefold())
+    validated(str(experiments), lambda: check_case("experiments", twins))
+    return experiments / f"{name}.yaml"
+
+
+def _seeds(where: str, raw: Mapping[str, object]) -> list[int]:
+    grid = raw["grid"]
+    assert isinstance(grid, Mapping)
+    seeds: list[int] = []
+    for seed in grid["seed"]:
+        if type(seed) is not int or seed < 0:
+            raise ValueError(
+                f"{where}: grid.seed names {seed!r}. Seeds are whole numbers from 0 on."
+            )
+        if seed in seeds:
+            raise ValueError(f"{where}: grid.seed names {seed} twice")
+        seeds.append(seed)
+    return seeds
+
+
+def _runs(
+    where: str, condition: Condition, seeds: Sequence[int], listed: Mapping[str, Listed]
+) -> dict[int, RunConfig]:
+    """A condition's runs by seed. The first is checked; a check of each takes seconds with a
+    thousand runs."""
+    settings = dict(condition.settings)
+    bases = _bases(where, settings.pop("model", None), listed)
+    own = {seed: {"seed": seed, "model": _of_seed(bases, seed)} for seed in seeds}
+    data = {**settings, **own[seeds[0]]}
+    first = validated(where, lambda: RunConfig.model_validate(data))
+    runs = {seed: first.model_copy(update=own[seed]) for seed in seeds}
+    longest = max(runs.values(), key=lambda run: len(str(run.seed)))
+    validated(where, lambda: check_folder("run", longest.id))
+    return runs
+
+
+def _apart(where: str, runs: Mapping[str, Mapping[int, RunConfig]]) -> None:
+    """Refuses two labels of one run: they would be compared as if they were two."""
+    first: dict[str, str] = {}
+    for label, of_label in runs.items():
+        for run in of_label.values():
+            other = first.setdefault(run.id, label)
+            if other != label:
                 raise ValueError(
-                    f"{path}: grid.seed names {seed!r}. Seeds are whole numbers from 0 on."
+                    f"{where}: conditions '{other}' and '{label}' are one and the same run, "
+                    f"{run.id}: all their settings are equal. Remedy: remove one of them"
                 )
-            if seed in runs[label]:
-                raise ValueError(f"{path}: grid.seed names {seed} twice")
-            own = {"seed": seed, "model": _of_seed(bases, seed)}
-            if runs[
-                label
-            ]:  # checked with the first seed; a check of each takes seconds with a thousand runs
-                runs[label][seed] = next(iter(runs[label].values())).model_copy(update=own)
-            else:
-                data = {**cell, **own}
-                runs[label][seed] = _said(
-                    f"{path}, condition {label}", functools.partial(RunConfig.model_validate, data)
-                )
-    for pair in raw.get("compare", []):
+
+
+def _pairs(where: str, raw: Mapping[str, object], labels: Iterable[str]) -> list[tuple[str, ...]]:
+    """The pairs of `compare`, each of two known conditions."""
+    known = list(labels)
+    compare = raw.get("compare", [])
+    if not isinstance(compare, list) or any(not isinstance(pair, list) for pair in compare):
+        raise ValueError(
+            f"{where}: compare must be a list of pairs [a, b] of conditions, it is {compare!r}"
+        )
+    for pair in compare:
         for label in pair:
-            if label not in runs:
+            if label not in known:
                 raise ValueError(
-                    f"{path}: compare names condition '{label}'. {near(str(label), list(runs))}"
+                    f"{where}: compare names condition '{label}'. {near(str(label), known)}"
                 )
-        _evaluated_alike(str(path), {label: next(iter(runs[label].values())) for label in pair})
-    head = {k: v for k, v in raw.items() if k not in ("base", "grid")}
-    return _said(
-        str(path),
-        lambda: Experiment(
-            name=name, runs=runs, presets={k: v for k, v in named.items() if v}, **head
-        ),
-    )
+        if len(set(pair)) < len(pair):
+            raise ValueError(f"{where}: compare names '{pair[0]}' against itself")
+    return [tuple(pair) for pair in compare]
 
 
 def _evaluated_alike(where: str, compared: Mapping[str, RunConfig]) -> None:
@@ -368,8 +322,7 @@ def _replicas(where: str, name: str, listed: Mapping[str, Listed]) -> tuple[Mode
     if name not in listed:
         hint = near(name, list(listed))
         raise ValueError(f"{where}: model '{name}' is not in models.yaml. {hint}")
-    found: tuple[Model, ...] = _said(where, lambda: listed[name].replicas)
-    return found
+    return validated(where, lambda: listed[name].replicas)
 
 
 Bases = tuple[Model, ...] | list[tuple[Model, ...]]  # replicas; or each agent's
@@ -390,7 +343,9 @@ def _of_seed(bases: Bases, seed: int) -> Model | tuple[Model, ...]:
     return bases[seed % len(bases)]
 
 
-def _oracle(path: Path, raw: Mapping[str, Any], listed: Mapping[str, Listed]) -> OracleExperiment:
+def _oracle(
+    path: Path, raw: Mapping[str, object], listed: Mapping[str, Listed]
+) -> OracleExperiment:
     for key in raw:
         if key not in ("question", "note", "oracle"):
             raise ValueError(
@@ -403,18 +358,19 @@ def _oracle(path: Path, raw: Mapping[str, Any], listed: Mapping[str, Listed]) ->
     block = dict(raw["oracle"])
     if (named := block.pop("model", None)) is not None:
         block["model"] = _of_seed(_bases(str(path), named, listed), 0)
-    asked: OracleExperiment = _said(
-        str(path), lambda: OracleExperiment.model_validate({"name": path.stem, **head, **block})
-    )
-    return asked
+    validated(str(path), lambda: [check_name("method", label) for label in _labels(block)])
+    data = {"name": path.stem, **head, **block}
+    return validated(str(path), lambda: OracleExperiment.model_validate(data))
+
+
+def _labels(block: Mapping[str, object]) -> list[str]:
+    methods = block.get("methods")
+    return list(methods) if isinstance(methods, Mapping) else []
 
 
 def read_profile(folder: Path = Path("workflow/profiles/slurm")) -> dict[str, Any]:
     """What a profile of Snakemake says, and under `workflow` what config/config.yaml says."""
-    return {
-        **_read_yaml(folder / "config.yaml"),
-        "workflow": _read_yaml(Path("config/config.yaml")),
-    }
+    return {**read_yaml(folder / "config.yaml"), "workflow": read_yaml(Path("config/config.yaml"))}
 
 
 def read_run(path: str | Path) -> RunConfig:
@@ -429,9 +385,7 @@ def read_run(path: str | Path) -> RunConfig:
             f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path})."
         )
     try:
-        data = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again."
-        ) from None
-    return _said(str(path), lambda: RunConfig.model_validate(data))
+        data = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. Remedy: delete it and run snakemake again.") from None
+    return validated(str(path), lambda: RunConfig.model_validate(data))

@@ -44,6 +44,7 @@ class State:
         sharding: Sharding = UNSHARDED,
     ) -> None:
         self.ranks = ranks
+        self.run = run.id
         self.folders = policy.starts(run, model)
         self.dtype = run.train.dtype
         self.models, self.tokenizers = _load_policies(run, self.folders)
@@ -136,7 +137,8 @@ class State:
         weights, moments = zip(*(each.state() for each in self.optimisers), strict=True)
         if not self.ranks.first:
             return
-        counts = {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        counts: dict[str, Any] = {"run": self.run}
+        counts |= {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
         policy.write_checkpoint(
             scratch,
             self.step,
@@ -151,10 +153,20 @@ class State:
         )
 
     def resume(self, scratch: Path) -> bool:
-        """Goes on from the newest checkpoint, if there is one."""
+        """Goes on from the newest checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is damaged, or another run's.
+        """
         saved = policy.read_checkpoint(scratch)
         if saved is None:
             return False
+        if (owner := saved["counts.pt"].get("run")) != self.run:
+            raise ValueError(
+                f"the checkpoint in {scratch} belongs to {owner or 'a run that it does not name'}, "
+                f"this run is {self.run}. Remedy: give each run a scratch folder of its own, or "
+                "delete that one to start anew."
+            )
         for each, weights, moments in zip(
             self.optimisers, saved["weights.pt"], saved["optimisers.pt"], strict=True
         ):

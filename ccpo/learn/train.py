@@ -410,6 +410,7 @@ def _finish(
     """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     state.write(out / "model")
+    schema.write_manifest(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     outputs = {

@@ -63,7 +63,8 @@ def pin(
             say(line)
         for name, models in chosen.items():
             shutil.rmtree(kept / name, ignore_errors=True)
-            shutil.copytree(made / name, kept / name)
+            unkept = shutil.ignore_patterns("*.manifest.json")
+            shutil.copytree(made / name, kept / name, ignore=unkept)
             pins[name] = {spec.seed: _pin_of(spec, made / m.base) for m, spec in _recipes(models)}
     raw = {}
     for name in sorted(pins):

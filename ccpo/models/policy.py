@@ -27,7 +27,7 @@ from ccpo.play.engine.batching import token_mask
 from ccpo.play.engine.prefix import SharedPrefixes, prefill
 from ccpo.play.prompts import ChatFormat
 from ccpo.ranks import device
-from ccpo.schema import sha256
+from ccpo.schema import check_manifest, sha256
 
 KEPT = 2  # checkpoints of a run
 
@@ -54,8 +54,8 @@ def load(
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is not there, holds no model that transformers can load, or one whose
-            prompts cannot be shared.
+        ValueError: the folder is not there, is not what its manifest says, holds no model that
+            transformers can load, or one whose prompts cannot be shared.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -70,6 +70,7 @@ def load(
             f"model folder {folder} has no config.json. Remedy: run the rule that makes it "
             f"(snakemake {folder})."
         )
+    check_manifest(folder)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True

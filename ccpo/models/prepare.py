@@ -28,7 +28,7 @@ from ccpo.play import rating
 from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
 from ccpo.play.types import AgentEndpoint
-from ccpo.schema import sha256
+from ccpo.schema import sha256, write_manifest
 from ccpo.team import Role
 
 log = logging.getLogger("ccpo")
@@ -38,7 +38,8 @@ PROBED = 500  # fresh train tasks on which a warm-started model is measured
 
 
 def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
-    """Makes `folder` from the model's source; `pinned` holds the base models that git keeps.
+    """Makes `folder` from the model's source, and its manifest beside it; `pinned` holds the base
+    models that git keeps.
 
     Raises:
         ValueError: the source is not to be had, or is not the pinned one.
@@ -54,6 +55,7 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
         from_hub(spec, folder)
     else:
         from_folder(spec, folder)
+    write_manifest(folder)
 
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:

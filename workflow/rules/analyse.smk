@@ -21,4 +21,4 @@ rule analyse:
         runs="results/runs",
         stage=STAGE_VERSIONS["analyse"],
     shell:
-        "python -m ccpo analyse --experiment {input.experiment} --runs {params.runs} --out {output.stats} &> {log}"
+        "python -m ccpo analyse --experiment {input.experiment:q} --runs {params.runs:q} --out {output.stats:q} &> {log:q}"

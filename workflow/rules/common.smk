@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -11,10 +12,26 @@ from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
 from ccpo import intervention as interventions
 from ccpo.operate import slurm
-from ccpo.config import OracleExperiment, canonical, read_experiment, tasks_slug
+from ccpo import schema
+from ccpo.config import (
+    OracleExperiment,
+    canonical,
+    read_experiment,
+    read_yaml,
+    tasks_slug,
+)
 from ccpo.publish import figure
 from ccpo.ranks import Sharding
 
+try:
+    # Snakemake's own loader keeps the last of two equal keys
+    for file in [
+        *workflow.configfiles,
+        *Path("workflow/profiles").glob("*/config.yaml"),
+    ]:
+        read_yaml(Path(file))
+except ValueError as error:
+    raise WorkflowError(str(error))
 KNOWN = {"experiments", "mlflow_uri", "vllm_python", "zero", "offload"}
 if unknown := set(config) - KNOWN:
     raise WorkflowError(
@@ -51,6 +68,14 @@ TASKS = {
     for run in RUNS.values()
     for choice in [run.benchmark, *run.evaluate.also]
 }
+try:
+    # what Snakemake does not see: a folder that was changed and its manifest was not
+    for slug in MODELS:
+        schema.check_touched_manifest(Path("results/models", slug))
+    for key in RUNS:
+        schema.check_touched_manifest(Path("results/runs", key, "model"))
+except ValueError as error:
+    raise WorkflowError(str(error))
 BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
 
 
@@ -112,19 +137,39 @@ def evaluated_of_run(wildcards):
     return tables(run_of(wildcards).evaluated)
 
 
+def folders(models):
+    # Snakemake knows folders by their time alone, which a copy changes: so it shall ignore it, and judge the manifest beside each instead
+    return [ancient(f"results/models/{model.slug}") for model in models]
+
+
+def manifests(models):
+    # of one model for several agents there is one
+    return [
+        f"results/models/{slug}.manifest.json"
+        for slug in dict.fromkeys(model.slug for model in models)
+    ]
+
+
 def models_of_run(wildcards):
     # one for all agents, or one for each
-    return [f"results/models/{model.slug}" for model in run_of(wildcards).models]
+    return folders(run_of(wildcards).models)
+
+
+def manifests_of_run(wildcards):
+    return manifests(run_of(wildcards).models)
+
+
+def models_of(study):
+    found = {m.slug: m for run in IDS[study].values() for m in run.models}
+    return [found[slug] for slug in sorted(found)]
 
 
 def models_of_study(wildcards):
-    return sorted(
-        {
-            model
-            for run in run_ids(wildcards)
-            for model in models_of_run(SimpleNamespace(run=run))
-        }
-    )
+    return folders(models_of(wildcards.study))
+
+
+def manifests_of_study(wildcards):
+    return manifests(models_of(wildcards.study))
 
 
 def tasks_of_study(wildcards):
@@ -187,9 +232,16 @@ def worlds_of_oracle(wildcards):
     ]
 
 
+def speakers_of(wildcards):
+    return [ORACLES[wildcards.oracle].model] if wildcards.shape == "language" else []
+
+
 def model_of_worlds(wildcards):
-    spoken = wildcards.shape == "language"
-    return [f"results/models/{ORACLES[wildcards.oracle].model.slug}"] if spoken else []
+    return folders(speakers_of(wildcards))
+
+
+def manifest_of_worlds(wildcards):
+    return manifests(speakers_of(wildcards))
 
 
 STARTED = time.time()

@@ -12,7 +12,7 @@ rule tasks:
         choice=lambda wildcards: TASKS[wildcards.tasks].model_dump_json(),
         stage=STAGE_VERSIONS["tasks"],
     shell:
-        "python -m ccpo tasks --choice {params.choice:q} --out {output.table} &> {log}"
+        "python -m ccpo tasks --choice {params.choice:q} --out {output.table:q} &> {log:q}"
 
 
 rule overlap:
@@ -29,12 +29,13 @@ rule overlap:
         benchmarks=BENCHMARKS,
         stage=STAGE_VERSIONS["overlap"],
     shell:
-        "python -m ccpo overlap --out {output.table} &> {log}"
+        "python -m ccpo overlap --out {output.table:q} &> {log:q}"
 
 
 rule model:
     output:
-        directory("results/models/{model}"),
+        folder=directory("results/models/{model}"),
+        manifest="results/models/{model}.manifest.json",  # stands for the folder's content
     log:
         "logs/model/{model}.log",
     benchmark:
@@ -48,7 +49,7 @@ rule model:
         model=lambda wildcards: MODELS[wildcards.model].model_dump_json(),
         stage=STAGE_VERSIONS["model"],
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo model --model {params.model:q} --out {output} &> {log}"
+        "OMP_NUM_THREADS={threads} python -m ccpo model --model {params.model:q} --out {output.folder:q} &> {log:q}"
 
 
 rule run_config:
@@ -61,7 +62,7 @@ rule run_config:
     params:
         config=lambda wildcards: canonical(run_of(wildcards).model_dump(mode="json")),
     shell:
-        "printf '%s\\n' {params.config:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.config:q} > {output:q} 2> {log:q}"
 
 
 rule experiment_config:
@@ -74,4 +75,4 @@ rule experiment_config:
     params:
         manifest=lambda wildcards: canonical(FOUND[wildcards.experiment].manifest()),
     shell:
-        "printf '%s\\n' {params.manifest:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.manifest:q} > {output:q} 2> {log:q}"

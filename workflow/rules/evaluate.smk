@@ -2,8 +2,10 @@ rule rollout:
     input:
         config="results/runs/{run}/config.json",
         tasks=evaluated_of_run,
-        model="results/runs/{run}/model",
+        model=ancient("results/runs/{run}/model"),  # judged by its manifest
+        manifest="results/runs/{run}/model.manifest.json",
         untrained=models_of_run,
+        manifests=manifests_of_run,
     output:
         "results/runs/{run}/rollouts.parquet",
     log:
@@ -21,8 +23,8 @@ rule rollout:
         scratch="scratch/{run}",
         stage=STAGE_VERSIONS["rollout"],
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python} -m ccpo rollout --config {input.config}"
-        " --tasks {input.tasks} --model {input.model} --untrained {input.untrained} --scratch {params.scratch} --out {output} &>> {log}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python:q} -m ccpo rollout --config {input.config:q}"
+        " --tasks {input.tasks:q} --model {input.model:q} --untrained {input.untrained:q} --scratch {params.scratch:q} --out {output:q} &>> {log:q}"
 
 
 rule score:
@@ -43,5 +45,5 @@ rule score:
         scratch="scratch/{run}",
         stage=STAGE_VERSIONS["score"],
     shell:
-        "python -m ccpo score --config {input.config} --tasks {input.tasks} --rollouts {input.rollouts} --scratch {params.scratch}"
-        " --out {output.scores} --graders {output.graders} &> {log}"
+        "python -m ccpo score --config {input.config:q} --tasks {input.tasks:q} --rollouts {input.rollouts:q} --scratch {params.scratch:q}"
+        " --out {output.scores:q} --graders {output.graders:q} &> {log:q}"

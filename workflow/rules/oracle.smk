@@ -5,6 +5,7 @@ rule diagnose:
     input:
         experiment="results/experiments/{oracle}/experiment.json",
         model=model_of_worlds,
+        manifest=manifest_of_worlds,
     output:
         table="results/experiments/{oracle}/diagnostics/{family}.{shape}.parquet",
         skipped="results/experiments/{oracle}/diagnostics/{family}.{shape}.skipped.json",
@@ -23,10 +24,12 @@ rule diagnose:
         runtime=60,
     params:
         stage=STAGE_VERSIONS["diagnose"],
-        model=lambda wildcards, input: f"--model {input.model}" if input.model else "",
+        model=lambda wildcards, input: (
+            f"--model {shlex.quote(str(input.model))}" if input.model else ""
+        ),
     shell:
-        "OMP_NUM_THREADS={threads} python -m ccpo diagnose --experiment {input.experiment} --family {wildcards.family}"
-        " --shape {wildcards.shape} {params.model} --out {output.table} &> {log}"
+        "OMP_NUM_THREADS={threads} python -m ccpo diagnose --experiment {input.experiment:q} --family {wildcards.family:q}"
+        " --shape {wildcards.shape:q} {params.model} --out {output.table:q} &> {log:q}"
 
 
 rule compare:
@@ -45,7 +48,7 @@ rule compare:
     params:
         stage=STAGE_VERSIONS["analyse"],
     shell:
-        "python -m ccpo compare --experiment {input.experiment} --diagnostics {input.worlds} --out {output.stats} &> {log}"
+        "python -m ccpo compare --experiment {input.experiment:q} --diagnostics {input.worlds:q} --out {output.stats:q} &> {log:q}"
 
 
 rule oracle_report:
@@ -67,5 +70,5 @@ rule oracle_report:
     conda:
         "../../envs/main.yaml"
     shell:
-        "python -m ccpo report --stats {input.stats} --experiment {input.experiment} --figures {input.figures}"
-        " --table {input.table} --out {output.html} &> {log}"
+        "python -m ccpo report --stats {input.stats:q} --experiment {input.experiment:q} --figures {input.figures:q}"
+        " --table {input.table:q} --out {output.html:q} &> {log:q}"

@@ -20,7 +20,7 @@ rule figure:
     conda:
         "../../envs/main.yaml"
     shell:
-        "python -m ccpo figure {wildcards.figure} --stats {input} --svg {output.svg} --csv {output.csv} &> {log}"
+        "python -m ccpo figure {wildcards.figure:q} --stats {input:q} --svg {output.svg:q} --csv {output.csv:q} &> {log:q}"
 
 
 rule table:
@@ -40,7 +40,7 @@ rule table:
     conda:
         "../../envs/main.yaml"
     shell:
-        "python -m ccpo table --stats {input} --out {output.csv} &> {log}"
+        "python -m ccpo table --stats {input:q} --out {output.csv:q} &> {log:q}"
 
 
 rule report:
@@ -72,10 +72,12 @@ rule report:
         "../../envs/main.yaml"
     params:
         runs="results/runs",
-        plan=lambda wildcards, input: f"--plan {input.plan}" if input.plan else "",
+        plan=lambda wildcards, input: (
+            f"--plan {shlex.quote(str(input.plan))}" if input.plan else ""
+        ),
     shell:
-        "python -m ccpo report --stats {input.stats} --experiment {input.experiment} --figures {input.figures}"
-        " --table {input.table} --runs {params.runs} {params.plan} --out {output.html} &> {log}"
+        "python -m ccpo report --stats {input.stats:q} --experiment {input.experiment:q} --figures {input.figures:q}"
+        " --table {input.table:q} --runs {params.runs:q} {params.plan} --out {output.html:q} &> {log:q}"
 
 
 rule track:
@@ -96,5 +98,5 @@ rule track:
         runs="results/runs",
         uri=config["mlflow_uri"],
     shell:
-        "python -m ccpo track --experiment {input.experiment} --runs {params.runs} --stats {input.stats}"
-        " --uri {params.uri:q} --out {output} &> {log}"
+        "python -m ccpo track --experiment {input.experiment:q} --runs {params.runs:q} --stats {input.stats:q}"
+        " --uri {params.uri:q} --out {output:q} &> {log:q}"

@@ -3,8 +3,10 @@ rule train:
         config="results/runs/{run}/config.json",
         tasks=tables_of_run,  # those evaluated too: no training item may be among them
         model=models_of_run,
+        manifests=manifests_of_run,
     output:
         model=directory("results/runs/{run}/model"),
+        manifest="results/runs/{run}/model.manifest.json",
         tables=expand(
             "results/runs/{{run}}/{table}.parquet",
             table=["train", "credit", "ledger", "seconds", "canary"],
@@ -29,13 +31,14 @@ rule train:
     # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around
     # it. It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python} -m ccpo train --config {input.config} --tasks {input.tasks}"
-        " --model {input.model} --scratch {params.scratch} --out {params.out} {resources.sharding} &>> {log}"
+        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python:q} -m ccpo train --config {input.config:q} --tasks {input.tasks:q}"
+        " --model {input.model:q} --scratch {params.scratch:q} --out {params.out:q} {resources.sharding} &>> {log:q}"
 
 
 rule plan:
     input:
         models=models_of_study,
+        manifests=manifests_of_study,
         tasks=tasks_of_study,
     output:
         "results/plans/{study}.json",
@@ -50,4 +53,4 @@ rule plan:
         runtime=60,
         python=lambda wildcards: python_of(run_ids(wildcards)),
     shell:
-        "OMP_NUM_THREADS={threads} {resources.python} -m ccpo plan {wildcards.study} --pilot --out {output} &> {log}"
+        "OMP_NUM_THREADS={threads} {resources.python:q} -m ccpo plan {wildcards.study:q} --pilot --out {output:q} &> {log:q}"

@@ -1,0 +1,50 @@
+"""In what two compared conditions differ beside what their methods are: what else could explain
+the difference of their results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ccpo.config.run import RunConfig
+
+if TYPE_CHECKING:
+    from ccpo.config.experiment import Experiment
+
+# What a method is: how it assigns credit, and what that is compared with. Policies, objective,
+# fan-out, sizes are no part of it, even where its paper has its own.
+METHOD = ("credit", "advantage")
+ABSENT = "none"
+
+
+def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[object, object]]:
+    """Keys of a run in which two conditions differ, as `train.order`, with both values; without
+    those of METHOD, the seed, and a critic that only one of the methods asks for.
+    """
+    omitted = {*METHOD, "seed", "model"}
+    if a.critic is None or b.critic is None:
+        omitted.add("critic")
+    one = {**_flat(a.model_dump(mode="json", exclude=omitted)), "model": a.base}
+    other = {**_flat(b.model_dump(mode="json", exclude=omitted)), "model": b.base}
+    keys = dict.fromkeys([*one, *other])
+    pairs = {key: (one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(value: object, key: str = "") -> dict[str, object]:
+    """Settings by dotted key. A list is one setting, and so is an empty block."""
+    if not isinstance(value, Mapping) or not value:
+        return {key: value}
+    parts = [_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
+    return {name: item for part in parts for name, item in part.items()}
+
+
+def compared(experiment: Experiment) -> list[str]:
+    """A line for each comparison of an experiment that is not of methods alone."""
+    lines = []
+    for a, b in experiment.compare:
+        one, other = (next(iter(experiment.runs[label].values())) for label in (a, b))
+        if found := differences(one, other):
+            said = "; ".join(f"{key} {left} and {right}" for key, (left, right) in found.items())
+            lines.append(f"{a} and {b} differ beside their methods in {said}")
+    return lines
