@@ -307,8 +307,8 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
     over = {**LORA, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-2}}
     state = updated(files, 1, **over)
     assert state.critic is not None
-    assert not any("lora" in name for name in state.critic.body.state_dict())
-    assert all(weight.requires_grad for weight in state.critic.body.parameters())
+    assert not any("lora" in name for name in state.critic.network.body.state_dict())
+    assert all(weight.requires_grad for weight in state.critic.network.body.parameters())
 
 
 @pytest.mark.parametrize(

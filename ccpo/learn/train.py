@@ -98,11 +98,7 @@ def train(
     """
     stop = _Stop()
     run = read_run(config)
-    if run.lora and run.build_team().agents > 1 and options.sharding.stage == 3:
-        raise ValueError(
-            "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each "
-            "adapter. Remedy: --zero 2 or below."
-        )
+    _check_sharding(run, options.sharding)
     pool = _pool(run, tasks, options.left_out)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -119,16 +115,23 @@ def train(
             room.check(_playing(run, state), pool)
         tell(state)
         _loop(_Session(run, pool, state, scratch, held), stop, tell)
+        # the last checkpoint stays until the run is scored: where a job fails afterwards, its outputs
+        # are deleted
         with state.gathered():
-            if held is None:
-                return
-            held.check()
-            # the last checkpoint stays until the run is scored: a job that fails behind our back
-            # has its outputs deleted
-            inputs = [config, tasks, *options.test_tables, *state.folders]
-            _finish(
-                run, state, out, inputs, {**_facts(state, options), "starts": held.status.starts}
-            )
+            if held:
+                held.check()
+                inputs = [config, tasks, *options.test_tables, *state.folders]
+                facts = {**_facts(state, options), "starts": held.status.starts}
+                _finish(run, state, out, inputs, facts)
+
+
+def _check_sharding(run: RunConfig, sharding: Sharding) -> None:
+    """Refuses stage 3 for several adapters."""
+    if run.lora and run.build_team().agents > 1 and sharding.stage == 3:
+        raise ValueError(
+            "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each "
+            "adapter. Remedy: --zero 2 or below."
+        )
 
 
 def _pool(run: RunConfig, tasks: Path, left_out: Collection[str]) -> list[Task]:

@@ -153,14 +153,19 @@ def update_policy(
         if not stats.logprob_gap <= canary.GAP[run.train.dtype]:
             words = canary.disagreement(stats.logprob_gap, run.train.dtype)
             raise ValueError(f"{where}: {words}")
-        norm = learner.optimiser.step(lr) if batches else 0.0
-        if not np.isfinite(norm):
-            raise ValueError(
-                f"{where}: gradient norm is {norm}. The last checkpoint is untouched; lower "
-                "train.lr."
-            )
-        stats.grad_norm += norm / len(parts)
+        if batches:
+            stats.grad_norm += _step(learner.optimiser, lr, where) / len(parts)
     return stats
+
+
+def _step(optimiser: Optimiser, lr: float, where: str) -> float:
+    """The gradient's norm before the step."""
+    norm = optimiser.step(lr)
+    if not np.isfinite(norm):
+        raise ValueError(
+            f"{where}: gradient norm is {norm}. The last checkpoint is untouched; lower train.lr."
+        )
+    return norm
 
 
 def _computed(run: RunConfig, lessons: Lessons, part: np.ndarray) -> np.ndarray:
@@ -221,32 +226,38 @@ def _loss(
         temperature=run.sampling.temperature,
         shared=batch.shared,
     )
-    logprobs, mask, entropy = logprobs_of(model, entropy_gradient=goal.entropy > 0)
+    computed = logprobs_of(model, entropy_gradient=goal.entropy > 0)
+    logprobs, mask, entropy = computed
     behaviour = _engine_logprobs(messages, logprobs)
-    advantage = lessons.advantage[batch.rows]
-    weight = torch.tensor(advantage, dtype=logprobs.dtype, device=logprobs.device)
+    weight = logprobs.new_tensor(lessons.advantage[batch.rows])
     extra = logprobs.new_zeros(())
     if reference is not None and goal.kl:
         with torch.no_grad(), policy.without_adapters(reference) as start:
-            start_logprobs = logprobs_of(start).logprobs
+            initial = logprobs_of(start).logprobs
         if rule.KL == "reward":
-            divergence = objective.kl_to_go(behaviour, start_logprobs, mask)
-            weight = weight[:, None] - goal.kl * divergence
+            weight = weight[:, None] - goal.kl * objective.kl_to_go(behaviour, initial, mask)
         else:
-            extra = extra + goal.kl * objective.kl_k3(logprobs, start_logprobs, mask)
+            extra = extra + goal.kl * objective.kl_k3(logprobs, initial, mask)
     if goal.entropy:
         extra = extra - goal.entropy * entropy.sum()
     terms = objective.Batch(logprobs, behaviour, weight, mask)
     loss, clipped = rule.loss(terms, **goal.params)
     count = rule.divisor(lengths, max(run.sampling.max_tokens))
-    log_ratio = (logprobs.detach() - behaviour)[mask]
-    stats = BatchStats(
-        clip_fraction=float(clipped) / count,
-        entropy=float(entropy.detach().sum()),
+    stats = _stats(computed, behaviour, float(clipped) / count)
+    return loss / count + extra / sum(lengths), stats
+
+
+def _stats(
+    computed: policy.TokenLogprobs, behaviour: torch.Tensor, clip_fraction: float
+) -> BatchStats:
+    """What is recorded of a micro-batch; its loss is added by who takes its gradient."""
+    log_ratio = (computed.logprobs.detach() - behaviour)[computed.mask]
+    return BatchStats(
+        clip_fraction=clip_fraction,
+        entropy=float(computed.entropy.detach().sum()),
         ratios=canary.histogram(log_ratio.exp()),
         logprob_gap=float(log_ratio.abs().max()),
     )
-    return loss / count + extra / sum(lengths), stats
 
 
 def _engine_logprobs(messages: Sequence[Message], like: torch.Tensor) -> torch.Tensor:

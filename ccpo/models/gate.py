@@ -99,16 +99,7 @@ def check_chat(tokenizer: PreTrainedTokenizerBase, declared: Declared) -> list[s
         clock, or on options that are not pinned; or the model thinks, and that is not declared.
     """
     form = ChatFormat(tokenizer)
-    for name in team.names():
-        for role_name, role in team.load(name).team().roles.items():
-            text = form.render(chat(role, QUESTION, [REPLY]))
-            for part in (role.instruct(BOXED), QUESTION):
-                if part not in text:
-                    raise ValueError(
-                        f"the prompt of role {role_name} of team {name} does not contain {part!r}: "
-                        "its chat template alters what it writes. Remedy: another model, or "
-                        "another template."
-                    )
+    _check_instructions(form)
     if reads_clock(tokenizer):
         raise ValueError(
             "its chat template writes today's date, so that prompts differ from day to day. "
@@ -133,6 +124,20 @@ def check_chat(tokenizer: PreTrainedTokenizerBase, declared: Declared) -> list[s
             "beginning of the user's turn"
         ]
     return []
+
+
+def _check_instructions(form: ChatFormat) -> None:
+    """Refuses a template that does not write a role's instruction and question as they are."""
+    for name in team.names():
+        for role_name, role in team.load(name).team().roles.items():
+            text = form.render(chat(role, QUESTION, [REPLY]))
+            for part in (role.instruct(BOXED), QUESTION):
+                if part not in text:
+                    raise ValueError(
+                        f"the prompt of role {role_name} of team {name} does not contain {part!r}: "
+                        "its chat template alters what it writes. Remedy: another model, or "
+                        "another template."
+                    )
 
 
 def check_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
