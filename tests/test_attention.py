@@ -46,7 +46,7 @@ def test_rows_see_their_prompt_and_their_own_tokens(
     torch.manual_seed(seed)
     (many, few) = heads
     size = 8
-    said = 3
+    own_length = 3
     _, numbered = np.unique(of, return_inverse=True)
     row_of = torch.from_numpy(numbered)
     length = torch.randint(1, 6, (numbered.max() + 1,))
@@ -57,7 +57,7 @@ def test_rows_see_their_prompt_and_their_own_tokens(
     )
     query, key, value = (
         torch.randn(len(of), many, 1, size),
-        *torch.randn(2, len(of), few, said, size),
+        *torch.randn(2, len(of), few, own_length, size),
     )
     if drop:
         keep = torch.randperm(len(of))[: max(1, len(of) // 2)].sort().values
@@ -66,8 +66,8 @@ def test_rows_see_their_prompt_and_their_own_tokens(
         value = value[keep]
         row_of = row_of[keep]
         branches = branches.select(keep)
-    found = attend(SimpleNamespace(layer_idx=0), query, key, value, None, branches=branches)[0]
-    assert found.shape == (len(query), 1, many, size)
+    result = attend(SimpleNamespace(layer_idx=0), query, key, value, None, branches=branches)[0]
+    assert result.shape == (len(query), 1, many, size)
     for row in range(len(query)):
         prompt = row_of[row]
         n = length[row_of[row]]
@@ -78,7 +78,7 @@ def test_rows_see_their_prompt_and_their_own_tokens(
                 for a, b in ((keys, key), (values, value))
             )
             assert torch.allclose(
-                found[row, 0, head].double(),
+                result[row, 0, head].double(),
                 softly(query[row, head, 0], all_keys, all_values),
                 atol=1e-5,
             )
@@ -95,12 +95,12 @@ def test_bfloat16_on_a_cpu_is_float32_but_for_rounding(queries: int, masked: boo
     key, value = torch.randn(2, 3, 2, 4, 8).bfloat16()
     mask = torch.rand(3, 1, queries, 4) < 0.5
     mask[..., 0] = True
-    found = attend(SimpleNamespace(training=False), query, key, value, mask if masked else None)[0]
-    assert found.dtype == torch.bfloat16
+    result = attend(SimpleNamespace(training=False), query, key, value, mask if masked else None)[0]
+    assert result.dtype == torch.bfloat16
     for row, head, q in np.ndindex(3, 4, queries):
         seen = mask[row, 0, q] if masked else torch.arange(4) <= q + 4 - queries
         wanted = softly(query[row, head, q], key[row, head // 2][seen], value[row, head // 2][seen])
-        assert torch.allclose(found[row, q, head].double(), wanted, atol=0.03)
+        assert torch.allclose(result[row, q, head].double(), wanted, atol=0.03)
 
 
 def test_a_completion_layer_holds_what_a_dynamic_layer_holds() -> None:

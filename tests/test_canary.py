@@ -82,11 +82,11 @@ def test_one_layer_that_was_not_pushed_however_little_it_moved(files: dict[str, 
 
     def all_but_one(engine: HF) -> None:
         with torch.no_grad():
-            for (name, mine), theirs in zip(
+            for (name, own_weight), theirs in zip(
                 old.named_parameters(), trained.parameters(), strict=True
             ):
                 if "layers.0" not in name:
-                    mine.copy_(theirs)
+                    own_weight.copy_(theirs)
         own(engine, old)
 
     after_refresh(state, all_but_one)
@@ -142,7 +142,7 @@ def test_log_probs_that_are_no_numbers(files: dict[str, Path]) -> None:
     after_refresh(
         state,
         lambda engine: setattr(
-            engine, "logprobs", lambda p, c, t: [[float("nan")] * len(said) for said in c]
+            engine, "logprobs", lambda p, c, t: [[float("nan")] * len(token_ids) for token_ids in c]
         ),
     )
     with pytest.raises(ValueError, match="log-probs differ by nan"):

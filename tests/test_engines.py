@@ -107,18 +107,20 @@ def spoken(request: pytest.FixtureRequest, make: Callable[[str], Case]) -> Case:
     return make(request.param)
 
 
-def plain(model: Any, prompt: list[int], said: list[int], temperature: float = 1.0) -> torch.Tensor:
+def plain(
+    model: Any, prompt: list[int], completion: list[int], temperature: float = 1.0
+) -> torch.Tensor:
     """Log-probs [tokens said, vocabulary] by one full forward, without a cache."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + said], device=model.device)).logits[
+        logits = model(torch.tensor([prompt + completion], device=model.device)).logits[
             0, len(prompt) - 1 : -1
         ]
     return torch.log_softmax(logits.double() / temperature, -1).cpu()
 
 
-def chosen(logps: torch.Tensor, said: list[int]) -> list[float]:
+def chosen(logps: torch.Tensor, completion: list[int]) -> list[float]:
     """Log-probs of the tokens said."""
-    return logps.gather(1, torch.tensor(said)[:, None])[:, 0].tolist()
+    return logps.gather(1, torch.tensor(completion)[:, None])[:, 0].tolist()
 
 
 def near(logps: torch.Tensor) -> float:
@@ -128,17 +130,19 @@ def near(logps: torch.Tensor) -> float:
     return NEAR * float((logps.max(-1).values - logps.min(-1).values).max())
 
 
-def speaks_as(logps: torch.Tensor, said: Completion) -> None:
+def speaks_as(logps: torch.Tensor, completion: Completion) -> None:
     """The tokens said have the log-probs of a plain forward."""
-    assert chosen(logps, said.token_ids) == pytest.approx(said.logprobs, abs=near(logps))
+    assert chosen(logps, completion.token_ids) == pytest.approx(
+        completion.logprobs, abs=near(logps)
+    )
 
 
-def is_greedy(logps: torch.Tensor, said: Completion) -> None:
+def is_greedy(logps: torch.Tensor, completion: Completion) -> None:
     """No token is likelier than those said. Of two that are within rounding either will do, on any
     machine.
     """
-    speaks_as(logps, said)
-    assert logps.max(-1).values.tolist() == pytest.approx(said.logprobs, abs=near(logps))
+    speaks_as(logps, completion)
+    assert logps.max(-1).values.tolist() == pytest.approx(completion.logprobs, abs=near(logps))
 
 
 def ids(rows: list[list[Completion]]) -> list[list[list[int]]]:
@@ -160,9 +164,9 @@ def test_an_empty_prompt_and_one_that_does_not_fit_are_refused(case: Case) -> No
 
 def test_n_completions_of_each_prompt_come_in_order(case: Case) -> None:
     engine, model, prompts = case
-    found = engine.generate(prompts, 3, SamplingParams(1.0, 6), [1])
-    assert [len(row) for row in found] == [3] * len(prompts)
-    for prompt, row in zip(prompts, found, strict=True):
+    results = engine.generate(prompts, 3, SamplingParams(1.0, 6), [1])
+    assert [len(row) for row in results] == [3] * len(prompts)
+    for prompt, row in zip(prompts, results, strict=True):
         for c in row:
             assert len(c.token_ids) == len(c.logprobs) <= 6
             if model is None:
@@ -208,9 +212,9 @@ def test_a_crowd_draws_what_each_draws_alone(spoken: Case) -> None:
         if engine.limit and engine.limit < 1000
         else [long] * 5
     )
-    found = engine.generate(crowd, 6, SamplingParams(1.0, 4), [8])
-    assert ids(found)[:1] == ids(engine.generate(crowd[:1], 6, SamplingParams(1.0, 4), [8]))
-    assert ids(found) == ids(engine.generate(crowd, 6, SamplingParams(1.0, 4), [8]))
+    results = engine.generate(crowd, 6, SamplingParams(1.0, 4), [8])
+    assert ids(results)[:1] == ids(engine.generate(crowd[:1], 6, SamplingParams(1.0, 4), [8]))
+    assert ids(results) == ids(engine.generate(crowd, 6, SamplingParams(1.0, 4), [8]))
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["own", "other"])
@@ -227,15 +231,15 @@ def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(
             [next(i for i in (likely.token_ids[0], 5) if i not in engine.end_ids)],
         )  # type: ignore[attr-defined]
     ends = [1] if model is None else engine.end_ids  # type: ignore[attr-defined]
-    found = [c for row in engine.generate(prompts, 60, SamplingParams(1.5, 5), [2]) for c in row]
-    for c in found:
+    results = [c for row in engine.generate(prompts, 60, SamplingParams(1.5, 5), [2]) for c in row]
+    for c in results:
         assert not set(c.token_ids[:-1]) & set(ends)
         assert c.finish_reason == ("stop" if c.token_ids[-1] in ends else "length")
         assert len(c.token_ids) == 5 or c.finish_reason == "stop"
     if (
         model is not None and model.config.vocab_size < 1000
     ):  # in a large vocabulary the end is too rare to be drawn
-        assert {c.finish_reason for c in found} == {"stop", "length"}
+        assert {c.finish_reason for c in results} == {"stop", "length"}
 
 
 def test_an_engine_finds_its_own_log_probs_again(case: Case) -> None:
@@ -244,10 +248,12 @@ def test_an_engine_finds_its_own_log_probs_again(case: Case) -> None:
     """
     engine, model, prompts = case
     for temperature in (0.0, 0.7):
-        found = [row[0] for row in engine.generate(prompts, 1, SamplingParams(temperature, 6), [4])]
-        said = [found[0].token_ids[:1], *[c.token_ids for c in found[1:]]]
-        again = engine.logprobs(prompts, said, temperature)
-        for prompt, row, tokens, c in zip(prompts, again, said, found, strict=True):
+        results = [
+            row[0] for row in engine.generate(prompts, 1, SamplingParams(temperature, 6), [4])
+        ]
+        completion = [results[0].token_ids[:1], *[c.token_ids for c in results[1:]]]
+        again = engine.logprobs(prompts, completion, temperature)
+        for prompt, row, tokens, c in zip(prompts, again, completion, results, strict=True):
             allowed = (
                 near(plain(model, prompt, tokens, temperature or 1.0)) if model is not None else 0.0
             )
@@ -277,11 +283,11 @@ def test_tokens_are_drawn_as_often_as_the_model_says(spoken: Case) -> None:
     for a seed, and the seed is fixed.
     """
     engine, model, prompts = spoken
-    [found] = engine.generate(prompts[:1], 2000, SamplingParams(0.9, 2), [7])
-    first = np.array([c.token_ids[0] for c in found])
+    [results] = engine.generate(prompts[:1], 2000, SamplingParams(0.9, 2), [7])
+    first = np.array([c.token_ids[0] for c in results])
     mode = int(np.bincount(first).argmax())
     second = np.array(
-        [c.token_ids[1] for c in found if c.token_ids[0] == mode and len(c.token_ids) == 2]
+        [c.token_ids[1] for c in results if c.token_ids[0] == mode and len(c.token_ids) == 2]
     )
     assert len(second) > 100
     logps = plain(model, prompts[0], [mode, mode], 0.9)
@@ -361,10 +367,10 @@ def test_adapters_of_one_model_speak_each_for_itself(folder: Path, name: str) ->
     }
 
     def says(adapter: str) -> Completion:
-        [[said]] = speaks[adapter].generate([prompt], 1, SamplingParams(0.0, 8), [0])
+        [[completion]] = speaks[adapter].generate([prompt], 1, SamplingParams(0.0, 8), [0])
         set_adapter(model, adapter)
-        is_greedy(plain(model, prompt, said.token_ids), said)
-        return said
+        is_greedy(plain(model, prompt, completion.token_ids), completion)
+        return completion
 
     a = says("a")
     b = says("b")
@@ -415,7 +421,7 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
 
     engine, model, prompts = apart
     prompt = (prompts[2] * 40)[:200]
-    [[said]] = engine.generate([prompt], 1, SamplingParams(0.0, 4), [0])
+    [[completion]] = engine.generate([prompt], 1, SamplingParams(0.0, 4), [0])
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(
@@ -426,14 +432,14 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
                 )
             )
     _core(model, ALONE).load(model.state_dict())
-    logps = plain(model, prompt, said.token_ids)
-    truth = chosen(logps, said.token_ids)
+    logps = plain(model, prompt, completion.token_ids)
+    truth = chosen(logps, completion.token_ids)
     assert np.abs(
-        np.array(truth) - engine.logprobs([prompt], [said.token_ids], 1.0)[0]
+        np.array(truth) - engine.logprobs([prompt], [completion.token_ids], 1.0)[0]
     ).max() > 10 * near(logps)
     engine.refresh()
     assert truth == pytest.approx(
-        engine.logprobs([prompt], [said.token_ids], 1.0)[0], abs=near(logps)
+        engine.logprobs([prompt], [completion.token_ids], 1.0)[0], abs=near(logps)
     )
 
 
@@ -609,12 +615,12 @@ def test_the_sums_of_its_weights_are_the_trainers_and_tell_of_a_layer_that_was_n
 
 def test_sums_of_weights_by_layer(make: Callable[[str], Case]) -> None:
     engine, model, _ = make("hf")
-    found = engines.sums_by_layer(model.named_parameters())
-    assert set(found) == {
+    results = engines.sums_by_layer(model.named_parameters())
+    assert set(results) == {
         *(f"layers.{i}" for i in range(model.config.num_hidden_layers)),
         "what is not in a layer",
     }
-    assert sum(found.values()) == pytest.approx(
+    assert sum(results.values()) == pytest.approx(
         sum(float(p.detach().double().abs().sum()) for p in model.parameters()), rel=1e-12
     )
     assert engine.layer_sums() == {}, "it has no weights but the model's"

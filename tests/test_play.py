@@ -86,8 +86,8 @@ def test_a_dyad_is_played_and_scored_as_scripted() -> None:
     assert ledger.counts[1, "rollout"]["evaluator_calls"] == 16
     assert ledger.counts[1, "removal-0"]["evaluator_calls"] == 6
     assert ledger.counts[0, "rollout"]["evaluator_calls"] == 0
-    said = [m for m, k in zip(played.messages, thoughts, strict=True) if k]
-    assert ledger.counts[0, "rollout"]["generated_tokens"] == sum(len(m.text) for m in said)
+    replies = [m for m, k in zip(played.messages, thoughts, strict=True) if k]
+    assert ledger.counts[0, "rollout"]["generated_tokens"] == sum(len(m.text) for m in replies)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_what_a_partner_reads_of_thinking_is_the_teams_choice(choice: Any, read:
 
 
 def test_a_vote_is_decided_by_the_majority_and_abstentions_do_not_count() -> None:
-    said = iter(["\\boxed{2}", "\\boxed{7}", "no", "\\boxed{2}", "\\boxed{2}", "\\boxed{7}"])
-    voters = [endpoint(lambda p, j, u: next(said)) for _ in range(3)]
+    replies = iter(["\\boxed{2}", "\\boxed{7}", "no", "\\boxed{2}", "\\boxed{2}", "\\boxed{7}"])
+    voters = [endpoint(lambda p, j, u: next(replies)) for _ in range(3)]
     played = play(
         Plan((2, 1, 1)),
         TASKS[:1],
@@ -232,7 +232,7 @@ def test_greedy_equals_transformers(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     prompts = [tokenizer.encode("7-1+9"), tokenizer.encode("3+2"), tokenizer.encode("7-1+9")]
     ours = HF(model, [tokenizer.eos_token_id]).generate(prompts, 1, SamplingParams(0.0, 12), [0])
-    for prompt, [found] in zip(prompts, ours, strict=True):
+    for prompt, [result] in zip(prompts, ours, strict=True):
         with torch.no_grad():
             theirs = model.generate(
                 torch.tensor([prompt]),
@@ -240,7 +240,7 @@ def test_greedy_equals_transformers(loaded: tuple[Any, Any]) -> None:
                 do_sample=False,
                 attention_mask=torch.ones(1, len(prompt)),
             )
-        assert found.token_ids == theirs[0, len(prompt) :].tolist()
+        assert result.token_ids == theirs[0, len(prompt) :].tolist()
 
 
 def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(
@@ -249,10 +249,10 @@ def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(
     model, tokenizer = loaded
     engine = HF(model, [tokenizer.eos_token_id], budget=700)
     prompt = tokenizer.encode("3+2")
-    [found] = engine.generate([prompt], 4000, SamplingParams(0.7, 1), [1])
+    [result] = engine.generate([prompt], 4000, SamplingParams(0.7, 1), [1])
     with torch.no_grad():
         p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1).numpy()
-    counts = np.bincount([c.token_ids[0] for c in found], minlength=len(p)) / 4000
+    counts = np.bincount([c.token_ids[0] for c in result], minlength=len(p)) / 4000
     assert np.abs(counts - p).max() < 4 * np.sqrt(p.max() / 4000)
     many = engine.generate([prompt, tokenizer.encode("1-1+8")], 8, SamplingParams(0.7, 10), [2])
     prompts = [prompt] * 8 + [tokenizer.encode("1-1+8")] * 8

@@ -147,10 +147,10 @@ def test_an_update_moves_the_learners_adapter_and_nothing_else(
     assert state.models[0] is state.models[1]
     after = state.models[0].state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    mine = set(policy.trainable(state.activate(0)))
-    assert mine.isdisjoint(policy.trainable(state.activate(1)))
-    assert moved == mine
-    assert graded == mine
+    adapter = set(policy.trainable(state.activate(0)))
+    assert adapter.isdisjoint(policy.trainable(state.activate(1)))
+    assert moved == adapter
+    assert graded == adapter
     start = policy.load(files["model"])[0].state_dict()
     for name, value in start.items():
         assert torch.equal(value, after[name.replace("_proj.", "_proj.base_layer.")]), name
@@ -179,38 +179,39 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(
     )  # the same bytes from every process
     assert (written["r"], written["lora_alpha"]) == (2, 16)
     prompt = [5, 6, 7]
-    found = []
-    said = state.endpoints[0].engine.generate([prompt], 4, SamplingParams(1.0, 8), [0])[0]
-    ids = [c.token_ids for c in said]
+    results = []
+    completions = state.endpoints[0].engine.generate([prompt], 4, SamplingParams(1.0, 8), [0])[0]
+    ids = [c.token_ids for c in completions]
 
     def logprobs(model: Any) -> np.ndarray:
         with torch.no_grad():
             return policy.completion_logprobs(model, [prompt] * 4, ids, 1.0)[0].numpy()
 
     for index in (0, 1):
-        mine = logprobs(state.activate(index))
+        trainer = logprobs(state.activate(index))
         merged, tokenizer = policy.load(tmp_path / f"model/policy{index}")
         assert not any("lora" in name for name in merged.state_dict())
         assert tokenizer.get_vocab() == state.tokenizers[index].get_vocab()
-        assert np.abs(mine - logprobs(merged)).max() < 1e-5
+        assert np.abs(trainer - logprobs(merged)).max() < 1e-5
         theirs = PeftModel.from_pretrained(
             policy.load(files["model"])[0], tmp_path / f"model/adapter{index}"
         )
-        assert np.abs(mine - logprobs(theirs.base_model.model)).max() < 1e-5
-        found.append(mine)
-    engine = np.zeros_like(found[0])
-    for row, completion in enumerate(said):
+        assert np.abs(trainer - logprobs(theirs.base_model.model)).max() < 1e-5
+        results.append(trainer)
+    engine = np.zeros_like(results[0])
+    for row, completion in enumerate(completions):
         engine[row, : len(completion.token_ids)] = completion.logprobs
-    assert np.abs(engine - found[0]).max() < 1e-5
+    assert np.abs(engine - results[0]).max() < 1e-5
     base = logprobs(policy.load(files["model"])[0])
     apart = [
-        np.abs(a - b).max() for a, b in ((found[0], found[1]), (found[0], base), (found[1], base))
+        np.abs(a - b).max()
+        for a, b in ((results[0], results[1]), (results[0], base), (results[1], base))
     ]
     assert min(apart) > 1e-2
     state.activate(1)
     with policy.without_adapters(state.models[0]) as start:  # what a KL term compares with
         assert np.abs(logprobs(start) - base).max() < 1e-6
-    assert np.abs(logprobs(state.models[0]) - found[1]).max() == 0
+    assert np.abs(logprobs(state.models[0]) - results[1]).max() == 0
 
 
 @pytest.mark.usefixtures("lively")
@@ -312,7 +313,7 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
 
 
 @pytest.mark.parametrize(
-    ("over", "said"),
+    ("over", "message"),
     [
         ({"lora": {"rank": 2}}, "policy separate. Remove the block, or use policy lora"),
         ({"policy": "lora", "lora": {"rank": 0}}, "greater than or equal to 1"),
@@ -335,10 +336,10 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
         ),
     ],
 )
-def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], said: str) -> None:
+def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="validation error") as error:
         RunConfig.model_validate(run_data(**over))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_block_of_adapters_is_filled_in() -> None:
@@ -360,11 +361,11 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
     run = training.read_run(files["config"])
     assert run.id.startswith("arithmetic.think_solve.ccpo.small+big.s0-")
     for index, start in enumerate((tiny, other)):
-        mine, tokenizer = policy.load(out / f"model/policy{index}")
+        trained, tokenizer = policy.load(out / f"model/policy{index}")
         began, reads = policy.load(start)
         assert tokenizer.get_vocab() == reads.get_vocab()
         assert any(
-            not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items()
+            not torch.equal(w, began.state_dict()[name]) for name, w in trained.state_dict().items()
         )
     assert {str(tiny), str(other)} <= set(schema.read_json(out / "provenance.json")["inputs"])
     rollouts = tmp_path / "rollouts.parquet"

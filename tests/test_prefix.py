@@ -29,16 +29,16 @@ PROMPTS = st.lists(st.lists(st.integers(5, 7), min_size=1, max_size=6), min_size
 
 @given(PROMPTS)
 def test_a_group_begins_alike_and_something_is_left_of_each(prompts: list[list[int]]) -> None:
-    found = find_shared(prompts)
-    for group in range(len(found.length)):
-        mine = [prompts[i] for i in np.flatnonzero(found.group == group)]
-        assert mine
-        assert len({tuple(p[: found.length[group]]) for p in mine}) == 1
-        assert all(len(p) > found.length[group] for p in mine)
-    computed = sum(found.length) + sum(
-        len(p) - found.length[g] for p, g in zip(prompts, found.group, strict=True)
+    result = find_shared(prompts)
+    for group in range(len(result.length)):
+        own = [prompts[i] for i in np.flatnonzero(result.group == group)]
+        assert own
+        assert len({tuple(p[: result.length[group]]) for p in own}) == 1
+        assert all(len(p) > result.length[group] for p in own)
+    computed = sum(result.length) + sum(
+        len(p) - result.length[g] for p, g in zip(prompts, result.group, strict=True)
     )
-    assert found.saved == sum(map(len, prompts)) - computed
+    assert result.saved == sum(map(len, prompts)) - computed
 
 
 @given(PROMPTS)
@@ -72,9 +72,9 @@ def test_the_prompts_of_a_tree_share_their_tasks_question_and_not_only_the_syste
     prompts = [
         system + q + rng.integers(10, 90, 5 + k).tolist() for q in questions for k in range(3)
     ]
-    found = find_shared(prompts)
-    assert sorted(found.length) == [70] * 4
-    assert [len(set(found.group[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
+    result = find_shared(prompts)
+    assert sorted(result.length) == [70] * 4
+    assert [len(set(result.group[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
     assert (
         len(find_shared(prompts[::3]).length) == 1
     )  # one prompt a task: only the system prompt is common
@@ -106,15 +106,15 @@ def test_shared_and_separate_have_the_same_log_probs_and_gradients(
 ) -> None:
     """Relative to the gradient's norm; float32's own rounding is 6e-8 a number."""
     model.to(dtype)
-    prompts, said = rows_of(np.random.default_rng(0))
+    prompts, completions = rows_of(np.random.default_rng(0))
     gradients = []
     values = []
     for shared in (None, find_shared(prompts)):
         model.zero_grad()
         logps, mask, entropy = policy.completion_logprobs(
-            model, prompts, said, 0.7, shared, entropy_gradient=True
+            model, prompts, completions, 0.7, shared, entropy_gradient=True
         )
-        assert mask.sum(1).tolist() == list(map(len, said))
+        assert mask.sum(1).tolist() == list(map(len, completions))
         weight = torch.linspace(-1, 1, len(prompts), dtype=logps.dtype)
         ((logps * weight[:, None]).sum() + 0.1 * entropy.sum()).backward()
         values.append(logps.detach().double())
@@ -127,18 +127,18 @@ def test_shared_and_separate_have_the_same_log_probs_and_gradients(
 
 
 def test_hidden_states_are_those_of_each_row_alone(model: Any) -> None:
-    prompts, said = rows_of(np.random.default_rng(1))
-    rows = [p + s for p, s in zip(prompts, said, strict=True)]
+    prompts, completions = rows_of(np.random.default_rng(1))
+    rows = [p + s for p, s in zip(prompts, completions, strict=True)]
     with torch.no_grad():
         for shared in (None, find_shared(prompts)):
-            found = prefill(model, rows, shared, DynamicCache(config=model.config))
+            result = prefill(model, rows, shared, DynamicCache(config=model.config))
             for i, row in enumerate(rows):
                 alone = model.base_model(input_ids=torch.tensor([row])).last_hidden_state[0]
-                assert int(found.start[i] + found.length[i]) == len(row)
+                assert int(result.start[i] + result.length[i]) == len(row)
                 assert torch.allclose(
-                    found.hidden[i, : found.length[i]], alone[found.start[i] :], atol=1e-5
+                    result.hidden[i, : result.length[i]], alone[result.start[i] :], atol=1e-5
                 )
-                assert int(found.mask[i].sum()) == len(row)
+                assert int(result.mask[i].sum()) == len(row)
 
 
 def long(tokenizer: Any) -> list[list[int]]:
@@ -191,18 +191,20 @@ def test_an_engine_generates_behind_a_shared_prefix_what_transformers_generates(
         row[: next((i + 1 for i, token in enumerate(row) if token in ends), 12)] for row in theirs
     ]
     assert len({len(row) for row in wanted}) > 1
-    found = hf.HF(model, ends).generate(prompts, 1, SamplingParams(0.0, 12), [0])
-    assert [row[0].token_ids for row in found] == wanted
+    result = hf.HF(model, ends).generate(prompts, 1, SamplingParams(0.0, 12), [0])
+    assert [row[0].token_ids for row in result] == wanted
     engine = hf.HF(model, [])
     drawn = engine.generate(prompts, 2, SamplingParams(0.7, 12), [1])
     pairs = [(prompt, c) for prompt, row in zip(prompts, drawn, strict=True) for c in row]
-    for prompt, said in pairs:
+    for prompt, completions in pairs:
         with torch.no_grad():
-            logits = plain(torch.tensor([prompt + said.token_ids])).logits[0, len(prompt) - 1 : -1]
+            logits = plain(torch.tensor([prompt + completions.token_ids])).logits[
+                0, len(prompt) - 1 : -1
+            ]
         wanted = torch.log_softmax(logits / 0.7, -1).gather(
-            1, torch.tensor(said.token_ids)[:, None]
+            1, torch.tensor(completions.token_ids)[:, None]
         )[:, 0]
-        assert said.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
+        assert completions.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
     assert engine.logprobs([p for p, _ in pairs], [c.token_ids for _, c in pairs], 0.7)[
         0
     ] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
@@ -295,10 +297,10 @@ def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(
     prompts = [p for p in prompts for _ in range(siblings)]
     sizes = Few(prompts, rng.integers(1, 90, len(prompts)).tolist(), hidden, vocabulary)
     bounds = update._bounds(sizes)
-    found = update.micro_batches(sizes.messages, np.arange(len(prompts)), sizes)
-    assert sorted(np.concatenate([b.rows for b in found])) == list(range(len(prompts)))
+    result = update.micro_batches(sizes.messages, np.arange(len(prompts)), sizes)
+    assert sorted(np.concatenate([b.rows for b in result])) == list(range(len(prompts)))
     computed = 0
-    for batch in found:
+    for batch in result:
         length = np.array(
             [len(prompts[i]) + len(sizes.messages[i].completion.token_ids) - 1 for i in batch.rows]
         )

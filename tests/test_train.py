@@ -236,8 +236,8 @@ def test_a_checkpoint_of_another_run_is_refused(
     owner = read_run(files["config"]).id
     other = RunConfig.model_validate(run_data(seed=1))
     schema.write_text(tmp_path / "other.json", canonical(other.model_dump(mode="json")))
-    said = f"belongs to {re.escape(owner)}, this run is {re.escape(other.id)}. Remedy"
-    with pytest.raises(ValueError, match=said):
+    words = f"belongs to {re.escape(owner)}, this run is {re.escape(other.id)}. Remedy"
+    with pytest.raises(ValueError, match=words):
         training.train(**{**plain, "config": tmp_path / "other.json"}, out=tmp_path / "never")
     assert not (tmp_path / "never").exists()
     assert {p: p.read_bytes() for p in files["scratch"].rglob("*.pt")} == saved

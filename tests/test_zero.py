@@ -71,12 +71,12 @@ def walk(learner: optimisers.Optimiser, here: ranks.Ranks, steps: range) -> list
         batches = [
             torch.randint(0, 20, (1 + k, 5 + step), generator=draw) for k in range(3 - step % 3)
         ]
-        mine = here.share(len(batches))
-        for k in mine:
+        share = here.share(len(batches))
+        for k in share:
             assert learner.backward(functools.partial(nll, ids=batches[k]))[1] == {
                 "tokens": float(batches[k].numel())
             }
-        if len(mine) * here.world < len(batches):
+        if len(share) * here.world < len(batches):
             learner.dummy_backward(functools.partial(nll, ids=batches[0]))
         norms.append(learner.step(1e-3 * (1 + step)))
     return norms
@@ -395,7 +395,7 @@ def test_a_plain_training_does_not_wait_for_deepspeed(tmp_path: Path, tiny: Path
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--zero", "4"], "ZeRO stage 4 is none. Remedy: 0 .every rank"),
         (["--offload"], "stage 0 shards nothing. Remedy: ZeRO stage 1, 2 or 3"),
@@ -406,7 +406,7 @@ def test_what_cannot_be_sharded_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     options: list[str],
-    said: str,
+    message: str,
 ) -> None:
     import re
 
@@ -414,7 +414,7 @@ def test_what_cannot_be_sharded_is_refused_before_anything_starts(
         "sys.argv", ["ccpo", *command(files, files["out"], files["scratch"])[3:], *options]
     )
     assert cli.main() == 1
-    assert re.search(said, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
     assert not files["scratch"].exists()
 
 

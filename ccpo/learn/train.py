@@ -115,7 +115,7 @@ def train(
             room.check(_playing(run, state), pool)
         tell(state)
         _loop(_Session(run, pool, state, scratch, held), stop, tell)
-        # the last checkpoint stays until the run is scored: where a job fails afterwards, its outputs
+        # the last checkpoint stays until the run is scored: of a job that fails afterwards, outputs
         # are deleted
         with state.gathered():
             if held:
