@@ -74,6 +74,8 @@ def byte_level(
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    if how.get("normalized"):
+        core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     return finished(core, template, special, plain, eos or special[0], **how)
@@ -130,6 +132,9 @@ TOKENIZERS = {
     ),
     "marks that are not special": lambda: byte_level(
         CHATML, ("<|endoftext|>",), ("<|im_start|>", "<|im_end|>"), eos="<|endoftext|>"
+    ),
+    "marks in small letters whatever is written": lambda: byte_level(
+        CHATML, CHATML_MARKS, eos="<|im_end|>", normalized=True
     ),
     "a mark that does not look like one": lambda: byte_level(
         CHATML.replace("<|im_start|>", "TURN "), CHATML_MARKS, ("TURN ",), "<|im_end|>"

@@ -129,6 +129,23 @@ def test_a_model_that_computes_otherwise_while_it_trains_is_refused() -> None:
         passed(model, tokenizer)
 
 
+class Plain(LlamaForCausalLM):
+    """Takes nothing but what it knows."""
+
+    def forward(self, input_ids: Any, past_key_values: Any = None, use_cache: Any = None) -> Any:
+        return super().forward(input_ids, past_key_values=past_key_values, use_cache=use_cache)
+
+
+def test_a_model_that_breaks_is_refused_in_words() -> None:
+    tokenizer = qwen_like()
+    with pytest.raises(ValueError, match=r"model m is refused: a llama cannot .*TypeError"):
+        passed(built(LlamaConfig, Plain, tokenizer, **SIZES), tokenizer)
+    small = built(LlamaConfig, LlamaForCausalLM, tokenizer, **SIZES)
+    small.resize_token_embeddings(100)
+    with pytest.raises(ValueError, match=r"gives token 2\d\d, and it has weights for 100"):
+        passed(small, tokenizer)
+
+
 def gpt2(tokenizer: Any) -> Any:
     return built(
         GPT2Config, GPT2LMHeadModel, tokenizer, n_embd=16, n_layer=2, n_head=2, n_positions=512

@@ -69,6 +69,11 @@ def pass_gate(
         check_numbers(model, tokenizer)
     except ValueError as error:
         raise ValueError(f"model {name} is refused: {error}") from None
+    except (TypeError, RuntimeError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"model {name} is refused: a {model.config.model_type} cannot be computed with here "
+            f"({type(error).__name__}: {error}). Remedy: a Llama, Qwen2.5 or Qwen3."
+        ) from error
     for note in notes:
         log.info("model %s: %s", name, note)
 
@@ -173,6 +178,12 @@ def check_numbers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     roles = [role for name in ("single", "think_solve") for role in _roles(name)]
     prompts = [form.encode(chat(role, QUESTION, [REPLY]))[-room:] for role in roles]
     replies = [reply[: 1 + i % len(reply)] for i in range(len(prompts))]
+    rows_of_weights = model.get_input_embeddings().weight.shape[0]
+    if (largest := max(map(max, prompts + replies))) >= rows_of_weights:
+        raise ValueError(
+            f"its tokenizer gives token {largest}, and it has weights for {rows_of_weights}. "
+            "Remedy: the tokenizer that belongs to the model."
+        )
     own = _own_forward(model, prompts, replies)
     training = model.training
     model.train()

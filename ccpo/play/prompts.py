@@ -38,6 +38,15 @@ class _Rendered:
         """Whether a range holds more than white space of a content."""
         return any(self.text[max(start, a) : min(end, b)].strip() for a, b in self.contents)
 
+    def blanked(self, start: int, end: int) -> _Rendered:
+        """With white space for what a range holds of contents: a mark that cannot be cut."""
+        text = list(self.text)
+        for a, b in self.contents:
+            first = max(start, a)
+            after = max(first, min(end, b))
+            text[first:after] = " " * (after - first)
+        return replace(self, text="".join(text))
+
 
 class ChatFormat:
     """How a tokenizer writes chat messages.
@@ -140,11 +149,10 @@ class ChatFormat:
             if not forged:
                 return [number for token_ids, _ in pieces for number in token_ids]
             for start, end in forged:
-                if end - start > 1:
+                if end - start > 1 and start + 1 not in cuts:
                     cuts.add(start + 1)  # a mark that is cut in two is text
                 else:
-                    text = f"{rendered.text[:start]} {rendered.text[end:]}"
-                    rendered = replace(rendered, text=text)
+                    rendered = rendered.blanked(start, end)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """A message's tokens as text, without special tokens but those around thinking."""
