@@ -58,7 +58,7 @@ test-gpu: .venv/.ready .venv-vllm/.ready
 
 # What does not fit this cluster, in words; then a study of two minutes through its queue.
 slurm-check: .venv/.ready
-	python -m ccpo site
+	python -m ccpo doctor
 	snakemake --profile slurm --config experiments=[smoke]
 	@echo "the cluster made results/experiments/smoke/report.html"
 

@@ -76,12 +76,12 @@ def tree_of(name: str, tasks: int, rng: np.random.Generator) -> Tree:
 
 def milliseconds(work: Callable[[], object], repetitions: int) -> float:
     """Median wall time of one call."""
-    found = []
+    times = []
     for _ in range(repetitions):
         start = time.perf_counter()
         work()
-        found.append(1000 * (time.perf_counter() - start))
-    return statistics.median(found)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
 
 
 def main() -> None:

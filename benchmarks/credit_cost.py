@@ -52,11 +52,9 @@ class Condition:
             **({"fanout": fanout} if fanout else {}),
         }
         self.run = _pairs.changed(run, train=size)
-        self.team, self.pool, self.state = (
-            self.run.build_team(),
-            _pairs.pool(self.run),
-            train.State(self.run, folder),
-        )
+        self.team = self.run.build_team()
+        self.pool = _pairs.pool(self.run)
+        self.state = train.State(self.run, folder)
         self.ledgers: list[Ledger] = []
 
     def update(self) -> None:
@@ -89,7 +87,7 @@ def main() -> None:
     }
     base |= dict.fromkeys(MORE, "ts_shared")
     conditions = {name: Condition(name, chosen.tasks, folder) for name in base}
-    found = _pairs.alternate({name: c.update for name, c in conditions.items()}, chosen.turns)
+    timings = _pairs.alternate({name: c.update for name, c in conditions.items()}, chosen.turns)
     print(_pairs.machine())
     print(
         f"tiny_teams, {chosen.tasks} tasks an update, {chosen.turns} updates of each condition; "
@@ -101,8 +99,8 @@ def main() -> None:
     )
     print(f"{head}  {'/ shared: wall, processor':27}/ equal calls")
     for name, shared in base.items():
-        here = conditions[name]
-        calls = conditions[name].mean("evaluator_calls")
+        condition = conditions[name]
+        calls = condition.mean("evaluator_calls")
         peer = next(
             (
                 k
@@ -111,16 +109,15 @@ def main() -> None:
             ),
             None,
         )
-        fanout = "x".join(map(str, here.run.train.fanout))
-        wall = _pairs.median(found[name]).wall
-        counts = (
-            f"{here.mean('generated_tokens'):10.0f}{here.mean('prompt_tokens'):8.0f}{calls:6.0f}"
-        )
-        parts = "".join(f"{here.part(part):8.3f}" for part in PARTS)
-        equal = _pairs.ratio(found[name], found[peer]) if peer else "no peer"
+        fanout = "x".join(map(str, condition.run.train.fanout))
+        wall = _pairs.median(timings[name]).wall
+        tokens = [condition.mean(f"{kind}_tokens") for kind in ("generated", "prompt")]
+        counts = f"{tokens[0]:10.0f}{tokens[1]:8.0f}{calls:6.0f}"
+        parts = "".join(f"{condition.part(part):8.3f}" for part in PARTS)
+        equal = _pairs.ratio(timings[name], timings[peer]) if peer else "no peer"
         print(
             f"{name:16}{fanout:>8}{counts}{wall:7.3f}{parts}  "
-            f"{_pairs.ratio(found[name], found[shared]):27}{equal}"
+            f"{_pairs.ratio(timings[name], timings[shared]):27}{equal}"
         )
 
 

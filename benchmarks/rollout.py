@@ -57,9 +57,8 @@ class Sides:
 
     def __init__(self, folder: Path) -> None:
         self.model, self.tokenizer = policy.load(folder)
-        self.plain = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32
-        ).eval()  # as anybody loads it
+        # as anybody loads it
+        self.plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.ends = policy.end_ids(self.model, self.tokenizer)
         self.endpoint = AgentEndpoint(HF(self.model, self.ends), self.tokenizer)
         self.seeds = itertools.count()

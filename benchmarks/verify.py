@@ -105,9 +105,8 @@ def main() -> None:
         ("logiqa", "test"),
     ):
         items = list(messages(tasks(name, split)[: a.tasks]))
-        verifier.equal(
-            "\\sqrt{8}", "2\\sqrt{2}", "expression"
-        )  # the worker is up before anybody's time runs
+        # the worker is up before anybody's time runs
+        verifier.equal("\\sqrt{8}", "2\\sqrt{2}", "expression")
         cold, cached, right = rate(items)
         theirs, also = loop(items) if name != "logiqa" else (float("nan"), 0)
         kind = "choice" if name == "logiqa" else "mathematics"

@@ -1,569 +1,547 @@
-"""python -m ccpo VERB: what the workflow's rules call, and what people call to look around. Modules
-are imported by the verb.
+"""The command line, `ccpo VERB` or `python -m ccpo VERB`: what people call to look around, and what
+the workflow's rules call. Each verb imports what it needs, after its paths were looked at.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
+import functools
+import io
 import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from ccpo import __version__
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Credit assignment in teams of language models, audited.",
+)
 
 
-def _data(a: argparse.Namespace) -> None:
-    from ccpo.data import door
+class SpacedLists(TyperCommand):
+    """A command whose options of several values take them one after the other, as a rule's
+    `--tasks {input.tasks}` writes them.
+    """
 
-    door.data(a.names)
+    # typer.Context is the public name of the Context of typer's own commands
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        several = {
+            name
+            for option in self.params
+            if option.param_type_name == "option" and getattr(option, "multiple", False)
+            for name in option.opts
+        }
+        return super().parse_args(ctx, repeated(args, several))
 
 
-def _tasks(a: argparse.Namespace) -> None:
-    from ccpo.config import Choice
-    from ccpo.data import door
+def repeated(words: list[str], several: set[str]) -> list[str]:
+    """`--tasks a b` as `--tasks a --tasks b`, for the options named in `several`."""
+    out: list[str] = []
+    option = ""
+    for word in words:
+        if word.startswith("--"):
+            option = word if word in several else ""
+            is_value = False
+        else:
+            is_value = bool(option) and out[-1] != option
+        out += [option, word] if is_value else [word]
+    return out
 
-    door.tasks(Choice.model_validate_json(a.choice), a.out)
+
+def _file(path: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Refuses a path where no file is."""
+    for one in path if isinstance(path, list) else [path] if path else []:
+        _existing(one)
+        if not one.is_file():
+            raise ValueError(f"{one} is a folder, and a file is needed.")
+    return path
 
 
-def _overlap(a: argparse.Namespace) -> None:
+def _folder(path: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Refuses a path where no folder is."""
+    for one in path if isinstance(path, list) else [path] if path else []:
+        _existing(one)
+        if not one.is_dir():
+            raise ValueError(f"{one} is a file, and a folder is needed.")
+    return path
+
+
+def _existing(path: Path | None) -> Path | None:
+    """Refuses a path where nothing is."""
+    if path and not path.exists():
+        raise ValueError(
+            f"{path} does not exist. Remedy: correct the path, or make it (snakemake {path})."
+        )
+    return path
+
+
+def _experiment_name(text: str) -> str:
+    """The name of an experiment, which may be given as its file."""
+    path = Path(text)
+    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
+        return text
+    if (
+        path.suffix == ".yaml"
+        and path.is_file()
+        and path.resolve().parent == Path("config", "experiments").resolve()
+    ):
+        return path.stem
+    raise ValueError(
+        f"{text} is a path, and no file of config/experiments. Remedy: put the file there, and "
+        f"name it: {path.stem}"
+    )
+
+
+people = functools.partial(app.command, rich_help_panel="For people")
+rules = functools.partial(
+    app.command, cls=SpacedLists, rich_help_panel="Called by the workflow's rules"
+)
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(callback=_experiment_name, help="Name of a file in config/experiments."),
+]
+RunConfigPath = Annotated[Path, typer.Option(callback=_file, help="The run's config.json.")]
+TaskTables = Annotated[
+    list[Path],
+    typer.Option(callback=_file, help="Task tables of the benchmarks, in the run's order."),
+]
+ManifestPath = Annotated[Path, typer.Option(callback=_file, help="The experiment.json.")]
+StatsPath = Annotated[Path, typer.Option(callback=_file, help="The stats.json.")]
+RunsFolder = Annotated[Path, typer.Option(callback=_folder, help="Folder of runs.")]
+Scratch = Annotated[Path, typer.Option(help="Folder for checkpoints and kept evaluations.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+
+
+@people()
+def check(experiment: ExperimentName) -> None:
+    """Validate an experiment and list its conditions."""
+    from ccpo.config import read_experiment
+    from ccpo.operate import describe
+
+    for line in describe.describe(read_experiment(experiment)):
+        print(line)
+
+
+@people()
+def plan(
+    experiment: ExperimentName,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side (cores; with --gpus: GPUs).")
+    ] = None,
+    gpus: Annotated[bool, typer.Option("--gpus", help="On GPUs, one a run.")] = False,
+    pilot: Annotated[
+        bool,
+        typer.Option(
+            "--pilot",
+            help="Play a few updates of every condition first (needs its model and tasks).",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+) -> None:
+    """Forecast an experiment: tokens, time, GPU-hours, disk, jobs, and seeds that decide."""
+    from ccpo.operate import forecast
+    from ccpo.operate.describe import training_experiment
+    from ccpo.publish.forecast import lines
+
+    document = forecast.make(training_experiment(experiment), slots, gpus, pilot, out)
+    print(document.model_dump_json() if as_json else "\n".join(lines(document)))
+
+
+@people()
+def watch(
+    experiment: ExperimentName,
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show an experiment as it stands, live, from its files."""
+    from ccpo.operate import live
+    from ccpo.operate.describe import training_experiment
+    from ccpo.operate.watch import summary
+
+    training = training_experiment(experiment)
+    if as_json:
+        print(json.dumps(asdict(summary(training))))
+    else:
+        live.show(lambda: summary(training), None if once else 3.0)
+
+
+@people()
+def audit(
+    path: Annotated[
+        Path, typer.Argument(callback=_existing, help="A figure, table, report, or other artefact.")
+    ],
+) -> None:
+    """Walk an artefact back to its inputs and check every hash."""
     from ccpo import lineage
-    from ccpo.data import door, overlap
 
-    train = door.items(a.train, "train")
-    test = door.items(a.test, "test")
-    overlap.write(overlap.table(train, test), a.out)
-    lineage.passport(a.out, door.raw_files([*train, *test]), " ".join(sys.argv[1:]))
+    print("\n".join(lineage.audit(path)))
 
 
-def _model(a: argparse.Namespace) -> None:
-    from ccpo.config import Model
-    from ccpo.models import prepare
+@people()
+def verify(
+    text: Annotated[str, typer.Argument(help="What the message says.")],
+    truth: Annotated[str, typer.Argument(help="The right answer.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="number, expression, set, tuple, interval, equation, choice, text or code."
+        ),
+    ] = "number",
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error, where the truth is a decimal.")
+    ] = 0.0,
+) -> None:
+    """Say what a message answers and whether it is right, step by step."""
+    from ccpo.grade import verifier
 
-    prepare.prepare(Model.model_validate_json(a.model), a.out)
+    print("\n".join(verifier.explain(text, truth, kind, tolerance)))
 
 
-def _base_models(a: argparse.Namespace) -> None:
+@people()
+def data(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks; none: all.")] = None,
+) -> None:
+    """Fetch and verify raw benchmark files."""
+    from ccpo.data import door
+
+    door.data(names or [])
+
+
+@people(cls=SpacedLists)
+def overlap(
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    train: Annotated[
+        list[str] | None, typer.Option(help="Benchmarks; none: all with a train split.")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="Benchmarks; none: all with a test split.")
+    ] = None,
+) -> None:
+    """Count the test items among the training items of benchmarks."""
+    from ccpo.data import door
+
+    door.overlap_table(train or [], test or [], out)
+
+
+@people(name="base-models")
+def base_models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models; none: all of warm_start.")
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Make them anew elsewhere, and say how they differ from the pinned ones.",
+        ),
+    ] = False,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Made side by side (as many as cores).")
+    ] = None,
+) -> None:
+    """Make the base models that git keeps and pin them, or compare them with what is pinned."""
     from ccpo.models import base_models
     from ccpo.operate import forecast
 
-    follow = base_models.compare if a.compare else base_models.pin
-    follow(a.names, slots=a.slots or forecast.cores())
+    follow = base_models.compare if compare else base_models.pin
+    follow(names or [], slots=slots or forecast.cores())
 
 
-def _train(a: argparse.Namespace) -> None:
+@people()
+def doctor() -> None:
+    """Say what of this SLURM cluster and workflow/profiles/slurm does not fit together."""
+    from ccpo.operate import doctor
+
+    doctor.report()
+
+
+@people()
+def failures(
+    log: Annotated[Path, typer.Argument(callback=_file, help="A file of .snakemake/log.")],
+) -> None:
+    """Say why jobs failed, from a log of Snakemake, and how to run each again."""
+    from ccpo.operate import watch
+
+    print("\n".join(watch.failures(log.read_text(errors="replace"))))
+
+
+@people(name="hash")
+def hash_of(
+    path: Annotated[Path, typer.Argument(callback=_existing, help="A file or folder.")],
+) -> None:
+    """Print the sha256 of a file or folder, as the pins use it."""
+    from ccpo import files
+
+    print(files.sha256(path))
+
+
+@rules()
+def tasks(
+    choice: Annotated[str, typer.Option(help="The benchmark and its parameters, as JSON.")],
+    out: Annotated[
+        Path, typer.Option(help="Table to write; what was dropped goes to <stem>.dropped.json.")
+    ],
+) -> None:
+    """Write a benchmark's task table, and beside it what was dropped and why."""
+    from ccpo.config import Choice
+    from ccpo.data import door
+
+    door.tasks(Choice.model_validate_json(choice), out)
+
+
+@rules()
+def model(
+    model: Annotated[str, typer.Option(help="The model as JSON.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Prepare a model as a Hugging Face folder."""
+    from ccpo.config import Model
+    from ccpo.models import prepare
+
+    prepare.prepare(Model.model_validate_json(model), out)
+
+
+@rules()
+def train(
+    config: RunConfigPath,
+    tasks: Annotated[
+        list[Path],
+        typer.Option(
+            callback=_file,
+            help="Task tables: of the benchmark trained on, then of those of evaluate.also.",
+        ),
+    ],
+    model: Annotated[
+        list[Path],
+        typer.Option(callback=_folder, help="Model folder to start from, or one for each agent."),
+    ],
+    scratch: Scratch,
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    ranks: Annotated[
+        int, typer.Option(min=1, help="Processes that train it together, launched by torchrun.")
+    ] = 1,
+    zero: Annotated[int, typer.Option(help="DeepSpeed's ZeRO stage, 0 to 3.")] = 0,
+    offload: Annotated[
+        bool,
+        typer.Option(
+            "--offload", help="Keep optimiser states in main memory, with --zero 1 or more."
+        ),
+    ] = False,
+) -> None:
+    """Train one run, going on from its newest checkpoint."""
     from ccpo.config import read_run
     from ccpo.data import overlap
     from ccpo.operate import slurm
     from ccpo.ranks import Sharding
 
-    sharding = Sharding(a.zero, a.offload)
+    sharding = Sharding(zero, offload)
     if command := slurm.launch(sys.argv[1:]):
         os.execvp(command[0], command)
-    without = overlap.gate(read_run(a.config), a.tasks)  # before torch and any model is loaded
-    from ccpo.learn.train import Interrupted, Options, train
+    without = overlap.gate(read_run(config), tasks)  # before torch and any model is loaded
+    from ccpo.learn import train as training
 
-    first, *others = a.tasks
     try:
-        train(
-            config=a.config,
-            tasks=first,
-            model=a.model,
-            scratch=a.scratch,
-            out=a.out,
-            options=Options(without, others, a.ranks, sharding),
+        training.train(
+            config=config,
+            tasks=tasks[0],
+            model=model,
+            scratch=scratch,
+            out=out,
+            options=training.Options(without, tasks[1:], ranks, sharding),
         )
-    except Interrupted as stop:
-        if stop.progress and stop.first and (said := slurm.requeue()):
-            print(f"ccpo train: {said}", file=sys.stderr)
+    except training.Interrupted as stop:
+        if stop.progress and stop.first and (outcome := slurm.requeue()):
+            print(f"ccpo train: {outcome}", file=sys.stderr)
         raise
 
 
-def _rollout(a: argparse.Namespace) -> None:
-    from ccpo.evaluate.evaluate import rollout
+@rules()
+def rollout(
+    config: RunConfigPath,
+    tasks: TaskTables,
+    model: Annotated[Path, typer.Option(callback=_folder, help="The run's model folder.")],
+    untrained: Annotated[
+        list[Path],
+        typer.Option(
+            callback=_folder, help="Model folder training began with, or one for each agent."
+        ),
+    ],
+    scratch: Scratch,
+    out: Annotated[Path, typer.Option(help="Table to write.")],
+) -> None:
+    """Play the final policies on the test tasks, with interventions."""
+    from ccpo.evaluate import evaluate
 
-    rollout(
-        config=a.config,
-        tasks=a.tasks,
-        model=a.model,
-        untrained=a.untrained,
-        scratch=a.scratch,
-        out=a.out,
+    evaluate.rollout(
+        config=config, tasks=tasks, model=model, untrained=untrained, scratch=scratch, out=out
     )
 
 
-def _score(a: argparse.Namespace) -> None:
-    from ccpo.evaluate.evaluate import score
+@rules()
+def score(
+    config: RunConfigPath,
+    tasks: TaskTables,
+    rollouts: Annotated[Path, typer.Option(callback=_file, help="Table of rollouts.")],
+    scratch: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of checkpoints and kept evaluations, deleted when the run is complete."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Table of scores to write.")],
+    graders: Annotated[Path, typer.Option(help="Table of the papers' graders' verdicts to write.")],
+) -> None:
+    """Grade rollouts."""
+    from ccpo.evaluate import evaluate
 
-    score(
-        config=a.config,
-        tasks=a.tasks,
-        rollouts=a.rollouts,
-        scratch=a.scratch,
-        out=a.out,
-        graders=a.graders,
+    evaluate.score(
+        config=config, tasks=tasks, rollouts=rollouts, scratch=scratch, out=out, graders=graders
     )
 
 
-def _diagnose(a: argparse.Namespace) -> None:
-    from ccpo import lineage, schema
+@rules()
+def analyse(
+    experiment: ManifestPath,
+    runs: RunsFolder,
+    out: Annotated[Path, typer.Option(help="The stats.json to write.")],
+) -> None:
+    """Write the statistics of an experiment."""
+    from ccpo.evaluate import analyse
+
+    analyse.analyse(experiment=experiment, runs=runs, stats=out)
+
+
+@rules()
+def diagnose(
+    experiment: ManifestPath,
+    family: Annotated[str, typer.Option(help="necessity, redundancy, free_riding or sabotage.")],
+    shape: Annotated[str, typer.Option(help="dyad, chain, vote or language.")],
+    out: Annotated[Path, typer.Option(help="Table to write.")],
+    model: Annotated[
+        Path | None, typer.Option(callback=_folder, help="Model folder, for the shape language.")
+    ] = None,
+) -> None:
+    """Measure an oracle experiment's credit methods against truth in one kind of oracle world."""
     from ccpo.oracle import diagnose
 
-    asked = schema.read_json(a.experiment)
-    rows, skipped = diagnose.diagnose(
-        a.family,
-        a.shape,
-        [
-            diagnose.Method(
-                k,
-                m["credit"]["name"],
-                m["credit"]["params"],
-                m["nested"],
-                m["critic_error"],
-                m["raters"],
-            )
-            for k, m in asked["methods"].items()
-        ],
-        asked["advantages"],
-        instances=asked["instances"],
-        seed=asked["seed"],
-        tokens=asked["tokens"],
-        model=a.model,
-    )
-    for made in (diagnose.write(rows, skipped, a.out), a.out):
-        lineage.passport(
-            made, [a.experiment, *([a.model] if a.model else [])], " ".join(sys.argv[1:])
-        )
+    diagnose.of_experiment(experiment, family, shape, model, out)
 
 
-def _compare(a: argparse.Namespace) -> None:
-    from ccpo import lineage
+@rules()
+def compare(
+    experiment: ManifestPath,
+    diagnostics: Annotated[list[Path], typer.Option(callback=_file, help="Tables of diagnose.")],
+    out: Annotated[Path, typer.Option(help="The stats.json to write.")],
+) -> None:
+    """Write the statistics of an oracle experiment."""
     from ccpo.oracle import claims
 
-    claims.compare(experiment=a.experiment, diagnostics=a.diagnostics, stats=a.out)
-    lineage.passport(a.out, [a.experiment, *a.diagnostics], " ".join(sys.argv[1:]))
+    claims.compare(experiment=experiment, diagnostics=diagnostics, stats=out)
 
 
-def _analyse(a: argparse.Namespace) -> None:
-    from ccpo import lineage
-    from ccpo.evaluate.analyse import analyse, inputs
-
-    analyse(experiment=a.experiment, runs=a.runs, stats=a.out)
-    lineage.passport(a.out, [a.experiment, *inputs(a.experiment, a.runs)], " ".join(sys.argv[1:]))
-
-
-def _figure(a: argparse.Namespace) -> None:
-    from ccpo import lineage
+@rules()
+def figure(
+    name: Annotated[str, typer.Argument(help="Name of the figure.")],
+    stats: StatsPath,
+    svg: Annotated[Path, typer.Option(help="Figure to write.")],
+    csv: Annotated[Path, typer.Option(help="Plotted numbers to write.")],
+) -> None:
+    """Draw one figure."""
     from ccpo.publish import draw
 
-    draw.draw(a.name, a.stats, a.svg, a.csv)
-    for made in (a.svg, a.csv):
-        lineage.passport(made, [a.stats], " ".join(sys.argv[1:]))
+    draw.draw(name, stats, svg, csv)
 
 
-def _table(a: argparse.Namespace) -> None:
-    from ccpo import lineage
+@rules()
+def table(
+    stats: StatsPath,
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+) -> None:
+    """Write the main table as CSV, its numbers as JSON beside it."""
     from ccpo.publish import tables
 
-    for made in (tables.write(a.stats, a.out), a.out):
-        lineage.passport(made, [a.stats], " ".join(sys.argv[1:]))
+    tables.write(stats, out)
 
 
-def _report(a: argparse.Namespace) -> None:
-    from ccpo import lineage
+@rules()
+def report(
+    stats: StatsPath,
+    experiment: ManifestPath,
+    figures: Annotated[list[Path], typer.Option(callback=_file, help="Figures (SVG).")],
+    table: Annotated[Path, typer.Option(callback=_file, help="Main table (CSV).")],
+    out: Annotated[Path, typer.Option(help="Page to write.")],
+    runs: Annotated[
+        Path | None,
+        typer.Option(callback=_folder, help="Folder of runs; not of an oracle experiment."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(callback=_file, help="Forecast made before the runs.")
+    ] = None,
+) -> None:
+    """Write the report page."""
     from ccpo.publish import report
 
     report.write(
-        stats=a.stats,
-        experiment=a.experiment,
-        figures=a.figures,
-        table=a.table,
-        runs=a.runs,
-        plan=a.plan,
-        out=a.out,
-    )
-    lineage.passport(
-        a.out,
-        [a.stats, a.experiment, a.table, *a.figures, *([a.plan] if a.plan else [])],
-        " ".join(sys.argv[1:]),
+        stats=stats,
+        experiment=experiment,
+        figures=figures,
+        table=table,
+        runs=runs,
+        plan=plan,
+        out=out,
     )
 
 
-def _track(a: argparse.Namespace) -> None:
+@rules()
+def track(
+    experiment: ManifestPath,
+    runs: RunsFolder,
+    stats: StatsPath,
+    uri: Annotated[str, typer.Option(help="MLflow tracking URI.")],
+    out: Annotated[Path, typer.Option(help="JSON with the MLflow ids.")],
+) -> None:
+    """Import an experiment's runs into MLflow."""
     from ccpo.publish import track
 
-    track.track(experiment=a.experiment, runs=a.runs, stats=a.stats, uri=a.uri, out=a.out)
+    track.track(experiment=experiment, runs=runs, stats=stats, uri=uri, out=out)
 
 
-def _audit(a: argparse.Namespace) -> None:
-    from ccpo import lineage
-
-    print("\n".join(lineage.audit(a.path)))
-
-
-def _verify(a: argparse.Namespace) -> None:
-    from ccpo.grade import verifier
-
-    print("\n".join(verifier.explain(a.text, a.truth, a.kind, a.tolerance)))
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ccpo {__version__}")
+        raise typer.Exit
 
 
-def _check(a: argparse.Namespace) -> None:
-    from ccpo.config import OracleExperiment, compared, read_experiment, tasks_slug
-    from ccpo.data.overlap import gate
-
-    experiment = read_experiment(a.experiment)
-    if isinstance(experiment, OracleExperiment):
-        worlds = len(experiment.families) * len(experiment.shapes)
-        print(
-            f"oracle experiment: {len(experiment.methods)} methods, {len(experiment.advantages)} "
-            f"advantages, {worlds} kinds of world"
-        )
-        return
-    for label, runs in experiment.runs.items():
-        first = next(iter(runs.values()))
-        plan = first.plan()
-        removed = sum(removal.n for removal in plan.removals)
-        extra = (
-            ", each rated by its authors"
-            if plan.ratings
-            else f", a critic that reads the {plan.critic}"
-            if plan.critic
-            else ""
-        )
-        print(
-            f"{label}: {len(runs)} seeds, {plan.episodes} episodes and {removed} removal "
-            f"episodes a task{extra}, {first.id}"
-        )
-        if label in experiment.presets:
-            print(f"  as published: {experiment.presets[label]}")
-        tables = [
-            Path(f"results/tasks/{tasks_slug(choice)}.parquet")
-            for choice in (first.benchmark, *first.evaluate.also)
-        ]
-        if all(table.is_file() for table in tables):
-            gate(first, tables)
-        if why := first.degenerate():
-            print(f"  degenerate: {why}")
-    for line in compared(experiment):
-        print(line)
-
-
-def _plan(a: argparse.Namespace) -> None:
-    from ccpo import schema
-    from ccpo.config import Experiment, read_experiment
-    from ccpo.operate import forecast
-    from ccpo.publish import tables
-
-    experiment = read_experiment(a.experiment)
-    if not isinstance(experiment, Experiment):
-        raise ValueError(
-            f"{a.experiment} is an oracle experiment; it trains nothing, and takes minutes"
-        )
-    slots = a.slots or (1 if a.gpus else forecast.cores())
-    kept = Path(f"results/plans/{a.experiment}.json")
-    pilots = (
-        forecast.piloted(experiment)
-        if a.pilot
-        else schema.read_json(kept)["pilots"]
-        if kept.is_file()
-        else {}
-    )
-    found = forecast.forecast(experiment, pilots, slots, a.gpus)
-    if a.out:
-        schema.write_json(a.out, {"pilots": pilots, "forecast": found})
-    print(json.dumps(found) if a.json else "\n".join(tables.forecast(found)))
-
-
-def _watch(a: argparse.Namespace) -> None:
-    from ccpo.config import Experiment, read_experiment
-    from ccpo.operate import live, watch
-
-    experiment = read_experiment(a.experiment)
-    if not isinstance(experiment, Experiment):
-        raise ValueError(f"{a.experiment} is an oracle experiment; it has no runs to watch")
-    if a.json:
-        print(json.dumps(watch.summary(experiment)))
-    else:
-        live.show(lambda: watch.summary(experiment), None if a.once else 3.0)
-
-
-def _site(a: argparse.Namespace) -> None:
-    from ccpo.operate import doctor
-
-    wrong = doctor.check()
-    if wrong:
-        raise ValueError(
-            f"{len(wrong)} thing(s) do not fit:\n" + "\n".join(f"- {line}" for line in wrong)
-        )
-
-
-def _failures(a: argparse.Namespace) -> None:
-    from ccpo.operate import watch
-
-    print("\n".join(watch.failures(a.log.read_text())))
-
-
-def _hash(a: argparse.Namespace) -> None:
-    from ccpo.schema import sha256
-
-    print(sha256(a.path))
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = argparse.ArgumentParser(
-        prog="python -m ccpo", description="Credit assignment in teams of language models, audited."
-    )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, function: object, text: str, /, **arguments: dict[str, object]) -> None:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=function)
-        for key, options in arguments.items():
-            flag = key if options.pop("positional", False) else "--" + key
-            if flag.startswith("--") and "default" not in options:
-                options["required"] = True
-            sub.add_argument(flag, **options)  # type: ignore[arg-type]
-
-    def path(text: str, **more: object) -> dict[str, object]:
-        return {"type": Path, "help": text, **more}
-
-    many = {"nargs": "+"}
-    verb(
-        "check",
-        _check,
-        "validate an experiment and list its conditions",
-        experiment={"positional": True, "help": "name in config/experiments"},
-    )
-    verb(
-        "data",
-        _data,
-        "fetch and verify raw benchmark files",
-        names={"positional": True, "nargs": "*", "help": "benchmarks; none: all"},
-    )
-    verb(
-        "tasks",
-        _tasks,
-        "write a benchmark's task table, and beside it what was dropped and why",
-        choice={"help": "benchmark as JSON"},
-        out=path("table to write; what was dropped goes to <its stem>.dropped.json"),
-    )
-    verb(
-        "overlap",
-        _overlap,
-        "count the test items among the training items of benchmarks",
-        train={"nargs": "*", "default": [], "help": "benchmarks; none: all with a train split"},
-        test={"nargs": "*", "default": [], "help": "benchmarks; none: all with a test split"},
-        out=path("CSV to write"),
-    )
-    verb(
-        "model",
-        _model,
-        "prepare a model as a Hugging Face folder",
-        model={"help": "model as JSON"},
-        out=path("folder to write"),
-    )
-    verb(
-        "base-models",
-        _base_models,
-        "make the base models that git keeps and pin them, or compare them with what is pinned",
-        names={"positional": True, "nargs": "*", "help": "models; none: all of warm_start"},
-        compare={
-            "action": "store_true",
-            "default": False,
-            "help": "make them anew elsewhere, and say how they differ from the pinned ones",
-        },
-        slots={"type": int, "default": None, "help": "made side by side (as many as cores)"},
-    )
-    verb(
-        "train",
-        _train,
-        "train one run, going on from its newest checkpoint",
-        config=path("the run's config.json"),
-        tasks=path(
-            "task tables, the benchmark trained on first, then those of evaluate.also", **many
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
         ),
-        model=path("model folder to start from, or one for each agent", **many),
-        scratch=path("folder for checkpoints"),
-        out=path("the run's folder"),
-        ranks={
-            "type": int,
-            "default": 1,
-            "help": "processes that train it together, launched by torchrun",
-        },
-        zero={
-            "type": int,
-            "default": 0,
-            "help": "DeepSpeed's ZeRO stage, 0 to 3: what they do not all hold whole",
-        },
-        offload={
-            "action": "store_true",
-            "default": False,
-            "help": "keep optimiser states in main memory, with --zero 1 or more",
-        },
-    )
-    verb(
-        "rollout",
-        _rollout,
-        "play the final policies on the test tasks, with interventions",
-        config=path("the run's config.json"),
-        tasks=path("task tables of the benchmarks evaluated, in the run's order", **many),
-        model=path("the run's model folder"),
-        untrained=path("model folder training began with, or one for each agent", **many),
-        scratch=path("folder for what is played already"),
-        out=path("table to write"),
-    )
-    verb(
-        "score",
-        _score,
-        "grade rollouts",
-        config=path("the run's config.json"),
-        tasks=path("as for rollout", **many),
-        rollouts=path("table of rollouts"),
-        scratch=path(
-            "folder of checkpoints and kept evaluations, deleted when the run is complete"
-        ),
-        out=path("table of scores to write"),
-        graders=path("table of the papers' graders' verdicts to write"),
-    )
-    verb(
-        "analyse",
-        _analyse,
-        "statistics of an experiment",
-        experiment=path("experiment.json"),
-        runs=path("folder of runs"),
-        out=path("stats.json"),
-    )
-    verb(
-        "diagnose",
-        _diagnose,
-        "measure an oracle experiment's credit methods against truth in one kind of oracle world",
-        experiment=path("experiment.json of an oracle experiment"),
-        family={"help": "necessity, redundancy, free_riding or sabotage"},
-        shape={"help": "dyad, chain, vote or language"},
-        model=path("model folder, for the shape language", default=None),
-        out=path("table to write"),
-    )
-    verb(
-        "compare",
-        _compare,
-        "statistics of an oracle experiment",
-        experiment=path("experiment.json of an oracle experiment"),
-        diagnostics=path("tables of diagnose", **many),
-        out=path("stats.json"),
-    )
-    verb(
-        "figure",
-        _figure,
-        "draw one figure",
-        name={"positional": True},
-        stats=path("stats.json"),
-        svg=path("figure"),
-        csv=path("plotted numbers"),
-    )
-    verb(
-        "table",
-        _table,
-        "write the main table as CSV, its numbers as JSON beside it",
-        stats=path("stats.json"),
-        out=path("CSV to write"),
-    )
-    verb(
-        "report",
-        _report,
-        "write the report page",
-        stats=path("stats.json"),
-        experiment=path("experiment.json"),
-        figures=path("figures (SVG)", **many),
-        table=path("main table (CSV)"),
-        runs=path("folder of runs; not of an oracle experiment", default=None),
-        plan=path("forecast made before the runs", default=None),
-        out=path("page to write"),
-    )
-    verb(
-        "track",
-        _track,
-        "import an experiment's runs into MLflow",
-        experiment=path("experiment.json"),
-        runs=path("folder of runs"),
-        stats=path("stats.json"),
-        uri={"help": "MLflow tracking URI"},
-        out=path("JSON with the MLflow ids"),
-    )
-    verb(
-        "audit",
-        _audit,
-        "walk an artefact back to its inputs and check every hash",
-        path=path("figure, table or report", positional=True),
-    )
-    verb(
-        "verify",
-        _verify,
-        "say what a message answers and whether it is right, step by step",
-        text={"positional": True},
-        truth={"positional": True},
-        kind={
-            "default": "number",
-            "help": "number, expression, set, tuple, interval, equation, choice, text or code",
-        },
-        tolerance={
-            "default": 0.0,
-            "type": float,
-            "help": "relative error, where the truth is a decimal",
-        },
-    )
-    verb(
-        "plan",
-        _plan,
-        "forecast a study: tokens, time, GPU-hours, disk, jobs, and the seeds that decide its "
-        "question",
-        experiment={"positional": True, "help": "name in config/experiments"},
-        slots={
-            "type": int,
-            "default": None,
-            "help": "runs side by side (cores; with --gpus: GPUs)",
-        },
-        gpus={"action": "store_true", "default": False, "help": "on GPUs, one a run"},
-        pilot={
-            "action": "store_true",
-            "default": False,
-            "help": "play a few updates of every condition first (needs its model and tasks)",
-        },
-        json={"action": "store_true", "default": False, "help": "print it as JSON"},
-        out=path("JSON to write", default=None),
-    )
-    verb(
-        "watch",
-        _watch,
-        "show a study as it stands, live, from its files",
-        experiment={"positional": True, "help": "name in config/experiments"},
-        once={"action": "store_true", "default": False, "help": "show it once and end"},
-        json={"action": "store_true", "default": False, "help": "print it once as JSON"},
-    )
-    verb(
-        "site",
-        _site,
-        "say what of this SLURM cluster and workflow/profiles/slurm does not fit together",
-    )
-    verb(
-        "failures",
-        _failures,
-        "say of each job that failed in a log of Snakemake what it said last and how to run it "
-        "again",
-        log=path("a file of .snakemake/log", positional=True),
-    )
-    verb(
-        "hash",
-        _hash,
-        "sha256 of a file or folder, as the pins use it",
-        path=path("file or folder", positional=True),
-    )
-    return top
+    ] = False,
+) -> None:
+    """Credit assignment in teams of language models, audited."""
 
 
 def main() -> int:
-    """Runs a verb; bad input is one message on stderr and exit code 1."""
-    arguments = parser().parse_args()
+    """Runs a verb; what is wrong with the input is one message on stderr, and exit code 1, or 2
+    where it is the command line itself.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         level=logging.WARNING,
         format="%(asctime)s %(message)s",
@@ -571,27 +549,41 @@ def main() -> int:
         stream=sys.stderr,
     )
     logging.getLogger("ccpo").setLevel(logging.INFO)
+    words = sys.argv[1:] or ["--help"]
+    name = f"ccpo {words[0]}"
     try:
-        arguments.run(arguments)
+        code = app(words, prog_name="ccpo", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        print(f"{name}: {error.format_message()}", file=sys.stderr)
+        return error.exit_code
     except ValueError as error:
-        print(f"ccpo {arguments.verb}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who read has read enough; what is left must not be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None:
             raise
-        remedy = (
-            "free space, or let the folder be a link to a larger file system; then run "
-            "snakemake again: what was saved is kept"
-        )
         print(
-            f"ccpo {arguments.verb}: {error.strerror}: {error.filename}. Remedy: {remedy}.",
+            f"{name}: {error.strerror}: {error.filename}. Remedy: {_remedy(error)}.",
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        print(f"ccpo {arguments.verb}: interrupted; run again to go on", file=sys.stderr)
-        return 130
-    return 0
+    if code == 130:
+        print(f"{name}: interrupted; run again to go on", file=sys.stderr)
+    return int(code)
+
+
+def _remedy(error: OSError) -> str:
+    """What can be done about a path that cannot be read or written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            "free space, or let the folder be a link to a larger file system; then run "
+            "snakemake again: what was saved is kept"
+        )
+    return "correct the path, or who may read and write it"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import logging
 import os
 import secrets
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,13 +27,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ccpo import files
+
 log = logging.getLogger("ccpo")
 
 BEAT = 5.0  # seconds between signs of life
 SILENT = 30.0  # seconds without one after which an owner on another machine is taken for dead
-PATIENCE = (
-    120.0  # seconds that a living owner is waited for: longer than a cluster takes to kill a job
-)
+# seconds that a living owner is waited for: longer than a cluster takes to kill a job
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,8 @@ class Lease:
 
 
 def _write(folder: Path, status: Status) -> None:
-    """Whole or not at all, but not flushed to disk as artefacts are (ccpo/schema.py): a sign of
-    life is of no use after a crash.
-    """
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".status.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(asdict(status), file)
-        os.replace(temporary, folder / "status.json")
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    """Whole or not at all, but not flushed to disk: a sign of life is of no use after a crash."""
+    files.replace_bytes(folder / "status.json", json.dumps(asdict(status)).encode(), flush=False)
 
 
 @contextmanager
@@ -187,7 +177,7 @@ def _take(folder: Path) -> tuple[BinaryIO, Status | None]:
     began = heard = time.monotonic()
     last: tuple[str, int] | None = None
     while True:
-        handle, exact = _flock(folder)
+        handle, exact = lock(folder / "lock")  # without locks the signs of life alone must do
         other = read(folder)
         if handle:
             nobody = other is None and not (folder / "status.json").exists()
@@ -220,19 +210,23 @@ def _take(folder: Path) -> tuple[BinaryIO, Status | None]:
         time.sleep(0.2)
 
 
-def _flock(folder: Path) -> tuple[BinaryIO | None, bool]:
-    """The folder's lock file, locked, and whether that is exact on this machine; None while another
-    process has it.
+def lock(path: Path, wait: bool = False) -> tuple[BinaryIO | None, bool]:
+    """A file, open at its end and locked until it is closed, and whether that is exact on this
+    machine; None while another process has it, unless that is waited for. The file is made if need
+    be, its folder too.
+
+    A file that was deleted or renamed by who had it before is opened anew: a lock on it guards
+    nothing.
     """
+    mode = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            handle = open(path, "ab")  # noqa: SIM115 - held as long as the lease
+            handle = open(path, "a+b")  # noqa: SIM115 - held as long as the lock
         except FileNotFoundError:  # the folder went when its work was done
             continue
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, mode)
         except BlockingIOError:
             handle.close()
             return None, True
@@ -240,7 +234,7 @@ def _flock(folder: Path) -> tuple[BinaryIO | None, bool]:
             if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL):
                 handle.close()
                 raise
-            return handle, False  # a file system without locks: the signs of life alone must do
+            return handle, False  # a file system without locks
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 return handle, True

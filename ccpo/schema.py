@@ -1,16 +1,11 @@
-"""Table schemas with checked, atomic reading and writing: the only Parquet and artefact I/O of the
-project.
+"""Table schemas with checked, atomic reading and writing: the only Parquet I/O of the project.
 
-Every Parquet file carries its schema's name and version; `read` refuses any other. Everything is
-written under a temporary name, flushed to disk and renamed, so that a file that exists is whole.
+Every Parquet file carries its schema's name and version; `read` refuses any other. Whoever reads
+and writes tables finds the other kinds of files here too (ccpo/files.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +13,39 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ccpo.files import (
+    check_manifest,
+    check_touched_manifest,
+    manifest_of,
+    new_folder,
+    read_json,
+    sha256,
+    write_bytes,
+    write_json,
+    write_manifest,
+    write_text,
+)
+
+__all__ = [
+    "TABLES",
+    "check_manifest",
+    "check_touched_manifest",
+    "foreign_rows",
+    "manifest_of",
+    "new_folder",
+    "parquet_rows",
+    "read_json",
+    "read_table",
+    "rows_to_table",
+    "sha256",
+    "to_table",
+    "write_bytes",
+    "write_json",
+    "write_manifest",
+    "write_table",
+    "write_text",
+]
 
 _I32 = pa.int32()
 _I64 = pa.int64()
@@ -29,7 +57,7 @@ _BOOL = pa.bool_()
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per task of a benchmark.
     "tasks": (
-        2,
+        3,
         {
             "split": _STR,
             "task_id": _STR,
@@ -38,6 +66,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "kind": _STR,
             "tolerance": _F64,
             "origin": _STR,
+            # what is known to be wrong with the item or its key ("": nothing)
+            "defect": _STR,
         },
     ),
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to
@@ -68,6 +98,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "leakage": _F64,
             "generated_tokens": _I64,
             "evaluator_calls": _I64,
+            # verdicts that were not reached, of the evaluator calls; counted as wrong
+            "late": _I64,
         },
     ),
     # One row per message of the updates that are kept. `removed` is the agent left out (-1:
@@ -186,7 +218,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its
     # verdict; tokens and log-probs of the messages that were drawn for it.
     "scores": (
-        3,
+        4,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -198,131 +230,18 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "accuracy": _F64,
             # of a program's tests that passed; for other kinds of answers as accuracy
             "fraction": _F64,
+            # an earlier message holds the truth; that of another task, which is met by chance
             "leakage": _F64,
+            "leakage_by_chance": _F64,
+            # verdicts of its messages that were not reached; counted as wrong
+            "late": _I32,
+            # something is known to be wrong with the item or its key
+            "defect": _BOOL,
             "n_tokens": _I32,
             "logprob": _F64,
         },
     ),
 }
-
-
-def sha256(path: str | Path) -> str:
-    """Hex sha256 of a file, or of a folder (its sorted relative names and their hashes).
-
-    Snakemake's time stamp in a folder is not counted: it is written after the job that made the
-    folder has hashed it.
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for item in _members(path):
-            digest.update(f"{item.relative_to(path).as_posix()}\0{sha256(item)}\n".encode())
-        return digest.hexdigest()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def manifest_of(folder: Path) -> Path:
-    """Where the manifest of a folder lies: beside it, so that it is none of its files."""
-    return folder.with_name(folder.name + ".manifest.json")
-
-
-def write_manifest(folder: Path) -> None:
-    """Writes the sha256 of each file of a folder beside it. Folders have times and no content that
-    Snakemake could judge; this file stands for the content."""
-    write_json(manifest_of(folder), _files(folder))
-
-
-def check_manifest(folder: Path) -> None:
-    """Compares a folder with its manifest, or with its part of the manifest of the folder above.
-    Without either there is nothing to compare with.
-
-    Raises:
-        ValueError: a file was changed, removed or added since; names the first.
-    """
-    for whole, part in ((folder, ""), (folder.parent, f"{folder.name}/")):
-        path = manifest_of(whole)
-        if not path.is_file():
-            continue
-        recorded = {k: v for k, v in read_json(path).items() if k.startswith(part)}
-        now = {part + name: digest for name, digest in _files(folder).items()}
-        for name in sorted({*recorded, *now}):
-            if recorded.get(name) != now.get(name):
-                raise ValueError(
-                    f"{whole / name} has sha256 {now.get(name, 'none (missing)')}, {path} "
-                    f"recorded {recorded.get(name, 'none (no such file)')}. Remedy: restore the "
-                    f"file; or delete {whole} and {path}, and run snakemake again to make them "
-                    "anew."
-                )
-
-
-def check_touched_manifest(folder: Path) -> None:
-    """As `check_manifest`, of a folder in which something is newer than its manifest: cheap enough
-    for all folders of a study.
-
-    Raises:
-        ValueError: as `check_manifest`.
-    """
-    path = manifest_of(folder)
-    if path.is_file() and folder.is_dir():
-        made = path.stat().st_mtime_ns
-        if any(item.stat().st_mtime_ns > made for item in _members(folder)):
-            check_manifest(folder)
-
-
-def _members(folder: Path) -> list[Path]:
-    """Files of a folder but Snakemake's time stamp."""
-    items = sorted(folder.rglob("*"))
-    return [p for p in items if p.is_file() and p.name != ".snakemake_timestamp"]
-
-
-def _files(folder: Path) -> dict[str, str]:
-    return {item.relative_to(folder).as_posix(): sha256(item) for item in _members(folder)}
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes `data` under a temporary name beside `path`, flushes it to disk and renames it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """`write_bytes` in UTF-8."""
-    write_bytes(path, text.encode())
-
-
-def write_json(path: str | Path, value: object) -> None:
-    """Readable JSON, keys in the order given; a value that is not finite raises ValueError, since
-    JSON has no word for it.
-    """
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Reads JSON; a missing or cut-off file raises ValueError with its name and a remedy."""
-    try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path} does not exist. Remedy: run the rule that makes it (snakemake {path})."
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not JSON ({error}). Remedy: delete it and run snakemake again."
-        ) from None
 
 
 def _arrow_schema(name: str) -> pa.Schema:
@@ -370,7 +289,16 @@ def to_table(name: str, columns: Mapping[str, Any]) -> pa.Table:
 def rows_to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as a checked table; see `to_table`."""
     rows = list(rows)
-    return to_table(name, {c: [row[c] for row in rows] for c in TABLES[name][1]})
+    columns = TABLES[name][1]
+    texts = {c for c, kind in columns.items() if kind == _STR}
+    return to_table(
+        name, {c: [_text(row[c]) if c in texts else row[c] for row in rows] for c in columns}
+    )
+
+
+def _text(value: Any) -> Any:
+    """A text that UTF-8 can hold: lone surrogates as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def write_table(path: str | Path, table: pa.Table) -> None:

@@ -1,5 +1,5 @@
-"""The tree of messages of one update, and the plan that asks for one: frozen arrays, no behaviour
-beyond checks.
+"""The tree of messages of one update, and the plan that asks for one: frozen arrays that check
+themselves.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class Plan:
         if self.ratings and any(n != 1 for n in self.fanout[1:]):
             raise ValueError(
                 f"plan: ratings need flat episodes (fan-out [n, 1]), not {list(self.fanout)}: a "
-                "message would stand in several episodes "
-                "and have several ratings"
+                "message would stand in several episodes and have several ratings"
             )
 
     @property
@@ -64,13 +63,11 @@ class Tree:
     removed   int   [M] agent left out of this episode, -1 in factual episodes
     reward    float [M] verifier's outcome in [0, 1]; an inner message has the mean of its leaves
     n_leaves  int   [M] leaves below it (1 for a leaf)
-    answer    int   [M] class of the message's own answer within its task: 0 = verified correct, 1,
-              2, ... = distinct other
-                        answers, -1 = no answer
+    answer    int   [M] class of the message's own answer within its task: 0 = verified correct,
+              1, 2, ... = distinct other answers, -1 = no answer
     value     float [M] critic's estimate, NaN where there is none
-    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated by
-              the message's author; NaN where
-                        there is none, or it was invalid
+    rating    float [M, A] shares of the agents in the outcome of the message's episode, as rated
+              by the message's author; NaN where there is none, or it was invalid
     truncated bool  [M] the message was cut at its largest length (nowhere, if not given)
     """
 
@@ -101,9 +98,8 @@ class Tree:
         if bad.size:
             raise ValueError(
                 f"tree: message {bad[0]} (task {self.task[bad[0]]}) has reward "
-                f"{self.reward[bad[0]]}; the verifier's outcome "
-                "must be a finite number in [0, 1]. Remedy: mend the verifier or the team rule "
-                "that gave it."
+                f"{self.reward[bad[0]]}; the verifier's outcome must be a finite number in "
+                "[0, 1]. Remedy: mend the verifier or the team rule that gave it."
             )
 
     def __len__(self) -> int:

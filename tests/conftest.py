@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -46,9 +47,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from ccpo import lineage
 
     found = lineage.kernels()
-    switches = [f"{name}={value}" for name, value in found["switches"].items()]
+    switches = [f"{name}={value}" for name, value in found.switches.items()]
     terminal.write_line(
-        f"kernels: torch {found['torch']}; {', '.join(switches) or 'nothing switched'}"
+        f"kernels: torch {found.torch}; {', '.join(switches) or 'nothing switched'}"
     )
 
 
@@ -128,9 +129,9 @@ def lively(monkeypatch: pytest.MonkeyPatch) -> None:
     def verify(text: str, truth: str, kind: str, tolerance: float) -> Verdict:
         return Verdict(text[:2] or None, sum(map(ord, text)) % 2 == 0)
 
-    monkeypatch.setattr(
-        rollout, "verifier", SimpleNamespace(verify=verify)
-    )  # of training only: the data door keeps the true one
+    # of training only: the data door keeps the true one
+    verify_many = SimpleNamespace(verify_many=lambda items: (verify(*x) for x in items))
+    monkeypatch.setattr(rollout, "verifier", verify_many)
 
 
 @pytest.fixture
@@ -158,3 +159,14 @@ def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> fl
         way = float((one[name] - start[name]).norm())
         shares.append(difference / way if way else difference * float("inf") if difference else 0.0)
     return max(shares)
+
+
+def conforming(package: ModuleType, name: str) -> ModuleType:
+    """A plug-in's file that holds what its folder's contract asks for. A failure says what is
+    missing and how to write it.
+    """
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    contract = package.CONTRACT
+    complaints = [*contract.breaches(module), *contract.undocumented(module)]
+    assert not complaints, "\n".join(complaints)
+    return module

@@ -23,8 +23,8 @@ def _advantage(
     memory: Mapping[str, float] | None = None,
     **params: Any,
 ) -> np.ndarray:
-    given = {k: v for k, v in (("tokens", tokens), ("value", value)) if v is not None}
-    return advantage.compute(name, Messages(credit, group, **given), memory, **params)
+    columns = {k: v for k, v in (("tokens", tokens), ("value", value)) if v is not None}
+    return advantage.compute(name, Messages(credit, group, **columns), memory, **params)
 
 
 def _loss(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import conforming
 from functions import ADVANTAGES, batch_whiten, gae, group_mean, group_z, history, leave_one_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,12 +21,12 @@ def slow(name: str, c: np.ndarray, g: np.ndarray, t: np.ndarray) -> np.ndarray:
     for i in range(len(c)):
         if g[i] < 0:
             continue
-        mine = c[g == g[i]]
+        group = c[g == g[i]]
         others = np.delete(c, i)[np.delete(g, i) == g[i]]
         out[i] = {
             "none": c[i],
-            "group_mean": c[i] - mine.mean(),
-            "group_z": (c[i] - mine.mean()) / (mine.std() + 1e-8),
+            "group_mean": c[i] - group.mean(),
+            "group_z": (c[i] - group.mean()) / (group.std() + 1e-8),
             "leave_one_out": c[i] - others.mean() if len(others) else 0.0,
             "batch_whiten": (c[i] - every.mean()) / np.sqrt(every.var(ddof=1) + 1e-8),
             "history": (c[i] - 0.3) / (0.5 + 1e-6),
@@ -39,34 +40,20 @@ def test_every_advantage_keeps_the_contract(name: str) -> None:
     """Each complaint says what is missing and how to write it; ccpo/advantage/__init__.py is the
     contract.
     """
-    module = advantage.load(name)
+    conforming(advantage, name)
     where = f"ccpo/advantage/{name}.py"
-    kinds = ("nothing", "group", "batch", "memory", "critic")
-    assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
-    assert hasattr(module, "COMPARES"), (
-        f"{where} has no COMPARES. Remedy: one of {', '.join(kinds)}"
-    )
-    assert module.COMPARES in kinds, (
-        f"{where}: COMPARES = {module.COMPARES!r}. Remedy: one of {', '.join(kinds)}"
-    )
-    assert "Source:" in (module.__doc__ or ""), (
-        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
-    )
-    assert "ivides by" in module.__doc__, (
-        f"{where} does not say what it divides by. Remedy: say so in its docstring"
-    )
     rng = np.random.default_rng(0)
     c = rng.normal(size=12)
     g = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1, -1])
-    found = advantage.compute(
+    values = advantage.compute(
         name, Messages(c, g, np.ones(12, int), np.zeros(12)), {"mean": 0.0, "variance": 1.0}
     )
-    assert found.shape == (12,), (
-        f"{where}: advantage gives the shape {found.shape} for 12 messages. Remedy: one number "
+    assert values.shape == (12,), (
+        f"{where}: advantage gives the shape {values.shape} for 12 messages. Remedy: one number "
         "for each message"
     )
-    assert (found[g < 0] == 0).all(), (
-        f"{where}: messages that are not trained get {found[g < 0]}. Remedy: 0 outside "
+    assert (values[g < 0] == 0).all(), (
+        f"{where}: messages that are not trained get {values[g < 0]}. Remedy: 0 outside "
         "messages.trained"
     )
 
@@ -152,12 +139,10 @@ def test_history_is_the_moving_statistics_of_earlier_batches() -> None:
     c = np.array([1.0, 5.0])
     assert np.array_equal(history(c, g, memory={}), c)  # nothing is known yet
     assert history(c, g, memory=first) == pytest.approx((c - 1) / (1 + 1e-6), abs=1e-12)
-    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(
-        c - 1, abs=1e-5
-    )  # no spread: sigma is 1
-    assert (
-        remember(Messages(np.ones(2), np.full(2, -1)), first) == first
-    )  # nothing trained, nothing learnt
+    # no spread: sigma is 1
+    assert history(c, g, memory={"mean": 1.0, "variance": 0.0}) == pytest.approx(c - 1, abs=1e-5)
+    # nothing trained, nothing learnt
+    assert remember(Messages(np.ones(2), np.full(2, -1)), first) == first
 
 
 def test_history_cancels_under_a_z_score_of_the_group() -> None:

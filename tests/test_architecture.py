@@ -4,17 +4,29 @@ they belong; no room is a cupboard.
 
 from __future__ import annotations
 
-import ast
 import graphlib
-from collections import defaultdict
+import re
 
 import pytest
 from conftest import ROOT
 
+from benchmarks.form import files, imported, room, rooms
+
 # From the ground up. A room imports from the floors below its own, and on the ground from its
 # neighbours.
 FLOORS = [
-    {"__init__", "schema", "tree", "lease", "ranks", "lineage", "grade"},
+    {
+        "__init__",
+        "files",
+        "schema",
+        "document",
+        "tree",
+        "lease",
+        "ranks",
+        "lineage",
+        "contract",
+        "grade",
+    },
     {"benchmark", "team"},
     {"credit", "advantage", "objective", "intervention"},
     {"play", "publish"},
@@ -39,16 +51,6 @@ OWNERS = {
 LARGEST = 0.15  # share of the package's lines that a room may have
 
 
-def files() -> dict[str, str]:
-    """Sources of the package by path below ccpo/."""
-    package = ROOT / "ccpo"
-    return {p.relative_to(package).as_posix(): p.read_text() for p in sorted(package.rglob("*.py"))}
-
-
-def room(file: str) -> str:
-    return file.removesuffix(".py").split("/")[0]
-
-
 def floor(name: str) -> int:
     """Where a room stands.
 
@@ -64,40 +66,12 @@ def floor(name: str) -> int:
     )
 
 
-def imported(file: str, source: str, known: set[str]) -> set[str]:
-    """What a file imports, at its head or inside a function: files below ccpo/, and first names of
-    libraries.
-    """
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            found.add(_file_of(name, known) if name.split(".")[0] == "ccpo" else name.split(".")[0])
-    return found - {file}
-
-
-def _file_of(name: str, known: set[str]) -> str:
-    """The file that holds `ccpo.a.b.name`: the longest part that is a module or a package."""
-    parts = name.split(".")[1:]
-    while parts:
-        for path in ("/".join(parts) + ".py", "/".join(parts) + "/__init__.py"):
-            if path in known:
-                return path
-        parts.pop()
-    return "__init__.py"
-
-
 def broken(sources: dict[str, str]) -> list[str]:
     """Breaches of the rules, each with its remedy."""
     out = []
     known = set(files()) | set(sources)
     for file, source in sources.items():
-        here = room(file)
+        own = room(file)
         for other in sorted(imported(file, source, known)):
             if not other.endswith(".py"):
                 if other in OWNERS and file not in OWNERS[other]:
@@ -107,18 +81,18 @@ def broken(sources: dict[str, str]) -> list[str]:
                         "file for what is needed"
                     )
                 continue
-            there = room(other)
-            if there in (here, "__init__"):
+            theirs = room(other)
+            if theirs in (own, "__init__"):
                 continue
-            if here in ALONE:
+            if own in ALONE:
                 out.append(
-                    f"ccpo/{file} imports ccpo/{other}; {here} is usable alone. Remedy: pass in "
+                    f"ccpo/{file} imports ccpo/{other}; {own} is usable alone. Remedy: pass in "
                     "what it needs"
                 )
-            elif floor(there) > floor(here) or (floor(there) == floor(here) > 0):
+            elif floor(theirs) > floor(own) or (floor(theirs) == floor(own) > 0):
                 out.append(
-                    f"ccpo/{file} (floor {floor(here)}) imports ccpo/{other} (floor "
-                    f"{floor(there)}). Remedy: move what both need to a "
+                    f"ccpo/{file} (floor {floor(own)}) imports ccpo/{other} (floor "
+                    f"{floor(theirs)}). Remedy: move what both need to a "
                     "floor below, or pass it in"
                 )
     return out
@@ -149,28 +123,52 @@ def test_no_file_imports_itself_by_a_detour() -> None:
 
 
 def test_every_room_has_a_floor_and_none_is_a_cupboard() -> None:
-    lines: dict[str, int] = defaultdict(int)
-    for file, source in files().items():
-        lines[room(file)] += len(source.splitlines())
-    assert all(floor(name) >= 0 for name in lines)
-    share = {name: n / sum(lines.values()) for name, n in lines.items()}
+    table = rooms(files())
+    for name in table:
+        floor(name)
+    total = sum(entry.lines for entry in table.values())
+    share = {name: entry.lines / total for name, entry in table.items()}
     largest = max(share, key=lambda name: share[name])
     assert share[largest] <= LARGEST, (
         f"ccpo/{largest} has {share[largest]:.0%} of all lines. Remedy: find the two rooms in it"
     )
 
 
+def undrawn(readme: str, names: set[str]) -> tuple[list[str], list[str]]:
+    """Rooms that the README's tree does not name, and rooms that it names and that are not there.
+
+    Of each line below `ccpo/` the first word is a room's, and so are those that follow it and end
+    as files and folders do.
+    """
+    tree = readme.split("## The tree")[1].split("\nccpo/\n")[1]
+    lines = tree.split("\n```")[0].splitlines()
+    below = [line for line in lines if line.startswith("  ")]
+    drawn = {
+        name.removesuffix(".py").removesuffix("/")
+        for line in below
+        for name in re.findall(r"\w+(?:\.py|/)(?=\s|$)", line)
+    }
+    return sorted(names - drawn), sorted(drawn - names)
+
+
 def test_the_readme_draws_the_rooms_that_there_are() -> None:
-    drawn = (ROOT / "README.md").read_text().split("## The tree")[1]
-    names = {room(file) for file in files()} - {"__init__", "__main__"}
-    missing = sorted(name for name in names if name not in drawn)
+    names = {room(file) for file in files()} - {"__init__"}
+    missing, gone = undrawn((ROOT / "README.md").read_text(), names)
     assert not missing, (
         f"README.md, The tree, does not name {missing}. Remedy: say what each is for"
     )
+    assert not gone, f"README.md, The tree, names {gone}, which ccpo/ has not. Remedy: take it out"
+
+
+def test_a_room_that_the_readme_lacks_or_invents_is_named() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = {room(file) for file in files()} - {"__init__"}
+    assert undrawn(readme, {*names, "attic"}) == (["attic"], [])
+    assert undrawn(readme, names - {"oracle"}) == ([], ["oracle"])
 
 
 @pytest.mark.parametrize(
-    ("file", "source", "said"),
+    ("file", "source", "complaint"),
     [
         ("play/rollout.py", "from ccpo.learn.train import train", "floor"),
         ("credit/shared.py", "from ccpo.play import rollout", "floor"),
@@ -179,9 +177,9 @@ def test_the_readme_draws_the_rooms_that_there_are() -> None:
         ("config/run.py", "def f():\n    import mlflow.tracking", "only publish/track.py may"),
     ],
 )
-def test_the_check_can_fail(file: str, source: str, said: str) -> None:
+def test_the_check_can_fail(file: str, source: str, complaint: str) -> None:
     assert len(broken({file: source})) == 1
-    assert said in broken({file: source})[0]
+    assert complaint in broken({file: source})[0]
     assert not broken(
         {"learn/train.py": "from ccpo.play.rollout import play\nfrom ccpo.config import RunConfig"}
     )

@@ -303,6 +303,48 @@ def test_other_answers_that_are_right(number: int, program: str, right: bool) ->
 
 
 @needs_files
+def test_a_function_alone_completes_a_humaneval_prompt() -> None:
+    """What else the prompt holds (imports, helpers) need not be repeated; without it 22 of 26 such
+    items would fail.
+    """
+    alone = {}
+    for row in rows("humaneval"):
+        body = ast.parse(row["prompt"] + row["canonical_solution"]).body
+        own = [n for n in body if isinstance(n, ast.FunctionDef) and n.name == row["entry_point"]]
+        if len(body) > len(own):
+            alone[row["task_id"]] = ast.unparse(own[0])
+    assert len(alone) == 26
+    bare = 0
+    for task in tasks("humaneval", "test"):
+        if task.task_id in alone:
+            assert programs.grade(alone[task.task_id], task.truth).passed, task.task_id
+            nothing = json.dumps({**json.loads(task.truth), "preamble": ""})
+            bare += not programs.grade(alone[task.task_id], nothing).passed
+        else:
+            assert json.loads(task.truth)["preamble"] == ""
+    assert bare == 22
+
+
+EXACT = {
+    14: "def find_Volume(a, b, c): return a * b * c // 2 if a * b * c % 2 == 0 else a * b * c / 2",
+    267: "def square_Sum(n): return n * (4 * n * n - 1) // 3",
+    287: "def square_Sum(n): return 2 * n * (n + 1) * (2 * n + 1) // 3",
+}
+
+
+@needs_files
+@pytest.mark.parametrize("number", EXACT)
+def test_an_exact_whole_number_is_right_where_the_key_is_a_quotient_of_floats(number: int) -> None:
+    task = next(t for t in tasks("mbpp_plus", "test") if t.task_id == f"mbpp/{number}")
+    truth = programs.complete(task.truth, task.gold)
+    assert programs.grade(EXACT[number], truth).passed
+    assert programs.grade(task.gold, truth).passed
+    assert not programs.grade(EXACT[number].replace("return ", "return 1 + "), truth).passed
+    only_key = json.dumps({k: v for k, v in json.loads(truth).items() if k != "also"})
+    assert not programs.grade(EXACT[number], only_key).passed
+
+
+@needs_files
 @pytest.mark.parametrize("number", mbpp_plus._AS_PRESENCE)
 def test_presence_is_what_counts(number: int) -> None:
     """The gold program may answer with a match object; a bool, or anything but None in its place,

@@ -207,9 +207,8 @@ def test_every_shipped_experiment_is_valid(path: Path) -> None:
 def test_identity_is_the_content() -> None:
     run = RunConfig.model_validate(run_data())
     assert RunConfig.model_validate(run_data(train={"lr": 0.001})).id == run.id
-    assert (
-        RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.2})).id == run.id
-    )  # a default said aloud
+    # a default said aloud
+    assert RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.2})).id == run.id
     assert RunConfig.model_validate(run_data(credit={"name": "ccpo", "lam": 0.3})).id != run.id
     assert RunConfig.model_validate(run_data(seed=1)).id.split(".s")[0] == run.id.split(".s")[0]
     with pytest.raises(TypeError):
@@ -744,6 +743,40 @@ def test_check_names_what_compared_conditions_differ_in_beside_their_methods(
     assert differences(runs["c3"], runs["c3"].model_copy(update={"model": other})) == {
         "model": ("smoke/0", "tiny/0")
     }
+
+
+TEAM = {"team": "think_solve", "credit": "shared", "train": {"fanout": [2, 1]}}
+
+
+def test_a_block_that_one_condition_lacks_is_named_by_its_settings_alone(tmp_path: Path) -> None:
+    """And a setting that is called none is no setting that is not there."""
+    grid = {
+        "condition": {
+            "adapters": {
+                **TEAM,
+                "policy": "lora",
+                "lora": {"rank": 4, "alpha": 8},
+            },
+            "whole": {**TEAM, "policy": "separate"},
+        },
+        "seed": [0],
+    }
+    pairs = [["adapters", "whole"]]
+    study = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=pairs))
+    assert isinstance(study, Experiment)
+    adapters, whole = (of_label[0] for of_label in study.runs.values())
+    assert differences(adapters, whole) == {
+        "policy": ("lora", "separate"),
+        "lora.rank": (4, None),
+        "lora.alpha": (8, None),
+    }
+    assert compared(study) == [
+        "adapters and whole differ beside their methods in policy lora and separate; "
+        "lora.rank 4 and not set; lora.alpha 8 and not set"
+    ]
+    params = {"word": "none"}
+    named = whole.model_copy(update={"team": whole.team.model_copy(update={"params": params})})
+    assert differences(named, whole) == {"team.params.word": ("none", None)}
 
 
 BAD_AUDITS = {

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -26,10 +26,13 @@ import pytest
 from conftest import ROOT
 
 from ccpo import benchmark, schema
-from ccpo.benchmark import Source, Task
+from ccpo.benchmark import Source, Task, checks
 from ccpo.config import Choice
 from ccpo.data import door
 from ccpo.data.tables import read_tasks
+from ccpo.grade import process as judging
+from ccpo.grade import verifier
+from ccpo.grade.sandbox import programs
 
 BODY = np.random.default_rng(0).bytes(300_000)
 
@@ -193,9 +196,8 @@ def test_corrupted_bytes_are_refused_and_not_kept(
         ValueError, match=r"has sha256 [0-9a-f]{64}, set/rows\.bin is pinned to"
     ) as error:
         door.fetch(server.source(), tmp_path)
-    assert hashlib.sha256(BODY[::-1]).hexdigest() in str(
-        error.value
-    )  # of what the server has, whatever the part was
+    # of what the server has, whatever the part was
+    assert hashlib.sha256(BODY[::-1]).hexdigest() in str(error.value)
     assert left(tmp_path) == {}
 
 
@@ -425,6 +427,27 @@ def test_every_unusable_item_is_dropped_with_its_reason(
     )
     assert said.endswith("; ...")
     assert caplog.messages[1] == "made_up validation: 1 items, 1 usable; dropped 0"
+
+
+@pytest.mark.parametrize("kind", ["expression", "code"])
+def test_an_item_is_never_dropped_for_what_the_machine_did(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict that is not reached stops the door: a task table must not depend on the day."""
+
+    def late(*_: object) -> bool:
+        raise judging.Late("no verdict: busy")
+
+    monkeypatch.setattr(judging, "ask", late)
+    monkeypatch.setattr(programs.isolation, "run", late)
+    verifier.equal.cache_clear()
+    truth = checks(["f()"], [1]) if kind == "code" else "\\sqrt{7+a}"
+    task = Task("a", "How many?", truth, kind, gold="def f(): return 1")
+    other = replace(task, task_id="b", truth=truth.replace("7+a", "a+7").replace("f()", "f( )"))
+    with pytest.raises(
+        ValueError, match=r"task [ab]: no verdict: busy.*Nothing was written.*Remedy"
+    ):
+        door.usable([task, other])
 
 
 def one(name: str = "a", question: str = "What is 1+1?") -> Task:

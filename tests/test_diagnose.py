@@ -18,8 +18,8 @@ from ccpo import credit, schema
 from ccpo.config import read_experiment
 from ccpo.oracle import claims, diagnose
 from ccpo.oracle import world as oracle
-from ccpo.oracle.diagnose import Method
-from ccpo.oracle.world import FAMILIES, Grove, World
+from ccpo.oracle.diagnose import Assigned, Method, Worlds
+from ccpo.oracle.world import FAMILIES, WeightedTrees, World
 from ccpo.tree import Plan
 
 
@@ -66,47 +66,37 @@ def world_of(family: str, shape: str) -> World:
 
 
 @functools.cache
-def groves(family: str, shape: str, plan: Plan) -> tuple[Grove, Grove]:
+def trees_of(family: str, shape: str, plan: Plan) -> tuple[WeightedTrees, WeightedTrees]:
     """All trees, and 20,000 drawn ones."""
     world = world_of(family, shape)
-    return oracle.enumerate_trees(world, plan), oracle.sample_trees(
-        world, plan, TREES, np.random.default_rng(7)
-    )
+    drawn = oracle.sample_trees(world, plan, TREES, np.random.default_rng(7))
+    return oracle.enumerate_trees(world, plan), drawn
 
 
 def assigned(
     m: Method, family: str, shape: str, name: str
-) -> tuple[World, Plan, tuple[Grove, np.ndarray], tuple[Grove, np.ndarray]]:
+) -> tuple[World, Plan, Assigned, Assigned]:
     """Advantages of all trees and of drawn ones."""
     world = world_of(family, shape)
     plan = m.plan(shape)
-    past = diagnose.memory_of(m, world, plan)
-    run = credit.load(m.credit).credit
-    every, some = groves(family, shape, Plan(plan.fanout, plan.removals))
-    exact = diagnose.prepare(m, world, plan, every)
-    drawn = diagnose.prepare(m, world, plan, some, np.random.default_rng(8))
-    given, group = run(exact.tree, *past, **m.params)
-    limit = diagnose.limits(world, exact, given, group)
-    there = run(drawn.tree, *past, **m.params)
-    return (
-        world,
-        plan,
-        (exact, limit.apply(name, given, group, exact)),
-        (drawn, limit.apply(name, *there, drawn)),
-    )
+    trees = trees_of(family, shape, Plan(plan.fanout, plan.removals))
+    exact, drawn = diagnose.credited(m, world, plan, trees)
+    limit = diagnose.limits(world, exact)
+    return world, plan, limit.apply(name, exact), limit.apply(name, drawn)
 
 
 def drawn_means(
-    world: World, grove: Grove, advantage: np.ndarray, turn: int
+    world: World, drawn: Assigned, turn: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean advantage by (context, message), its standard error with trees as the unit (ratio of two
     means), and the messages counted.
     """
+    trees = drawn.trees
     c, m = world.logits[turn].shape
-    here = np.flatnonzero(grove.tree.factual & (grove.tree.turn == turn))
-    cell = grove.tree.task[here] * (c * m) + grove.context[here] * m + grove.said[here]
+    rows = np.flatnonzero(trees.tree.factual & (trees.tree.turn == turn))
+    cell = trees.tree.task[rows] * (c * m) + trees.context[rows] * m + trees.message[rows]
     n = np.bincount(cell, minlength=TREES * c * m).reshape(TREES, -1)
-    total = np.bincount(cell, advantage[here], TREES * c * m).reshape(TREES, -1)
+    total = np.bincount(cell, drawn.advantage[rows], TREES * c * m).reshape(TREES, -1)
     count = n.sum(0)
     mean = total.sum(0) / np.maximum(count, 1)
     error = np.sqrt(((total - mean * n) ** 2).sum(0)) / np.maximum(count, 1)
@@ -132,8 +122,8 @@ def test_twenty_thousand_trees_agree_with_the_enumeration(family: str, shape: st
         for name in ("none", "group_z"):
             world, _, exact, drawn = assigned(m, family, shape, name)
             for turn in range(world.turns):
-                want = diagnose.expectation(world, *exact, turn)[0]
-                mean, error, count = drawn_means(world, *drawn, turn)
+                want = diagnose.expectation(world, exact, turn)[0]
+                mean, error, count = drawn_means(world, drawn, turn)
                 enough = (count >= 300) & (error > 1e-12)
                 assert np.abs((mean - want)[enough] / error[enough]).max(initial=0) < 4, (
                     m.label,
@@ -164,7 +154,7 @@ def test_unbiased_at_every_depth_where_claimed(
     for shape in ("dyad", "chain"):
         world, _, exact, _ = assigned(m, family, shape, name)
         for turn in range(world.turns):
-            mean = diagnose.expectation(world, *exact, turn)[0]
+            mean = diagnose.expectation(world, exact, turn)[0]
             assert np.abs(mean - scale * oracle.advantage(world, turn)).max() < 1e-12
 
 
@@ -180,7 +170,7 @@ def test_the_shared_reward_is_unbiased_at_the_root_and_its_gradient_everywhere(f
     for shape in ("dyad", "chain", "vote"):
         world, _, exact, _ = assigned(METHODS[0], family, shape, "leave_one_out")
         for turn in range(world.turns):
-            mean, _, mass = diagnose.expectation(world, *exact, turn)
+            mean, _, mass = diagnose.expectation(world, exact, turn)
             gap = mass * mean - 2 * oracle.gradient(world, turn)
             gram = world.gram(turn)
             terms = diagnose.inner(mass, mass, abs(gram))
@@ -203,15 +193,20 @@ def test_biases_that_are_known_show() -> None:
     ):
         m = next(m for m in METHODS if m.label == label)
         world, plan, exact, drawn = assigned(m, "sabotage", shape, name)
-        figures[label] = diagnose.measure(
-            world, plan, exact[0], drawn[0], exact[1], drawn[1], 1, 50
-        )
-    assert all(row["bias"] > 1e-3 for row in figures.values())
+        figures[label] = diagnose.measure(world, plan, exact, drawn, 1, 50)
+    assert min(row["bias"] for row in figures.values()) > 1e-3
     vote = next(m for m in METHODS if m.label == "ccpo_vote")
     world, plan, exact, drawn = assigned(vote, "sabotage", "vote", "leave_one_out")
-    assert (
-        diagnose.measure(world, plan, exact[0], drawn[0], exact[1], drawn[1], 0, 50)["bias"] < 1e-12
-    )
+    assert diagnose.measure(world, plan, exact, drawn, 0, 50)["bias"] < 1e-12
+
+
+def exact_advantage(world: World, trees: WeightedTrees) -> np.ndarray:
+    """A* [M] of the messages of a dyad."""
+    out = np.zeros(len(trees.tree))
+    for turn in (0, 1):
+        rows = trees.tree.turn == turn
+        out[rows] = oracle.advantage(world, turn)[trees.context[rows], trees.message[rows]]
+    return out
 
 
 def test_measures_by_hand() -> None:
@@ -220,34 +215,24 @@ def test_measures_by_hand() -> None:
     """
     world = world_of("necessity", "dyad")
     plan = Plan((2, 1))
-    exact, drawn = groves("necessity", "dyad", plan)
-    noise = np.random.default_rng(0).choice([-1.0, 1.0], len(drawn.tree))
-    star = [np.zeros(len(g.tree)) for g in (exact, drawn)]
-    for g, out in zip((exact, drawn), star, strict=True):
-        for t in (0, 1):
-            here = g.tree.turn == t
-            out[here] = oracle.advantage(world, t)[g.context[here], g.said[here]]
-    row = diagnose.measure(world, plan, exact, drawn, 3 * star[0], 3 * star[1] + noise, 0, 100)
+    every, sample = trees_of("necessity", "dyad", plan)
+    noise = np.random.default_rng(0).choice([-1.0, 1.0], len(sample.tree))
+    exact, drawn = (Assigned(trees, 3 * exact_advantage(world, trees)) for trees in (every, sample))
+    noisy = Assigned(sample, drawn.advantage + noise)
+    row = diagnose.measure(world, plan, exact, noisy, 0, 100)
     assert row["scale"] == pytest.approx(3, abs=1e-12)
     assert row["norm_ratio"] == pytest.approx(3, abs=1e-12)
     assert row["cosine"] == pytest.approx(1, abs=1e-12)
     assert row["bias"] == pytest.approx(0, abs=1e-12)
-    assert row["bias_raw"] == pytest.approx(
-        2
-        * np.sqrt(
-            (
-                diagnose.expectation(world, exact, star[0], 0)[2] * oracle.advantage(world, 0) ** 2
-            ).sum()
-        )
-    )
+    mass = diagnose.expectation(world, exact, 0)[2]
+    size = np.sqrt((mass * oracle.advantage(world, 0) ** 2).sum())
+    assert row["bias_raw"] == pytest.approx(2 * size)
     assert row["variance"] == pytest.approx(0, abs=1e-12)
     assert row["tokens"] == 4
     assert row["evaluator_calls"] == 2
     # a task's gradient is the mean of two messages: its noise is var(noise)/9 * E|e_a - pi|^2 / 2,
     # beside what A* itself varies
-    clean = diagnose.measure(world, plan, exact, drawn, 3 * star[0], 3 * star[1], 0, 100)[
-        "noise_tokens"
-    ]
+    clean = diagnose.measure(world, plan, exact, drawn, 0, 100)["noise_tokens"]
     policy = world.policy(0)
     mass = oracle.truth(world, 0)[2]
     length = (mass[:, None] * policy * ((np.eye(2)[None] - policy[:, None]) ** 2).sum(-1)).sum()
@@ -273,13 +258,13 @@ def test_batch_normalisers_are_taken_in_their_limit() -> None:
     from functions import batch_whiten
 
     m = METHODS[0]
-    world, _, _, (drawn, limit) = assigned(m, "redundancy", "dyad", "batch_whiten")
-    value, group = credit.load("shared").credit(drawn.tree)
+    world, _, _, drawn = assigned(m, "redundancy", "dyad", "batch_whiten")
+    value, group = credit.load("shared").credit(drawn.trees.tree)
     real = batch_whiten(value, group, np.ones(len(value)))
-    assert np.abs(real - limit).max() < 0.05
-    _, _, (exact, left), _ = assigned(m, "redundancy", "dyad", "gae")
+    assert np.abs(real - drawn.advantage).max() < 0.05
+    _, _, exact, _ = assigned(m, "redundancy", "dyad", "gae")
     for turn in (0, 1):
-        mean, _, mass = diagnose.expectation(world, exact, left, turn)
+        mean, _, mass = diagnose.expectation(world, exact, turn)
         assert np.abs((mass * mean).sum(1)).max() < 1e-12
 
 
@@ -289,7 +274,7 @@ def test_raters_do_what_is_declared() -> None:
     """
     world = world_of("sabotage", "dyad")
     plan = Plan((2, 1))
-    every, some = groves("sabotage", "dyad", plan)
+    every, sample = trees_of("sabotage", "dyad", plan)
     coin = oracle.with_ratings(world, every, "coin")
     assert coin.chance.sum() == pytest.approx(1, abs=1e-12)
     assert len(coin.chance) == 4 * len(every.chance)
@@ -300,7 +285,10 @@ def test_raters_do_what_is_declared() -> None:
     assert coin.weight[last] @ coin.tree.reward[last] / 2 == pytest.approx(
         oracle.value(world), abs=1e-12
     )
-    careless = oracle.with_ratings(world, some, "careless", np.random.default_rng(0)).tree
+    summed = oracle.with_ratings(world, every, "careless")
+    silence = np.isnan(summed.tree.rating[last, 0])
+    assert summed.weight[last] @ silence / 2 == pytest.approx(0.3, abs=1e-12)
+    careless = oracle.with_ratings(world, sample, "careless", np.random.default_rng(0)).tree
     silent = np.isnan(careless.rating[careless.episodes()[:, 0]]).all(1).mean()
     assert abs(silent - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (2 * TREES))
     with pytest.raises(ValueError, match="smaller fan-out"):
@@ -318,7 +306,7 @@ def test_a_solo_sample_adds_its_variance() -> None:
         assert world.alone is not None and world.alone_outcome is not None  # noqa: PT018
         s = (oracle.softmax(world.alone) * world.alone_outcome).sum(1)[:, None]
         want = (mass[:, None] * world.policy(0) * (q * (1 - q) + s * (1 - s))).sum()
-        row = diagnose.measure(world, plan, exact[0], drawn[0], exact[1], drawn[1], 0, 50)
+        row = diagnose.measure(world, plan, exact, drawn, 0, 50)
         if row["scale"] != 1:  # where A* is 0 there is none to take out
             assert row["scale"] == pytest.approx(0.5, abs=1e-12)
             assert row["variance"] == pytest.approx(want, abs=1e-12)
@@ -342,22 +330,22 @@ def test_the_teams_gradient_and_the_outcomes_correlation() -> None:
     siblings weighs the turns 1/2 to 3/4.
     """
     c3 = next(m for m in METHODS if m.label == "c3")
-    world, _, (exact, given), _ = assigned(c3, "necessity", "dyad", "none")
-    assert diagnose.team_cosine(world, exact, given) == pytest.approx(1, abs=1e-12)
-    world, _, (exact, given), _ = assigned(
-        method("c3_full", "c3", nested=True, baseline="full_mean"), "necessity", "dyad", "none"
-    )
+    world, _, exact, _ = assigned(c3, "necessity", "dyad", "none")
+    assert diagnose.team_cosine(world, exact) == pytest.approx(1, abs=1e-12)
+    full = method("c3_full", "c3", nested=True, baseline="full_mean")
+    world, _, exact, _ = assigned(full, "necessity", "dyad", "none")
     size = [
         diagnose.inner(g, g, world.gram(t)) for t in (0, 1) for g in [oracle.gradient(world, t)]
     ]
     want = (size[0] / 2 + size[1] * 3 / 4) / np.sqrt(
         (size[0] / 4 + size[1] * 9 / 16) * (size[0] + size[1])
     )
-    assert diagnose.team_cosine(world, exact, given) == pytest.approx(want, abs=1e-12)
+    assert diagnose.team_cosine(world, exact) == pytest.approx(want, abs=1e-12)
     assert want < 0.999
-    world, _, (exact, given), _ = assigned(METHODS[0], "necessity", "dyad", "none")
-    assert diagnose.outcome_correlation(exact, given, 1) == pytest.approx(1, abs=1e-12)
-    assert diagnose.outcome_correlation(exact, np.zeros_like(given), 1) == 0
+    world, _, exact, _ = assigned(METHODS[0], "necessity", "dyad", "none")
+    assert diagnose.outcome_correlation(exact, 1) == pytest.approx(1, abs=1e-12)
+    nothing = Assigned(exact.trees, np.zeros_like(exact.advantage))
+    assert diagnose.outcome_correlation(nothing, 1) == 0
 
 
 @pytest.fixture(scope="module")
@@ -380,12 +368,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     for family in manifest["families"]:
         for shape in manifest["shapes"]:
             rows, skipped = diagnose.diagnose(
-                family,
-                shape,
+                Worlds(family, shape, instances=3, seed=0),
                 [m for m in METHODS if m.label in chosen],
                 ["none", "group_mean"],
-                instances=3,
-                seed=0,
                 tokens=512,
             )
             paths.append(folder / f"{family}.{shape}.parquet")
@@ -408,20 +393,19 @@ def test_an_oracle_experiment_says_which_claims_hold(
         for c in numbers["cells"]
         if (c["method"], c["advantage"], c["shape"]) == ("ccpo", "group_mean", "dyad")
     )
-    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(
-        12 / 8, rel=0.05
-    )  # the solo samples are paid for, and teach nothing
+    # the solo samples are paid for, and teach nothing
+    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(12 / 8, rel=0.05)
     assert ratio["noise_calls_ratio"]["mean"] == pytest.approx(2, rel=0.05)
-    riders = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
-    assert riders["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
-    assert riders["c3", "none"] < 0.9
+    spread = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
+    assert spread["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
+    assert spread["c3", "none"] < 0.9
     assert ["ccpo_vote", "dyad"] in [s[:2] for s in numbers["skipped"]]
     assert numbers["sampled"]["worst"] < 4
     assert numbers["sampled"]["comparisons"] > 200
     assert numbers["summary"].startswith(f"Of {len(verdicts)} claims, ")
     assert {c["family"] for c in numbers["cells"]} == {"all", "free_riding"}
-    rider = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
-    assert "so nothing is taught on average" in rider
+    free_riding = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
+    assert "so nothing is taught on average" in free_riding
 
 
 def test_an_oracle_experiment_is_drawn_tabled_and_written(
@@ -455,8 +439,8 @@ def test_an_oracle_experiment_is_drawn_tabled_and_written(
 
 
 def test_the_shipped_oracle_experiment_covers_every_method() -> None:
-    found = read_experiment("credit_truth")
-    used = {m.credit.name for m in found.methods.values()}  # type: ignore[union-attr]
+    shipped = read_experiment("credit_truth")
+    used = {m.credit.name for m in shipped.methods.values()}  # type: ignore[union-attr]
     assert used == set(credit.names()) - {"none"}
 
 
@@ -466,7 +450,7 @@ def test_a_gradient_of_length_zero_is_no_error() -> None:
     """
     assert diagnose.length(np.ones((1, 2)), np.array([[0.0, -1e-18], [-1e-18, 0.0]])) == 0
     rows, _ = diagnose.diagnose(
-        "free_riding", "chain", METHODS[:1], ["none"], instances=2, seed=0, tokens=512
+        Worlds("free_riding", "chain", instances=2, seed=0), METHODS[:1], ["none"], tokens=512
     )
     first = [row for row in rows if row["turn"] == 0]
     assert [row["norm_ratio"] for row in first] == [row["noise_tokens"] for row in first] == [0, 0]

@@ -337,9 +337,8 @@ def test_after_a_refresh_it_speaks_with_the_new_weights_and_no_stale_prefix(chan
             after.logprobs, abs=near(logps)
         )
         moved = np.array(engine.logprobs([prompt], [before.token_ids], 1.0)[0]) - before.logprobs
-        assert np.abs(moved).max() > 10 * near(
-            logps
-        )  # so that the old weights would have failed above
+        # so that the old weights would have failed above
+        assert np.abs(moved).max() > 10 * near(logps)
         before = after
 
 

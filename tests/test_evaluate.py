@@ -13,7 +13,7 @@ import torch
 from conftest import make_files
 
 from ccpo import schema
-from ccpo.config import read_run
+from ccpo.config import Experiment, read_run
 from ccpo.evaluate import evaluate
 from ccpo.learn import train as training
 from ccpo.models import policy
@@ -46,9 +46,8 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     parts = [
         (run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)
     ]
-    assert (
-        len(set(parts)) == 5 + 2 + 2
-    )  # greedy with all interventions; at two temperatures the team as it is, and untrained
+    # greedy with all interventions; at two temperatures the team as it is, and untrained
+    assert len(set(parts)) == 5 + 2 + 2
 
     def dying(playing: PlayingTeam, tasks: Any, evaluation: EvaluationPass, *more: Any) -> Any:
         if len(played) % 2 == 1:
@@ -103,24 +102,20 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
         .to_pandas()
         .generated_tokens.sum()
     )
-    rows = [
-        {
-            "condition": "c",
-            "runs": 1,
-            "source": pace.source,
-            "train_tokens": 1.5 * actual,
-            "update_seconds": 0.0,
-        }
-    ]
-    page = report.forecast(
-        {"conditions": rows}, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs"
+    experiment = Experiment(
+        name="e", question="How far off?", primary_metric="accuracy", runs={"c": {0: run}}
     )
+    made = forecast.forecast(experiment, {forecast.key(run): pace}, 1, gpus=False)
+    condition = made.conditions[0].model_copy(
+        update={"train_tokens": 1.5 * actual, "update_seconds": 0.0}
+    )
+    made = made.model_copy(update={"conditions": (condition,)})
+    page = report.forecast(made, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs")
     assert "<td>pilot</td>" in page
     assert "<td>+50 %</td>" in page
     assert "<td>-100 %</td>" in page
-    assert "<td>c</td>" not in report.forecast(
-        {"conditions": rows}, {"conditions": {}}, tmp_path
-    )  # the experiment was changed since
+    # the experiment was changed since
+    assert "<td>c</td>" not in report.forecast(made, {"conditions": {}}, tmp_path)
 
 
 def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:

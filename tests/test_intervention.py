@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import conforming
 
 from ccpo import intervention, team
 from ccpo.intervention import Reading
@@ -14,8 +15,8 @@ TEAMS = {
     "chain": team.load("chain").team(agents=3),
     "vote": team.load("vote").team(agents=3),
 }
-SAID = {0: ["a0", "b0"], 1: ["a1", "b1"], 2: ["a2", "b2"]}
-PLAYED = {0: ["A0", "B0"], 1: ["A1", "B1"], 2: ["A2", "B2"]}
+PASS = {0: ["a0", "b0"], 1: ["a1", "b1"], 2: ["a2", "b2"]}
+FACTUAL = {0: ["A0", "B0"], 1: ["A1", "B1"], 2: ["A2", "B2"]}
 
 
 @pytest.mark.parametrize("name", intervention.names())
@@ -23,21 +24,8 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
     """Each complaint says what is missing and how to write it; ccpo/intervention/__init__.py is the
     contract.
     """
-    module = intervention.load(name)
+    module = conforming(intervention, name)
     where = f"ccpo/intervention/{name}.py"
-    for key, remedy in (
-        ("VERSION", "VERSION = 1"),
-        ("LABEL", "LABEL = <a few words for a legend>"),
-    ):
-        assert hasattr(module, key), f"{where} has no {key}. Remedy: {remedy}"
-    policies = getattr(module, "POLICIES", None)
-    assert policies in ("trained", "untrained"), (
-        f'{where}: POLICIES = {policies!r}. Remedy: "trained" or "untrained"'
-    )
-    for function in ("fits", "present", "speaks", "hears"):
-        assert callable(getattr(module, function, None)), (
-            f"{where} has no {function}(). Remedy: see ccpo/intervention/__init__.py"
-        )
     fitting = {label: made for label, made in TEAMS.items() if module.fits(made)}
     assert fitting, (
         f"{where}: fits() is False for every team, so it is never played. Remedy: True for some "
@@ -55,8 +43,8 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
         )
         for turn in speaks:
             reads = [r for r in made.turns[turn].reads if r in present]
-            heard = module.hears(Reading(reads, SAID, PLAYED, 2, 1))
-            shape = [len(row) for row in heard]
+            texts = module.hears(Reading(reads, PASS, FACTUAL, 2, 1))
+            shape = [len(row) for row in texts]
             assert shape == [len(reads)] * 2, (
                 f"{where}, {label}: turn {turn} reads {reads}, hears() gives {shape}. Remedy: a "
                 "text each"
@@ -64,7 +52,7 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "label", "speaks", "heard"),
+    ("name", "label", "speaks", "texts"),
     [
         ("factual", "chain", (0, 1, 2), [["a1"], ["b1"]]),
         ("untrained", "dyad", (0, 1), [["a0"], ["b0"]]),
@@ -75,18 +63,18 @@ def test_every_intervention_keeps_the_contract(name: str) -> None:
     ],
 )
 def test_who_speaks_and_what_the_last_turn_hears(
-    name: str, label: str, speaks: tuple[int, ...], heard: list[list[str]]
+    name: str, label: str, speaks: tuple[int, ...], texts: list[list[str]]
 ) -> None:
     module = intervention.load(name)
     made = TEAMS[label]
     assert tuple(module.speaks(made)) == speaks
     reads = [r for r in made.turns[speaks[-1]].reads if r in module.present(made)]
-    assert module.hears(Reading(reads[-1:], SAID, PLAYED, 2, 1)) == heard
+    assert module.hears(Reading(reads[-1:], PASS, FACTUAL, 2, 1)) == texts
 
 
 def test_two_samples_of_a_task_are_shuffled_with_those_of_the_next() -> None:
-    said = {0: ["a", "a", "b", "b", "c", "c"]}
-    assert intervention.load("shuffle").hears(Reading([0], {}, said, 6, 2)) == [
+    factual = {0: ["a", "a", "b", "b", "c", "c"]}
+    assert intervention.load("shuffle").hears(Reading([0], {}, factual, 6, 2)) == [
         ["b"],
         ["b"],
         ["c"],

@@ -128,10 +128,10 @@ def test_provenance_names_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_SECRET": "x",
     }.items():
         monkeypatch.setenv(name, value)
-    found = lineage.provenance(config={}, inputs=[], extra={})["hardware"]["kernels"]
-    assert found["torch"] == torch.backends.cpu.get_cpu_capability()
-    assert found["switches"]["OPENBLAS_CORETYPE"] == "Haswell"
-    assert found["switches"]["DNNL_MAX_CPU_ISA"] == "AVX2"
-    assert found["switches"]["OMP_NUM_THREADS"] == os.environ["OMP_NUM_THREADS"]
-    assert "AWS_SECRET" not in found["switches"]
-    assert "PATH" not in found["switches"]
+    found = lineage.hardware().kernels
+    assert found.torch == torch.backends.cpu.get_cpu_capability()
+    assert found.switches["OPENBLAS_CORETYPE"] == "Haswell"
+    assert found.switches["DNNL_MAX_CPU_ISA"] == "AVX2"
+    assert found.switches["OMP_NUM_THREADS"] == os.environ["OMP_NUM_THREADS"]
+    assert "AWS_SECRET" not in found.switches
+    assert "PATH" not in found.switches

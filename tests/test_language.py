@@ -4,6 +4,7 @@ against autograd of the summed outcome.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,11 @@ def test_the_tables_are_the_models_probabilities(tiny: Path) -> None:
     speaker = AgentEndpoint(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for x, (question, truth) in enumerate(language.questions(0)):
         prompt = speaker.prompt(team.load("think_solve").team().roles["thinker"], question, [])
-        said = [
+        texts = [
             speaker.text(c)
             for c in speaker.engine.generate([prompt], 4000, SamplingParams(1.0, 1), [x])[0]
         ]
-        counts = np.array([said.count(str(truth)), said.count(str(truth + 1))])
+        counts = np.array([texts.count(str(truth)), texts.count(str(truth + 1))])
         p = world.policy(0)[x, 0]
         assert abs(counts[0] / counts.sum() - p) < 4 * np.sqrt(p * (1 - p) / counts.sum())
 
@@ -83,16 +84,8 @@ def test_the_gradient_is_that_of_the_summed_outcome(family: str, tiny: Path) -> 
 
 def test_methods_are_measured_in_it(tiny: Path) -> None:
     chosen = [m for m in METHODS if m.label in ("shared", "ccpo", "c3", "ccpo_vote")]
-    rows, skipped = diagnose.diagnose(
-        "redundancy",
-        "language",
-        chosen,
-        ["none", "group_mean"],
-        instances=2,
-        seed=0,
-        tokens=256,
-        model=tiny,
-    )
+    worlds = diagnose.Worlds("redundancy", "language", instances=2, seed=0, model=tiny)
+    rows, skipped = diagnose.diagnose(worlds, chosen, ["none", "group_mean"], tokens=256)
     by = {(r["method"], r["advantage"], r["turn"], r["instance"]): r for r in rows}
     assert len(by) == 3 * 2 * 2 * 2
     assert by["c3", "none", 1, 0]["bias_raw"] < 1e-9
@@ -100,9 +93,7 @@ def test_methods_are_measured_in_it(tiny: Path) -> None:
     assert by["shared", "group_mean", 0, 0]["noise_tokens"] > 0
     assert [s["method"] for s in skipped] == ["ccpo_vote"]
     with pytest.raises(ValueError, match="--model"):
-        diagnose.diagnose(
-            "redundancy", "language", chosen, ["none"], instances=2, seed=0, tokens=256
-        )
+        diagnose.diagnose(replace(worlds, model=None), chosen, ["none"], tokens=256)
 
 
 def test_a_plan_costs_what_it_costs_in_tables(tiny: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
+from conftest import conforming
 from functions import OBJECTIVES
 
 from ccpo import objective
@@ -33,26 +32,8 @@ def test_every_objective_keeps_the_contract(name: str) -> None:
     """Each complaint says what is missing and how to write it; ccpo/objective/__init__.py is the
     contract.
     """
-    module = objective.load(name)
+    module = conforming(objective, name)
     where = f"ccpo/objective/{name}.py"
-    assert hasattr(module, "VERSION"), f"{where} has no VERSION. Remedy: VERSION = 1"
-    assert getattr(module, "KL", None) in ("loss", "reward"), (
-        f'{where}: no KL, where a divergence enters. Remedy: KL = "loss", or "reward"'
-    )
-    assert "Source:" in (module.__doc__ or ""), (
-        f"{where} names no source. Remedy: `Source: <paper, equation>` in its docstring"
-    )
-    for function, taken in ((module.loss, ["batch"]), (module.divisor, ["lengths", "longest"])):
-        positional = [
-            k
-            for k, p in inspect.signature(function).parameters.items()
-            if p.kind is not inspect.Parameter.KEYWORD_ONLY
-        ]
-        assert positional == taken, (
-            f"{where}: {function.__name__}{positional} does not take the arguments of the "
-            "contract. Remedy: "
-            f"{function.__name__}({', '.join(taken)}), what is configured behind a `*`"
-        )
     new, old, a, mask = batch(7)
     total, cut = module.loss(objective.Batch(new, old, a, mask))
     assert total.shape == cut.shape == (), (
@@ -137,11 +118,11 @@ def test_the_dual_clip_bounds_what_a_bad_message_can_cost() -> None:
 
 def test_the_divergence_to_go_is_what_the_later_tokens_cost() -> None:
     new, old, _, mask = batch(4)
-    found = kl_to_go(new.detach(), old, mask)
+    to_go = kl_to_go(new.detach(), old, mask)
     for i in range(6):
         n = int(mask[i].sum())
         gap = (new.detach() - old)[i, :n].numpy()
-        assert found[i, :n].numpy() == pytest.approx([gap[t:].sum() for t in range(n)], abs=1e-12)
+        assert to_go[i, :n].numpy() == pytest.approx([gap[t:].sum() for t in range(n)], abs=1e-12)
 
 
 def test_k3_is_the_divergence_on_average_and_its_gradient_starts_at_zero() -> None:

@@ -51,9 +51,10 @@ def test_normalising_takes_typesetting_away_and_nothing_else() -> None:
         == "find(x+1)forx=\\frac{1}{2}"
     )
     assert normalised("ＡＢ　＝ ２？") == "ab=2"  # full-width forms: NFKC
+    # commands that only begin alike
     assert (
         normalised("\\leftarrow \\rightarrow \\quadratic") == "\\leftarrow\\rightarrow\\quadratic"
-    )  # commands that only begin alike
+    )
     assert normalised("What is $5!$") == "whatis5!"  # a factorial is an operator
     assert normalised("x \u2212 1") == "x-1"
 
@@ -382,7 +383,9 @@ def verb(files: dict[str, Path]) -> subprocess.CompletedProcess[str]:
 def test_training_stops_before_any_model_is_loaded(dirty: dict[str, Path]) -> None:
     run = configured(dirty)
     ids = [t.task_id for t in read_tasks(dirty["tasks"], "train")[:3]]
-    done = verb({**dirty, "model": dirty["out"] / "nowhere"})
+    empty = dirty["config"].parent / "no model"
+    empty.mkdir()
+    done = verb({**dirty, "model": empty})
     assert done.returncode == 1
     assert done.stderr == (
         f"ccpo train: {run.id}: 3 of 32 training items of arithmetic are test items: arithmetic "
@@ -409,16 +412,17 @@ def test_dropped_items_are_not_trained_on_and_accepted_ones_are(
         for r in schema.read_table(dirty["out"] / "credit.parquet", "credit").to_pylist()
     }
     assert seen == {t.task_id for t in read_tasks(dirty["tasks"], "train")} - ids
-    assert set(schema.read_json(dirty["out"] / "provenance.json")["left_out"]) == ids
+    assert set(lineage.read_provenance(dirty["out"]).trained.left_out) == ids
     run = configured(dirty, overlap={"accept": "these sums are trivial"})
     with caplog.at_level(logging.WARNING, "ccpo"):
         assert overlap.gate(run, [dirty["tasks"]]) == frozenset()
     assert "3 of 32 training items" in caplog.text
     assert "Accepted: these sums are trivial" in caplog.text
+    # learns nothing
     assert (
         overlap.gate(configured(dirty, train={"steps": 0}, credit="none"), [dirty["tasks"]])
         == frozenset()
-    )  # learns nothing
+    )
 
 
 def test_too_few_items_after_dropping_say_so(dirty: dict[str, Path]) -> None:

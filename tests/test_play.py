@@ -9,16 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from conftest import conforming
 
 from ccpo import benchmark, team
 from ccpo.benchmark import Task
-from ccpo.grade import verifier
+from ccpo.grade import process, verifier
+from ccpo.learn import train as training
 from ccpo.models import policy
 from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
 from ccpo.play.engine.scripted import Scripted
-from ccpo.play.rollout import EvaluationPass, evaluate, leaks, play
+from ccpo.play.rollout import EvaluationPass, evaluate, play
 from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
+from ccpo.team import Team
 from ccpo.tree import Plan, Removal
 
 
@@ -158,23 +161,41 @@ def test_an_unknown_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("name", benchmark.names())
 def test_every_benchmark_keeps_the_contract(name: str) -> None:
-    module = benchmark.load(name)
-    assert isinstance(module.VERSION, int)
-    assert module.DEFECTS
-    assert len(module.EXAMPLES) >= 3
-    assert module.FORM in (benchmark.BOXED, benchmark.CODE)
+    """Each complaint says what is missing and how to write it; ccpo/benchmark/__init__.py is the
+    contract.
+    """
+    module = conforming(benchmark, name)
+    where = f"ccpo/benchmark/{name}.py"
+    assert module.DEFECTS, f'{where}: DEFECTS is empty. Remedy: DEFECTS = "None known."'
+    assert len(module.EXAMPLES) >= 3, (
+        f"{where}: {len(module.EXAMPLES)} EXAMPLES. Remedy: three or more (completion, truth, "
+        "kind, accepted)"
+    )
     for text, truth, kind, correct in module.EXAMPLES:
-        assert verifier.verify(text, truth, kind).correct is correct
+        accepted = verifier.verify(text, truth, kind).correct
+        assert accepted is correct, (
+            f"{where}: EXAMPLES say that {text!r} against {truth!r} is accepted: {correct}; the "
+            f"verifier says {accepted}. Remedy: mend the example, or the kind '{kind}'"
+        )
     kind = module.EXAMPLES[0][2]
-    assert len(module.demos(2)) == 2
-    for demo in module.demos(2):
+    demos = module.demos(2)
+    assert len(demos) == 2, f"{where}: demos(2) gives {len(demos)}. Remedy: as many as asked for"
+    for demo in demos:
         truth = verifier.extract(demo.solution, kind)
-        assert truth is not None
-        if (
-            kind != "code"
-        ):  # a program is no truth; test_code_benchmarks.py runs those of the demonstrations
-            assert verifier.verify(demo.conclusion, truth, kind).correct
-        assert verifier.extract(demo.plan, kind) is None
+        assert truth is not None, (
+            f"{where}: the demonstrated solution {demo.solution!r} holds no answer of kind "
+            f"'{kind}'. Remedy: one in the form that FORM asks for"
+        )
+        # A program is no truth; test_code_benchmarks.py runs those of the demonstrations.
+        agrees = kind == "code" or verifier.verify(demo.conclusion, truth, kind).correct
+        assert agrees, (
+            f"{where}: the demonstrated conclusion {demo.conclusion!r} does not answer {truth!r}, "
+            "as the solution does. Remedy: demonstrations that are right by default"
+        )
+        assert verifier.extract(demo.plan, kind) is None, (
+            f"{where}: the demonstrated plan {demo.plan!r} gives an answer away. Remedy: stop "
+            "before the answer"
+        )
 
 
 def test_arithmetic_is_right_and_its_splits_are_disjoint() -> None:
@@ -199,13 +220,72 @@ def test_gsm8k_reads_the_published_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", team.names())
 def test_every_team_keeps_the_contract(name: str) -> None:
-    module = team.load(name)
+    """Each complaint says what is missing and how to write it; ccpo/team/__init__.py is the
+    contract.
+    """
+    module = conforming(team, name)
+    where = f"ccpo/team/{name}.py"
     built = module.team()
-    assert isinstance(module.VERSION, int)
-    assert {t.agent for t in built.turns} == set(range(built.agents))
-    assert built.role(len(built.turns) - 1, range(len(built.turns))).answers
-    for role in built.roles.values():
-        assert "{question}" in role.user
+    assert isinstance(built, Team), (
+        f"{where}: team() gives {built!r}. Remedy: a ccpo.team.Team(turns=..., roles=...)"
+    )
+    agents = {turn.agent for turn in built.turns}
+    assert agents == set(range(built.agents)), (
+        f"{where}: its turns are written by the agents {sorted(agents)}. Remedy: number them from "
+        "0, without a gap"
+    )
+    everybody = range(len(built.turns))
+    voters = everybody if built.answer == "vote" else everybody[-1:]
+    for turn in voters:
+        role = built.turns[turn].role
+        assert built.role(turn, everybody).answers, (
+            f"{where}: turn {turn} gives the team's answer, and its role '{role}' has none. "
+            "Remedy: answers=True, and {form} in its system prompt"
+        )
+    for label, role in built.roles.items():
+        assert "{question}" in role.user, (
+            f"{where}: the prompt of role '{label}' does not hold the question. Remedy: "
+            "{question} in its user prompt"
+        )
+        assert role.answers == ("{form}" in role.system), (
+            f"{where}: role '{label}' has answers={role.answers}, and its system prompt says "
+            f"otherwise. Remedy: {{form}} in the prompt of a role that answers, and only there"
+        )
+    for turn in built.turns:
+        reads = "{read}" in built.roles[turn.role].user
+        assert reads == bool(turn.reads), (
+            f"{where}: a turn in role '{turn.role}' reads {list(turn.reads)}, and the prompt shows "
+            f"{'what is read' if reads else 'nothing of it'}. Remedy: {{read}} in the prompt of a "
+            "role that reads, and only there"
+        )
+
+
+def test_late_verdicts_are_counted_and_too_many_stop_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every third verdict is not reached: counted as wrong in the tree, as late in the ledger."""
+    calls = 0
+
+    def equal(*_: object) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise process.Late("busy")
+        return True
+
+    monkeypatch.setattr(verifier.verify, "__defaults__", (0.0, equal))
+    ledger = Ledger()
+    endpoints = [endpoint(lambda p, j, u: "\\boxed{2}")]
+    playing = PlayingTeam(team.load("single").team(), endpoints, 1.0, (40,))
+    played = play(Plan((12,)), TASKS, playing, [0], ledger)
+    assert ledger.late == 8
+    assert played.tree.reward.sum() == 16
+    assert ledger.total("evaluator_calls") == 24
+    training.refuse_late(5, 24, 3)
+    training.refuse_late(15, 1000, 3)
+    for late, verdicts in ((6, 24), (16, 1000)):
+        with pytest.raises(ValueError, match=rf"update 3: {late} of .* not reached.*Remedy"):
+            training.refuse_late(late, verdicts, 3)
 
 
 def test_the_guard_takes_out_every_box() -> None:
@@ -218,9 +298,6 @@ def test_the_guard_takes_out_every_box() -> None:
         assert "7" not in team.guard(thought)
         assert "frac" not in team.guard(thought)
     assert team.guard("no box") == "no box"
-    assert leaks("3+4=7", "7")
-    assert not leaks("3+4=7 then 5", "7")
-    assert not leaks("plan \\boxed{7}", "7")  # its reader never sees it
 
 
 @pytest.fixture
@@ -314,7 +391,7 @@ def test_a_chain_of_two_is_the_think_solve_dyad() -> None:
     chain = team.load("chain").team(agents=2)
     dyad = team.load("think_solve").team()
     assert chain.turns == dyad.turns
-    assert all(chain.roles[name] == role for name, role in dyad.roles.items())
+    assert dyad.roles.items() <= chain.roles.items()
     assert [t.reads for t in team.load("chain").team(agents=4).turns] == [(), (0,), (1,), (2,)]
     with pytest.raises(ValueError, match="agents=1"):
         team.load("chain").team(agents=1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,10 +17,10 @@ import test_figure
 import test_intervention
 import test_objective
 import test_play
-from conftest import make_files
+from conftest import make_files, run_data
 
 from ccpo import advantage, benchmark, credit, intervention, objective, schema, team
-from ccpo.config import Experiment, read_run
+from ccpo.config import Experiment, RunConfig, read_run
 from ccpo.data import door
 from ccpo.evaluate import evaluate
 from ccpo.evaluate.analyse import analyse
@@ -51,17 +51,17 @@ def credit(tree: Tree, *, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     return np.where(tree.factual, share * tree.reward, 0.0), sibling_groups(tree)
 '''
 TEAM = '''
-"""A Thinker and a Solver who does not read it. Departures: none."""
+"""A Thinker, and a Solver who never works alone. Departures: none."""
 
-from ccpo.team import SOLO, Team, Turn
-from ccpo.team.think_solve import THINKER
+from ccpo.team import Team, Turn
+from ccpo.team.think_solve import SOLVER, THINKER
 
 VERSION = 1
 
 
 def team() -> Team:
-    turns = (Turn(0, "thinker"), Turn(1, "solo"))
-    return Team(turns=turns, roles={"thinker": THINKER, "solo": SOLO})
+    turns = (Turn(0, "thinker"), Turn(1, "solver", reads=(0,)))
+    return Team(turns=turns, roles={"thinker": THINKER, "solver": SOLVER})
 '''
 BENCHMARK = '''
 """Counting letters."""
@@ -135,7 +135,7 @@ from ccpo.intervention import Reading, everybody, readers
 from ccpo.team import Team
 
 VERSION = 1
-LABEL = "message said twice"
+LABEL = "message doubled"
 POLICIES = "trained"
 
 
@@ -152,8 +152,8 @@ def speaks(team: Team) -> tuple[int, ...]:
 
 
 def hears(reading: Reading) -> list[list[str]]:
-    heard = [reading.factual[turn] for turn in reading.reads]
-    return [[2 * messages[i] for messages in heard] for i in range(reading.episodes)]
+    read = [reading.factual[turn] for turn in reading.reads]
+    return [[2 * messages[i] for messages in read] for i in range(reading.episodes)]
 '''
 FIGURE = '''
 """Seeds, counted."""
@@ -207,7 +207,8 @@ def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_one_file_each_is_found_and_held_to_the_contract(plugged: str) -> None:
-    assert all(plugged in package.names() for package, _ in FILES)
+    for package, _ in FILES:
+        assert plugged in package.names()
     test_credit.test_every_method_keeps_the_contract(plugged)
     test_play.test_every_team_keeps_the_contract(plugged)
     test_play.test_every_benchmark_keeps_the_contract(plugged)
@@ -217,44 +218,227 @@ def test_one_file_each_is_found_and_held_to_the_contract(plugged: str) -> None:
     test_figure.test_every_figure_keeps_the_contract(plugged)
 
 
-@pytest.mark.parametrize(
-    ("package", "text", "without", "said"),
-    [
-        (
-            advantage,
-            ADVANTAGE,
-            'COMPARES = "nothing"\n',
-            "has no COMPARES. Remedy: one of nothing, group, batch, memory, critic",
-        ),
-        (advantage, ADVANTAGE, "Source: this test. ", "names no source"),
-        (objective, OBJECTIVE, "VERSION = 1\n", "has no VERSION. Remedy: VERSION = 1"),
-        (
-            objective,
-            OBJECTIVE,
-            "(lengths: Sequence[int], longest: int)",
-            "does not take the arguments of the contract",
-        ),
-    ],
-)
+TESTS = {
+    credit: test_credit.test_every_method_keeps_the_contract,
+    team: test_play.test_every_team_keeps_the_contract,
+    benchmark: test_play.test_every_benchmark_keeps_the_contract,
+    advantage: test_advantage.test_every_advantage_keeps_the_contract,
+    objective: test_objective.test_every_objective_keeps_the_contract,
+    intervention: test_intervention.test_every_intervention_keeps_the_contract,
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Puts a file on a package's path; returns the name that it has there."""
+    written: list[str] = []
+
+    def half(package: ModuleType, text: str) -> str:
+        (tmp_path / "half_written.py").write_text(text)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+        written.append(f"{package.__name__}.half_written")
+        return "half_written"
+
+    yield half
+    for module in written:
+        sys.modules.pop(module, None)
+
+
+HALF_WRITTEN = [
+    (
+        credit,
+        CREDIT,
+        "VERSION = 1\n",
+        "",
+        "credit/half_written.py has no VERSION. Remedy: VERSION = 1",
+    ),
+    (credit, CREDIT, "Cost: none.", "", "its docstring has no `Cost:`. Remedy: `Cost: <messages"),
+    (
+        credit,
+        CREDIT,
+        "def degenerate",
+        "def _degenerate",
+        "has no degenerate(). Remedy: def degenerate(compares, **params), see "
+        "ccpo/credit/__init__.py",
+    ),
+    (
+        credit,
+        CREDIT,
+        "fanout: tuple[int, ...], **_: object)",
+        "fanout: tuple[int, ...])",
+        "plan() does not take share, which credit() has. Remedy: **_: object",
+    ),
+    (
+        credit,
+        CREDIT,
+        "share: float = 0.5",
+        "share=0.5",
+        "credit()'s parameter share has no type. Remedy: as in `share: float`",
+    ),
+    (
+        credit,
+        CREDIT,
+        "share: float = 0.5",
+        "share: float",
+        "credit()'s parameter share has no default. Remedy: as in `share: float = 0.5`",
+    ),
+    (credit, CREDIT, "Plan(fanout)", "None", "plan() gives None. Remedy: a ccpo.tree.Plan"),
+    (
+        credit,
+        CREDIT,
+        "return Plan(fanout)",
+        "raise ValueError('not for this team')",
+        "plan() refuses every team: ['think_solve: not for this team'",
+    ),
+    (
+        credit,
+        CREDIT,
+        "np.where(tree.factual, share * tree.reward, 0.0)",
+        "share * tree.reward",
+        "messages that are not trained (group -1) have a credit. Remedy: 0 there",
+    ),
+    (
+        credit,
+        CREDIT,
+        "sibling_groups(tree)",
+        "np.zeros(len(tree), int)",
+        "counterfactual messages are in a group. Remedy: group -1",
+    ),
+    (
+        credit,
+        CREDIT,
+        'return "it is the shared one, scaled"',
+        'return ""',
+        'is an image of the shared reward\'s, and degenerate("group") says nothing',
+    ),
+    (team, TEAM, "def team()", "def make()", "has no team(). Remedy: def team(**params), see"),
+    (team, TEAM, "VERSION = 1\n", "", "team/half_written.py has no VERSION"),
+    (
+        team,
+        TEAM,
+        "def team()",
+        "def team(agents: int = 2)",
+        "team(agents) does not take the arguments of the contract",
+    ),
+    (
+        team,
+        TEAM,
+        'Turn(1, "solver", reads=(0,))',
+        'Turn(2, "solver", reads=(0,))',
+        "written by the agents [0, 2]. Remedy",
+    ),
+    (
+        team,
+        TEAM,
+        'Turn(1, "solver", reads=(0,))',
+        'Turn(1, "thinker")',
+        "turn 1 gives the team's answer, and its role 'thinker' has none. Remedy: answers=True",
+    ),
+    (
+        team,
+        TEAM,
+        'Turn(1, "solver", reads=(0,))',
+        'Turn(1, "solver")',
+        "a turn in role 'solver' reads [], and the prompt shows what is read. Remedy: {read}",
+    ),
+    (benchmark, BENCHMARK, "SPLITS = {", "PARTS = {", "has no SPLITS. Remedy: SPLITS = {...}, see"),
+    (
+        benchmark,
+        BENCHMARK,
+        "demos(n: int, *, seed: int = 1, n_train: int = 16, n_test: int = 8)",
+        "demos(n: int)",
+        "demos() does not take n_train, n_test, which tasks() has",
+    ),
+    (
+        benchmark,
+        BENCHMARK,
+        '("three", "3", "number", False)',
+        '("three", "3", "number", True)',
+        "EXAMPLES say that 'three' against '3' is accepted: True; the verifier says False",
+    ),
+    (
+        benchmark,
+        BENCHMARK,
+        '    ("three", "3", "number", False),\n',
+        "",
+        "2 EXAMPLES. Remedy: three or more (completion, truth, kind, accepted)",
+    ),
+    (
+        benchmark,
+        BENCHMARK,
+        '"count", text, text',
+        "text, text, text",
+        "gives an answer away. Remedy: stop before the answer",
+    ),
+    (
+        advantage,
+        ADVANTAGE,
+        'COMPARES = "nothing"\n',
+        "",
+        "has no COMPARES. Remedy: one of nothing, group, batch, memory, critic",
+    ),
+    (advantage, ADVANTAGE, "Source: this test. ", "", "its docstring has no `Source:`"),
+    (objective, OBJECTIVE, "VERSION = 1\n", "", "has no VERSION. Remedy: VERSION = 1"),
+    (
+        objective,
+        OBJECTIVE,
+        "(lengths: Sequence[int], longest: int)",
+        "()",
+        "divisor() does not take the arguments of the contract. Remedy: def divisor(lengths, "
+        "longest)",
+    ),
+    (intervention, INTERVENTION, 'LABEL = "', 'TITLE = "', "has no LABEL. Remedy: LABEL = "),
+    (intervention, INTERVENTION, '"trained"', '"learnt"', "POLICIES = 'learnt'. Remedy: one of"),
+]
+
+
+@pytest.mark.parametrize(("package", "text", "part", "instead", "complaint"), HALF_WRITTEN)
 def test_a_half_written_file_is_told_what_is_missing(
     package: ModuleType,
     text: str,
-    without: str,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    instead: str,
+    complaint: str,
+    write: Callable[[ModuleType, str], str],
 ) -> None:
-    (tmp_path / "half_written.py").write_text(text.replace(without, "()" if "(" in without else ""))
-    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    test = {
-        advantage: test_advantage.test_every_advantage_keeps_the_contract,
-        objective: test_objective.test_every_objective_keeps_the_contract,
-    }[package]
-    try:
-        with pytest.raises(AssertionError, match=re.escape(said)):
-            test("half_written")
-    finally:
-        sys.modules.pop(f"{package.__name__}.half_written", None)
+    assert part in text
+    name = write(package, text.replace(part, instead))
+    with pytest.raises(AssertionError, match=re.escape(complaint)):
+        TESTS[package](name)
+
+
+@pytest.mark.parametrize(
+    ("block", "package", "text", "part", "instead", "complaint"),
+    [
+        (
+            "credit",
+            credit,
+            CREDIT,
+            ", **_: object) -> Plan",
+            ") -> Plan",
+            "plan() does not take share, which credit() has. Remedy: **_: object",
+        ),
+        ("credit", credit, CREDIT, "def degenerate", "def _d", "has no degenerate(). Remedy: def"),
+        ("team", team, TEAM, "VERSION = 1\n", "", "has no VERSION. Remedy: VERSION = 1"),
+        ("benchmark", benchmark, BENCHMARK, "def tasks", "def _t", "has no tasks(). Remedy: def"),
+        ("advantage", advantage, ADVANTAGE, "VERSION = 1\n", "", "has no VERSION. Remedy"),
+        ("objective", objective, OBJECTIVE, "def divisor", "def _d", "has no divisor(). Remedy"),
+    ],
+)
+def test_a_half_written_file_is_no_traceback_where_a_run_names_it(
+    block: str,
+    package: ModuleType,
+    text: str,
+    part: str,
+    instead: str,
+    complaint: str,
+    write: Callable[[ModuleType, str], str],
+) -> None:
+    """What reads an experiment turns a ValueError into a line for the user."""
+    assert part in text
+    name = write(package, text.replace(part, instead))
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        RunConfig.model_validate(run_data(**{block: name}))
 
 
 @pytest.mark.usefixtures("lively")
@@ -344,7 +528,7 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     evaluation = {"tasks": 4, "interventions": [plugged]}
     parts = {
         "benchmark": plugged,
-        "team": "think_solve",
+        "team": plugged,
         "credit": plugged,
         "advantage": plugged,
         "objective": plugged,
@@ -364,7 +548,7 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
         out=folder / "scores.parquet",
         graders=folder / "graders.parquet",
     )
-    study = Experiment(
+    definition = Experiment(
         name="e",
         question="Does it reach the report?",
         primary_metric="accuracy",
@@ -373,7 +557,7 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     experiment = tmp_path / "experiment.json"
     stats = tmp_path / "stats.json"
     table = tmp_path / "main.csv"
-    schema.write_json(experiment, study.manifest())
+    schema.write_json(experiment, definition.manifest())
     analyse(experiment=experiment, runs=tmp_path / "runs", stats=stats)
     drawn = figure.of_study(figure.Study("training", interventions=frozenset({plugged})))
     assert plugged in drawn

@@ -17,7 +17,7 @@ from conftest import SPEC, apart, make_files, run_data
 from safetensors.torch import load_file
 from test_ranks import together
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.config import RunConfig, WarmStart, canonical
 from ccpo.evaluate import evaluate
 from ccpo.learn import optimisers
@@ -174,9 +174,8 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(
         "policy1",
     ]
     written = schema.read_json(tmp_path / "model/adapter1/adapter_config.json")
-    assert written["target_modules"] == sorted(
-        written["target_modules"]
-    )  # the same bytes from every process
+    # the same bytes from every process
+    assert written["target_modules"] == sorted(written["target_modules"])
     assert (written["r"], written["lora_alpha"]) == (2, 16)
     prompt = [5, 6, 7]
     results = []
@@ -367,7 +366,8 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
         assert any(
             not torch.equal(w, began.state_dict()[name]) for name, w in trained.state_dict().items()
         )
-    assert {str(tiny), str(other)} <= set(schema.read_json(out / "provenance.json")["inputs"])
+    inputs = {(out / name).resolve() for name in lineage.read_provenance(out).inputs}
+    assert {tiny.resolve(), other.resolve()} <= inputs
     rollouts = tmp_path / "rollouts.parquet"
     evaluate.rollout(
         config=files["config"],

@@ -75,9 +75,8 @@ def test_the_prompts_of_a_tree_share_their_tasks_question_and_not_only_the_syste
     result = find_shared(prompts)
     assert sorted(result.length) == [70] * 4
     assert [len(set(result.group[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
-    assert (
-        len(find_shared(prompts[::3]).length) == 1
-    )  # one prompt a task: only the system prompt is common
+    # one prompt a task: only the system prompt is common
+    assert len(find_shared(prompts[::3]).length) == 1
 
 
 def rows_of(rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
@@ -184,9 +183,8 @@ def test_an_engine_generates_behind_a_shared_prefix_what_transformers_generates(
                 eos_token_id=-1,
             )
         theirs.append(more[0, len(prompt) :].tolist())
-    ends = sorted(
-        {row[2 + i] for i, row in enumerate(theirs[:3])}
-    )  # some rows end in the third token, some later, some never
+    # some rows end in the third token, some later, some never
+    ends = sorted({row[2 + i] for i, row in enumerate(theirs[:3])})
     wanted = [
         row[: next((i + 1 for i, token in enumerate(row) if token in ends), 12)] for row in theirs
     ]
@@ -208,9 +206,8 @@ def test_an_engine_generates_behind_a_shared_prefix_what_transformers_generates(
     assert engine.logprobs([p for p, _ in pairs], [c.token_ids for _, c in pairs], 0.7)[
         0
     ] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
-    assert all(
-        prefixes is not None and len(prefixes.length) == 2 for prefixes in shared
-    )  # it did share, by task
+    # it did share, by task
+    assert all(prefixes is not None and len(prefixes.length) == 2 for prefixes in shared)
 
 
 @contextmanager

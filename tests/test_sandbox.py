@@ -5,6 +5,7 @@ skipped where it does not work.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import math
 import os
@@ -27,7 +28,9 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccpo import schema
 from ccpo.benchmark import checks
+from ccpo.grade import verifier
 from ccpo.grade.sandbox import isolation, plain, programs
 
 SECRET = "secret-5f1c0b7e9a2d4638"
@@ -39,6 +42,7 @@ MARK = f"ccpo-test-{os.getpid()}-"
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second is enough for what is to be stopped anyway."""
     monkeypatch.setattr(isolation, "SECONDS", 1.0)
+    monkeypatch.setattr(isolation, "IDLE_SECONDS", 1.0)
 
 
 def needs_walls() -> None:
@@ -631,30 +635,100 @@ def test_what_is_refused_works_outside(name: str, outside: dict[str, object]) ->
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def without_bubblewrap() -> isolation._Isolation:
+    found = isolation._choose(None)
+    if found.refusal:
+        pytest.skip(f"no Landlock on this machine: {found.refusal}")
+    return found
+
+
+# What Landlock and plain limits do not hold off: a file made by hand may stay on disk until the
+# scratch folder is deleted, and names can be seen.
+SEEN = {
+    "other processes",  # kill(pid, 0) is refused for all alike, so that it "reaches" nothing
+    "fills the scratch folder",
+    "interfaces",
+    "becomes root",  # as whoever is root already
+    "priority",
+    "host name",
+    "devices",
+}
+
+
 @pytest.mark.usefixtures("brief")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "fork",
-        "fork bomb",
-        "daemon",
-        "subprocess",
-        "shell",
-        "shell instead",
-        "socket here",
-        "ptrace",
-        "raises limits",
-    ],
-)
-def test_plain_limits_refuse_what_they_can(
+@pytest.mark.parametrize("name", sorted(set(REACHES) - SEEN))
+def test_without_bubblewrap_nothing_outside_is_reached_either(
     name: str, outside: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = isolation._choose(None)
-    if not found.inner:
-        pytest.skip(f"no filter of system calls on this machine: {found.name}")
-    monkeypatch.setattr(isolation, "_chosen", [found])
+    monkeypatch.setattr(isolation, "_chosen", [without_bubblewrap()])
     with leaves_nothing():
         assert not programs.grade(reach(name, outside), checks(["answer()"], [REACHED])).passed
+
+
+READERS = {
+    "memory of the one who runs it": """
+        import os, re
+        def answer(x):
+            parent = os.getppid()
+            with open(f"/proc/{parent}/maps") as maps, open(f"/proc/{parent}/mem", "rb") as memory:
+                for line in maps:
+                    found = re.match("([0-9a-f]+)-([0-9a-f]+) rw", line)
+                    if not found: continue
+                    start, end = (int(x, 16) for x in found.groups())
+                    memory.seek(start)
+                    try: data = memory.read(end - start)
+                    except OSError: continue
+                    found = re.search(b"secret-[0-9a-f]{16}", data)
+                    if found: return found[0].decode()
+    """,
+    "task table on disk": """
+        def answer(x):
+            return open("TABLE").read()
+    """,
+    "memory of other processes by a call": """
+        import ctypes, os
+        def answer(x):
+            libc = ctypes.CDLL(None, use_errno=True)
+            here = ctypes.create_string_buffer(4096)
+            local = (ctypes.c_void_p * 2)(ctypes.addressof(here), 4096)
+            far = (ctypes.c_void_p * 2)(0x400000, 4096)
+            if libc.process_vm_readv(os.getppid(), local, 1, far, 1, 0) >= 0: return "SECRET"
+    """,
+}
+
+
+@pytest.mark.parametrize("walls", [True, False], ids=["bubblewrap", "Landlock"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_program_cannot_read_the_expected_values(
+    name: str, walls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader works where nothing holds it off."""
+    if walls:
+        needs_walls()
+        found = isolation._isolation()
+    else:
+        found = without_bubblewrap()
+    table = tmp_path / "tasks"
+    table.write_text(SECRET)
+    program = textwrap.dedent(READERS[name]).replace("TABLE", str(table)).replace("SECRET", SECRET)
+    tests = checks(["answer(1)"], [SECRET])
+    monkeypatch.setattr(isolation, "_chosen", [found])
+    assert not programs.grade(program, tests).passed
+    if not walls and name != "memory of other processes by a call":
+        open_one = dataclasses.replace(found, landlock=False)
+        monkeypatch.setattr(isolation, "_chosen", [open_one])
+        assert programs.grade(program, tests).passed
+
+
+def test_where_expected_values_cannot_be_hidden_nothing_is_graded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolation.platform, "machine", lambda: "riscv64")
+    found = isolation._choose(None)
+    assert found.name.startswith("none: ")
+    monkeypatch.setattr(isolation, "_chosen", [found])
+    with pytest.raises(RuntimeError, match=r"expected values.*Remedy: install bubblewrap"):
+        programs.grade("def f(): return 1", checks(["f()"], [1]))
 
 
 @pytest.mark.usefixtures("brief")
@@ -669,9 +743,10 @@ def test_plain_limits_refuse_what_they_can(
         "forged replies on every descriptor",
     ],
 )
-def test_plain_limits_give_the_same_verdicts(
+def test_without_bubblewrap_verdicts_are_the_same(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    without_bubblewrap()
     monkeypatch.setattr(isolation, "_chosen", [])
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with caplog.at_level("WARNING", logger="ccpo"), leaves_nothing():
@@ -679,12 +754,9 @@ def test_plain_limits_give_the_same_verdicts(
             assert not programs.grade(
                 textwrap.dedent(FORGERIES[name]), checks(["answer(1)"], [SECRET])
             ).passed
-    assert isolation.describe().startswith(
-        "plain limits: files of this user can be read and written"
-    )
-    assert [r.message.startswith("programs run under plain limits") for r in caplog.records] == [
-        True
-    ]  # once
+    assert isolation.describe().startswith("Landlock and plain limits")
+    messages = [record.message for record in caplog.records]
+    assert [m.startswith("programs run under: Landlock") for m in messages] == [True]  # once
 
 
 # Ordinary programs: every call must give what stands beside it.
@@ -898,12 +970,12 @@ ORDINARY: dict[str, tuple[str, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-@pytest.mark.parametrize("walls", [True, False], ids=["bubblewrap", "plain limits"])
+@pytest.mark.parametrize("walls", [True, False], ids=["bubblewrap", "Landlock"])
 def test_ordinary_programs_pass(name: str, walls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if walls:
         needs_walls()
     else:
-        monkeypatch.setattr(isolation, "_chosen", [isolation._choose(None)])
+        monkeypatch.setattr(isolation, "_chosen", [without_bubblewrap()])
     program, answers = ORDINARY[name]
     graded = programs.grade(textwrap.dedent(program), checks(list(answers), list(answers.values())))
     assert (graded.passed, graded.fraction, graded.reason) == (True, 1.0, "passed")
@@ -925,7 +997,7 @@ def test_every_module_of_the_standard_library_imports() -> None:
     exec(program, space)
     with contextlib.redirect_stdout(io.StringIO()):
         here = [n for n in names if subprocess_free(n) and space["works"](n)]  # type: ignore[operator]
-    replies = isolation.run(program, "", [call])
+    replies = isolation.run([program], [call])
     inside = plain.read(replies.lines[0][1:])
     assert isinstance(inside, list)
     assert set(here) - set(inside) == set()
@@ -1051,6 +1123,142 @@ def test_the_program_in_a_completion() -> None:
     assert programs.program("```python\n```") == ""
 
 
+GOOD = "def f(x):\n    return x + 1\n"
+ASKED = checks(["f(1)", "(lambda answer: answer)(f(2))"], [2, 3])
+RIGHT = {
+    "example usage after it": f"```python\n{GOOD}```\nSo:\n```python\nanswer = f(3)\n1 / 0\n```",
+    "a wrong assertion after it": f"```python\n{GOOD}```\n```python\nassert f(1) == 5\n```",
+    "its output after it": f"```python\n{GOOD}```\nIt gives\n```\nf = 2\n```",
+    "no tag": f"```\n{GOOD}```",
+    "another tag before it": f"```bash\npip install f\n```\n```Python3\n{GOOD}```",
+    "indented in a list": f"1. Add one:\n\n   ```python\n{textwrap.indent(GOOD, '   ')}   ```\n",
+    "indented below an indented fence": f"  ```python\n{textwrap.indent(GOOD, '      ')}  ```\n",
+    "the prompt opened the fence": f"{GOOD}```\nIt adds one.\n```python\nprint(f(1))\n```",
+    "cut off": f"First\n```python\n{GOOD}",
+    "tildes": f"~~~py\n{GOOD}~~~",
+    "four backticks": f"````python\n{GOOD}````",
+    "no fence": GOOD,
+    "a docstring that holds a fence": (
+        '```python\ndef f(x):\n    """One more.\n\n    ```\n    f(1)\n    ```\n    """\n'
+        "    return x + 1\n```\nUse it:\n```python\nprint(f(1))\n```"
+    ),
+    "a docstring that holds a tagged fence": (
+        '```python\ndef f(x):\n    """One more.\n```python\nf(1)\n```\n"""\n'
+        "    return x + 1\n```\nDone."
+    ),
+    "helpers in another block": (
+        "```python\nONE = 1\ndef more(x): return x + ONE\n```\nand\n"
+        "```python\ndef f(x): return more(x)\n```\n```python\nmore = None\n```"
+    ),
+    "revised": f"```python\ndef f(x): return 7\n```\nNo, better:\n```python\n{GOOD}```",
+    "a session after it": f"```python\n{GOOD}```\n```python\n>>> f(1)\n2\n```",
+    "a block of main after it": f"```python\n{GOOD}```\n```python\ndef main():\n    1/0\nmain()```",
+    "a future import": f"```python\nfrom __future__ import annotations\n{GOOD}```",
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_solution_is_run_and_nothing_else(name: str) -> None:
+    verdict = verifier.verify(RIGHT[name], ASKED, "code")
+    assert (verdict.correct, verdict.reason) == (True, "passed")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```python\n{GOOD}```\nNo:\n```python\ndef f(x): return 7\n```",  # the last counts
+        f"```text\n{GOOD}```",
+        "```python\ndef g(x): return x + 1\n```",
+        "f adds one",
+        "",
+        "```python\n```",
+        "```\n" * 20000,
+        "```python\n(" * 5000,
+        "```python\nx = '" * 5000 + "'\n```" * 5000,
+    ],
+    ids=lambda text: repr(text[:30]),
+)
+def test_what_is_no_solution_is_none(text: str) -> None:
+    start = time.process_time()
+    assert not verifier.verify(text, ASKED, "code").correct
+    assert time.process_time() - start < 2
+
+
+def test_names_that_a_test_binds_are_not_asked_of_the_program() -> None:
+    assert programs.called(ASKED) == {"f"}
+    calls = ["set(f([y for y in (1, 2)]))", "g(Node(1))"]
+    assert programs.called(checks(calls, [1, 2], setup="class Node: pass")) == {"f", "g"}
+
+
+def test_what_the_question_gives_need_not_be_repeated_and_may_be_replaced() -> None:
+    preamble = "from typing import List\ndef twice(x: int) -> int: return 2 * x\n"
+    tests = checks(["f(2)"], [5], preamble=preamble)
+    body = "def f(x: int) -> List[int]: return twice(x) + 1"
+    assert programs.grade(body, tests).passed
+    assert programs.grade(f"from __future__ import annotations\n{body}", tests).passed
+    assert not programs.grade(f"def twice(x): return 0\n{body}", tests).passed
+    assert not programs.grade(body, checks(["f(2)"], [5])).passed
+
+
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [
+        ("Fraction(1, 2)", True),
+        ("Decimal('0.5')", True),
+        ("[Fraction(1, 2)][0]", True),
+        ("Fraction(1, 3)", False),
+        ("Decimal('0.25')", False),
+        ("Decimal('NaN')", False),
+        ("Decimal('sNaN')", False),
+        ("Decimal('1e999999999')", False),
+        ("Fraction(10 ** 20000, 3)", False),
+    ],
+)
+def test_exact_numbers_are_compared_as_python_compares_them(value: str, right: bool) -> None:
+    program = (
+        f"from fractions import Fraction\nfrom decimal import Decimal\ndef f(): return {value}"
+    )
+    assert programs.grade(program, checks(["f()"], [0.5])).passed is right
+
+
+def test_lone_surrogates_are_said_as_escapes() -> None:
+    """In whatever crosses a pipe, a file or JSON."""
+    for program in (
+        "def f(x): raise ValueError('\\ud800')",
+        "raise ValueError('\\udfff')",
+        "def f(x): return '\\ud800'",
+        "def f(x): return '\ud800'",
+    ):
+        verdict = verifier.verify(f"```python\n{program}\n```", ASKED, "code")
+        assert not verdict.correct
+        verdict.reason.encode()
+        lines = verifier.explain(f"```python\n{program}\n```", ASKED, "code")
+        "\n".join(lines).encode()
+    assert not verifier.verify("\\boxed{\ud800}", "1", "number").correct
+    "\n".join(verifier.explain("\\boxed{\ud800+\\sqrt{2}}", "1", "expression")).encode()
+
+
+def test_lone_surrogates_reach_files_and_terminals_as_escapes(tmp_path: Path) -> None:
+    schema.write_json(tmp_path / "a.json", {"a": "x\ud800"})
+    assert schema.read_json(tmp_path / "a.json") == {"a": "x\ud800"}
+    schema.write_text(tmp_path / "a.txt", "x\ud800")
+    assert (tmp_path / "a.txt").read_text() == "x\\ud800"
+    rows = [{"step": 1, "part": "x\ud800", "seconds": 1.0}]
+    schema.write_table(tmp_path / "a.parquet", schema.rows_to_table("seconds", rows))
+    [back] = schema.read_table(tmp_path / "a.parquet", "seconds").to_pylist()
+    assert back["part"] == "x\\ud800"
+    for kind, text in (
+        ("code", "def f(x): raise ValueError('\\ud800')"),
+        ("code", b"def f(x): return '\xed\xa0\x80'"),
+        ("number", b"\\boxed{\xed\xa0\x80}"),
+    ):
+        command = [sys.executable, "-m", "ccpo", "verify", "--kind", kind, text]
+        truth = ASKED if kind == "code" else "1"
+        done = subprocess.run([*command, truth], capture_output=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith(b"verdict: wrong")
+
+
 def test_a_sandbox_that_does_not_start_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -1063,7 +1271,7 @@ def test_a_sandbox_that_does_not_start_is_an_error(
             RuntimeError, match=r"under bubblewrap: .*(no permission|absent).*Remedy"
         ):
             programs.grade("def f(): return 1", checks(["f()"], [1]))
-    assert re.match(r"plain limits: .*no permission.*Remedy", isolation._choose(str(broken)).name)
+    assert re.match(r"(Landlock|none).*no permission", isolation._choose(str(broken)).name)
 
 
 def test_many_at_once() -> None:
@@ -1076,17 +1284,17 @@ def test_many_at_once() -> None:
         assert list(pool.map(one, range(24))) == [i % 2 == 0 for i in range(24)]
 
 
-@pytest.mark.parametrize("walls", [True, False], ids=["bubblewrap", "plain limits"])
+@pytest.mark.parametrize("walls", [True, False], ids=["bubblewrap", "Landlock"])
 def test_a_program_dies_with_whoever_runs_it(walls: bool) -> None:
     if walls:
         needs_walls()
-    elif not isolation._choose(None).inner:
-        pytest.skip("plain limits without a filter do not see to this")
+    else:
+        without_bubblewrap()
     choose = "" if walls else "isolation._chosen.append(isolation._choose(None)); "
     mark = f"isolation._START += ' # {MARK}'; "
     text = (
-        f"from ccpo.grade.sandbox import isolation; {choose}{mark}isolation.run('import time; "
-        "time.sleep(1000)', '', ['1'])"
+        f"from ccpo.grade.sandbox import isolation; {choose}{mark}isolation.run(['import time; "
+        "time.sleep(1000)'], ['1'])"
     )
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     wait_for(lambda: len(remains()) > 1)  # itself, and what it runs
@@ -1146,6 +1354,18 @@ def test_plain_data_comes_back_as_it_was(value: object) -> None:
     back = plain.read(plain.write(value))
     assert back == value
     assert exact(back) == exact(value)
+
+
+def test_the_text_of_a_set_does_not_depend_on_hashes() -> None:
+    """Else a task table that holds one would have other bytes in each process."""
+    code = "from ccpo.grade.sandbox import plain; print(plain.write([{*'abcdef', (1, 'x')}, 1]))"
+    texts = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", code]
+        texts.add(subprocess.check_output(command, env=environment, cwd=ROOT))
+    assert len(texts) == 1
+    assert plain.read(texts.pop().decode()) == [{*"abcdef", (1, "x")}, 1]
 
 
 def test_what_derives_from_plain_data_is_that_data() -> None:

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 from ccpo import lineage, schema
 from ccpo.evaluate import analyse as analysing
 from ccpo.evaluate import stats as st
-from ccpo.evaluate.analyse import analyse, inputs
+from ccpo.evaluate.analyse import analyse
 from ccpo.publish import draw, figure, report, tables, track
 
 
@@ -53,9 +53,8 @@ def test_sign_flips_by_brute_force() -> None:
 
 def test_holm_from_its_definition() -> None:
     p: list[float | None] = [0.01, 0.04, None, 0.03, 0.005]
-    assert st.holm(p) == pytest.approx(
-        [0.03, 0.06, None, 0.06, 0.02]
-    )  # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    # sorted .005*4, .01*3, .03*2, .04*1 -> running maximum
+    assert st.holm(p) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])
     assert st.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
@@ -138,9 +137,8 @@ def test_the_sources_of_a_spread_are_those_it_was_drawn_from() -> None:
     assert found["draw"] == pytest.approx(draw, rel=0.05)
     assert found["task"] == pytest.approx(tasks, rel=0.05)
     assert found["base"] == pytest.approx(0.05, rel=0.15)
-    assert found["seed"] == pytest.approx(
-        np.sqrt(0.02**2 + 0.1**2 / 60), rel=0.15
-    )  # other tasks for each seed, here
+    # other tasks for each seed, here
+    assert found["seed"] == pytest.approx(np.sqrt(0.02**2 + 0.1**2 / 60), rel=0.15)
 
 
 def test_sources_that_a_design_cannot_tell_are_not_told() -> None:
@@ -266,6 +264,30 @@ def test_what_is_drawn_over_time_has_intervals_over_base_models_too() -> None:
         )
 
 
+def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_path: Path) -> None:
+    """Against the tables: accuracy without items of known defects, late verdicts, leakage."""
+    experiment, runs = made_up(tmp_path)
+    analysing.analyse(experiment=experiment, runs=runs, stats=tmp_path / "stats.json")
+    manifest = schema.read_json(experiment)
+    conditions = schema.read_json(tmp_path / "stats.json")["conditions"]
+    for label, c in conditions.items():
+        for seed, run in manifest["conditions"][label]["runs"].items():
+            scores = schema.read_table(runs / run / "scores.parquet", "scores").to_pandas()
+            clean = scores[
+                (scores.intervention == "factual") & (scores.decoding == "greedy") & ~scores.defect
+            ]
+            assert len(clean) == 40
+            [benchmark] = c["clean"]
+            assert c["clean"][benchmark]["by_seed"][seed] == pytest.approx(clean.accuracy.mean())
+        assert c["clean"][benchmark]["defects"] == 10
+        seeds = len(c["seeds"])
+        assert c["late"] == {"training": seeds, "evaluation": 6 * seeds}
+        assert (c["leakage"], c["leakage_by_chance"]) == (0.0, 0.5)
+    table = tables.frame(schema.read_json(tmp_path / "stats.json"))
+    assert (table.items_with_defects == 10).all()
+    assert (table.late_verdicts == 7 * table.seeds).all()
+
+
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
 FIGURES = [name for name in figure.names() if figure.load(name).KIND == "training"]
 
@@ -341,6 +363,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "message_tokens": 5.0,
             "generated_tokens": 100 * s,
             "evaluator_calls": 4 * s,
+            "late": int(s > 2),
             **zero,
         }
         for s in range(1, 5)
@@ -371,6 +394,9 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "accuracy": float(rng.random() < p),
             "fraction": 0.0,
             "leakage": 0.0,
+            "leakage_by_chance": 0.5,
+            "late": int(t == 7),
+            "defect": t < 10,
             "n_tokens": 3,
             "logprob": -0.6,
         }
@@ -426,12 +452,10 @@ def publish(folder: Path) -> dict[str, Path]:
     page = folder / "report.html"
     table = folder / "main.csv"
     analyse(experiment=experiment, runs=runs, stats=stats)
-    lineage.passport(stats, [experiment, *inputs(experiment, runs)], "analyse")
     drawn = []
     for name in FIGURES:
         svg = folder / f"{name}.svg"
         draw.draw(name, stats, svg, svg.with_suffix(".csv"))
-        lineage.passport(svg, [stats], "figure")
         drawn.append(svg)
     beside = schema.read_json(tables.write(stats, table))
     written = pd.read_csv(table).set_index("condition")
@@ -439,7 +463,6 @@ def publish(folder: Path) -> dict[str, Path]:
     report.write(
         stats=stats, experiment=experiment, figures=drawn, table=table, runs=runs, out=page
     )
-    lineage.passport(page, [stats, experiment, *drawn], "report")
     return {"experiment": experiment, "runs": runs, "stats": stats, "page": page, "table": table}
 
 

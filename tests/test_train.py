@@ -160,9 +160,8 @@ def test_killed_at_random_moments_equals_uninterrupted(
 
     begun = time.monotonic()
     assert os.waitpid(start(tmp_path / "whole", tmp_path / "s1"), 0)[1] == 0
-    pace = (
-        time.monotonic() - begun
-    ) / 60  # of an update, here and now: in fixed times a fast machine would reach the end
+    # of an update, here and now: in fixed times a fast machine would reach the end
+    pace = (time.monotonic() - begun) / 60
     rng = random.Random(0)
     kills = 0
     torn = 0
@@ -282,7 +281,7 @@ def test_a_part_of_a_folder_is_compared_with_its_part_of_the_manifest(tmp_path: 
 
 
 def test_missing_model_is_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
-    assert "has no config.json. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
+    assert "does not exist. Remedy" in refused({**files, "model": tmp_path / "nowhere"})
 
 
 def test_truncated_weights_are_one_clear_error(files: dict[str, Path], tmp_path: Path) -> None:
@@ -298,7 +297,7 @@ def test_foreign_task_tables_are_refused(files: dict[str, Path]) -> None:
     whole = files["tasks"].read_bytes()
     table = pq.read_table(files["tasks"])
     pq.write_table(table.replace_schema_metadata({"ccpo.schema": "tasks/99"}), files["tasks"])
-    assert "holds tasks/99, this code reads tasks/2" in refused(files)
+    assert "holds tasks/99, this code reads tasks/3" in refused(files)
     files["tasks"].write_bytes(whole[:-50])
     assert "not a whole Parquet file" in refused(files)
     schema.write_table(files["tasks"], schema.rows_to_table("tasks", []))
@@ -436,9 +435,8 @@ def test_the_ledger_counts_what_was_generated(files: dict[str, Path]) -> None:
     ledger = schema.read_table(files["out"] / "ledger.parquet", "ledger").to_pandas()
     train = schema.read_table(files["out"] / "train.parquet", "train").to_pandas()
     assert ledger.generated_tokens.sum() == train.generated_tokens.max()
-    assert (
-        ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
-    )  # updates, tasks, joint and solo
+    # updates, tasks, joint and solo
+    assert ledger.evaluator_calls.sum() == train.evaluator_calls.max() == 4 * 4 * (4 + 4)
     one = ledger[(ledger.step == 1) & (ledger.purpose == "update")]
     assert one.trained_tokens.sum() == 0  # nothing was earned, so no message had an advantage
     credit = schema.read_table(files["out"] / "credit.parquet", "credit").to_pandas()
@@ -642,9 +640,8 @@ def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> 
     from ccpo.learn.critic import Critic
 
     critic = Critic(policy.load(tiny)[0], "context", Settings(lr=1e-2, clip=0.5))
-    scores = torch.tensor(
-        [0.2, 0.9, 0.9], requires_grad=True
-    )  # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    # moved by 0.2, 0.9 towards and 0.9 beyond their targets
+    scores = torch.tensor([0.2, 0.9, 0.9], requires_grad=True)
     loss = critic._loss(scores, torch.zeros(3), torch.tensor([1.0, 1.0, 0.3]))
     loss.backward()
     assert loss.item() == pytest.approx((0.8**2 + 0.5**2 + 0.6**2) / 2, abs=1e-6)
@@ -667,7 +664,7 @@ def test_a_full_disk_is_said_with_its_remedy(
         policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     monkeypatch.setattr(
-        cli, "_hash", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
+        "ccpo.files.sha256", lambda _: policy.write_checkpoint(tmp_path, 1, {"weights.pt": 1})
     )
     monkeypatch.setattr(sys, "argv", ["ccpo", "hash", str(tmp_path)])
     assert cli.main() == 1

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from ccpo import lease
+from ccpo import lease, lineage
 from ccpo.config import Experiment, read_experiment
-from ccpo.operate import live, watch
+from ccpo.operate import live, seconds, watch
 
 NOW = 1_800_000_000.0
 # As Snakemake 9.27 and its SLURM plugin 2.8 write it; RUN stands for a run's name.
@@ -264,7 +265,19 @@ def test_groups(scene: Scene) -> None:
 
 def test_later_stages_and_the_end(scene: Scene) -> None:
     scene.said(LOG)
-    scene.made("provenance.json", '{"starts": 3}')
+    ranks = lineage.RanksUsed(world=1, zero=0, offload=False)
+    trained = lineage.Trained(
+        run=scene.run,
+        updates=1,
+        starts=3,
+        ledger={},
+        left_out=(),
+        streams={},
+        determinism="none",
+        threads=1,
+        ranks=ranks,
+    )
+    lineage.write_provenance(scene.folder / "results/runs" / scene.run, [], [], trained)
     scene.writes(stage="rollout", done=1, total=5, note="arithmetic factual", starts=2)
     found = scene.look()
     assert (found.stage, found.state, found.resumed, found.share) == ("rollout", "running", 3, 0.2)
@@ -276,20 +289,42 @@ def test_later_stages_and_the_end(scene: Scene) -> None:
 
 def test_when_the_study_ends(scene: Scene) -> None:
     """Typical seconds of what is to come, over as many runs as go on side by side."""
-    for stage, seconds in (("train", 100), ("rollout", 20), ("score", 4)):
+    for stage, typical in (("train", 100), ("rollout", 20), ("score", 4)):
         path = scene.folder / "logs/benchmarks" / stage / "x.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"s\th:m:s\n{seconds}\t0:01:40\n")
+        path.write_text(f"s\th:m:s\n{typical}\t0:01:40\n")
     runs = [
         watch.Run("a", "c", 0, "train", "running", left=30),
         watch.Run("b", "c", 1, "rollout", "running"),
         watch.Run("d", "c", 2, "train", "waiting"),
     ]
     assert (
-        watch.forecast([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder)
+        watch.seconds_left([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder)
         == ((30 + 24) + (20 + 4) + 124) / 2
     )
-    assert watch.forecast(runs[2:], scene.folder) is None
+    assert watch.seconds_left(runs[2:], scene.folder) is None
+
+
+def test_what_is_no_benchmark_file_is_left_out(tmp_path: Path) -> None:
+    """What a file manager leaves, what a killed job leaves empty, a folder, an older run's."""
+    train = tmp_path / "logs/benchmarks/train"
+    (train / "folder.tsv").mkdir(parents=True)
+    (tmp_path / "logs/benchmarks/.DS_Store").write_bytes(b"\x00\xff")
+    (train / ".DS_Store").write_bytes(b"\x00\xff")
+    (train / "binary.tsv").write_bytes(b"\x00\xff\n\xff")
+    (train / "empty.tsv").write_text("")
+    (train / "cut.tsv").write_text("s\th:m:s\n")
+    for name, duration in (("a", 2.5), ("b", 4.0), ("old", 100.0)):
+        (train / f"{name}.tsv").write_text(f"s\th:m:s\n{duration}\t0:00:02\n")
+    os.utime(train / "old.tsv", (NOW - 10, NOW - 10))
+    for name in ("a", "b", "empty", "cut", "binary"):
+        os.utime(train / f"{name}.tsv", (NOW, NOW))
+    assert sorted(seconds.job_seconds(tmp_path, "train")) == [2.5, 4.0, 100.0]
+    assert seconds.job_seconds(tmp_path, "train", "a") == [2.5]
+    assert list(seconds.by_rule(NOW - 5, tmp_path)) == [
+        "     train:    2 jobs       6.5 s of work, slowest 4.0 s"
+    ]
+    assert list(seconds.by_rule(NOW, tmp_path / "nowhere")) == []
 
 
 def test_the_page_shows_failed_and_resumed_runs_in_full(scene: Scene) -> None:
@@ -297,7 +332,7 @@ def test_the_page_shows_failed_and_resumed_runs_in_full(scene: Scene) -> None:
     scene.said(LOG + FAILED)
     scene.writes(released=True, error="x", at=time.time())
     study = watch.summary(scene.study, scene.folder)
-    assert json.loads(json.dumps(study))["counts"] == {
+    assert study.counts == {
         "failed": 1,
         "running": 0,
         "interrupted": 0,

@@ -23,12 +23,12 @@ def episodes(world: World) -> list[tuple[float, int, tuple[int, ...], float]]:
     """Chance, question, messages and outcome of every episode, by a loop."""
     out = []
     for x in range(len(world.weight)):
-        for said in itertools.product(*(range(rows.shape[1]) for rows in world.logits)):
+        for messages in itertools.product(*(range(rows.shape[1]) for rows in world.logits)):
             chance = world.weight[x]
-            for t, a in enumerate(said):
-                row = world.logits[t][world.context[t][(x, *said[:t])]]
+            for t, a in enumerate(messages):
+                row = world.logits[t][world.context[t][(x, *messages[:t])]]
                 chance *= np.exp(row[a]) / np.exp(row).sum()
-            out.append((float(chance), x, said, float(world.outcome[(x, *said)])))
+            out.append((float(chance), x, messages, float(world.outcome[(x, *messages)])))
     return out
 
 
@@ -41,15 +41,15 @@ def test_values_and_advantages_by_brute_force(family: str, shape: str) -> None:
     for turn in range(world.turns):
         q, v, mass = oracle.truth(world, turn)
         for c, a in itertools.product(*map(range, world.logits[turn].shape)):
-            here = [
-                (p, r, said[turn])
-                for p, x, said, r in every
-                if world.context[turn][(x, *said[:turn])] == c
+            own_context = [
+                (p, r, messages[turn])
+                for p, x, messages, r in every
+                if world.context[turn][(x, *messages[:turn])] == c
             ]
-            total = sum(p for p, *_ in here)
+            total = sum(p for p, *_ in own_context)
             assert mass[c] == pytest.approx(total, abs=1e-12)
-            assert v[c] == pytest.approx(sum(p * r for p, r, _ in here) / total, abs=1e-12)
-            own = [(p, r) for p, r, m in here if m == a]
+            assert v[c] == pytest.approx(sum(p * r for p, r, _ in own_context) / total, abs=1e-12)
+            own = [(p, r) for p, r, m in own_context if m == a]
             assert q[c, a] == pytest.approx(
                 sum(p * r for p, r in own) / sum(p for p, _ in own), abs=1e-12
             )
@@ -86,10 +86,10 @@ def test_the_gram_matrix_of_logits_by_hand() -> None:
 
 def test_families_show_what_they_are_named_for() -> None:
     for seed in range(5):
-        rider = build("free_riding", "chain", seed)
-        assert np.abs(oracle.advantage(rider, 0)).max() < 1e-12
-        assert np.abs(oracle.advantage(rider, 1)).max() < 1e-12
-        assert np.abs(oracle.advantage(rider, 2)).max() > 0.1
+        idle = build("free_riding", "chain", seed)
+        assert np.abs(oracle.advantage(idle, 0)).max() < 1e-12
+        assert np.abs(oracle.advantage(idle, 1)).max() < 1e-12
+        assert np.abs(oracle.advantage(idle, 2)).max() > 0.1
         need = build("necessity", "dyad", seed)
         spare = build("redundancy", "dyad", seed)
         assert oracle.without(need, 0) == 0
@@ -113,10 +113,12 @@ def test_leaving_a_voter_out_by_brute_force() -> None:
     world = build("sabotage", "vote", 3)
     for k in range(3):
         total = 0.0
-        for p, _, said, _ in episodes(world):
+        for p, _, messages, _ in episodes(world):
             total += (
                 p
-                * vote_outcome(np.array([[a for i, a in enumerate(said) if i != k]]), oracle.TIE)[0]
+                * vote_outcome(
+                    np.array([[a for i, a in enumerate(messages) if i != k]]), oracle.TIE
+                )[0]
             )
         assert oracle.without(world, k) == pytest.approx(total, abs=1e-12)
     with pytest.raises(ValueError, match="does not say what is left"):
@@ -134,34 +136,35 @@ def test_leaving_a_voter_out_by_brute_force() -> None:
 )
 def test_all_trees_are_there_once_with_their_chances(shape: str, plan: Plan) -> None:
     world = build("necessity", shape, 4)
-    grove = oracle.enumerate_trees(world, plan)
+    trees = oracle.enumerate_trees(world, plan)
     slots = oracle.slots(world, plan)
-    assert grove.chance.sum() == pytest.approx(1, abs=1e-12)
+    assert trees.chance.sum() == pytest.approx(1, abs=1e-12)
     assert len(
         np.unique(
-            np.c_[grove.context.reshape(-1, len(slots)), grove.said.reshape(-1, len(slots))], axis=0
+            np.c_[trees.context.reshape(-1, len(slots)), trees.message.reshape(-1, len(slots))],
+            axis=0,
         )
-    ) == len(grove.chance)
-    tree = grove.tree
+    ) == len(trees.chance)
+    tree = trees.tree
     leaf = tree.leaf & tree.factual
     for turn in range(world.turns):  # every message's chance is that of the policy
-        here = tree.factual & (tree.turn == turn)
+        of_turn = tree.factual & (tree.turn == turn)
         q, _, mass = oracle.truth(world, turn)
-        n = here.sum() / len(grove.chance)
+        n = of_turn.sum() / len(trees.chance)
         for c, a in np.ndindex(*q.shape):
-            cell = here & (grove.context == c) & (grove.said == a)
-            assert grove.weight[cell].sum() / n == pytest.approx(
+            cell = of_turn & (trees.context == c) & (trees.message == a)
+            assert trees.weight[cell].sum() / n == pytest.approx(
                 mass[c] * world.policy(turn)[c, a], abs=1e-12
             )
-            assert (grove.weight[cell] @ tree.reward[cell]) / grove.weight[
+            assert (trees.weight[cell] @ tree.reward[cell]) / trees.weight[
                 cell
             ].sum() == pytest.approx(q[c, a], abs=1e-12)
-    assert grove.weight[leaf] @ tree.reward[leaf] / plan.episodes == pytest.approx(
+    assert trees.weight[leaf] @ tree.reward[leaf] / plan.episodes == pytest.approx(
         oracle.value(world), abs=1e-12
     )
     if plan.removals:
         solo = ~tree.factual
-        assert grove.weight[solo] @ tree.reward[solo] / 2 == pytest.approx(
+        assert trees.weight[solo] @ tree.reward[solo] / 2 == pytest.approx(
             oracle.without(world, 0), abs=1e-12
         )
 
@@ -176,35 +179,34 @@ def test_drawn_trees_follow_the_same_chances() -> None:
         ("vote", Plan((2, 1, 1))),
     ):
         world = build("redundancy", shape, 5)
-        grove = oracle.sample_trees(world, plan, 20_000, np.random.default_rng(0))
+        trees = oracle.sample_trees(world, plan, 20_000, np.random.default_rng(0))
         for turn in range(world.turns):
-            here = grove.tree.factual & (grove.tree.turn == turn)
-            first = np.flatnonzero(here)[
-                :: int(here.sum() / 20_000)
+            of_turn = trees.tree.factual & (trees.tree.turn == turn)
+            first = np.flatnonzero(of_turn)[
+                :: int(of_turn.sum() / 20_000)
             ]  # one message a tree: independent
             for c, a in np.ndindex(*world.logits[turn].shape):
                 p = oracle.truth(world, turn)[2][c] * world.policy(turn)[c, a]
-                found = ((grove.context[first] == c) & (grove.said[first] == a)).mean()
-                assert abs(found - p) < 4 * np.sqrt(p * (1 - p) / 20_000)
+                share = ((trees.context[first] == c) & (trees.message[first] == a)).mean()
+                assert abs(share - p) < 4 * np.sqrt(p * (1 - p) / 20_000)
 
 
 def test_estimates_and_ratings_are_the_truth_they_claim_to_be() -> None:
     world = build("sabotage", "dyad", 6)
-    grove = oracle.enumerate_trees(world, Plan((2, 1)))
-    exact = oracle.with_estimates(world, grove, "message", 0.0).tree
-    half = oracle.with_estimates(world, grove, "message", 0.5).tree
+    trees = oracle.enumerate_trees(world, Plan((2, 1)))
+    exact = oracle.with_estimates(world, trees, "message", 0.0).tree
+    half = oracle.with_estimates(world, trees, "message", 0.5).tree
     last = exact.turn == 1
-    assert np.array_equal(
-        exact.value[last], exact.reward[last]
-    )  # after the last message the outcome is known
+    # after the last message the outcome is known
+    assert np.array_equal(exact.value[last], exact.reward[last])
     assert half.value == pytest.approx((exact.value + oracle.value(world)) / 2, abs=1e-12)
-    context = oracle.with_estimates(world, grove, "context", 0.0).tree
+    context = oracle.with_estimates(world, trees, "context", 0.0).tree
     assert len(np.unique(context.value[context.turn == 0])) == len(world.weight)
-    rated = oracle.with_ratings(world, grove).tree
+    rated = oracle.with_ratings(world, trees).tree
     assert np.isfinite(rated.rating).all()
     paths = rated.episodes()
     star = [
-        np.abs(oracle.advantage(world, t)[grove.context[paths[:, t]], grove.said[paths[:, t]]])
+        np.abs(oracle.advantage(world, t)[trees.context[paths[:, t]], trees.message[paths[:, t]]])
         for t in (0, 1)
     ]
     share = star[0] / (star[0] + star[1])

@@ -22,7 +22,7 @@ from test_ranks import stopping, together
 from test_train import command
 
 from ccpo import __main__ as cli
-from ccpo import ranks, schema
+from ccpo import lineage, ranks, schema
 from ccpo.config.run import Train
 from ccpo.learn import optimisers, update
 from ccpo.learn import train as training
@@ -281,11 +281,9 @@ def test_a_sharded_training_is_that_of_one_rank(
             for out in ("one", "two")
         ]
         pd.testing.assert_frame_equal(*both, rtol=1e-3, atol=1e-4)
-    assert schema.read_json(tmp_path / "two" / "provenance.json")["ranks"] == {
-        "world": 2,
-        "zero": sharding.stage,
-        "offload": sharding.offload,
-    }
+    assert lineage.read_provenance(tmp_path / "two").trained.ranks == lineage.RanksUsed(
+        world=2, zero=sharding.stage, offload=sharding.offload
+    )
 
 
 @pytest.mark.usefixtures("lively", "sharded", "smooth")
@@ -318,7 +316,7 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(
     assert work("other", 2, Sharding(1)) == [0, 0]
     start = load_file(tiny / "model.safetensors")
     for name in ("plain", "other"):
-        assert schema.read_json(tmp_path / name / "provenance.json")["starts"] == 2
+        assert lineage.read_provenance(tmp_path / name).trained.starts == 2
         for folder in sorted((tmp_path / "one" / "model").iterdir()):
             one, two = (
                 load_file(tmp_path / out / "model" / folder.name / "model.safetensors")

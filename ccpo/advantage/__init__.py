@@ -2,19 +2,18 @@
 file holds only the contract.
 
 An advantage file has
-  VERSION                                bumped when its numbers change on purpose
-  COMPARES                               what a message is compared with: "nothing", its "group",
-      the "batch", the "memory" of earlier
-                                         batches, or a "critic"
-  advantage(messages, **params) -> [M]   pure numpy; params are keyword-only and are the config
-      schema. 0 for messages that are not
-                                         trained. The docstring gives formula and source, and says
-                                             what it divides by
+  VERSION
+      a whole number, bumped when its numbers change on purpose
+  COMPARES
+      what a message is compared with: "nothing", its "group", the "batch", the "memory" of earlier
+      batches, or a "critic"
+  advantage(messages, **params) -> [M]
+      pure numpy; 0 for messages that are not trained. params are keyword-only and are the config
+      schema. The docstring gives formula and source, and says what it divides by
 One that remembers earlier batches also has
-  remember(messages, memory, **params) -> memory   its statistics (name -> number, {} at the start)
-      once this batch is seen;
-                                         `advantage(messages, memory, **params)` is given those from
-                                             before its batch
+  remember(messages, memory, **params) -> memory
+      its statistics (name -> number, {} at the start) once this batch is seen;
+      `advantage(messages, memory, **params)` gets those from before its batch
 """
 
 from __future__ import annotations
@@ -27,6 +26,19 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from ccpo.contract import Contract
+
+CONTRACT = Contract(
+    constants={"VERSION": int, "COMPARES": ("nothing", "group", "batch", "memory", "critic")},
+    functions={"advantage": ("messages",)},
+    schema="advantage",
+    accepts=("remember",),
+    docstring={
+        "Source:": "`Source: <paper, equation>`",
+        "ivides by": "`Divides by <what, or nothing>`",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,12 @@ class Messages:
 
 def names() -> list[str]:
     """Names of all advantages: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    return sorted(file.name for file in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
     """The advantage file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def compute(

@@ -3,7 +3,7 @@
     A_i = c_i
 
 Source: REINFORCE (Williams 1992) without a baseline; with the outcome as credit, the control of
-every study. Remembers nothing, compares with nothing, divides by nothing.
+every experiment. Remembers nothing, compares with nothing, divides by nothing.
 """
 
 import numpy as np

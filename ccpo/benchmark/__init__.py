@@ -1,22 +1,24 @@
 """Benchmarks: one file each, found by its name. This file holds only the contract.
 
 A benchmark file has
-  VERSION                      bumped when its tasks or prompts change on purpose
-  SOURCES                      name -> Source (pinned bytes); empty for a procedural benchmark
-  SPLITS                       split -> number of its items before any is dropped (0: as many as the
-                               parameters ask for). `train` is
-                               learnt from, `test` is evaluated on; others are for whoever names
-                                   them
-  tasks(split, raw, **params)  -> list of Task, one for each item; `raw` maps a name of SOURCES to
-                               its verified file; params are
-                               keyword-only and are the config schema
-  demos(n, **params)           -> n Demo: how each kind of role answers, for the warm start and for
-                               chat examples
-  FORM                         how an answer is to be given, the words after "the final answer":
-                               BOXED, or CODE for a program
-  EXAMPLES                     at least three (completion, truth, kind, accepted), checked by the
-                               conformance test
-  DEFECTS                      known defects of the source, in words
+  VERSION
+      a whole number, bumped when its tasks or prompts change on purpose
+  SOURCES
+      name -> Source (pinned bytes); empty for a procedural benchmark
+  SPLITS
+      split -> number of its items before any is dropped (0: as many as the parameters ask for).
+      `train` is learnt from, `test` is evaluated on; others are for whoever names them
+  tasks(split, raw, **params) -> list of Task
+      one for each item; `raw` maps a name of SOURCES to its verified file; params are keyword-only
+      and are the config schema
+  demos(n, **params) -> list of n Demo
+      how each kind of role answers, for the warm start and for chat examples
+  FORM
+      how an answer is to be given, the words after "the final answer": BOXED, or CODE for a program
+  EXAMPLES
+      at least three (completion, truth, kind, accepted), checked by the conformance test
+  DEFECTS
+      known defects of the source, in words
 """
 
 from __future__ import annotations
@@ -25,13 +27,28 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from ccpo.contract import Contract
 from ccpo.grade import BOXED as BOXED
 from ccpo.grade import CODE as CODE
 from ccpo.grade.sandbox import plain
+
+CONTRACT = Contract(
+    constants={
+        "VERSION": int,
+        "SOURCES": dict,
+        "SPLITS": dict,
+        "FORM": (BOXED, CODE),
+        "EXAMPLES": list,
+        "DEFECTS": str,
+    },
+    functions={"tasks": ("split", "raw"), "demos": ("n",)},
+    schema="tasks",
+    accepts=("demos",),
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Task:
     origin: str = ""
     gold: str = ""
     flaw: str = ""
+    defect: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +137,19 @@ class Source:
     licence: str
 
 
+Only = Literal["all", "clean"]
+
+
+def known(tasks: Sequence[Task], defects: Mapping[str, str], only: Only) -> list[Task]:
+    """The tasks, each with what is known to be wrong with it (task_id -> defect). `clean`: those
+    with a defect are flawed, so that the data door drops them and says why.
+    """
+    marked = [replace(task, defect=defects.get(task.task_id, task.defect)) for task in tasks]
+    if only == "all":
+        return marked
+    return [replace(task, flaw=task.flaw or task.defect) for task in marked]
+
+
 def github(repository: str, commit: str, path: str) -> str:
     """Where a file of a public repository lies at a commit."""
     return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
@@ -128,6 +159,7 @@ def checks(
     calls: Sequence[str],
     expected: Sequence[object] | None = None,
     *,
+    preamble: str = "",
     setup: str = "",
     also: Mapping[int, Sequence[object]] | None = None,
     compare: str = "equal",
@@ -138,8 +170,9 @@ def checks(
     """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what
     should come back.
 
-    calls: Python expressions, evaluated in order after the program and `setup`. A call may bring
-    what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
+    preamble: what the question gives and the program may leave out (imports, helpers), run before
+    it. calls: Python expressions, evaluated in order after the program and `setup`. A call may
+    bring what it gives into the form that is compared, as in `set(f(1))`. None of them may hold the
     expected value: the program can read them.
     expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives,
         filled in by `programs.complete`.
@@ -150,7 +183,8 @@ def checks(
     * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or a
     list or tuple of floats, is expected.
     """
-    truth: dict[str, object] = {"setup": setup, "calls": list(calls), "compare": compare}
+    truth: dict[str, object] = {"preamble": preamble, "setup": setup}
+    truth |= {"calls": list(calls), "compare": compare}
     truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
     if also:
         truth["also"] = {
@@ -164,10 +198,10 @@ def checks(
 def names() -> list[str]:
     """Names of all benchmarks: the files of this folder that begin with no underscore."""
     return sorted(
-        found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+        file.name for file in pkgutil.iter_modules(__path__) if not file.name.startswith("_")
     )
 
 
 def load(name: str) -> ModuleType:
     """The benchmark of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from ccpo.benchmark import Demo
+from ccpo.benchmark import Demo, Only
 
 _PLAIN = re.compile(
     r"[-+]?\$?\s*(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?(?:\s*\\?%|\s*\^?\{?\\circ\}?|\s*\\(?:text|mbox|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)?"
@@ -14,8 +14,16 @@ _PLAIN = re.compile(
 )
 _LIST = re.compile(r",|\\pm|\b(?:or|and)\b|\\text\s*\{\s*(?:or|and)\s*\}")
 _ASKS_INTERVAL = re.compile(
-    r"interval|inequalit|range of|domain|values of|solution set|\\geq?|\\leq?|[<>]", re.IGNORECASE
+    r"interval|inequalit|range of|domain|values of|solution set|\\[gl]eq?(?![A-Za-z])|[<>]",
+    re.IGNORECASE,
 )
+# what a question that holds "<" may ask for all the same; "interval notation" decides
+_ASKS_PAIR = re.compile(
+    r"\bpairs?\b|coordinates|vertex|\bfoc(?:us|i)\b|intercepts?|point"
+    r"|(?:find|compute|enter)[^.]{0,20}\([a-zA-Z],\s*[a-zA-Z]\)",
+    re.IGNORECASE,
+)
+FIGURE = "its figure is given as code only"
 
 
 def boxed(solution: str) -> str:
@@ -62,11 +70,7 @@ def kind_of(truth: str, question: str = "") -> str:
     if re.match(r"\\begin\s*\{[pbv]matrix\}", text):
         return "tuple"
     if re.fullmatch(r"\([^()]*(?:\([^()]*\)[^()]*)*,.*\)", text):
-        return (
-            "interval"
-            if text.count(",") == 1 and _ASKS_INTERVAL.search(question) and "point" not in question
-            else "tuple"
-        )
+        return "interval" if text.count(",") == 1 and _asks_interval(question) else "tuple"
     if re.search(r"(?<!\\)(?<![<>])=", text) and not _LIST.search(text):
         return "equation"
     if re.search(r"[<>]|\\le|\\ge", text):
@@ -76,6 +80,17 @@ def kind_of(truth: str, question: str = "") -> str:
             else "text"
         )
     return "set" if _LIST.search(re.sub(r"\d,\d{3}|\{[^{}]*\}", "", text)) else "expression"
+
+
+def _asks_interval(question: str) -> bool:
+    if "interval" in question:
+        return "ordered pair" not in question
+    return bool(_ASKS_INTERVAL.search(question)) and not _ASKS_PAIR.search(question)
+
+
+def defect(question: str) -> str:
+    """What is known to be wrong with a question of MATH by its text."""
+    return FIGURE if "[asy]" in question else ""
 
 
 _DEMOS = [
@@ -94,7 +109,7 @@ _DEMOS = [
 ]
 
 
-def demos(n: int) -> list[Demo]:
+def demos(n: int, *, only: Only = "all") -> list[Demo]:
     """At most two demonstrations, written for this project: none is an item of any set.
 
     Raises:

@@ -44,9 +44,8 @@ def steps(
     value = int(tokens[0])
     out = []
     for operator, operand in zip(tokens[1::2], map(int, tokens[2::2]), strict=True):
-        result = (value + operand if operator == "+" else value - operand) + wrong(
-            operator, operand
-        )
+        right = value + operand if operator == "+" else value - operand
+        result = right + wrong(operator, operand)
         out.append(f"{value}{operator}{operand}={result}")
         value = result
     return out

@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccpo.benchmark import BOXED, Demo, Source, Task, github
+from ccpo.benchmark import BOXED, Demo, Only, Source, Task, github, known
 
-VERSION = 1
+VERSION = 2
 _AT = (
     "openai/grade-school-math",
     "3101c7d5072418e28b9008a6636bde82a006892c",
@@ -37,9 +37,15 @@ SOURCES = {
 SPLITS = {"train": 7473, "test": 1319}
 FORM = BOXED
 DEFECTS = (
-    "93 answers carry thousands commas (removed here). Some published answers are "
-    "disputed; none is changed."
+    "93 answers carry thousands commas (removed here). Some published answers are disputed; none "
+    "is changed. GSM8K-Platinum (Vendrow et al. 2025, arXiv 2502.03461) removed 110 of the 1,319 "
+    "test items as ambiguous or wrong; of these two are known here and marked (368 and 454), so "
+    "that `only: clean` still holds up to 108 of them."
 )
+_DEFECTS = {
+    "test-368": "the key takes 'three times more than 8' for 32",
+    "test-454": "the key is wrong: two people who eat 4 apples a day eat 240 in 30 days, not 150",
+}
 EXAMPLES = [
     ("5+2 = 7. The answer is \\boxed{7}", "7", "number", True),
     ("The answer is \\boxed{1,200}", "1200", "number", True),
@@ -63,17 +69,17 @@ _DEMOS = [
 ]
 
 
-def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
+def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Task]:
     """All tasks of a split, in the order of the file."""
     out = []
     for row, line in enumerate(raw[split].read_text(encoding="utf-8").splitlines()):
         item = json.loads(line)
         truth = item["answer"].rsplit("####", 1)[1].strip().replace(",", "")
         out.append(Task(f"{split}-{row}", item["question"], truth, "number"))
-    return out
+    return known(out, _DEFECTS, only)
 
 
-def demos(n: int) -> list[Demo]:
+def demos(n: int, *, only: Only = "all") -> list[Demo]:
     """At most two demonstrations, written for this project: none is an item of the set."""
     if n > len(_DEMOS):
         raise ValueError(f"gsm8k: {n} demonstrations asked for, {len(_DEMOS)} exist")

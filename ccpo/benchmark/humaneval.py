@@ -18,7 +18,7 @@ from typing import Any
 
 from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "test": Source(
         github(
@@ -36,8 +36,9 @@ SPLITS = {"test": 164}
 FORM = CODE
 DEFECTS = (
     "Tests are few, and some docstrings are wrong or vague (Liu et al. 2023). Three of the seven "
-    "asserts of 33 compare the program with "
-    "itself and are left out. The draws of 38, 50 and 53 are unseeded in the set; here they are "
+    "asserts of 33 compare the program with itself and are left out. What stands beside the "
+    "function in the 26 prompts that hold more (imports, helpers) is run before the program, as "
+    "the set's own tests do. The draws of 38, 50 and 53 are unseeded in the set; here they are "
     "fixed."
 )
 _TRUTH = checks(["last([1, 2])", "last('ab')"], [2, "b"])
@@ -82,9 +83,10 @@ def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
 def _task(item: dict[str, Any]) -> Task:
     name = item["task_id"]
     entry = item["entry_point"]
+    preamble = _preamble(item["prompt"], entry)
     made = _MADE.get(name)
     if made:
-        truth = made()
+        truth = json.dumps({**json.loads(made()), "preamble": preamble})
     else:
         body = next(
             n
@@ -97,12 +99,20 @@ def _task(item: dict[str, Any]) -> Task:
         truth = checks(
             [call for call, _ in pairs],
             [value for _, value in pairs],
+            preamble=preamble,
             float_atol=1e-6 if loose else 0.0,
         )
     question = f"Complete this function:\n\n{item['prompt'].strip()}\n"
     return Task(
         name, question, truth, "code", origin=name, gold=item["prompt"] + item["canonical_solution"]
     )
+
+
+def _preamble(prompt: str, entry: str) -> str:
+    """What a prompt holds besides the function that is to be completed."""
+    body = ast.parse(prompt).body
+    own = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == entry)
+    return "\n".join(ast.unparse(node) for node in body if node is not own)
 
 
 def _pairs(statement: ast.stmt, entry: str) -> Iterator[tuple[str, object]]:

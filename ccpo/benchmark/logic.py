@@ -60,13 +60,13 @@ def puzzles(split: str, seed: int, *, people: int) -> Iterator[tuple[str, str]]:
     """
     rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
     while True:
-        said = [statement(rng, i, people) for i in range(people)]
+        statements = [statement(rng, i, people) for i in range(people)]
         fits = [
             k
             for k in itertools.product((True, False), repeat=people)
-            if all(k[i] == holds(k) for i, (_, holds) in enumerate(said))
+            if all(k[i] == holds(k) for i, (_, holds) in enumerate(statements))
         ]
-        lines = " ".join(f'{NAMES[i]} says: "{text}."' for i, (text, _) in enumerate(said))
+        lines = " ".join(f'{NAMES[i]} says: "{text}."' for i, (text, _) in enumerate(statements))
         text = f"Knights only tell the truth, knaves only lie. {lines} Name all knights."
         if (
             len(fits) == 1
@@ -87,9 +87,9 @@ def tasks(
     if not 3 <= people <= len(NAMES):
         raise ValueError(f"logic: people={people}; 3 to {len(NAMES)} can be asked for")
     wanted = n_train if split == "train" else n_test
-    room = (
-        (500 if split == "train" else 100) if people == 3 else 5000
-    )  # 3 islanders: 566 and 126 distinct puzzles in all
+    # Of three islanders there are 566 and 126 distinct puzzles in all.
+    few = 500 if split == "train" else 100
+    room = few if people == 3 else 5000
     if not 0 < wanted <= room:
         raise ValueError(
             f"logic: {wanted} {split} tasks asked for; with people={people} at most {room}"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from ccpo import schema
-from ccpo.benchmark import BOXED, Demo, Source, Task, _math, github
+from ccpo.benchmark import BOXED, Demo, Only, Source, Task, _math, github, known
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "full": Source(
         github(
@@ -47,8 +47,25 @@ DEFECTS = (
     "5,000-problem test set; its "
     "keys None are read from no solution and dropped. CCPO's own copy of the 7,500 has 20 keys "
     "from the first of several "
-    "boxes and 4 empty ones; it is not offered."
+    "boxes and 4 empty ones; it is not offered. The figure of 707 items of `full` and 802 of "
+    "`level3to5` is given as code only, that of three and two not at all; three inequalities of "
+    "several letters or of numbers are compared as texts, of which one names an option by its text "
+    "(full-3136) (all marked)."
 )
+_MISSING = "its figure is missing"
+_TEXT = "the key is an inequality that is compared as a text"
+_DEFECTS = {
+    "full-60": _TEXT,
+    "full-623": _MISSING,
+    "full-2760": _MISSING,
+    "full-3136": _TEXT,
+    "full-3274": _MISSING,
+    "level3to5-511": _TEXT,
+    "level3to5-3684": _MISSING,
+    "level3to5-4177": _TEXT,
+    "level3to5-5367": _MISSING,
+    "level3to5-7324": _TEXT,
+}
 EXAMPLES = [
     ("\\boxed{0}", "0", "number", True),
     ("\\boxed{2\\sqrt2}", "\\sqrt{8}", "expression", True),
@@ -58,7 +75,11 @@ _SUFFIX = " Let's think step by step and output the final answer within \\boxed{
 
 
 def tasks(
-    split: str, raw: Mapping[str, Path], *, subset: Literal["full", "level3to5"] = "full"
+    split: str,
+    raw: Mapping[str, Path],
+    *,
+    subset: Literal["full", "level3to5"] = "full",
+    only: Only = "all",
 ) -> list[Task]:
     """All tasks of a subset (7,500 or 8,523), in the order of its file."""
     out = []
@@ -77,11 +98,14 @@ def tasks(
                 truth,
                 _math.kind_of(truth, question) if truth else "text",
                 flaw=flaw,
+                defect=_math.defect(question),
             )
         )
-    return out
+    return known(out, _DEFECTS, only)
 
 
-def demos(n: int, *, subset: Literal["full", "level3to5"] = "full") -> list[Demo]:
+def demos(
+    n: int, *, subset: Literal["full", "level3to5"] = "full", only: Only = "all"
+) -> list[Demo]:
     """As those of all mathematics benchmarks."""
     return _math.demos(n)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "all": Source(
         github(

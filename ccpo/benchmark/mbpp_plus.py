@@ -12,12 +12,13 @@ import gzip
 import json
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
+from ccpo.benchmark import CODE, Demo, Only, Source, Task, checks, github, known
 
-VERSION = 1
+VERSION = 2
 SOURCES = {
     "test": Source(
         github(
@@ -41,8 +42,15 @@ DEFECTS = (
     "596 get lists (in part); 87 and 301 get other dictionaries. 108 inputs of eight items are "
     "left out: together they take the gold "
     "program over two seconds, a gigabyte or megabytes of answer. The field `assertion` of 120 "
-    "lacks an `import math`; it is not used here."
+    "lacks an `import math`; it is not used here. The gold programs of 14, 267 and 287 divide "
+    "whole numbers as floats, and are off by rounding from 10^18 on: the exact whole number is "
+    "right too. That of 300 counts in floats, and takes arguments for which an exact count takes "
+    "too long; that of 98 divides as floats too (both marked)."
 )
+_DEFECTS = {
+    "mbpp/98": "the key is a quotient of floats: an exact whole number is refused",
+    "mbpp/300": "the key is a float: an exact count is refused, or takes too long",
+}
 _TRUTH = checks(["half(4)", "half(1)"], [2.0, 0.5], rtol=1e-7, float_atol=1e-6)
 EXAMPLES = [
     ("```python\ndef half(x):\n    return x / 2 + 1e-9\n```", _TRUTH, "code", True),
@@ -141,10 +149,10 @@ _AS_SETS = (2, 7, 111, 140, 232, 579, 769)  # their answers are compared as sets
 _AS_PRESENCE = (737, 787, 794)  # whether there is an answer, unless it is a bool
 
 
-def tasks(split: str, raw: Mapping[str, Path]) -> list[Task]:
+def tasks(split: str, raw: Mapping[str, Path], *, only: Only = "all") -> list[Task]:
     """All tasks, in the order of the file; `truth` lacks the expected values."""
     with gzip.open(raw[split], "rt", encoding="utf-8") as lines:
-        return [_task(json.loads(line)) for line in lines]
+        return known([_task(json.loads(line)) for line in lines], _DEFECTS, only)
 
 
 def _task(item: dict[str, Any]) -> Task:
@@ -196,7 +204,22 @@ def _digits(one: int, other: int) -> int:
     )
 
 
+def _exactly(quotient: Callable[..., Fraction]) -> Callable[..., object]:
+    """The quotient itself, a whole number as one."""
+
+    def exact(*args: Any) -> object:
+        if not all(isinstance(arg, int) for arg in args):
+            return quotient(*map(Fraction, args))
+        value = quotient(*args)
+        return int(value) if value.denominator == 1 else value
+
+    return exact
+
+
 _SECOND: dict[int, Callable[..., object]] = {
+    14: _exactly(lambda length, base, height: Fraction(length * base * height, 2)),
+    267: _exactly(lambda n: Fraction(n * (4 * n * n - 1), 3)),
+    287: _exactly(lambda n: Fraction(2 * n * (n + 1) * (2 * n + 1), 3)),
     558: _digits,
     581: _surface,
 }  # answers that are right besides the gold program's
@@ -217,7 +240,7 @@ def source(value: Any) -> str:
     return repr(value)
 
 
-def demos(n: int) -> list[Demo]:
+def demos(n: int, *, only: Only = "all") -> list[Demo]:
     """At most two demonstrations, written for this project: none is an item of the set."""
     if n > len(_DEMOS):
         raise ValueError(f"mbpp_plus: {n} demonstrations asked for, {len(_DEMOS)} exist")

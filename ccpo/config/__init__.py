@@ -5,7 +5,7 @@ A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{
 hex of the canonical JSON}, so that experiments which share a condition share its runs.
 """
 
-from ccpo.config.choice import Choice, canonical, fingerprint, near
+from ccpo.config.choice import Choice, fingerprint, near
 from ccpo.config.compared import compared, differences
 from ccpo.config.experiment import (
     Experiment,
@@ -21,6 +21,7 @@ from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmS
 from ccpo.config.names import check_case, check_folder, check_name
 from ccpo.config.reading import read_json, read_yaml
 from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
+from ccpo.files import canonical
 
 __all__ = [
     "Choice",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
-import json
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ccpo import advantage, benchmark, credit, objective, team
+from ccpo.files import canonical
 
 FOLDERS: dict[str, Any] = {
     "benchmark": benchmark,
@@ -126,9 +126,8 @@ def _hints(
     """Types of the parameters alone: what else a function takes may be of a library that is not
     loaded.
     """
-    names = getattr(
-        module, FUNCTIONS[kind]
-    ).__globals__  # of the file that defines it, which another file may only name
+    # of the file that defines it, which another file may only name
+    names = getattr(module, FUNCTIONS[kind]).__globals__
     return {
         k: eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
         for k, p in schema.items()
@@ -140,15 +139,6 @@ def near(word: str, known: list[str]) -> str:
     return (
         f"Did you mean '{close[0]}'? " if close else ""
     ) + f"Known: {', '.join(sorted(known)) or 'none'}."
-
-
-def canonical(value: object) -> str:
-    """Canonical JSON: sorted keys, no spaces; anything but plain JSON values raises TypeError,
-    infinities ValueError.
-    """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
-    )
 
 
 def fingerprint(value: object) -> str:

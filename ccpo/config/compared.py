@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 # What a method is: how it assigns credit, and what that is compared with. Policies, objective,
 # fan-out, sizes are no part of it, even where its paper has its own.
 METHOD = ("credit", "advantage")
-ABSENT = "none"
 
 
 def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[object, object]]:
     """Keys of a run in which two conditions differ, as `train.order`, with both values; without
-    those of METHOD, the seed, and a critic that only one of the methods asks for.
+    those of METHOD, the seed, and a critic that only one of the methods asks for. None: not set.
     """
     omitted = {*METHOD, "seed", "model"}
     if a.critic is None or b.critic is None:
@@ -27,13 +26,17 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[object, object]]:
     one = {**_flat(a.model_dump(mode="json", exclude=omitted)), "model": a.base}
     other = {**_flat(b.model_dump(mode="json", exclude=omitted)), "model": b.base}
     keys = dict.fromkeys([*one, *other])
-    pairs = {key: (one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys}
+    pairs = {key: (one.get(key), other.get(key)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _flat(value: object, key: str = "") -> dict[str, object]:
-    """Settings by dotted key. A list is one setting, and so is an empty block."""
-    if not isinstance(value, Mapping) or not value:
+    """Settings by dotted key; a list is one setting. What is not set has no key, nor has a block
+    without settings.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
         return {key: value}
     parts = [_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
     return {name: item for part in parts for name, item in part.items()}
@@ -44,7 +47,14 @@ def compared(experiment: Experiment) -> list[str]:
     lines = []
     for a, b in experiment.compare:
         one, other = (next(iter(experiment.runs[label].values())) for label in (a, b))
-        if found := differences(one, other):
-            said = "; ".join(f"{key} {left} and {right}" for key, (left, right) in found.items())
-            lines.append(f"{a} and {b} differ beside their methods in {said}")
+        pairs = differences(one, other).items()
+        if pairs:
+            settings = "; ".join(
+                f"{key} {_shown(left)} and {_shown(right)}" for key, (left, right) in pairs
+            )
+            lines.append(f"{a} and {b} differ beside their methods in {settings}")
     return lines
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else str(value)

@@ -47,13 +47,13 @@ def conditions(where: str, raw: Block, presets: Block) -> list[Condition]:
         for cell in itertools.product(*values):
             over = dict(zip(axes, (value for value, _ in cell), strict=True))
             label = ",".join(part for part in [name, *(text for _, text in cell)] if part) or "all"
-            here = _described(name, over)
+            cells = _described(name, over)
             if label in made:
                 raise ValueError(
                     f"{where}: two conditions have the label '{label}': {origin[label]}; and "
-                    f"{here}. Remedy: name them in grid.condition, or remove one"
+                    f"{cells}. Remedy: name them in grid.condition, or remove one"
                 )
-            origin[label] = here
+            origin[label] = cells
             settings = merge(condition, over)
             preset = settings.pop("preset", None)
             made[label] = Condition(
@@ -137,12 +137,12 @@ def labels(axis: Sequence[object]) -> list[str]:
     """What each value of an axis adds to a condition's label: a name or number as it is, of a block
     the settings in which the axis' values differ.
     """
-    found = [_settings(value) for value in axis]
-    paths = dict.fromkeys(path for settings in found for path in settings)
-    told = [p for p in paths if not p or len({settings.get(p) for settings in found}) > 1]
+    blocks = [_settings(value) for value in axis]
+    paths = dict.fromkeys(path for settings in blocks for path in settings)
+    shown = [p for p in paths if not p or len({settings.get(p) for settings in blocks}) > 1]
     return [
-        ",".join(_setting(path, settings[path]) for path in told if path in settings)
-        for settings in found
+        ",".join(_setting(path, settings[path]) for path in shown if path in settings)
+        for settings in blocks
     ]
 
 

@@ -201,9 +201,8 @@ class RunConfig(Strict):
     advantage: Advantage
     objective: Objective
     critic: Critic | None = None
-    model: (
-        Model | Annotated[tuple[Model, ...], Field(min_length=2)]
-    )  # one for all agents, or one for each
+    # one for all agents, or one for each
+    model: Model | Annotated[tuple[Model, ...], Field(min_length=2)]
     policy: Literal["shared", "separate", "lora"] = "shared"
     lora: Lora | None = Field(
         None, description="with policy lora, where it is filled in, and nowhere else"

@@ -86,22 +86,22 @@ def credit(
     leaves = tree.n_leaves[used].astype(float)
     estimate = tree.value[used]
     if variant == "reward_only":
-        given = reward - _base(reward, leaves, g, baseline)
+        difference = reward - _base(reward, leaves, g, baseline)
     elif np.isnan(estimate).any():
         raise ValueError(
             f"credit c3: message {int(used[np.isnan(estimate)][0])} has no value of a critic, "
             f"variant {variant} needs one"
         )
     elif variant == "value_only":
-        given = estimate - _base(estimate, leaves, g, baseline)
+        difference = estimate - _base(estimate, leaves, g, baseline)
     else:
-        given = (
+        difference = (
             reward
             - (1 - alpha) * _base(reward, leaves, g, baseline)
             - alpha * _base(estimate, leaves, g, baseline)
         )
     value = np.zeros(len(tree))
-    value[used] = np.where(np.bincount(g)[g] > 1, given, 0.0)
+    value[used] = np.where(np.bincount(g)[g] > 1, difference, 0.0)
     return value, group
 
 

@@ -74,9 +74,8 @@ def credit(
     if (count[tree.task[thinker]] == 0).any():
         raise ValueError("credit ccpo: a task has no solo sample")
     if baseline == "group":
-        b = (np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1))[
-            tree.task[thinker]
-        ]
+        mean = np.bincount(tree.task[solo], outcome[solo], n_tasks) / np.maximum(count, 1)
+        b = mean[tree.task[thinker]]
     else:
         b = paired("ccpo", tree.task[thinker], tree.task[solo], outcome[solo])
     r = outcome[thinker]

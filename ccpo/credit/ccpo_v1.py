@@ -59,11 +59,12 @@ def _streams(tree: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Factual messages [F] that take part, and the joint and solo outcome [F] paired with each."""
     solo = np.flatnonzero((tree.removed == 0) & tree.leaf)
     rows = np.flatnonzero(tree.factual)
-    out = np.empty(len(rows))
+    outcome = np.empty(len(rows))
     for agent in (0, 1):
-        mine = tree.agent[rows] == agent
-        out[mine] = paired("ccpo_v1", tree.task[rows[mine]], tree.task[solo], tree.reward[solo])
-    return rows, tree.reward[rows], out
+        own = tree.agent[rows] == agent
+        task = tree.task[rows[own]]
+        outcome[own] = paired("ccpo_v1", task, tree.task[solo], tree.reward[solo])
+    return rows, tree.reward[rows], outcome
 
 
 def remember(
@@ -109,9 +110,9 @@ def credit(
     rows, joint, solo = _streams(tree)
     first = tree.agent[rows] == 0
     if not history:
-        given = np.where(first, joint - solo, joint + solo) / 2
+        own = np.where(first, joint - solo, joint + solo) / 2
     elif not memory or memory["samples"] < min_samples:
-        given = np.where(first, joint - solo, joint)
+        own = np.where(first, joint - solo, joint)
     else:
         mean, sigma = (
             [memory[f"{name}_{kind}"] for name in STREAMS] for kind in ("mean", "variance")
@@ -122,7 +123,7 @@ def credit(
             for x, m, s in zip((joint - solo, joint, solo), mean, sigma, strict=True)
         ]
         gate = 1 / (1 + np.exp(-np.clip(eta * mean[0] / (sigma[0] + eps), -20, 20)))
-        given = np.where(first, np.tanh(alpha * z[0]), gate * z[1] + (1 - gate) * z[2])
+        own = np.where(first, np.tanh(alpha * z[0]), gate * z[1] + (1 - gate) * z[2])
     value = np.zeros(len(tree))
-    value[rows] = np.where(tree.truncated[rows], 0.0, given) if mask_unfinished else given
+    value[rows] = np.where(tree.truncated[rows], 0.0, own) if mask_unfinished else own
     return value, sibling_groups(tree)

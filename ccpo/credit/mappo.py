@@ -54,9 +54,8 @@ def credit(tree: Tree, *, gamma: float = 1.0, lam: float = 1.0) -> tuple[np.ndar
             f"credit mappo: message {int(np.flatnonzero(used & np.isnan(tree.value))[0])} has no "
             "value of a critic"
         )
-    value = np.where(
-        used, np.where(tree.leaf, tree.reward, 0.0) - tree.value, 0.0
-    )  # delta, as far as it does not depend on what follows
+    # delta, as far as it does not depend on what follows
+    value = np.where(used, np.where(tree.leaf, tree.reward, 0.0) - tree.value, 0.0)
     for turn in range(int(tree.turn.max(initial=0)), -1, -1):
         child = np.flatnonzero(used & (tree.turn == turn) & (tree.parent >= 0))
         parent = tree.parent[child]

@@ -88,9 +88,8 @@ def credit(
         middle = np.full(len(share), 0.5)
     else:
         family = task if centre == "group" else 2 * task + right
-        middle = (np.bincount(family, counts * share) / np.maximum(np.bincount(family, counts), 1))[
-            family
-        ]
+        total = np.bincount(family, counts * share)
+        middle = (total / np.maximum(np.bincount(family, counts), 1))[family]
     shaping = np.where(right, lam, -lam_b) * np.where(counts, share - middle, 0.0)
     value = np.zeros(len(tree))
     for k, sign in ((0, 1), (1, -1)):

@@ -43,11 +43,12 @@ def credit(
     paths = tree.episodes()
     answers = tree.answer[paths]
     n = paths.shape[1]
-    members = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
-    worth = {s: vote_outcome(answers[:, s], tie) if s else np.zeros(len(answers)) for s in members}
+    coalitions = [s for size in range(n + 1) for s in itertools.combinations(range(n), size)]
+    worth = {s: vote_outcome(answers[:, s], tie) for s in coalitions if s}
+    worth[()] = np.zeros(len(answers))
     value = np.zeros(len(tree))
     for k in range(n):
-        for s in members:
+        for s in coalitions:
             if k not in s:
                 weight = math.factorial(len(s)) * math.factorial(n - len(s) - 1) / math.factorial(n)
                 value[paths[:, k]] += weight * (worth[tuple(sorted((*s, k)))] - worth[s])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import gzip
 import http.client
@@ -23,11 +22,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from ccpo import benchmark, schema
+from ccpo import benchmark, lease, lineage, schema
 from ccpo.benchmark import Source, Task
 from ccpo.config import Choice
+from ccpo.data import overlap
 from ccpo.data.overlap import normalised
-from ccpo.grade import verifier
+from ccpo.grade import process, verifier
 
 log = logging.getLogger("ccpo")
 
@@ -36,7 +36,7 @@ RAW = Path("data/raw")
 # are followed by another
 TRIES = 5
 BLOCK = 1 << 16  # bytes
-Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not said)
+Tell = Callable[[int, int], None]  # bytes there, bytes in all (0: not known)
 
 
 def fetch(source: Source, root: Path = RAW, tell: Tell = lambda have, total: None) -> Path:
@@ -79,20 +79,16 @@ def _is(path: Path, source: Source) -> bool:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """The part of a file, open at its end and locked: one process at a time. A part that became the
-    file while this one waited is left.
-    """
+    """The part of a file, open at its end and locked: one process at a time."""
     partial = target.with_name(target.name + ".part")
-    while True:
-        with open(partial, "ab") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if partial.exists() and os.path.samestat(os.fstat(handle.fileno()), partial.stat()):
-                try:
-                    yield partial, handle
-                finally:
-                    if partial.exists() and not partial.stat().st_size:
-                        partial.unlink()  # nothing came
-                return
+    handle, _ = lease.lock(partial, wait=True)
+    assert handle is not None, "a lock that is waited for is had"
+    with handle:
+        try:
+            yield partial, handle
+        finally:
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()  # nothing came
 
 
 def _empty(out: BinaryIO) -> None:
@@ -164,11 +160,10 @@ def _receive(url: str, out: BinaryIO, tell: Tell) -> bool:
         raise
     with answer:
         if have and answer.status != 206:
-            _empty(
-                out
-            )  # the whole file; and whether a range is the one asked for, the hash will say
-        said = answer.headers.get("Content-Length")
-        total = out.tell() + int(said) if said else 0
+            # the whole file; and whether a range is the one asked for, the hash will say
+            _empty(out)
+        length = answer.headers.get("Content-Length")
+        total = out.tell() + int(length) if length else 0
         try:
             while block := answer.read(BLOCK):
                 out.write(block)
@@ -253,6 +248,16 @@ def raw_files(names: Sequence[str], root: Path = RAW) -> list[Path]:
     return sorted({root / s.path for name in names for s in benchmark.load(name).SOURCES.values()})
 
 
+def overlap_table(train: Sequence[str], test: Sequence[str], out: Path) -> None:
+    """Counts the test items among the training items of benchmarks (none named: of all), writes
+    them as CSV, and shows them.
+    """
+    learnt = items(train, "train")
+    tested = items(test, "test")
+    overlap.write(overlap.table(learnt, tested), out)
+    lineage.write_passport(out, raw_files([*learnt, *tested]))
+
+
 def rows_of(path: Path) -> int:
     """Rows of a raw file: lines of .jsonl and .jsonl.gz, rows of .parquet, blocks between empty
     lines of .txt, elements of .json.
@@ -293,53 +298,50 @@ def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
     sizes = {}
     seen = Counter[str]()
     for split, stated in module.SPLITS.items():
-        found = module.tasks(split, raw, **choice.params)
-        if len(found) != stated if stated else not found:
-            raise ValueError(
-                f"benchmark {choice.name}, split {split}: {len(found)} items, SPLITS says "
-                f"{stated or 'at least one'}"
-            )
-        seen.update(t.task_id for t in found)
+        items = module.tasks(split, raw, **choice.params)
+        where = f"benchmark {choice.name}, split {split}"
+        if len(items) != stated if stated else not items:
+            raise ValueError(f"{where}: {len(items)} items, SPLITS says {stated or 'at least one'}")
+        seen.update(t.task_id for t in items)
         if twice := [name for name, n in seen.items() if n > 1]:
-            raise ValueError(
-                f"benchmark {choice.name}, split {split}: task_id {twice[0]!r} occurs "
-                f"{seen[twice[0]]} times"
-            )
-        kept, bad = usable(found)
+            raise ValueError(f"{where}: task_id {twice[0]!r} occurs {seen[twice[0]]} times")
+        kept, bad = usable(items)
         if not kept:
             raise ValueError(
-                f"benchmark {choice.name}, split {split}: none of {len(found)} items is usable. "
-                f"The first: {bad[0][1]}"
+                f"{where}: none of {len(items)} items is usable. The first: {bad[0][1]}"
             )
-        rows += [
-            {
-                "split": split,
-                **{k: getattr(t, k) for k in schema.TABLES["tasks"][1] if k != "split"},
-            }
-            for t in kept
-        ]
+        columns = [name for name in schema.TABLES["tasks"][1] if name != "split"]
+        rows += [{"split": split, **{k: getattr(t, k) for k in columns}} for t in kept]
         dropped += [
             {"split": split, "task_id": t.task_id, "reason": why, "question": t.question[:100]}
             for t, why in bad
         ]
-        sizes[split] = {"items": len(found), "usable": len(kept)}
-        said = "".join(
-            f"{'; ' if i else ': '}{t.task_id}: {why}" for i, (t, why) in enumerate(bad[:5])
-        ) + ("; ..." if len(bad) > 5 else "")
-        log.info(
-            "%s %s: %s items, %s usable; dropped %d%s",
-            choice.name,
-            split,
-            f"{len(found):,}",
-            f"{len(kept):,}",
-            len(bad),
-            said,
-        )
-    schema.write_json(
-        out.with_suffix(".dropped.json"),
-        {"benchmark": choice.name, "splits": sizes, "dropped": dropped},
-    )
+        sizes[split] = {"items": len(items), "usable": len(kept)}
+        _log_split(choice.name, split, kept, bad)
+    beside = out.with_suffix(".dropped.json")
+    schema.write_json(beside, {"benchmark": choice.name, "splits": sizes, "dropped": dropped})
     schema.write_table(out, schema.rows_to_table("tasks", rows))
+    for artefact in (beside, out):
+        lineage.write_passport(
+            artefact, raw_files([choice.name], root), choice.model_dump(mode="json")
+        )
+
+
+def _log_split(
+    name: str, split: str, kept: Sequence[Task], bad: Sequence[tuple[Task, str]]
+) -> None:
+    """A line on what was dropped, and why the first five were."""
+    reasons = "; ".join(f"{task.task_id}: {why}" for task, why in bad[:5])
+    log.info(
+        "%s %s: %s items, %s usable; dropped %d%s%s",
+        name,
+        split,
+        f"{len(kept) + len(bad):,}",
+        f"{len(kept):,}",
+        len(bad),
+        f": {reasons}" if bad else "",
+        "; ..." if len(bad) > 5 else "",
+    )
 
 
 def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
@@ -354,13 +356,13 @@ def _raw(name: str, module: ModuleType, root: Path) -> Mapping[str, Path]:
     return raw
 
 
-def usable(found: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
+def usable(items: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, str]]]:
     """The items of a split that can be asked and graded, and the others, each with the reason.
 
     Of a repeated question with one truth the first is kept; with two truths nobody can be right,
     and all of them go.
     """
-    checked = [_checked(task) for task in found]
+    checked = [_checked(task) for task in items]
     sound = [task for task, why in checked if not why]
     asked: dict[str, list[Task]] = {}
     for task in sound:
@@ -395,12 +397,34 @@ def _checked(task: Task) -> tuple[Task, str]:
     if task.kind == "code":
         try:
             return replace(task, truth=_run_gold(task)), ""
+        except process.Late as late:
+            raise _unreached(task, str(late)) from None
         except ValueError as error:
             return task, f"the gold program fails: {error}"
-    right = verifier.verify(f"\\boxed{{{task.truth}}}", task.truth, task.kind).correct
+    right = _right(task, task.truth)
     return (
         task,
         "" if right else f"the verifier does not find the truth {task.truth!r} equal to itself",
+    )
+
+
+def _right(task: Task, answer: str) -> bool:
+    """Whether an answer is the truth of a task.
+
+    Raises:
+        ValueError: no verdict was reached.
+    """
+    verdict = verifier.verify(f"\\boxed{{{answer}}}", task.truth, task.kind)
+    if verdict.late:
+        raise _unreached(task, verdict.reason)
+    return verdict.correct
+
+
+def _unreached(task: Task, why: str) -> ValueError:
+    """What a task table is made of must not depend on the machine: nothing is dropped for this."""
+    return ValueError(
+        f"task {task.task_id}: {why}. Nothing was written. Remedy: try again, on a machine with "
+        "more memory or less work beside."
     )
 
 
@@ -425,9 +449,9 @@ def _agree(first: Task, other: Task) -> bool:
     if first.kind != other.kind:
         return False
     if first.kind == "code":
-        return bool(
-            importlib.import_module("ccpo.grade.sandbox.programs")
-            .grade(first.gold, other.truth)
-            .passed
-        )
-    return verifier.verify(f"\\boxed{{{first.truth}}}", other.truth, first.kind).correct
+        sandbox = importlib.import_module("ccpo.grade.sandbox.programs")
+        try:
+            return bool(sandbox.grade(first.gold, other.truth).passed)
+        except process.Late as late:
+            raise _unreached(other, str(late)) from None
+    return _right(other, first.truth)

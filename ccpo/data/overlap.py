@@ -74,9 +74,8 @@ _SMALL = frozenset(
         "value answer",
     )
 )
-_ARTICLE = re.compile(
-    rf"\b[AaI](?=\s+{_LETTER}{{2}})"
-)  # "a dog", "I have": words; "a + b", "a_1": variables
+# "a dog", "I have": words; "a + b", "a_1": variables
+_ARTICLE = re.compile(rf"\b[AaI](?=\s+{_LETTER}{{2}})")
 
 
 @dataclass(frozen=True)
@@ -152,9 +151,8 @@ def _alike(a: Reading, b: Reading) -> bool:
 
 
 def _similar(a: Sequence[str], b: Sequence[str]) -> bool:
-    most = min(
-        len(a) - len({*a} - {*b}), len(b) - len({*b} - {*a})
-    )  # words that could be in common: nearly all pairs end here
+    # words that could be in common: nearly all pairs end here
+    most = min(len(a) - len({*a} - {*b}), len(b) - len({*b} - {*a}))
     if 2 * most < ALIKE * (len(a) + len(b)):
         return False
     return SequenceMatcher(None, a, b, autojunk=False).ratio() >= ALIKE if a != b else True

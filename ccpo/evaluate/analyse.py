@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.evaluate import stats as st
 
 GAIN = 0.15  # the gain over the own untrained team that a seed is counted for
@@ -53,6 +53,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
         "gain_counted": GAIN,
     }
     schema.write_json(stats, {**head, **made})
+    lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
 
 
 def inputs(experiment: Path, runs: Path) -> list[Path]:
@@ -150,7 +151,15 @@ def _condition(
         "curve": _curve(tables, bases),
         "agents": _agents(tables, bases),
         "role_information": _information(tables),
-        "leakage": _mean(_leakage(t["scores"]) for t in tables.values()),
+        "leakage": _mean(_leakage(t["scores"])["leakage"] for t in tables.values()),
+        "leakage_by_chance": _mean(
+            _leakage(t["scores"])["leakage_by_chance"] for t in tables.values()
+        ),
+        "clean": _clean(tables, bases, primary),
+        "late": {
+            "training": int(sum(t["train"].late.max() for t in tables.values())),
+            "evaluation": int(sum(t["scores"].late.sum() for t in tables.values())),
+        },
         "graders": _graders(tables, primary),
     }
 
@@ -223,8 +232,34 @@ def _mean(values: Any) -> float:
     return float(sum(values) / len(values))
 
 
-def _leakage(scores: pd.DataFrame) -> float:
-    return float(scores[scores.intervention == "factual"].leakage.mean())
+def _leakage(scores: pd.DataFrame) -> pd.Series:
+    """The share of factual episodes whose thoughts hold the truth, and that of another task."""
+    factual = scores[scores.intervention == "factual"]
+    return factual[["leakage", "leakage_by_chance"]].mean()
+
+
+def _clean(
+    tables: dict[int, dict[str, pd.DataFrame]], bases: Mapping[int, str], primary: str
+) -> dict[str, Any]:
+    """Factual accuracy by benchmark on the items about which nothing is known to be wrong, and how
+    many have a known defect.
+    """
+    factual = {
+        s: t["scores"][(t["scores"].intervention == "factual") & (t["scores"].decoding == primary)]
+        for s, t in tables.items()
+    }
+    first = next(iter(factual.values()))
+    out = {}
+    for name, rows in first.groupby("benchmark", sort=False):
+        if rows.defect.all():
+            continue
+        means = {
+            s: float(f[(f.benchmark == name) & ~f.defect].accuracy.mean())
+            for s, f in factual.items()
+        }
+        defects = int(rows[rows.defect].task_id.nunique())
+        out[str(name)] = {"defects": defects, **_row(means, bases)}
+    return out
 
 
 def _graders(tables: dict[int, dict[str, pd.DataFrame]], primary: str) -> dict[str, Any]:

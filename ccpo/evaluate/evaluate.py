@@ -6,22 +6,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import logging
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, schema
+from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
 from ccpo.data.tables import read_tasks
-from ccpo.grade import paper_graders, verifier
+from ccpo.grade import leakage, paper_graders, process, verifier
 from ccpo.play import engine
 from ccpo.play import rollout as rollouts
 from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam, RolloutRow
@@ -84,6 +85,7 @@ def rollout(
             log.info("%s: %d messages", choice.name, len(found))
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
+        lineage.write_passport(out, [config, *tasks, model, *starts])
 
 
 def sample(
@@ -244,24 +246,30 @@ def score(
         for c, path in zip(run.evaluated, tasks, strict=True)
         for t in read_tasks(path, "test")
     }
-    episodes: dict[tuple[str, str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    episodes: Episodes = defaultdict(list)
     for row in schema.read_table(rollouts, "rollouts").to_pylist():
         episodes[
             row["benchmark"], row["task_id"], row["decoding"], row["sample"], row["intervention"]
         ].append(row)
     rows = []
     audited = []
-    for (name, task_id, decoding, sample, kind), messages in episodes.items():
+    unlike = {pair: _unlike(truths, pair) for pair in truths}
+    late = 0
+    for key, judged in zip(episodes, judge(team, episodes, truths, unlike), strict=True):
+        name, task_id, decoding, sample, kind = key
         head = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}
         task = truths[name, task_id]
-        judged = judge(team, messages, task)
         rows.append({**head, "intervention": kind, **judged})
         if kind == "factual" and team.answer == "last":
-            last = max(messages, key=lambda m: m["turn"])["completion"]
-            theirs = {
-                g: paper_graders.verdict(g, last, task.truth, task.kind)
-                for g in paper_graders.GRADERS
-            }
+            last = max(episodes[key], key=lambda m: m["turn"])["completion"]
+            try:
+                theirs = {
+                    g: paper_graders.verdict(g, last, task.truth, task.kind)
+                    for g in paper_graders.GRADERS
+                }
+            except process.Late:
+                late += 1
+                continue
             if None not in theirs.values():
                 audited.append(
                     {
@@ -270,20 +278,89 @@ def score(
                         **{g: float(bool(v)) for g, v in theirs.items()},
                     }
                 )
+    if late:
+        log.warning("%d answers are left out of %s: no verdict was reached", late, graders)
     schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
+    for artefact in (graders, out):
+        lineage.write_passport(artefact, [config, *tasks, rollouts])
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, Any]:
-    """Answer, truth, accuracy, leakage, tokens and log-prob of one episode."""
-    messages = sorted(messages, key=lambda m: m["turn"])
-    voting = team.answer == "vote" and len(messages) > 1
-    verdicts = [
-        verifier.verify(m["completion"], task.truth, task.kind, task.tolerance)
-        for m in (messages if voting else messages[-1:])
-    ]
-    if voting:
+Episodes = dict[tuple[str, str, str, int, str], list[dict[str, Any]]]
+Truths = Mapping[tuple[str, str], Task]
+
+
+def judge(
+    team: Team, episodes: Episodes, truths: Truths, unlike: Mapping[tuple[str, str], Task | None]
+) -> Iterator[dict[str, Any]]:
+    """Answer, truth, accuracy, leakage, late verdicts, tokens and log-prob of each episode, in
+    order. `unlike`: for each task one with another truth, to say how often one is met by chance.
+    """
+    spoken: list[_Spoken] = []
+    for (name, task_id, *_), rows in episodes.items():
+        messages = sorted(rows, key=lambda m: m["turn"])
+        voting = team.answer == "vote" and len(messages) > 1
+        spoken.append(_Spoken(messages, voting, truths[name, task_id], unlike[name, task_id]))
+    verdicts = verifier.verify_many(
+        item for one in spoken for item in _items(one.answering, one.task)
+    )
+    leaks = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.task))
+    chances = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.other))
+    for one in spoken:
+        yield {
+            **_outcome(team, one, list(itertools.islice(verdicts, len(one.answering)))),
+            "leakage": float(any(list(itertools.islice(leaks, len(one.thoughts))))),
+            "leakage_by_chance": float(
+                any(list(itertools.islice(chances, len(one.thoughts) if one.other else 0)))
+            ),
+            "n_tokens": sum(m["n_completion_tokens"] for m in one.messages),
+            "logprob": sum(m["logprob"] for m in one.messages),
+        }
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """The messages of an episode in the order of their turns, and what they are compared with."""
+
+    messages: list[dict[str, Any]]
+    voting: bool
+    task: Task
+    other: Task | None
+
+    @property
+    def answering(self) -> list[dict[str, Any]]:
+        """The messages that answer for the team."""
+        return self.messages if self.voting else self.messages[-1:]
+
+    @property
+    def thoughts(self) -> list[dict[str, Any]]:
+        """The messages that another one reads."""
+        return [] if self.voting else self.messages[:-1]
+
+
+def _items(messages: Sequence[dict[str, Any]], task: Task | None) -> list[verifier.Item]:
+    if task is None:
+        return []
+    return [(m["completion"], task.truth, task.kind, task.tolerance) for m in messages]
+
+
+def _unlike(truths: Truths, pair: tuple[str, str]) -> Task | None:
+    """The next task of a benchmark whose truth is of the same kind and another one."""
+    name, task_id = pair
+    own = truths[pair]
+    ids = [other for benchmark, other in truths if benchmark == name]
+    start = ids.index(task_id) + 1
+    for other in [*ids[start:], *ids[:start]]:
+        task = truths[name, other]
+        if task.kind == own.kind and task.truth != own.truth:
+            return task
+    return None
+
+
+def _outcome(team: Team, one: _Spoken, verdicts: Sequence[verifier.Verdict]) -> dict[str, Any]:
+    """The team's answer and its verdict."""
+    if one.voting:
         classes: dict[str, int] = {}
         codes = [
             0
@@ -299,13 +376,11 @@ def judge(team: Team, messages: Sequence[Mapping[str, Any]], task: Task) -> dict
         accuracy = float(verdicts[0].correct)
         answer = verdicts[0].answer or ""
         fraction = accuracy if verdicts[0].fraction is None else verdicts[0].fraction
-    heard = [m for m in messages[:-1] if not voting]
     return {
         "answer": answer,
-        "truth": task.truth if task.kind != "code" else "(its tests)",
+        "truth": one.task.truth if one.task.kind != "code" else "(its tests)",
         "accuracy": accuracy,
         "fraction": fraction,
-        "leakage": float(any(rollouts.leaks(m["completion"], task.truth) for m in heard)),
-        "n_tokens": sum(m["n_completion_tokens"] for m in messages),
-        "logprob": sum(m["logprob"] for m in messages),
+        "late": sum(v.late for v in verdicts),
+        "defect": bool(one.task.defect),
     }

@@ -240,7 +240,6 @@ def claim(a: str, b: str, row: Mapping[str, object], family: int, temperature: f
     """The sentence that the numbers of a comparison allow: decided (Holm p below 0.05), or not
     decidable with these seeds.
     """
-
     n = int(row["n"])  # type: ignore[call-overload]
     mean = float(row["mean"])  # type: ignore[arg-type]
     sd = float(row["sd"])  # type: ignore[arg-type]

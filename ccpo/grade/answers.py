@@ -299,9 +299,8 @@ def _parsed(text: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
     for name in ("math_verify", "latex2sympy2_extended"):
-        logging.getLogger(name).setLevel(
-            logging.CRITICAL
-        )  # what it cannot read is a verdict here, not news
+        # what it cannot read is a verdict here, not news
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # its way with units would read "t" in "t/m" as tonnes
     how = NormalizationConfig(
         basic_latex=True,
@@ -411,9 +410,8 @@ def _plain(answer: str, truth: str, tolerance: float, leaf: Leaf) -> bool:
         return worth is not None and close(
             Number(Fraction(worth), False, (named and unit(named[1])) or ""), theirs, tolerance
         )
-    a, t = (
-        re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t)
-    )  # 1,000\sqrt{2}; what is a list has been parted before
+    # 1,000\sqrt{2}; what is a list has been parted before
+    a, t = (re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", side) for side in (a, t))
     if len(split(a)) != len(split(t)) or prose(_bare(a)) or prose(_bare(t)):
         return squeeze(_bare(a)) == squeeze(_bare(t))
     return not (monstrous(a) or monstrous(t)) and not _other_case(a, t) and leaf(_bare(a), _bare(t))

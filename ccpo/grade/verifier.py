@@ -8,25 +8,22 @@ answers.py, and `code`: a program, run in the sandbox against its tests.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from ccpo.grade import answers, process
-from ccpo.grade.sandbox import programs
+from ccpo.grade.sandbox import plain, programs
 
 LONGEST = 300  # characters of an answer; longer ones are no answer
-SECONDS = 2.0  # of one comparison
-CODE_SECONDS = (
-    60.0  # a program has its own, shorter limit in the sandbox; this one guards the guard
-)
-CHUNK = 256  # messages sent to a worker at once
+SECONDS = 2.0  # of processor time, of one comparison
+WAITING = 256  # verdicts of `verify_many` that are under way or not yet taken
 
+T = TypeVar("T")
 Equal = Callable[[str, str, str, float], bool]
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:(\{)|([^\s{}$\\]+))")
 _SAID = re.compile(
@@ -39,13 +36,15 @@ _SENTENCE = re.compile(r"(?:(?<!\bsq)(?<!\bcu)(?<!\\)[.!?](?:\s|$)|[。！？]).
 @dataclass(frozen=True)
 class Verdict:
     """The answer found (None: there is none), whether it is right, and for programs the share of
-    tests passed.
+    tests passed. late: no verdict was reached, for the reason; the answer then counts as wrong and
+    is to be counted as late.
     """
 
     answer: str | None
     correct: bool
     fraction: float | None = None
     reason: str = ""
+    late: bool = False
 
 
 def boxes(text: str) -> list[tuple[int, str | None]]:
@@ -112,31 +111,27 @@ def bare(text: str, kind: str) -> bool:
 @functools.lru_cache(maxsize=1 << 17)
 def equal(answer: str, truth: str, kind: str, tolerance: float = 0.0) -> bool:
     """Whether an answer is the truth: at once where a rule decides, else by algebra in a process of
-    its own, at most SECONDS.
+    its own, at most SECONDS of its processor time.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind. process.Late: no verdict was reached; it is not kept.
     """
     try:
         return answers.same(answer, truth, kind, tolerance, leaf=answers.undecided)
     except answers.Undecided:
-        request = {
-            "do": "equal",
-            "answer": answer,
-            "truth": truth,
-            "kind": kind,
-            "tolerance": tolerance,
-        }
-        reply = process.mine().ask([request], [SECONDS])[0]
-        return reply is not None and bool(reply["correct"])
+        request = process.Request("equal", answer, truth, kind, tolerance)
+        return bool(process.ask(request, SECONDS))
 
 
 def value(text: str) -> float | None:
-    """The real value of a formula without variables, or None; at most SECONDS."""
+    """The real value of a formula without variables, or None; at most SECONDS of processor time.
+
+    Raises:
+        process.Late: no value was reached.
+    """
     if answers.prose(text) or answers.monstrous(text) or not re.search(r"[A-Za-z\\^(]", text):
         return None
-    reply = process.mine().ask([{"do": "value", "text": text}], [SECONDS])[0]
-    return reply["value"] if reply else None
+    return process.ask(process.Request("value", text), SECONDS)
 
 
 def verify(
@@ -147,82 +142,69 @@ def verify(
     Raises:
         ValueError: an unknown kind, or tests of a program that cannot be read.
     """
-    answer = extract(text, kind)
-    if kind == "code":
-        if answer is None:
-            return Verdict(None, False, 0.0, "no program")
-        graded = programs.grade(answer, truth)
-        return Verdict(answer, graded.passed, graded.fraction, graded.reason)
-    return Verdict(answer, answer is not None and same(answer, truth, kind, tolerance))
-
-
-def verify_many(
-    items: Iterable[tuple[str, str, str, float]], workers: int | None = None
-) -> Iterator[Verdict]:
-    """Verdicts on many (text, truth, kind, tolerance), in order, as they come.
-
-    Memory is bounded, whatever their number; `workers` processes do the work (None: one for each
-    core).
-    """
-    workers = workers or os.cpu_count() or 1
-    stream = iter(items)
-    waiting: deque[Future[list[Verdict]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(itertools.islice(stream, CHUNK)):
-            waiting.append(pool.submit(_chunk, chunk))
-            if len(waiting) > 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _chunk(items: list[tuple[str, str, str, float]]) -> list[Verdict]:
-    requests = [
-        {"do": "verify", "text": x, "truth": t, "kind": k, "tolerance": r} for x, t, k, r in items
-    ]
-    replies = process.mine().ask(
-        requests, [CODE_SECONDS if k == "code" else SECONDS for _, _, k, _ in items]
-    )
-    late = f"no verdict within {SECONDS:g} s"
-    return [
-        Verdict(**r) if r else Verdict(extract(x, k), False, None, late)
-        for r, (x, _, k, _) in zip(replies, items, strict=True)
-    ]
-
-
-@functools.lru_cache(maxsize=1 << 17)
-def _here(answer: str, truth: str, kind: str, tolerance: float) -> bool:
-    """As `equal`, inside the worker: whoever asked keeps the time."""
-    return answers.same(answer, truth, kind, tolerance)
-
-
-def answer_request(request: dict[str, Any]) -> dict[str, Any]:
-    """What the worker does with one request. What goes wrong in the algebra is a wrong answer."""
-    if request["do"] == "value":
-        return {"value": answers.value(request["text"])}
-    truth = request["truth"]
-    kind = request["kind"]
-    tolerance = request["tolerance"]
+    code = kind == "code"
+    answer = programs.program(text, programs.called(truth)) if code else extract(text, kind)
+    if answer is None:
+        return Verdict(None, False, *((0.0, "no program") if code else ()))
     try:
-        if request["do"] == "equal":
-            return {"correct": _here(request["answer"], truth, kind, tolerance)}
-        return vars(verify(request["text"], truth, kind, tolerance, _here))
-    except (ArithmeticError, AttributeError, MemoryError, RecursionError, TypeError) as error:
-        answer = request.get("answer") or extract(request["text"], kind)
-        return {
-            "answer": answer,
-            "correct": False,
-            "fraction": None,
-            "reason": f"{type(error).__name__} in the algebra",
-        }
+        if code:
+            graded = programs.grade(answer, truth)
+            return Verdict(answer, graded.passed, graded.fraction, graded.reason)
+        return Verdict(answer, same(answer, truth, kind, tolerance))
+    except process.Late as late:
+        return Verdict(answer, False, 0.0 if code else None, str(late), late=True)
+
+
+Item = tuple[str, str, str, float]  # message, truth, kind, tolerance
+
+
+def verify_many(items: Iterable[Item], workers: int | None = None) -> Iterator[Verdict]:
+    """What `verify` says of many messages, in order, as it comes.
+
+    Memory is bounded, whatever their number; `workers` comparisons by algebra and programs are
+    under way at a time (None: one for each core that this process may use, at most 8).
+
+    Raises:
+        As `verify`.
+    """
+    return in_order(verify, items, workers)
+
+
+def in_order(
+    function: Callable[..., T], items: Iterable[tuple[object, ...]], workers: int | None = None
+) -> Iterator[T]:
+    """The function of many tuples of arguments, in order, as it comes; `workers` threads."""
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers or _cores()) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > WAITING:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # an error, or nobody asks for the rest
+                future.cancel()
+
+
+def _cores() -> int:
+    usable = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return min(8, len(usable))
 
 
 def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[str]:
-    """How the verdict on a message comes about, step by step."""
+    """How the verdict on a message comes about, step by step, in lines that can be printed."""
+    return [plain.printable(line) for line in _explained(text, truth, kind, tolerance)]
+
+
+def _explained(text: str, truth: str, kind: str, tolerance: float) -> list[str]:
     found = boxes(text)
     said = _SAID.findall(text)
     where = (
-        "the last fenced block"
+        "the blocks of Python"
         if kind == "code"
         else "the last box"
         if found
@@ -230,7 +212,8 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
         if said
         else "the whole message"
     )
-    answer = extract(text, kind)
+    code = kind == "code"
+    answer = programs.program(text, programs.called(truth)) if code else extract(text, kind)
     lines = [
         f"answer: {answer!r}, from {where}"
         if answer is not None
@@ -239,12 +222,12 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
     if answer is None:
         return [*lines, "verdict: wrong"]
     if kind == "code":
-        graded = programs.grade(answer, truth)
+        verdict = verify(text, truth, kind)
         lines.append(f"sandbox: {programs.describe()}")
         return [
             *lines,
-            f"tests passed: {graded.fraction:.0%} {graded.reason}".rstrip(),
-            f"verdict: {'correct' if graded.passed else 'wrong'}",
+            f"tests passed: {verdict.fraction:.0%} {verdict.reason}".rstrip(),
+            _outcome(verdict.correct, verdict.late),
         ]
     a = answers.tidy(answer)
     t = answers.tidy(truth)
@@ -253,25 +236,22 @@ def explain(text: str, truth: str, kind: str, tolerance: float = 0.0) -> list[st
         f"truth:   {t!r}{_read(t)} "
         f"({kind}{f', relative error up to {tolerance:g}' if tolerance else ''})",
     ]
+    late = False
     try:
         decided = answers.same(answer, truth, kind, tolerance, leaf=answers.undecided)
         how = "by rule"
     except answers.Undecided:
-        request = {
-            "do": "equal",
-            "answer": answer,
-            "truth": truth,
-            "kind": kind,
-            "tolerance": tolerance,
-        }
-        reply = process.mine().ask([request], [SECONDS])[0]
-        decided = reply is not None and bool(reply["correct"])
-        how = (
-            "by algebra (math-verify)"
-            if reply
-            else f"no decision within {SECONDS:g} s, which is no match"
-        )
-    return [*lines, f"compared: {how}", f"verdict: {'correct' if decided else 'wrong'}"]
+        verdict = verify(text, truth, kind, tolerance)
+        decided = verdict.correct
+        late = verdict.late
+        how = verdict.reason or "by algebra (math-verify)"
+    return [*lines, f"compared: {how}", _outcome(decided, late)]
+
+
+def _outcome(correct: bool, late: bool) -> str:
+    if late:
+        return "verdict: not reached, which counts as wrong and is counted as late"
+    return f"verdict: {'correct' if correct else 'wrong'}"
 
 
 def _read(text: str) -> str:

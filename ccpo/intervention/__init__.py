@@ -2,15 +2,21 @@
 contract.
 
 An intervention file has
-  VERSION                    bumped when what it does changes on purpose
-  LABEL                      what happens, in the few words of a figure's legend
-  POLICIES                   who speaks: the "trained" policies, or the "untrained" ones that
-                             training began with
-  fits(team) -> bool         whether it means something for a team
-  present(team) -> turns     the turns that are there: a role whose readings are all left out may
-                             take another role (ccpo/team)
-  speaks(team) -> turns      of these the turns that speak anew, in order
-  hears(reading) -> texts    what a turn hears [episodes][messages read]
+  VERSION
+      a whole number, bumped when what it does changes on purpose
+  LABEL
+      what happens, in the few words of a figure's legend
+  POLICIES
+      who speaks: the "trained" policies, or the "untrained" ones that training began with
+  fits(team) -> bool
+      whether it means something for a team
+  present(team) -> turns
+      the turns that are there: a role whose readings are all left out may take another role
+      (ccpo/team)
+  speaks(team) -> turns
+      of these the turns that speak anew, in order
+  hears(reading) -> texts
+      what a turn hears [episodes][messages read]
 `factual` is the team as it is, which every evaluation plays first.
 """
 
@@ -22,25 +28,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+from ccpo.contract import Contract
 from ccpo.team import Team
+
+CONTRACT = Contract(
+    constants={"VERSION": int, "LABEL": str, "POLICIES": ("trained", "untrained")},
+    functions={"fits": ("team",), "present": ("team",), "speaks": ("team",), "hears": ("reading",)},
+)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a turn could hear: of the turns that it `reads` and that are present, what was `said` in
-    this pass, and what was said in the factual one; each text by turn and episode. A task has
-    `samples` episodes, which follow each other.
+    """What a turn could hear: of the turns that it `reads` and that are present, the `messages` of
+    this pass, and those of the `factual` one; each text by turn and episode. A task has `samples`
+    episodes, which follow each other.
     """
 
     reads: Sequence[int]
-    said: Mapping[int, Sequence[str]]
+    messages: Mapping[int, Sequence[str]]
     factual: Mapping[int, Sequence[str]]
     episodes: int
     samples: int
 
-    def as_said(self) -> list[list[str]]:
-        """What was said in this pass."""
-        return [[self.said[turn][i] for turn in self.reads] for i in range(self.episodes)]
+    def unchanged(self) -> list[list[str]]:
+        """The messages of this pass."""
+        return [[self.messages[turn][i] for turn in self.reads] for i in range(self.episodes)]
 
 
 def everybody(team: Team) -> tuple[int, ...]:
@@ -55,12 +67,12 @@ def readers(team: Team) -> tuple[int, ...]:
 
 def names() -> list[str]:
     """Names of all interventions: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    return sorted(file.name for file in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
     """The intervention file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def fitting(team: Team, chosen: Sequence[str]) -> list[str]:

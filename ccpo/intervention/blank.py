@@ -1,4 +1,4 @@
-"""Who reads hears an empty message in place of each; what the others say stays as it was."""
+"""Who reads gets an empty message in place of each; what the others say stays as it was."""
 
 from __future__ import annotations
 

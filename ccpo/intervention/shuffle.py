@@ -1,4 +1,4 @@
-"""Who reads hears what was said in the next task; what the others say stays as it was."""
+"""Who reads gets the messages of the next task; what the others say stays as it was."""
 
 from __future__ import annotations
 

@@ -26,5 +26,5 @@ def speaks(team: Team) -> tuple[int, ...]:
 
 
 def hears(reading: Reading) -> list[list[str]]:
-    """Nothing is there to be heard."""
-    return reading.as_said()
+    """No message: nobody is left to read."""
+    return reading.unchanged()

@@ -10,10 +10,10 @@ import numpy as np
 
 from ccpo.advantage import role_information
 from ccpo.benchmark import Task
+from ccpo.grade import leakage
 from ccpo.learn.assign import Assigned
 from ccpo.learn.state import State
 from ccpo.learn.update import UpdateStats
-from ccpo.play.rollout import leaks
 from ccpo.play.types import COUNTS, Ledger, ScoredTree
 from ccpo.team import Team
 
@@ -72,19 +72,24 @@ def _train_row(team: Team, state: State, update: Update, agent: int) -> dict[str
         "leakage": _leakage(team, update, rows),
         "generated_tokens": state.generated,
         "evaluator_calls": state.evaluated,
+        "late": state.late,
     }
 
 
 def _leakage(team: Team, update: Update, rows: np.ndarray) -> float:
-    """Share of an agent's messages that end on the true answer; 0 for who is to answer."""
+    """Share of an agent's messages that hold the true answer, as they are read; 0 for who is to
+    answer.
+    """
     tree = update.scored.tree
     if team.role(int(tree.turn[rows[0]]), range(len(team.turns))).answers:
         return 0.0
-    leaking = [
-        leaks(team.as_read(update.scored.messages[i].text), update.tasks[tree.task[i]].truth)
-        for i in rows
-    ]
-    return float(np.mean(leaking))
+    thoughts = [team.as_read(update.scored.messages[i].text) for i in rows]
+    tasks = [update.tasks[task] for task in tree.task[rows]]
+    items = (
+        (thought, task.truth, task.kind, task.tolerance)
+        for thought, task in zip(thoughts, tasks, strict=True)
+    )
+    return float(np.mean(list(leakage.leaks_many(items))))
 
 
 def _credit_rows(step: int, update: Update) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from ccpo.play.types import AgentEndpoint
 from ccpo.ranks import ALONE, UNSHARDED, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds", "canary")
+COUNTED = ("step", "generated", "evaluated", "late")
 
 
 class State:
@@ -60,6 +61,7 @@ class State:
         self.step = 0
         self.generated = 0
         self.evaluated = 0
+        self.late = 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         self.engines = self._make_engines(run)
         self.endpoints = self._make_endpoints(run)
@@ -138,7 +140,7 @@ class State:
         if not self.ranks.first:
             return
         counts: dict[str, Any] = {"run": self.run}
-        counts |= {"step": self.step, "generated": self.generated, "evaluated": self.evaluated}
+        counts |= {name: getattr(self, name) for name in COUNTED}
         policy.write_checkpoint(
             scratch,
             self.step,
@@ -172,14 +174,12 @@ class State:
         ):
             each.load(weights, moments)
         if self.critic:
-            self.critic.load_state_dict(
-                copy.deepcopy(saved["critic.pt"])
-            )  # what is mapped from a file must not outlive it
+            # what is mapped from a file must not outlive it
+            self.critic.load_state_dict(copy.deepcopy(saved["critic.pt"]))
         self.rows = saved["tables.pt"]
         self.memory = saved["memory.pt"]
-        self.step, self.generated, self.evaluated = (
-            saved["counts.pt"][k] for k in ("step", "generated", "evaluated")
-        )
+        for name in COUNTED:
+            setattr(self, name, saved["counts.pt"][name])
         return True
 
 

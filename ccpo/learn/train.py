@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +45,9 @@ EVERY = 10
 # seconds after which a checkpoint is due whatever the number of updates: what a killed process can
 # lose
 SAVED = 300.0
+# verdicts that may be late before a training is stopped: so many, and so large a share of all
+LATE_FREE = 5
+LATE_SHARE = 0.01
 
 
 class Interrupted(SystemExit):
@@ -121,8 +123,8 @@ def train(
             if held:
                 held.check()
                 inputs = [config, tasks, *options.test_tables, *state.folders]
-                facts = {**_facts(state, options), "starts": held.status.starts}
-                _finish(run, state, out, inputs, facts)
+                trained = _trained(run, state, options, held.status.starts)
+                _finish(state, out, inputs, trained)
 
 
 def _check_sharding(run: RunConfig, sharding: Sharding) -> None:
@@ -265,6 +267,7 @@ def update(
     batch = _batch(run, pool, step)
     with interruptible(), state.gathered():
         scored = _play(run, batch, state, ledger)
+    refuse_late(state.late + ledger.late, state.evaluated + ledger.total("evaluator_calls"), step)
     for engine in state.engines:
         engine.sleep()
     start = time.perf_counter()
@@ -280,6 +283,7 @@ def update(
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")
+    state.late += ledger.late
     keep_messages = state.step % EVERY == 1 or _finished(run, state)
     record(team, state, Update(batch, scored, assigned, active, stats, ledger), keep_messages)
     return ledger
@@ -385,51 +389,56 @@ def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
     return [pool[i] for i in order[first : first + run.train.tasks]]
 
 
-def _facts(state: State, options: Options) -> dict[str, Any]:
-    """What provenance says of how a run was computed."""
-    return {
-        "left_out": sorted(options.left_out),
-        "streams": {
+def refuse_late(late: int, verdicts: int, step: int) -> None:
+    """Stops a training of which too many verdicts were not reached: they count as wrong, and so
+    would move what is learnt. A few are borne: LATE_FREE, and LATE_SHARE of all.
+
+    Raises:
+        ValueError: there are more.
+    """
+    if late > LATE_FREE + LATE_SHARE * verdicts:
+        raise ValueError(
+            f"update {step}: {late:,} of {verdicts:,} verdicts were not reached, more than "
+            f"{LATE_FREE} and {LATE_SHARE:.0%} of all. The answers of this model take the algebra "
+            "too long, or the machine ends its workers for want of memory. Remedy: see what "
+            "`ccpo verify` says of answers in the table `credit`; give the job more memory."
+        )
+
+
+def _trained(run: RunConfig, state: State, options: Options, starts: int) -> lineage.Trained:
+    """What provenance says of a training."""
+    sharding = options.sharding
+    return lineage.Trained(
+        run=run.id,
+        updates=state.step,
+        starts=starts,
+        ledger={c: sum(row[c] for row in state.rows["ledger"]) for c in COUNTS},
+        left_out=tuple(options.left_out),
+        streams={
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
             "minibatch": "crc32('minibatch'), seed, update, policy",
             "adapter": "crc32('adapter'), seed, policy",
         },
-        "determinism": "bitwise on a CPU with one thread and these versions"
+        determinism="bitwise on a CPU with one thread and these versions"
         if not torch.cuda.is_available()
         else "same in distribution",
-        "threads": torch.get_num_threads(),
-        "ranks": {
-            "world": state.ranks.world,
-            "zero": options.sharding.stage,
-            "offload": options.sharding.offload,
-        },
-    }
+        threads=torch.get_num_threads(),
+        ranks=lineage.RanksUsed(
+            world=state.ranks.world, zero=sharding.stage, offload=sharding.offload
+        ),
+    )
 
 
-def _finish(
-    run: RunConfig, state: State, out: Path, inputs: list[Path], facts: dict[str, Any]
-) -> None:
+def _finish(state: State, out: Path, inputs: list[Path], trained: lineage.Trained) -> None:
     """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
     out.mkdir(parents=True, exist_ok=True)
     state.write(out / "model")
     schema.write_manifest(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
-    outputs = {
-        name: schema.sha256(out / name) for name in ["model", *(f"{t}.parquet" for t in TABLES)]
-    }
-    extra = {
-        "run": run.id,
-        "updates": state.step,
-        "ledger": {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS},
-        "outputs": outputs,
-        **facts,
-    }
-    schema.write_json(
-        out / "provenance.json",
-        lineage.provenance(config=run.model_dump(mode="json"), inputs=inputs, extra=extra),
-    )
+    outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
+    lineage.write_provenance(out, inputs, outputs, trained)
 
 
 class _Stopped(Exception):
@@ -500,6 +509,8 @@ def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
                 )
 
         yield tell
+    # the bar has gone: this line stays, on a terminal too
+    log.info("%s is trained: %s", run.id, held.status.note or "no update was asked for")
 
 
 @contextmanager

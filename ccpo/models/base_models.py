@@ -63,7 +63,8 @@ def pin(
             say(line)
         for name, models in chosen.items():
             shutil.rmtree(kept / name, ignore_errors=True)
-            unkept = shutil.ignore_patterns("*.manifest.json")
+            # beside the folders: pins.json has the recipe and the hash of each
+            unkept = shutil.ignore_patterns("*.manifest.json", "*.passport.json")
             shutil.copytree(made / name, kept / name, ignore=unkept)
             pins[name] = {spec.seed: _pin_of(spec, made / m.base) for m, spec in _recipes(models)}
     raw = {}

@@ -178,7 +178,7 @@ def check_numbers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     roles = [role for name in ("single", "think_solve") for role in _roles(name)]
     prompts = [form.encode(chat(role, QUESTION, [REPLY]))[-room:] for role in roles]
     replies = [reply[: 1 + i % len(reply)] for i in range(len(prompts))]
-    rows_of_weights = model.get_input_embeddings().weight.shape[0]
+    rows_of_weights = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
     if (largest := max(map(max, prompts + replies))) >= rows_of_weights:
         raise ValueError(
             f"its tokenizer gives token {largest}, and it has weights for {rows_of_weights}. "

@@ -27,7 +27,7 @@ from ccpo.play.engine.batching import token_mask
 from ccpo.play.engine.prefix import SharedPrefixes, prefill
 from ccpo.play.prompts import ChatFormat
 from ccpo.ranks import device
-from ccpo.schema import check_manifest, sha256
+from ccpo.schema import check_manifest, new_folder, sha256, write_json
 
 KEPT = 2  # checkpoints of a run
 
@@ -79,8 +79,8 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"model folder {folder} cannot be loaded: {error}. Remedy: delete it and run "
-            "snakemake again."
+            f"model folder {folder} cannot be loaded: {error}. Remedy: try once more; if it "
+            "says the same, move the folder away and run snakemake again, which makes it anew."
         ) from None
     attention.prepare(model)
     switch_off_dropout(model)
@@ -124,18 +124,13 @@ def save(
     """Writes a plain Hugging Face folder, complete or not at all; of a model with adapters the
     active adapter alone, in peft's form.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    # nothing wraps it; to look for a wrapper, accelerate would import all of DeepSpeed, which takes
-    # seconds of every run
-    with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
-        model.save_pretrained(temporary)
-    if tokenizer:
-        tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        # nothing wraps it; to look for a wrapper, accelerate would import all of DeepSpeed, which
+        # takes seconds of every run
+        with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
+            model.save_pretrained(temporary)
+        if tokenizer:
+            tokenizer.save_pretrained(temporary)
 
 
 def adapt(model: PreTrainedModel, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
@@ -263,33 +258,28 @@ def completion_logprobs(
     return TokenLogprobs(logprobs, mask, entropy)
 
 
+def _save_object(path: Path, value: object) -> None:
+    """torch.save, flushed to the disk; a full disk is called so."""
+    with open(path, "wb") as handle:
+        try:
+            torch.save(value, handle)
+        except RuntimeError:  # how torch reports that a write failed, without the reason
+            if shutil.disk_usage(path.parent).free < 1 << 20:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+            raise
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
 def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
     """Saves objects (torch.save for anything but JSON-ready `state`) as scratch/step-N, verified,
     flushed, renamed; keeps the last two.
     """
-    final = scratch / f"step-{step:08d}"
-    temporary = scratch / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, value in files.items():
-        with open(temporary / name, "wb") as handle:
-            try:
-                torch.save(value, handle)
-            except RuntimeError:  # how torch reports that a write failed, without the reason
-                if shutil.disk_usage(temporary).free < 1 << 20:
-                    raise OSError(
-                        errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
-                    ) from None
-                raise
-            handle.flush()
-            os.fsync(handle.fileno())
-    manifest = {name: sha256(temporary / name) for name in sorted(files)}
-    with open(temporary / "MANIFEST.json", "w") as text:
-        json.dump(manifest, text)
-        text.flush()
-        os.fsync(text.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    with new_folder(scratch / f"step-{step:08d}") as temporary:
+        for name, value in files.items():
+            _save_object(temporary / name, value)
+        manifest = {name: sha256(temporary / name) for name in sorted(files)}
+        write_json(temporary / "MANIFEST.json", manifest)
     for old in sorted(scratch.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 

@@ -5,7 +5,6 @@ hub, or from a local folder.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ccpo import benchmark, team
+from ccpo import benchmark, lineage, team
 from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.grade import verifier
@@ -28,7 +27,7 @@ from ccpo.play import rating
 from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
 from ccpo.play.types import AgentEndpoint
-from ccpo.schema import sha256, write_manifest
+from ccpo.schema import new_folder, sha256, write_manifest
 from ccpo.team import Role
 
 log = logging.getLogger("ccpo")
@@ -45,8 +44,10 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
         ValueError: the source is not to be had, or is not the pinned one.
     """
     spec = model.spec
+    sources: list[Path] = []
     if isinstance(spec, WarmStart) and spec.sha256:
-        from_pinned(pinned / model.base, spec.sha256, folder)
+        sources = [pinned / model.base]
+        from_pinned(sources[0], spec.sha256, folder)
     elif isinstance(spec, WarmStart):
         warm_start(spec, folder)
     elif isinstance(spec, Wheel):
@@ -54,8 +55,10 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
     elif isinstance(spec, Hub):
         from_hub(spec, folder)
     else:
+        sources = [Path(spec.path).expanduser()]
         from_folder(spec, folder)
     write_manifest(folder)
+    lineage.write_passport(folder, sources, model.model_dump(mode="json"))
 
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:
@@ -64,16 +67,14 @@ def from_pinned(source: Path, pinned: str, folder: Path) -> None:
     mend = f"Remedy: git checkout -- {source}"
     if not source.is_dir():
         raise ValueError(f"base model {source} is pinned, but is not there. {mend}")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    have = sha256(temporary)
-    if have != pinned:
-        shutil.rmtree(temporary)
-        raise ValueError(f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}")
-    gate.pass_gate(folder.name, *policy.load(temporary), gate.Declared())
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with new_folder(folder) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+        have = sha256(temporary)
+        if have != pinned:
+            raise ValueError(
+                f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}"
+            )
+        gate.pass_gate(folder.name, *policy.load(temporary), gate.Declared())
 
 
 def from_folder(spec: Folder, folder: Path) -> None:

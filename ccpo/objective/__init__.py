@@ -2,17 +2,17 @@
 several have in common.
 
 An objective file has
-  VERSION                          bumped when its numbers change on purpose
-  KL                               where a divergence from the starting policy enters: the "loss"
-      (k3), or the "reward", token by token (k1)
-  loss(batch, **params)            -> (sum over its terms, number of terms whose gradient a clip
-      removes); pure functions of tensors;
-                                   params are keyword-only and are the config schema. The docstring
-                                       gives formula and source
-  divisor(lengths, longest)        what the sum over messages of these lengths (tokens) is divided
-      by; `longest`: the longest allowed
-                                   message. So a mini-batch split into micro-batches has exactly the
-                                       gradient of one batch
+  VERSION
+      a whole number, bumped when its numbers change on purpose
+  KL
+      where a divergence from the starting policy enters: the "loss" (k3), or the "reward", token by
+      token (k1)
+  loss(batch, **params) -> (sum over its terms, number of terms whose gradient a clip removes)
+      pure functions of tensors; params are keyword-only and are the config schema. The docstring
+      gives formula and source
+  divisor(lengths, longest) -> number
+      what the sum over messages of these lengths (tokens) is divided by; `longest`: the longest
+      allowed message. So micro-batches have together exactly the gradient of one batch
 No file imports torch: tensors bring their own methods, and reading a configuration stays light.
 """
 
@@ -24,8 +24,17 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ccpo.contract import Contract
+
 if TYPE_CHECKING:
     import torch
+
+CONTRACT = Contract(
+    constants={"VERSION": int, "KL": ("loss", "reward")},
+    functions={"loss": ("batch",), "divisor": ("lengths", "longest")},
+    schema="loss",
+    docstring={"Source:": "`Source: <paper, equation>`"},
+)
 
 
 @dataclass(frozen=True)
@@ -51,12 +60,12 @@ class Batch:
 
 def names() -> list[str]:
     """Names of all objectives: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    return sorted(file.name for file in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
     """The objective file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def clipped(

@@ -1,1 +1,1 @@
-"""Before, while and after a study runs: forecast, watch, doctor, SLURM."""
+"""Before, while and after an experiment runs: forecast, watch, doctor, SLURM."""

@@ -107,6 +107,18 @@ def jobs(profile: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def report() -> None:
+    """Checks, and says all that does not fit.
+
+    Raises:
+        ValueError: something does not fit.
+    """
+    wrong = check()
+    if wrong:
+        lines = "\n".join(f"- {line}" for line in wrong)
+        raise ValueError(f"{len(wrong)} thing(s) do not fit:\n{lines}")
+
+
 def check() -> list[str]:
     """Everything that does not fit; prints what it looks at."""
     profile = read_profile()

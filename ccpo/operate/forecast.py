@@ -1,5 +1,5 @@
-"""What a study will cost, before it is launched: tokens, GPU-hours, wall time, disk, queue slots,
-and the seeds that decide its question.
+"""What an experiment will cost, before it is launched: tokens, GPU-hours, wall time, disk, queue
+slots, and the seeds that decide its question.
 
 The pace of a condition comes from the best source there is: its own finished runs; a pilot of a few
 updates and a few evaluated tasks (`snakemake results/plans/{experiment}.json`); else the model's
@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -21,10 +21,18 @@ from typing import Any
 import psutil
 
 from ccpo import intervention, schema
-from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint
+from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint, tasks_slug
 from ccpo.evaluate import stats
 from ccpo.evaluate.evaluate import parts_of
-from ccpo.operate.watch import job_seconds
+from ccpo.operate.seconds import job_seconds
+from ccpo.publish.forecast import (
+    ConditionForecast,
+    ErrorFactors,
+    Forecast,
+    Pace,
+    SeedsForecast,
+    read,
+)
 
 PILOT_UPDATES = 3
 PILOT_TASKS = 32
@@ -36,38 +44,18 @@ FILLED = 0.5
 QUESTION = 120
 ROLE = 60
 SHOT = 150
-GPU_FLOPS = (
-    9.9e14  # dense bf16 of an H100; shares of it that generation and training reach in practice
-)
+# dense bf16 of an H100; shares of it that generation and training reach in practice
+GPU_FLOPS = 9.9e14
 GENERATING = 0.05
 TRAINING = 0.35
-CPU_TOKENS = (
-    1e-4  # seconds of a generated and trained token of a model so small that it lives on a CPU
-)
+# seconds of a generated and trained token of a model so small that it lives on a CPU
+CPU_TOKENS = 1e-4
 # seconds: a process until it works; statistics, figures and pages; a verdict
 PROCESS = 6.0
 PAGES = 25.0
 SCORED = 5e-4
-SD = 0.03  # of paired differences of accuracy between seeds, where no finished study tells
+SD = 0.03  # of paired differences of accuracy between seeds, where no finished experiment tells
 GROUPED = 8  # scores that share a job (workflow/profiles/slurm)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What one run of a condition does: counts and seconds of an update, of an evaluated task with
-    all its interventions, of starting.
-    """
-
-    source: str
-    updates: int
-    generated: float
-    prompt: float
-    calls: float
-    seconds: float
-    task_generated: float
-    task_seconds: float
-    start: float
-    disk: float
 
 
 def key(run: RunConfig) -> str:
@@ -166,7 +154,7 @@ def of_pilot(
     )
 
 
-def _born() -> float:
+def _process_began() -> float:
     """Unix seconds at which this process began."""
     return float(psutil.Process().create_time())
 
@@ -184,16 +172,16 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
     for removal in plan.removals:
         messages += [(removal.n, turn) for turn in team.without(removal.agent)]
     generated = sum(n * limit(t, run.sampling.max_tokens) for n, t in messages)
-    heard = {
+    context = {
         t: sum(limit(r, run.sampling.max_tokens) for r in team.turns[t].reads)
         for t in range(len(team.turns))
     }
     base = QUESTION + ROLE + SHOT * run.shots
-    prompt = sum(n * (base + heard[t]) for n, t in messages)
+    prompt = sum(n * (base + context[t]) for n, t in messages)
     calls = sum(n for n, t in messages if t == len(team.turns) - 1 or team.answer == "vote")
     if plan.ratings:
         generated += plan.episodes * len(team.turns) * FILLED * run.sampling.rating_tokens
-        prompt += plan.episodes * len(team.turns) * (base + sum(heard.values()))
+        prompt += plan.episodes * len(team.turns) * (base + sum(context.values()))
     limits = run.evaluate.max_tokens or run.sampling.max_tokens
     samples = {name: decoding.samples for name, decoding in run.evaluate.decodings.items()}
     task = sum(
@@ -276,60 +264,98 @@ def _weights(run: RunConfig, model: Path) -> float:
     )
 
 
+def make(
+    experiment: Experiment, slots: int | None, gpus: bool, pilot: bool, out: Path | None
+) -> Forecast:
+    """The forecast of an experiment, written to `out`.
+
+    Pilots are played here and now where `pilot` says so, else those of an earlier forecast serve.
+    `slots`: runs side by side; by default as many as there are cores, and one with GPUs.
+    """
+    earlier = Path(f"results/plans/{experiment.name}.json")
+    pilots: dict[str, Pace] = {}
+    if pilot:
+        pilots = piloted(experiment)
+    elif earlier.is_file():
+        pilots = read(earlier).pilots
+    document = forecast(experiment, pilots, slots or (1 if gpus else cores()), gpus)
+    if out:
+        document.write(out)
+    return document
+
+
 def forecast(
-    experiment: Experiment, pilots: Mapping[str, Any], slots: int, gpus: bool, folder: Path = Path()
-) -> dict[str, Any]:
-    """The forecast as plain data. `slots`: runs side by side; `pilots`: paces by `key`."""
-    rows: list[dict[str, Any]] = []
-    chains: list[float] = []
+    experiment: Experiment,
+    pilots: Mapping[str, Pace],
+    slots: int,
+    gpus: bool,
+    folder: Path = Path(),
+) -> Forecast:
+    """The forecast of an experiment. `slots`: runs side by side; `pilots`: paces by `key`."""
+    conditions = []
+    chains: list[float] = []  # seconds of each run from its training to its scores
     models: dict[str, Model] = {}
     for label, runs in experiment.runs.items():
-        first = next(iter(runs.values()))
-        told = pilots.get(key(first))
-        pace = of_finished(list(runs.values()), folder) or (Pace(**told) if told else None)
-        pace = pace or of_size(first, parameters(first, folder), gpus)
-        if pace.source == "pilot":
-            pace = replace(pace, updates=_updates(first, pace.generated))
-        tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
-        train = pace.start + pace.updates * pace.seconds
-        rollout = pace.start + tasks * pace.task_seconds
-        verdicts = sum(first.evaluate.decodings[name].samples for name, _ in parts_of(first))
-        score = PROCESS / 4 + tasks * verdicts * SCORED
-        tokens, time_ = ERRORS[pace.source]
-        n = len(runs)
-        rows.append(
-            {
-                "condition": label,
-                "runs": n,
-                "source": pace.source,
-                "updates": pace.updates,
-                "train_tokens": n * pace.updates * pace.generated,
-                "evaluation_tokens": n * tasks * pace.task_generated,
-                "calls": n * pace.updates * pace.calls,
-                "update_seconds": n * pace.updates * pace.seconds,
-                "seconds": n * (train + rollout + score),
-                "gpu_hours": n * (train + rollout) / 3600 if gpus else 0.0,
-                "disk": n * pace.disk,
-                "error": {"tokens": tokens, "seconds": time_},
-            }
-        )
-        chains += [train + rollout + score] * n
+        pace = _pace(list(runs.values()), pilots, gpus, folder)
+        condition, chain = _condition(label, list(runs.values()), pace, gpus)
+        conditions.append(condition)
+        chains += [chain] * len(runs)
         models |= {model.slug: model for run in runs.values() for model in run.models}
-    prepared = []
-    for slug, model in models.items():
-        prepared.append(sum(job_seconds(folder, "model", slug)) or _preparing(model))
-    wall = _makespan(prepared, slots) + _makespan(chains, slots) + PAGES
-    n_runs = len(chains)
-    return {
-        "experiment": experiment.name,
-        "slots": slots,
-        "gpus": gpus,
-        "conditions": rows,
-        "wall": wall,
-        "wall_error": max(row["error"]["seconds"] for row in rows),
-        "jobs": 2 * n_runs + math.ceil(n_runs / GROUPED) + 2 + len(models),
-        "seeds": _seeds(experiment, folder),
-    }
+    preparing = [
+        sum(job_seconds(folder, "model", slug)) or _preparing(model)
+        for slug, model in models.items()
+    ]
+    return Forecast(
+        experiment=experiment.name,
+        slots=slots,
+        gpus=gpus,
+        conditions=tuple(conditions),
+        wall=_makespan(preparing, slots) + _makespan(chains, slots) + PAGES,
+        wall_error=max(condition.error.seconds for condition in conditions),
+        jobs=2 * len(chains) + math.ceil(len(chains) / GROUPED) + 2 + len(models),
+        seeds=_seeds(experiment, folder),
+        pilots=dict(pilots),
+    )
+
+
+def _pace(runs: Sequence[RunConfig], pilots: Mapping[str, Pace], gpus: bool, folder: Path) -> Pace:
+    """The pace of a condition, from the best source there is."""
+    first = runs[0]
+    pace = of_finished(runs, folder) or pilots.get(key(first))
+    if pace is None:
+        return of_size(first, parameters(first, folder), gpus)
+    if pace.source == "pilot":  # another length of training may be asked for since
+        return replace(pace, updates=_updates(first, pace.generated))
+    return pace
+
+
+def _condition(
+    label: str, runs: Sequence[RunConfig], pace: Pace, gpus: bool
+) -> tuple[ConditionForecast, float]:
+    """The forecast of a condition, and the seconds of one of its runs."""
+    first = runs[0]
+    n = len(runs)
+    tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
+    train = pace.start + pace.updates * pace.seconds
+    rollout = pace.start + tasks * pace.task_seconds
+    verdicts = sum(first.evaluate.decodings[name].samples for name, _ in parts_of(first))
+    score = PROCESS / 4 + tasks * verdicts * SCORED
+    tokens, seconds = ERRORS[pace.source]
+    condition = ConditionForecast(
+        condition=label,
+        runs=n,
+        source=pace.source,
+        updates=pace.updates,
+        train_tokens=n * pace.updates * pace.generated,
+        evaluation_tokens=n * tasks * pace.task_generated,
+        calls=n * pace.updates * pace.calls,
+        update_seconds=n * pace.updates * pace.seconds,
+        seconds=n * (train + rollout + score),
+        gpu_hours=n * (train + rollout) / 3600 if gpus else 0.0,
+        disk=n * pace.disk,
+        error=ErrorFactors(tokens=tokens, seconds=seconds),
+    )
+    return condition, train + rollout + score
 
 
 def _tasks(run: RunConfig, name: str) -> int:
@@ -354,57 +380,46 @@ def _makespan(chains: Sequence[float], slots: int) -> float:
     return max(free)
 
 
-def _seeds(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
-    """For each declared comparison: the seeds that find the declared effect with 80 % power, and
-    from what spread that is.
+def _seeds(experiment: Experiment, folder: Path) -> tuple[SeedsForecast, ...]:
+    """For each declared comparison: the seeds that find the declared effect, and from what spread
+    that is.
     """
     path = folder / "results/experiments" / experiment.name / "stats.json"
-    known = (
-        {
-            (row["a"], row["b"]): row["sd"]
-            for row in schema.read_json(path)["comparisons"]
-            if row["n"] > 2
-        }
-        if path.is_file()
-        else {}
-    )
+    measured: dict[tuple[str, str], float] = {}
+    if path.is_file():
+        comparisons = schema.read_json(path)["comparisons"]
+        measured = {(row["a"], row["b"]): row["sd"] for row in comparisons if row["n"] > 2}
     rows = []
     for a, b in experiment.compare:
-        sd = known.get((a, b))
-        needed = stats.seeds_needed(
-            experiment.effect, SD if sd is None else sd, len(experiment.compare)
-        )
-        source = "its own seeds" if sd is not None else "assumed"
+        sd = measured.get((a, b), SD)
         rows.append(
-            {
-                "a": a,
-                "b": b,
-                "effect": experiment.effect,
-                "sd": SD if sd is None else sd,
-                "from": source,
-                "needed": needed,
-            }
+            SeedsForecast(
+                a=a,
+                b=b,
+                effect=experiment.effect,
+                sd=sd,
+                source="its own seeds" if (a, b) in measured else "assumed",
+                needed=stats.seeds_needed(experiment.effect, sd, len(experiment.compare)),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
+def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Pace]:
     """Paces of a pilot of every condition, by `key`; the models and task tables must be there."""
-    from ccpo.config import tasks_slug
-
-    start = time.time() - _born()
-    out: dict[str, Any] = {}
+    start = time.time() - _process_began()
+    paces: dict[str, Pace] = {}
     for runs in experiment.runs.values():
         first = next(iter(runs.values()))
-        if key(first) in out:
+        if key(first) in paces:
             continue
         tables = [
             folder / f"results/tasks/{tasks_slug(choice)}.parquet"
             for choice in (first.benchmark, *first.evaluate.also)
         ]
         starts = [folder / "results/models" / model.slug for model in first.models]
-        out[key(first)] = asdict(of_pilot(first, starts, tables, start))
-    return out
+        paces[key(first)] = of_pilot(first, starts, tables, start)
+    return paces
 
 
 def cores() -> int:

@@ -4,10 +4,10 @@ the jobs that a killed Snakemake left.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -48,6 +48,19 @@ def ask(*command: str, timeout: float = 60) -> str:
     return done.stdout.strip()
 
 
+def own_job() -> str:
+    """The id of the SLURM job that this process is part of ("" outside of one). An id without srun
+    is inherited, as a container or a shell inherits it: no step can be made of that job.
+    """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if job and not shutil.which("srun"):
+        log.warning(
+            "SLURM_JOB_ID is %s and there is no srun: this is taken for no job's process", job
+        )
+        return ""
+    return job
+
+
 def requeue() -> str:
     """Queues this process's own SLURM job again, unless it is none, or is being ended; says what it
     did ("" for nothing).
@@ -56,7 +69,7 @@ def requeue() -> str:
     over its limit is not: the first would else be a failure that uses up a retry, the others are
     the cluster's to decide.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    job = own_job()
     if not job:
         return ""
     try:
@@ -76,14 +89,14 @@ def launch(arguments: Sequence[str]) -> list[str] | None:
     One torchrun a node, which hands signals on and waits as long as saving takes. None where one
     process does, or this is one of several.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    job = own_job()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     nodes = 1
     a_node = int(os.environ.get("CCPO_RANKS", "0"))
     names = ""
     if job and not a_node:
-        said, _, names = ask("squeue", "-h", "-j", job, "-o", "%D|%N").partition("|")
-        nodes = int(said)
+        answer, _, names = ask("squeue", "-h", "-j", job, "-o", "%D|%N").partition("|")
+        nodes = int(answer)
         a_node = len(gpus.split(",")) if gpus else 1
     if "WORLD_SIZE" in os.environ or nodes * max(a_node, 1) == 1:
         return None
@@ -119,35 +132,40 @@ def begin(snakemake_log: Path, folder: Path = Path(".snakemake/ccpo")) -> Binary
     Raises:
         ValueError: jobs of a killed Snakemake do not leave the queue.
     """
-    found = re.search(r"SLURM run ID: (\S+)", Path(snakemake_log).read_text(errors="replace"))
-    if not found:
+    run_id = re.search(r"SLURM run ID: (\S+)", Path(snakemake_log).read_text(errors="replace"))
+    if not run_id:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
-        with open(path, "r+b") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue  # it lives
-            where = handle.read().decode()
-            if where != lease.machine():
-                log.warning(
-                    "a Snakemake of another machine left %s; if it was killed, end its jobs: "
-                    "scancel --name %s",
-                    path,
-                    path.name,
-                )
-                continue
-            _end(path.name)
+        _end_orphans(path)
+    mark, _ = lease.lock(folder / run_id[1])
+    if mark is None:
+        raise ValueError(f"{folder / run_id[1]} is held by another Snakemake of the same run id")
+    mark.write(lease.machine().encode())
+    mark.flush()
+    return mark
+
+
+def _end_orphans(path: Path) -> None:
+    """Ends the jobs of the Snakemake whose mark this is, if it was killed on this machine."""
+    mark, exact = lease.lock(path)
+    if mark is None or not exact:
+        return  # it lives, or nobody can tell
+    with mark:
+        mark.seek(0)
+        if mark.read().decode() == lease.machine():
+            cancel(path.name)
             path.unlink()
-    mine = open(folder / found[1], "w+b")  # noqa: SIM115 - held as long as Snakemake lives
-    fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    mine.write(lease.machine().encode())
-    mine.flush()
-    return mine
+        else:
+            log.warning(
+                "a Snakemake of another machine left %s; if it was killed, end its jobs: scancel "
+                "--name %s",
+                path,
+                path.name,
+            )
 
 
-def _end(name: str) -> None:
+def cancel(name: str) -> None:
     """Cancels all jobs of a name and waits until they are gone: what they train is saved first."""
     deadline = time.monotonic() + PATIENCE
     listed = ask("squeue", "-h", "--me", "--name", name, "-o", "%i")

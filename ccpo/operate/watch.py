@@ -1,4 +1,4 @@
-"""A whole study as it stands, from files only: what waits, is queued, runs, was interrupted,
+"""A whole experiment as it stands, from files only: what waits, is queued, runs, was interrupted,
 failed, is done.
 
 Sources: the outputs that are there; `scratch/{run}/status.json`, in which whoever works on a run
@@ -14,13 +14,13 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from ccpo import lease, schema
+from ccpo import lease, lineage
 from ccpo.config import Experiment
+from ccpo.operate.seconds import job_seconds
 
 STAGES = {
     "train": "provenance.json",
@@ -28,9 +28,8 @@ STAGES = {
     "score": "scores.parquet",
 }  # of a run, and what each leaves behind
 STATES = ("failed", "running", "interrupted", "queued", "waiting", "done")
-FRESH = (
-    lease.SILENT + 2 * lease.BEAT
-)  # seconds since its last sign of life within which a writer is taken to live
+# seconds since its last sign of life within which a writer is taken to live
+FRESH = lease.SILENT + 2 * lease.BEAT
 
 
 @dataclass
@@ -50,8 +49,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a study as it stands. `share` of its stage is done; `left`: seconds until the
-    stage ends, where that can be said.
+    """One run of an experiment as it stands. `share` of its stage is done; `left`: seconds until
+    the stage ends, where that can be said.
     """
 
     run: str
@@ -78,41 +77,57 @@ def newest_log(folder: Path = Path(".snakemake/log")) -> Path | None:
 
 def jobs(text: str) -> dict[str, Job]:
     """The jobs of a log of Snakemake, by its job id, each in its last state."""
-    found: dict[str, Job] = {}
-    groups: dict[str, list[str]] = {}
-    group = ""
-    text = _SHOWN.sub("", text)
-    given = re.search(r"^  Command: (.*)$", text, re.MULTILINE)
-    words = shlex.split(given[1])[1:] if given else []
-    for head, body in _blocks(text):
+    reading = _Reading(_SHOWN.sub("", text))
+    for head, body in _blocks(reading.text):
+        reading.block(head, body)
+    return reading.jobs
+
+
+class _Reading:
+    """A log of Snakemake that is read block by block."""
+
+    def __init__(self, text: str) -> None:
+        command = re.search(r"^  Command: (.*)$", text, re.MULTILINE)
+        self.text = text
+        self.words = shlex.split(command[1])[1:] if command else []
+        self.jobs: dict[str, Job] = {}
+        self.groups: dict[str, list[str]] = {}  # job ids by the group they are submitted in
+        self.group = ""
+
+    def block(self, head: str, body: str) -> None:
+        """What a line at the margin, with the lines below it, changes."""
         if match := re.match(r"\s*(?:local)?(?:rule|checkpoint) (\w+):$", head):
-            job = _job(match[1], body)
-            before = found.get(job.jobid)
-            if before and before.state == "failed":  # named inside the error of its group
-                continue
-            job.attempts = before.attempts if before else 1
-            job.again = shlex.join(["snakemake", *job.outputs[:1], *words])
-            found[job.jobid] = job
-            if head.startswith(" "):
-                groups[group].append(job.jobid)
+            self._begins(_job(match[1], body), in_group=head.startswith(" "))
         elif match := re.match(r"group job (\S+)", head):
-            group = match[1]
-            groups[match[1]] = []
-        elif match := re.match(r"Error in (?:rule|group) ", head):
-            for jobid in re.findall(r"^\s+jobid: (\S+)", body, re.MULTILINE):
-                if jobid in found:
-                    found[jobid].state = "failed"
+            self.group = match[1]
+            self.groups[match[1]] = []
+        elif re.match(r"Error in (?:rule|group) ", head):
+            self._change(re.findall(r"^\s+jobid: (\S+)", body, re.MULTILINE), "failed")
         elif match := re.match(r"Job (\S+) has been submitted with SLURM jobid (\S+)", head):
-            for jobid in groups.get(match[1], [match[1]]):
-                if jobid in found:
-                    found[jobid].state = "submitted"
-                    found[jobid].slurm = match[2]
-        elif (match := re.match(r"Trying to restart job (\S+?)\.", head)) and match[1] in found:
-            found[match[1]].attempts += 1
-            found[match[1]].state = "started"
-        elif (match := re.match(r"Finished jobid: (\S+)", head)) and match[1] in found:
-            found[match[1]].state = "finished"
-    return found
+            for job in self._change(self.groups.get(match[1], [match[1]]), "submitted"):
+                job.slurm = match[2]
+        elif match := re.match(r"Trying to restart job (\S+?)\.", head):
+            for job in self._change([match[1]], "started"):
+                job.attempts += 1
+        elif match := re.match(r"Finished jobid: (\S+)", head):
+            self._change([match[1]], "finished")
+
+    def _begins(self, job: Job, in_group: bool) -> None:
+        before = self.jobs.get(job.jobid)
+        if before and before.state == "failed":  # named inside the error of its group
+            return
+        job.attempts = before.attempts if before else 1
+        job.again = shlex.join(["snakemake", *job.outputs[:1], *self.words])
+        self.jobs[job.jobid] = job
+        if in_group:
+            self.groups[self.group].append(job.jobid)
+
+    def _change(self, ids: Sequence[str], state: str) -> list[Job]:
+        """Jobs that are known, in their new state."""
+        changed = [self.jobs[each] for each in ids if each in self.jobs]
+        for job in changed:
+            job.state = state
+        return changed
 
 
 # A failed job's logs, which Snakemake shows where it is told to, the job's own Snakemake among
@@ -138,28 +153,33 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _job(rule: str, body: str) -> Job:
-    said = dict(re.findall(r"^\s+(jobid|wildcards|output|log): (.*)$", body, re.MULTILINE))
-    pairs = [
-        (pair.split("=", 1)[0], pair.split("=", 1)[1])
-        for pair in said.get("wildcards", "").split(", ")
-        if "=" in pair
-    ]
-    listed = {key: [p for p in said.get(key, "").split(", ") if p] for key in ("output", "log")}
-    return Job(rule, said.get("jobid", ""), dict(pairs), listed["output"], listed["log"])
+    """A job from the indented lines below its rule."""
+    fields = dict(re.findall(r"^\s+(jobid|wildcards|output|log): (.*)$", body, re.MULTILINE))
+    wildcards = [pair for pair in fields.get("wildcards", "").split(", ") if "=" in pair]
+    paths = {
+        key: [path for path in fields.get(key, "").split(", ") if path] for key in ("output", "log")
+    }
+    return Job(
+        rule,
+        fields.get("jobid", ""),
+        dict(pair.split("=", 1) for pair in wildcards),
+        paths["output"],
+        paths["log"],
+    )
 
 
-def last_words(path: str | Path, most: int = 1) -> list[str]:
+def last_lines(path: str | Path, most: int = 1) -> list[str]:
     """The last lines of a log that say anything; one empty line where there are none."""
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except OSError:
         return [""]
-    said = [
+    own = [
         line.rstrip()
         for line in lines
         if line.strip() and not line.startswith(("srun: ", "slurmstepd"))
     ]
-    return said[-most:] or [""]
+    return own[-most:] or [""]
 
 
 def failures(text: str) -> list[str]:
@@ -171,83 +191,82 @@ def failures(text: str) -> list[str]:
         if job.state == "failed":
             log = job.logs[0] if job.logs else ""
             name = ", ".join(f"{k}={v}" for k, v in job.wildcards.items())
-            tried = f" after {job.attempts} attempts" if job.attempts > 1 else ""
+            attempts = f" after {job.attempts} attempts" if job.attempts > 1 else ""
             lines += [
-                f"failed{tried}: {job.rule} {name}".rstrip(),
-                *(f"  {line or 'it said nothing'}" for line in last_words(log, 5)),
+                f"failed{attempts}: {job.rule} {name}".rstrip(),
+                *(f"  {line or 'it said nothing'}" for line in last_lines(log, 5)),
                 f"  log: {log or 'none'}",
                 f"  again: {job.again}",
             ]
     return lines
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where an experiment runs and what Snakemake's newest log says of it: jobs by rule and run.
+    Times in Unix seconds.
+    """
+
+    folder: Path
+    jobs: dict[tuple[str, str], Job]
+    began: float
+    now: float
+
+
 def look(experiment: Experiment, folder: Path = Path(), now: float | None = None) -> list[Run]:
-    """Every run of a study as it stands, in the study's order. `folder` is where Snakemake runs;
-    `now` in Unix seconds.
+    """Every run of an experiment as it stands, in the experiment's order. `folder` is where
+    Snakemake runs; `now` in Unix seconds.
     """
     now = time.time() if now is None else now
     path = newest_log(folder / ".snakemake/log")
-    told = jobs(path.read_text(errors="replace")) if path else {}
+    logged = jobs(path.read_text(errors="replace")) if path else {}
     began = time.mktime(time.strptime(path.name[:17], "%Y-%m-%dT%H%M%S")) if path else now
-    by_run = {(job.rule, job.wildcards.get("run", "")): job for job in told.values()}
+    by_run = {(job.rule, job.wildcards.get("run", "")): job for job in logged.values()}
+    place = _Place(folder, by_run, began, now)
     return [
-        _look(folder, label, seed, run.id, by_run, began, now)
+        _look(place, label, seed, run.id)
         for label, runs in experiment.runs.items()
         for seed, run in runs.items()
     ]
 
 
-def _look(
-    folder: Path,
-    label: str,
-    seed: int,
-    run: str,
-    told: dict[tuple[str, str], Job],
-    began: float,
-    now: float,
-) -> Run:
-    made = folder / "results/runs" / run
+def _look(place: _Place, label: str, seed: int, run: str) -> Run:
+    """One run as it stands."""
+    made = place.folder / "results/runs" / run
     stage = next((name for name, file in STAGES.items() if not (made / file).is_file()), "")
-    resumed = (
-        int(schema.read_json(made / "provenance.json").get("starts", 1)) - 1
-        if stage != "train"
-        else 0
-    )
+    resumed = 0 if stage == "train" else lineage.read_provenance(made).trained.starts - 1
     if not stage:
         return Run(run, label, seed, "", "done", resumed)
-    status = lease.read(folder / "scratch" / run)
-    job = told.get((stage, run))
+    status = lease.read(place.folder / "scratch" / run)
+    job = place.jobs.get((stage, run))
     if status and status.stage != stage:
         status = None
+    where = f"SLURM job {job.slurm}" if job and job.slurm else ""
     if status:
         resumed += status.starts - 1
-    where = status.owner if status else f"SLURM job {job.slurm}" if job and job.slurm else ""
+        where = status.owner
     log = f"logs/{stage}/{run}.log"
-    seen = Run(
-        run,
-        label,
-        seed,
-        stage,
-        "waiting",
-        resumed,
-        where=where,
-        log=log,
-        again=job.again if job else "",
-    )
-    if status and not status.released and now - status.at < FRESH:
+    again = job.again if job else ""
+    seen = Run(run, label, seed, stage, "waiting", resumed, where=where, log=log, again=again)
+    return _in_state(place, seen, status, job)
+
+
+def _in_state(place: _Place, seen: Run, status: lease.Status | None, job: Job | None) -> Run:
+    """A run that is not done in its state: a writer that gives signs of life knows best, then
+    Snakemake's log.
+    """
+    log = place.folder / seen.log
+    if status and not status.released and place.now - status.at < FRESH:
         share = status.done / status.total if status.total else None
-        return replace(
-            seen, state="running", share=share, left=_left(status, now), note=status.note
-        )
+        left = _left(status, place.now)
+        return replace(seen, state="running", share=share, left=left, note=status.note)
     if job and job.state == "failed":
-        return replace(seen, state="failed", note=last_words(folder / log)[0].strip())
+        return replace(seen, state="failed", note=last_lines(log)[0].strip())
     if status:
-        why = status.error if status.released else f"no sign of life for {now - status.at:.0f} s"
-        return replace(seen, state="interrupted", note=why)
+        silence = f"no sign of life for {place.now - status.at:.0f} s"
+        return replace(seen, state="interrupted", note=status.error if status.released else silence)
     if job and job.state in ("started", "submitted"):
-        begun = not job.slurm or (
-            (folder / log).is_file() and (folder / log).stat().st_mtime >= began
-        )
+        begun = not job.slurm or (log.is_file() and log.stat().st_mtime >= place.began)
         return replace(seen, state="running" if begun else "queued")
     return seen
 
@@ -261,7 +280,7 @@ def _left(status: lease.Status, now: float) -> float | None:
     return max(0.0, (status.total - status.done) * spent / moved - (now - status.at))
 
 
-def forecast(runs: Sequence[Run], folder: Path = Path()) -> float | None:
+def seconds_left(runs: Sequence[Run], folder: Path = Path()) -> float | None:
     """Seconds until the last run is done, if as many runs as now go on side by side; None while no
     stage has ended or nothing runs.
     """
@@ -273,34 +292,33 @@ def forecast(runs: Sequence[Run], folder: Path = Path()) -> float | None:
     names = list(STAGES)
 
     def ahead(run: Run) -> float:
-        now = typical[run.stage] if run.left is None else run.left
-        return now + sum(typical[name] for name in names[names.index(run.stage) + 1 :])
+        stage = typical[run.stage] if run.left is None else run.left
+        return stage + sum(typical[name] for name in names[names.index(run.stage) + 1 :])
 
     return sum(ahead(run) for run in runs if run.state != "done") / side
 
 
-def job_seconds(folder: Path, rule: str, name: str = "*") -> list[float]:
-    """Seconds of a rule's jobs (of one, by its name) from the benchmark files that Snakemake leaves
-    below `folder`.
+@dataclass(frozen=True)
+class Summary:
+    """An experiment at a time (Unix seconds): how many runs are in each state, seconds to its end
+    where that can be said, and its runs.
     """
-    paths = (folder / "logs/benchmarks" / rule).glob(f"{name}.tsv")
-    return [
-        float(path.read_text().splitlines()[1].split("\t")[0])
-        for path in paths
-        if path.stat().st_size
-    ]
+
+    experiment: str
+    at: float
+    counts: dict[str, int]
+    left: float | None
+    runs: list[Run]
+
+    @property
+    def done(self) -> bool:
+        """Whether all runs are."""
+        return self.counts["done"] == sum(self.counts.values())
 
 
-def summary(experiment: Experiment, folder: Path = Path()) -> dict[str, Any]:
-    """A study as plain data: its name, how many runs are in each state, seconds to its end, and its
-    runs.
-    """
+def summary(experiment: Experiment, folder: Path = Path()) -> Summary:
+    """An experiment as it stands."""
     runs = look(experiment, folder)
-    counts = Counter(run.state for run in runs)
-    return {
-        "experiment": experiment.name,
-        "at": time.time(),
-        "counts": {state: counts[state] for state in STATES},
-        "left": forecast(runs, folder),
-        "runs": [asdict(run) for run in runs],
-    }
+    number = Counter(run.state for run in runs)
+    counts = {state: number[state] for state in STATES}
+    return Summary(experiment.name, time.time(), counts, seconds_left(runs, folder), runs)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.evaluate import stats as st
 from ccpo.oracle import diagnose
 
@@ -36,13 +36,8 @@ FIGURES = (
     "tokens",
     "evaluator_calls",
 )
-RATIOS = (
-    "variance",
-    "mse_tokens",
-    "mse_calls",
-    "noise_tokens",
-    "noise_calls",
-)  # to the reference, in the same world
+# Compared with the reference, in the same world.
+RATIOS = ("variance", "mse_tokens", "mse_calls", "noise_tokens", "noise_calls")
 REFERENCE = ("shared", "group_mean")
 ZERO = 1e-9
 SHAPES = list(diagnose.TEAMS)
@@ -66,17 +61,15 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     skipped = [
         row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
     ]
-    order = {
-        name: i for i, name in enumerate(manifest["order"])
-    }  # as the experiment names them: canonical JSON sorts its keys
-    worlds = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)[
-        list(FIGURES)
-    ].mean()  # over turns
+    # As the experiment names them: canonical JSON sorts its keys.
+    order = {name: i for i, name in enumerate(manifest["order"])}
+    over_turns = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)
+    worlds = over_turns[list(FIGURES)].mean()
     pivots = {
         name: worlds.pivot(index=["shape", *WORLD], columns=["method", "advantage"], values=name)
         for name in RATIOS
     }
-    said = claims(table, pivots)
+    judged = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
     numbers = {
         **{
@@ -84,14 +77,15 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
             for k in ("experiment", "question", "note", "shapes", "families", "instances", "tokens")
         },
         "reference": list(REFERENCE),
-        "summary": summary(said, cells),
+        "summary": summary(judged, cells),
         "sampled": sampled(table),
         "cells": cells,
-        "riders": _riders(table, order),
-        "claims": said,
+        "riders": _free_riders(table, order),
+        "claims": judged,
         "skipped": sorted({(s["method"], s["shape"], s["reason"]) for s in skipped}),
     }
     schema.write_json(stats, numbers)
+    lineage.write_passport(stats, [experiment, *diagnostics])
 
 
 def _cells(
@@ -114,10 +108,9 @@ def _cells(
             "worlds": len(rows),
         }
         cell |= {name: asdict(st.interval(rows[name])) for name in FIGURES}
-        cell |= {
-            f"{name}_ratio": ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE)
-            for name in RATIOS
-        }
+        for name in RATIOS:
+            row = ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE)
+            cell[f"{name}_ratio"] = row and asdict(row)
         out.append(cell)
     return sorted(
         out,
@@ -130,26 +123,30 @@ def _cells(
     )
 
 
-def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> dict[str, Any] | None:
+def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> st.Interval | None:
     """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was
     not measured, or is 0 somewhere.
 
     `pivot`: the figure by world (rows: shape, family, instance) and by method and advantage
     (columns); `where`: shape, and family or ALL.
     """
-    if a not in pivot or b not in pivot or where[0] not in pivot.index.get_level_values("shape"):
+    shape, family = where
+    if a not in pivot or b not in pivot or shape not in pivot.index.get_level_values("shape"):
         return None
-    here = pivot.xs(where[0], level="shape")
-    here = here if where[1] == ALL else here.xs(where[1], level="family")
-    pair = np.stack([here[a], here[b]])
+    worlds = pivot.xs(shape, level="shape")
+    worlds = worlds if family == ALL else worlds.xs(family, level="family")
+    pair = np.stack([worlds[a], worlds[b]])
     pair = pair[:, np.isfinite(pair).all(0)]
     if not pair.size or (pair <= ZERO).any():
         return None
-    found = st.interval(np.log(pair[0] / pair[1]))
-    bounds = {
-        k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"
-    }
-    return {**bounds, "n": found.n}
+    return _geometric(pair[0] / pair[1])
+
+
+def _geometric(ratios: np.ndarray) -> st.Interval:
+    """The interval of the logarithms, as ratios again."""
+    row = st.interval(np.log(ratios))
+    low, high = (None if x is None else float(np.exp(x)) for x in (row.ci_low, row.ci_high))
+    return st.Interval(float(np.exp(row.mean)), low, high, row.n)
 
 
 def sampled(table: pd.DataFrame) -> dict[str, Any]:
@@ -170,53 +167,44 @@ def sampled(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def summary(said: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
+def summary(judged: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
     """One paragraph: which claims hold, and what points best at equal tokens."""
+    words = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold"}
     parts = []
-    for verdict, word in (
-        ("holds", "hold"),
-        ("holds in part", "hold in part"),
-        ("does not hold", "do not hold"),
-    ):
-        these = [c["claim"] for c in said if c["verdict"] == verdict]
-        parts.append(f"{len(these)} {word}" + (f" ({'; '.join(these)})" if these else ""))
+    for verdict, word in words.items():
+        texts = [c["claim"] for c in judged if c["verdict"] == verdict]
+        parts.append(f"{len(texts)} {word}" + (f" ({'; '.join(texts)})" if texts else ""))
     best = []
     for shape in dict.fromkeys(c["shape"] for c in cells):
-        here = [
-            c
-            for c in cells
-            if c["shape"] == shape and c["family"] == ALL and c["noise_tokens_ratio"]
-        ]
-        if here:
-            least = min(here, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
-            best.append(
-                f"{shape}: {least['method']} under {least['advantage']}, "
-                f"{band(least['noise_tokens_ratio'])}"
-            )
+        together = [c for c in cells if c["shape"] == shape and c["family"] == ALL]
+        compared = [c for c in together if c["noise_tokens_ratio"]]
+        if compared:
+            least = min(compared, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
+            row = band(st.Interval(**least["noise_tokens_ratio"]))
+            best.append(f"{shape}: {least['method']} under {least['advantage']}, {row}")
     return (
-        f"Of {len(said)} claims, {', '.join(parts)}. Least squared error of the gradient at "
-        "equal generated tokens, as a "
-        "multiple of the shared reward's under group_mean, with 95 % intervals over worlds: "
-        f"{'; '.join(best)}."
+        f"Of {len(judged)} claims, {', '.join(parts)}. Least squared error of the gradient at "
+        "equal generated tokens, as a multiple of the shared reward's under group_mean, with 95 % "
+        f"intervals over worlds: {'; '.join(best)}."
     )
 
 
-def band(row: dict[str, Any] | st.Interval) -> str:
+def band(row: st.Interval) -> str:
     """A mean and its interval."""
-    found = row if isinstance(row, dict) else asdict(row)
-    mean, low, high = (found[k] for k in ("mean", "ci_low", "ci_high"))
-    return f"{mean:.2f}" if low is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    if row.ci_low is None:
+        return f"{row.mean:.2f}"
+    return f"{row.mean:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})"
 
 
-def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
+def _free_riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
     """What is paid to agents whose message changes nothing: the spread of their advantage over that
     of the last agent, by method.
 
     Worlds of the family free_riding in which agents follow each other; an ideal credit gives 0.
     """
-    here = table[(table.family == "free_riding") & (table["shape"] != "vote")]
+    sequential = table[(table.family == "free_riding") & (table["shape"] != "vote")]
     out = []
-    for (shape, method, advantage), rows in here.groupby(
+    for (shape, method, advantage), rows in sequential.groupby(
         ["shape", "method", "advantage"], sort=False
     ):
         last = rows.turn.max()
@@ -236,52 +224,33 @@ def _riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
 
 
 # -- published claims
-# ------------------------------------------------------------------------------------------------
 
 
 def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
     """What the papers claim, whether it holds here, and the numbers that say so. Claims whose
     methods were not measured are left out.
     """
-    dyads = ("dyad", "language")
-    found = [
-        _unbiased(table),
-        _points_at_truth(table),
-        _difference(table),
-        _cheaper(
-            "CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)",
-            pivots,
-            dyads,
-            ("ccpo", "group_mean"),
-        ),
-        _cheaper(
-            "the paired difference of CCPO v1 lowers variance",
-            pivots,
-            dyads,
-            ("ccpo_v1", "group_mean"),
-        ),
-        _cheaper(
-            "leaving a voter out lowers variance (CCPO, votes)",
-            pivots,
-            ("vote",),
-            ("ccpo_vote", "group_mean"),
-        ),
-        _cheaper(
-            "C3 lowers variance at a matched budget (arXiv 2603.06859)",
-            pivots,
-            (*dyads, "chain"),
-            ("c3", "none"),
-        ),
-        _cheaper(
-            "raters' shares lower variance (SEPO, arXiv 2603.21563v5)",
-            pivots,
-            dyads,
-            ("sepo", "group_mean"),
-        ),
-        _role_specific(table),
-        _free_riding(table),
-    ]
-    return [c for c in found if c]
+    judged = [_unbiased(table), _points_at_truth(table), _difference(table)]
+    judged += [_cheaper(text, pivots, *measured) for text, measured in CHEAPER.items()]
+    judged += [_role_specific(table), _free_riding(table)]
+    return [claim for claim in judged if claim]
+
+
+DYADS = ("dyad", "language")
+# Claims of lower variance: in which shapes, by which method under which advantage.
+CHEAPER: dict[str, tuple[tuple[str, ...], Pair]] = {
+    "CCPO's counterfactual baseline lowers variance (arXiv 2603.21563v1)": (
+        DYADS,
+        ("ccpo", "group_mean"),
+    ),
+    "the paired difference of CCPO v1 lowers variance": (DYADS, ("ccpo_v1", "group_mean")),
+    "leaving a voter out lowers variance (CCPO, votes)": (("vote",), ("ccpo_vote", "group_mean")),
+    "C3 lowers variance at a matched budget (arXiv 2603.06859)": (
+        (*DYADS, "chain"),
+        ("c3", "none"),
+    ),
+    "raters' shares lower variance (SEPO, arXiv 2603.21563v5)": (DYADS, ("sepo", "group_mean")),
+}
 
 
 def _unbiased(table: pd.DataFrame) -> dict[str, str] | None:
@@ -309,10 +278,10 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
     """Unbiased as a gradient is weaker than unbiased as an advantage: a baseline that the own
     message does not move does no harm.
     """
-    here = table[(table.advantage == "group_mean") & (table.norm_ratio > ZERO)]
-    if here.empty:
+    centred = table[(table.advantage == "group_mean") & (table.norm_ratio > ZERO)]
+    if centred.empty:
         return None
-    least = here.groupby("method", sort=False).cosine.min()
+    least = centred.groupby("method", sort=False).cosine.min()
     right = [m for m in least.index if least[m] > 1 - 1e-9]
     wrong = [m for m in least.index if least[m] <= 1 - 1e-9]
     worst = "; ".join(f"{m} {least[m]:.4f}" for m in wrong)
@@ -328,23 +297,20 @@ def _difference(table: pd.DataFrame) -> dict[str, str] | None:
     """The raw credit of the first agent, before any baseline: half the difference to a solo sample
     against the outcome's sign.
     """
-    here = table[
-        table["shape"].isin(("dyad", "language")) & (table.turn == 0) & (table.advantage == "none")
-    ]
-    by_world = here.pivot_table(index=["shape", *WORLD], columns="method", values="variance")
+    raw = table[table["shape"].isin(DYADS) & (table.turn == 0) & (table.advantage == "none")]
+    by_world = raw.pivot_table(index=["shape", *WORLD], columns="method", values="variance")
     if not {"shared", "ccpo_v1_split"} <= set(by_world):
         return None
     known = by_world[["shared", "ccpo_v1_split"]].dropna()
     known = known[(known > ZERO).all(axis=1)]
-    found = st.interval(np.log(known["ccpo_v1_split"] / known["shared"]).to_numpy())
-    row = {k: None if v is None else float(np.exp(v)) for k, v in asdict(found).items() if k != "n"}
+    row = _geometric((known["ccpo_v1_split"] / known["shared"]).to_numpy())
     return _claim(
         "subtracting the outcome without the agent lowers the variance of its credit (theorem of "
         "CCPO v1)",
-        row["ci_high"] is not None and row["ci_high"] < 1,
+        row.ci_high is not None and row.ci_high < 1,
         f"Its variance around its own mean in each context, scale taken out, is {band(row)} "
         "times that of the plain outcome "
-        f"({found.n} worlds): the solo sample does not depend on the thought, so that its "
+        f"({row.n} worlds): the solo sample does not depend on the thought, so that its "
         "variance is added.",
     )
 
@@ -366,15 +332,13 @@ def _cheaper(
         flat, tree = (list(kind.get(shape, ())) for kind in (diagnose.FLAT, diagnose.NESTED))
         drawn = f"fan-out {tree} against {flat}" if a[0].startswith("c3") else f"fan-out {flat}"
         known = {
-            name: row
-            for name, row in rows.items()
-            if row is not None and row["ci_high"] is not None
+            name: row for name, row in rows.items() if row is not None and row.ci_high is not None
         }
         if len(known) < len(rows):
             continue
-        below += [bool(row["ci_high"] < 1) for row in known.values()]
+        below += [row.ci_high is not None and row.ci_high < 1 for row in known.values()]
         parts.append(
-            f"{shape} ({known['variance']['n']} worlds, {drawn}): {band(known['variance'])}, "
+            f"{shape} ({known['variance'].n} worlds, {drawn}): {band(known['variance'])}, "
             f"{band(known['noise_tokens'])} and "
             f"{band(known['noise_calls'])}"
         )
@@ -391,22 +355,20 @@ def _cheaper(
 
 
 def _role_specific(table: pd.DataFrame) -> dict[str, str] | None:
-    here = table[table.advantage == "group_mean"]
-    told = here.groupby("method", sort=False).role_information.max()
-    if "ccpo" not in told:
+    centred = table[table.advantage == "group_mean"]
+    by_method = centred.groupby("method", sort=False).role_information
+    most = by_method.max()
+    if "ccpo" not in most:
         return None
-    none = [m for m in told.index if told[m] < ZERO]
-    some = [
-        f"{m} {here[here.method == m].role_information.mean():.2f}"
-        for m in told.index
-        if told[m] >= ZERO
-    ]
+    mean = by_method.mean()
+    images = [m for m in most.index if most[m] < ZERO]
+    others = [f"{m} {mean[m]:.2f}" for m in most.index if most[m] >= ZERO]
     return _claim(
         "CCPO's credit is specific to the role",
-        "ccpo" not in none,
+        "ccpo" not in images,
         "Under group_mean the advantage is an image of the shared one in every world for "
-        + f"{', '.join(none) or 'no method'}; mean role information of the others: "
-        f"{', '.join(some) or 'there are none'}.",
+        f"{', '.join(images) or 'no method'}; mean role information of the others: "
+        f"{', '.join(others) or 'there are none'}.",
     )
 
 
@@ -414,16 +376,16 @@ def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
     """Against the shared reward under the same advantage, in the same worlds: the spread of a
     useless agent's advantage over the last's.
     """
-    here = table[
+    dyads = table[
         (table.family == "free_riding")
         & (table["shape"] == "dyad")
         & (table.advantage == "group_mean")
     ]
-    paid = here.pivot_table(index="instance", columns=["method", "turn"], values="advantage_sd")
+    paid = dyads.pivot_table(index="instance", columns=["method", "turn"], values="advantage_sd")
     if ("shared", 0) not in paid or ("ccpo", 0) not in paid:
         return None
     share = {
-        m: paid[m, 0] / paid[m, 1] for m in dict.fromkeys(here.method) if (paid[m, 1] > ZERO).all()
+        m: paid[m, 0] / paid[m, 1] for m in dict.fromkeys(dyads.method) if (paid[m, 1] > ZERO).all()
     }
     parts = []
     lower = {}
@@ -447,15 +409,15 @@ def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
         "last agent's, dyads under group_mean: shared "
         f"{share['shared'].mean():.2f}; {', '.join(parts)}. Below the shared reward beyond "
         f"chance: {', '.join(better) or 'none'}.{tree}"
-        f"{_told_by_luck(here)}",
+        f"{_paid_by_luck(dyads)}",
     )
 
 
-def _told_by_luck(riders: pd.DataFrame) -> str:
+def _paid_by_luck(table: pd.DataFrame) -> str:
     """What is left of a useless message's advantage: nothing on average, and how it goes with the
     outcome.
     """
-    first = riders[riders.turn == 0]
+    first = table[table.turn == 0]
     mean = float(first.bias_raw.max())  # A* is 0 there
     by = [
         f"{m} {band(st.interval(rows.outcome_correlation))}"

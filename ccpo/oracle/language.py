@@ -9,13 +9,18 @@ gradients are compared there: the Gram matrix of the scores is all that is neede
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ccpo import benchmark, team
 from ccpo.oracle.world import QUESTIONS, World, outcomes
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BENCHMARK = "arithmetic"
 BOX = "\\boxed{"
@@ -28,6 +33,14 @@ def questions(seed: int) -> list[tuple[str, int]]:
     return [(tasks[i].question, int(tasks[i].truth)) for i in chosen]
 
 
+@dataclass(frozen=True)
+class Context:
+    """A prompt after which one of two tokens is said."""
+
+    prompt: list[int]
+    digits: list[int]
+
+
 def build(folder: Path, family: str, seed: int) -> World:
     """The model of a Hugging Face folder, asked two questions, as a dyad of Thinker and Solver.
 
@@ -37,11 +50,34 @@ def build(folder: Path, family: str, seed: int) -> World:
     import torch
 
     from ccpo.models import policy
-    from ccpo.play.engine.hf import HF
-    from ccpo.play.types import AgentEndpoint
 
     torch.set_num_threads(1)
     model, tokenizer = policy.load(folder)
+    thinker, solver, solo = _contexts(model, tokenizer, seed)
+    rule, alone = outcomes(family, 2)
+    return World(
+        family=family,
+        answer="last",
+        weight=np.full(QUESTIONS, 1 / QUESTIONS),
+        logits=(_logits(model, thinker), _logits(model, solver)),
+        context=(np.arange(QUESTIONS), np.arange(2 * QUESTIONS).reshape(QUESTIONS, 2)),
+        outcome=np.broadcast_to(rule, (QUESTIONS, 2, 2)).astype(float),
+        alone=_logits(model, solo),
+        alone_outcome=np.array([alone] * QUESTIONS),
+        grams=(_gram(model, thinker), _gram(model, solver)),
+    )
+
+
+def _contexts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> tuple[list[Context], list[Context], list[Context]]:
+    """Contexts of the Thinker, by question; of the Solver, by question and what the Thinker said;
+    and of the Solver alone, by question.
+    """
+    from ccpo.models import policy
+    from ccpo.play.engine.hf import HF
+    from ccpo.play.types import AgentEndpoint
+
     endpoint = AgentEndpoint(HF(model, policy.end_ids(model, tokenizer)), tokenizer)
     dyad = team.load("think_solve").team()
     box = tokenizer.encode(BOX, add_special_tokens=False)
@@ -50,31 +86,16 @@ def build(folder: Path, family: str, seed: int) -> World:
     solo = []
     for question, truth in questions(seed):
         digits = [_token(tokenizer, truth + k) for k in (0, 1)]
-        thinker.append((endpoint.prompt(dyad.role(0, (0, 1)), question, []), digits))
-        solver += [
-            ([*endpoint.prompt(dyad.role(1, (0, 1)), question, [str(truth + k)]), *box], digits)
-            for k in (0, 1)
-        ]
-        solo.append(([*endpoint.prompt(dyad.role(1, (1,)), question, []), *box], digits))
-    spoken = [
-        _rows(model, contexts, scored)
-        for contexts, scored in ((thinker, True), (solver, True), (solo, False))
-    ]
-    rule, alone = outcomes(family, 2)
-    return World(
-        family=family,
-        answer="last",
-        weight=np.full(QUESTIONS, 1 / QUESTIONS),
-        logits=(spoken[0][0], spoken[1][0]),
-        context=(np.arange(QUESTIONS), np.arange(2 * QUESTIONS).reshape(QUESTIONS, 2)),
-        outcome=np.broadcast_to(rule, (QUESTIONS, 2, 2)).astype(float),
-        alone=spoken[2][0],
-        alone_outcome=np.array([alone] * QUESTIONS),
-        grams=(spoken[0][1], spoken[1][1]),
-    )
+        thinker.append(Context(endpoint.prompt(dyad.role(0, (0, 1)), question, []), digits))
+        for thought in (str(truth), str(truth + 1)):
+            prompt = endpoint.prompt(dyad.role(1, (0, 1)), question, [thought])
+            solver.append(Context([*prompt, *box], digits))
+        prompt = endpoint.prompt(dyad.role(1, (1,)), question, [])
+        solo.append(Context([*prompt, *box], digits))
+    return thinker, solver, solo
 
 
-def _token(tokenizer: Any, digit: int) -> int:
+def _token(tokenizer: PreTrainedTokenizerBase, digit: int) -> int:
     ids = tokenizer.encode(str(digit), add_special_tokens=False)
     if len(ids) != 1:
         raise ValueError(
@@ -84,26 +105,33 @@ def _token(tokenizer: Any, digit: int) -> int:
     return int(ids[0])
 
 
-def _rows(
-    model: Any, contexts: list[tuple[list[int], list[int]]], scored: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probs [C, 2] of the two digits in each context, and the Gram matrix [2 C, 2 C] of d log
-    pi / dparameters, pi being the model's distribution over the two (empty if not `scored`).
+def _log_probs(model: PreTrainedModel, context: Context) -> torch.Tensor:
+    """Log-probs [2] of the two tokens, with their gradient."""
+    from ccpo.models.policy import completion_logprobs
+
+    completions = [[digit] for digit in context.digits]
+    return completion_logprobs(model, [context.prompt] * 2, completions, 1.0)[0][:, 0]
+
+
+def _logits(model: PreTrainedModel, contexts: list[Context]) -> np.ndarray:
+    """Log-probs [C, 2] of the two tokens in each context."""
+    rows = [_log_probs(model, context).detach().double().numpy() for context in contexts]
+    return np.stack(rows)
+
+
+def _gram(model: PreTrainedModel, contexts: list[Context]) -> np.ndarray:
+    """Gram matrix [2 C, 2 C] of d log pi / dparameters, pi being the model's distribution over the
+    two tokens.
     """
     import torch
 
-    from ccpo.models.policy import completion_logprobs
-
-    logits = []
     scores = []
-    for prompt, digits in contexts:
-        logps = completion_logprobs(model, [prompt, prompt], [[d] for d in digits], 1.0)[0][:, 0]
-        logits.append(logps.detach().double().numpy())
-        two = torch.log_softmax(logps, 0)
-        for k in range(2 if scored else 0):
+    for context in contexts:
+        two = torch.log_softmax(_log_probs(model, context), 0)
+        for log_prob in two:
             gradient = torch.autograd.grad(
-                two[k], list(model.parameters()), retain_graph=True, allow_unused=True
+                log_prob, list(model.parameters()), retain_graph=True, allow_unused=True
             )
             scores.append(torch.cat([g.reshape(-1) for g in gradient if g is not None]).double())
-    table = torch.stack(scores) if scores else torch.zeros(0, 1, dtype=torch.double)
-    return np.stack(logits), (table @ table.T).numpy()
+    table = torch.stack(scores)
+    return (table @ table.T).numpy()

@@ -99,9 +99,8 @@ def parse(text: str, correct: bool) -> Rating:
     text = text.strip()
     if len(text) > LONGEST:
         return Rating(None, "too long")
-    fenced = re.fullmatch(
-        r"```(?:json)?(.*)```", text, re.DOTALL
-    )  # no \s* beside .*: cubic in a reply of white space
+    # no \s* beside .*: cubic in a reply of white space
+    fenced = re.fullmatch(r"```(?:json)?(.*)```", text, re.DOTALL)
     text = fenced[1].strip() if fenced else text
     start = text.find("{")
     if len(PAIR.findall(text)) > QUOTED:

@@ -6,7 +6,6 @@ It knows teams, not credit methods: what a method needs generated is in the plan
 
 from __future__ import annotations
 
-import re
 import time
 import zlib
 from collections import Counter
@@ -22,7 +21,7 @@ from ccpo.intervention import Reading
 from ccpo.play import rating
 from ccpo.play.engine import NO_ROOM, Completion, SamplingParams, fits
 from ccpo.play.types import AgentEndpoint, Ledger, Message, PlayingTeam, RolloutRow, ScoredTree
-from ccpo.team import Team, guard, vote_outcome
+from ccpo.team import Team, vote_outcome
 from ccpo.tree import Plan, Structure, make_tree
 
 
@@ -231,14 +230,19 @@ def _verify(
     answer = np.full(len(leaf), -1)
     texts = [""] * len(leaf)
     classes: list[dict[str, int]] = [{} for _ in tasks]
-    for i, message in enumerate(growing.messages):
-        present = team.without(int(structure.removed[i]))
-        role = team.role(int(structure.turn[i]), present)
-        if not role.answers or (team.answer == "last" and not leaf[i]):
-            continue
-        task = tasks[structure.task[i]]
-        verdict = verifier.verify(message.text, task.truth, task.kind, task.tolerance)
-        ledger.add(int(structure.agent[i]), message.purpose, evaluator_calls=1)
+    answering = [
+        i
+        for i in range(len(leaf))
+        if team.role(int(structure.turn[i]), team.without(int(structure.removed[i]))).answers
+        and (leaf[i] or team.answer != "last")
+    ]
+    verdicts = verifier.verify_many(
+        (growing.messages[i].text, task.truth, task.kind, task.tolerance)
+        for i, task in ((i, tasks[structure.task[i]]) for i in answering)
+    )
+    for i, verdict in zip(answering, verdicts, strict=True):
+        ledger.add(int(structure.agent[i]), growing.messages[i].purpose, evaluator_calls=1)
+        ledger.late += verdict.late
         texts[i] = verdict.answer or ""
         if verdict.correct:
             answer[i] = 0
@@ -325,17 +329,6 @@ def _ask_for_ratings(
         generated_tokens=sum(len(completion.token_ids) for _, completion in asked),
     )
     return [None if c is NO_ROOM else endpoint.text(c) for c in completions]
-
-
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-
-
-def leaks(thought: str, truth: str) -> bool:
-    """Whether a thought already ends on the true answer: its last number is the truth (boxes are
-    taken out beforehand, as for its reader).
-    """
-    numbers = _NUMBER.findall(guard(thought))
-    return bool(numbers) and numbers[-1] == truth
 
 
 @dataclass(frozen=True)

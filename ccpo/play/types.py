@@ -25,9 +25,12 @@ COUNTS = ("prompt_tokens", "generated_tokens", "trained_tokens", "evaluator_call
 
 @dataclass
 class Ledger:
-    """Counts by (agent, purpose), and wall seconds by part of an update."""
+    """Counts by (agent, purpose), verdicts that were not reached, and wall seconds by part of an
+    update.
+    """
 
     counts: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    late: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, agent: int, purpose: str, **numbers: int) -> None:

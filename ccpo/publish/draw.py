@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.publish import figure
 from ccpo.publish.figure._axes import COLOURS
 
@@ -53,7 +54,6 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     if frame.empty:
         raise ValueError(f"figure {name}: {stats} holds nothing to draw")
     schema.write_text(csv, frame.to_csv(index=False))
-    svg.parent.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):
         parts = panels(numbers, frame)
         heights = [_height(part) for _, part in parts]
@@ -65,10 +65,12 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
             names = list(dict.fromkeys(part.condition)) if "condition" in part else []
             rule.paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
             axes.set_title(title, fontsize=10)
-        temporary = svg.with_name("." + svg.name)
-        drawn.savefig(temporary, format="svg", metadata={"Date": None})
+        picture = io.BytesIO()
+        drawn.savefig(picture, format="svg", metadata={"Date": None})
         plt.close(drawn)
-    temporary.replace(svg)
+    schema.write_bytes(svg, picture.getvalue())
+    for artefact in (svg, csv):
+        lineage.write_passport(artefact, [stats])
 
 
 def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+# in the report's first table; the others follow folded up
 TABLED = (
     "none",
     "group_mean",
     "group_z",
     "batch_whiten",
-)  # in the report's first table; the others follow folded up
+)
 
 
 MEANS = (

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import advantage, schema
-from ccpo.lineage import source
+from ccpo import advantage, lineage, schema
 from ccpo.publish import figure, oracle, tables
+from ccpo.publish.forecast import Forecast
+from ccpo.publish.forecast import read as read_forecast
 
 CSS = """
 :root { color-scheme: light; } * { box-sizing: border-box; }
@@ -59,7 +60,7 @@ def write(
         if plan is not None:
             parts.append(
                 "<h2>Forecast and actual</h2><div class='wide'>"
-                + forecast(schema.read_json(plan)["forecast"], manifest, runs)
+                + forecast(read_forecast(plan), manifest, runs)
                 + "</div>"
             )
     parts.append("<h2>Where it comes from</h2>" + origin(manifest))
@@ -70,6 +71,8 @@ def write(
         out,
         f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n",
     )
+    optional = [plan] if plan else []
+    lineage.write_passport(out, [stats, experiment, table, *figures, *optional])
 
 
 def _of_runs(
@@ -243,12 +246,12 @@ def graders(numbers: dict[str, Any]) -> str:
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
 
 
-def forecast(plan: dict[str, Any], manifest: dict[str, Any], runs: Path) -> str:
+def forecast(plan: Forecast, manifest: dict[str, Any], runs: Path) -> str:
     """What was forecast before the runs, and what they took: tokens generated in training, seconds inside updates."""
     rows = []
-    for row in plan["conditions"]:
-        ids = manifest["conditions"].get(row["condition"], {"runs": {}})["runs"].values()
-        if len(ids) != row["runs"]:
+    for row in plan.conditions:
+        ids = manifest["conditions"].get(row.condition, {"runs": {}})["runs"].values()
+        if len(ids) != row.runs:
             continue  # the experiment was changed since
         tokens = sum(
             int(
@@ -267,15 +270,13 @@ def forecast(plan: dict[str, Any], manifest: dict[str, Any], runs: Path) -> str:
             for run in ids
         )
         pairs = (
-            (row["train_tokens"], tokens, tables.amount),
-            (row["update_seconds"], seconds, tables.duration),
+            (row.train_tokens, tokens, tables.amount),
+            (row.update_seconds, seconds, tables.duration),
         )
         told = "".join(
             f"<td>{say(a)}</td><td>{say(b)}</td><td>{_off(a, b)}</td>" for a, b, say in pairs
         )
-        rows.append(
-            f"<tr><td>{html.escape(row['condition'])}</td><td>{row['source']}</td>{told}</tr>"
-        )
+        rows.append(f"<tr><td>{html.escape(row.condition)}</td><td>{row.source}</td>{told}</tr>")
     names = [
         "condition",
         "known from",
@@ -387,16 +388,16 @@ def _said(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
 
 def origin(manifest: dict[str, Any]) -> str:
     """Code, versions, runs, and how to audit."""
-    here = source()
-    versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items() if v)
+    code = lineage.source()
+    versions = ", ".join(f"{k} {v}" for k, v in code.versions.items() if v)
     runs = "".join(
         f"<li><code>{html.escape(run)}</code></li>"
         for c in manifest.get("conditions", {}).values()
         for run in c["runs"].values()
     )
-    dirty = " with uncommitted changes" if here["dirty"] else ""
+    dirty = " with uncommitted changes" if code.dirty else ""
     return (
-        f"<p>Commit <code>{here['commit']}</code>{dirty}. Python {here['python']}; {html.escape(versions)}.</p>"
+        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; {html.escape(versions)}.</p>"
         "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
         f"{html.escape(manifest['experiment'])}/report.html</code></p>"
         + (f"<details><summary>Runs</summary><ul>{runs}</ul></details>" if runs else "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import lineage, schema
 from ccpo.publish import oracle
 
 
@@ -46,7 +46,11 @@ def frame(numbers: dict[str, Any]) -> pd.DataFrame:
                 "untrained_best": decodings[gain["best"]]["untrained"]["mean"] if gain else None,
                 "gain_beyond_temperature": gain["beyond"]["mean"] if gain else None,
                 "seeds_gaining_15_points": gain.get("seeds_counted"),
+                "accuracy_clean": c["clean"].get(c["benchmark"], {}).get("mean"),
+                "items_with_defects": c["clean"].get(c["benchmark"], {}).get("defects"),
                 "leakage": c["leakage"],
+                "leakage_by_chance": c["leakage_by_chance"],
+                "late_verdicts": c["late"]["training"] + c["late"]["evaluation"],
                 "updates": c["updates"],
                 "generated_tokens": c["ledger"]["generated_tokens"],
                 "evaluator_calls": c["ledger"]["evaluator_calls"],
@@ -69,6 +73,8 @@ def write(stats: Path, csv: Path) -> Path:
         for label, row in numbers.to_dict("index").items()
     }
     schema.write_json(beside, rows)
+    for artefact in (csv, beside):
+        lineage.write_passport(artefact, [stats])
     return beside
 
 
@@ -103,12 +109,14 @@ def page(csv: Path) -> str:
             percent(r["untrained"]),
             percent(r["untrained_best"]),
             percent(r["accuracy"]) + band,
+            percent(r["accuracy_clean"]),
             percent(r["accuracy_at_1"]),
             percent(r["gain_beyond_temperature"], signed=True),
             counted,
             f"{r['updates']:,.0f}",
             f"{r['generated_tokens']:,.0f}",
             f"{r['evaluator_calls']:,.0f}",
+            f"{r['late_verdicts']:,.0f}",
         ]
         rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     names = [
@@ -118,78 +126,16 @@ def page(csv: Path) -> str:
         "untrained, %",
         "untrained at its best temperature, %",
         "trained, % [95 % interval]",
+        "trained, without items of known defects, %",
         "trained at temperature 1, %",
         "gain beyond temperature, points",
         "seeds gaining 15 points",
         "updates",
         "generated tokens",
         "evaluator calls",
+        "verdicts not reached",
     ]
     return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
-
-
-def forecast(plan: dict[str, Any]) -> list[str]:
-    """A forecast (ccpo/operate/forecast.py) as lines of text."""
-    head = (
-        "condition",
-        "runs",
-        "updates",
-        "train tokens",
-        "eval tokens",
-        "calls",
-        "time of work",
-        "GPU-h",
-        "disk",
-        "known from",
-    )
-    summed = ("runs", "train_tokens", "evaluation_tokens", "calls", "seconds", "gpu_hours", "disk")
-    total = {
-        "condition": "all",
-        "updates": "",
-        **{k: sum(row[k] for row in plan["conditions"]) for k in summed},
-    }
-    rows = [
-        (
-            row["condition"],
-            str(row["runs"]),
-            str(row["updates"]),
-            amount(row["train_tokens"]),
-            amount(row["evaluation_tokens"]),
-            amount(row["calls"]),
-            duration(row["seconds"]),
-            f"{row['gpu_hours']:.1f}" if plan["gpus"] else "",
-            f"{amount(row['disk'])}B",
-            f"{row['source']} (tokens ×/÷ {row['error']['tokens']:g}, time ×/÷ "
-            f"{row['error']['seconds']:g})"
-            if "source" in row
-            else "",
-        )
-        for row in [*plan["conditions"], total]
-    ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i in (0, 9) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *rows]
-    ]
-    low = plan["wall"] / plan["wall_error"]
-    high = plan["wall"] * plan["wall_error"]
-    where = f"{plan['slots']} GPU(s)" if plan["gpus"] else f"{plan['slots']} core(s)"
-    lines += [
-        "",
-        f"wall time on {where}: about {duration(plan['wall'])} ({duration(low)} to "
-        f"{duration(high)}); {plan['jobs']} cluster jobs",
-    ]
-    for row in plan["seeds"]:
-        needs = f"{row['needed']} seeds" if row["needed"] else "more than 1000 seeds"
-        lines.append(
-            f"{row['a']} against {row['b']}: {needs} find a difference of "
-            f"{100 * row['effect']:g} points (80 % power, Holm over "
-            f"{len(plan['seeds'])}; sd of differences {100 * row['sd']:.1f} points, {row['from']})"
-        )
-    return [line.rstrip() for line in lines]
 
 
 def amount(number: float) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ccpo import schema
+from ccpo import lineage, schema
 
 
 def track(*, experiment: Path, runs: Path, stats: Path, uri: str, out: Path) -> None:
@@ -42,6 +42,7 @@ def track(*, experiment: Path, runs: Path, stats: Path, uri: str, out: Path) -> 
                 )
             )
     schema.write_json(out, {"uri": uri, "experiment_id": store, "runs": ids})
+    lineage.write_passport(out, [experiment, stats])
 
 
 def _import(

@@ -1,7 +1,14 @@
 """Teams (topologies): one file each, found by its name. This file holds only the contract.
 
-A team file has VERSION and `team(**params) -> Team`; its keyword-only parameters are the config
-schema. A turn may read only earlier turns, so every team is acyclic by construction.
+A team file has
+  VERSION
+      a whole number, bumped when its turns or prompts change on purpose
+  team(**params) -> Team
+      the turns, the roles that they name, and how the answer is formed; params are keyword-only,
+      each with a default, and are the config schema
+The docstring says what the team is, and how it departs from its source.
+
+A turn may read only earlier turns, so every team is acyclic by construction.
 """
 
 from __future__ import annotations
@@ -16,8 +23,11 @@ from typing import Literal
 
 import numpy as np
 
+from ccpo.contract import Contract
 from ccpo.grade import BOXED
 from ccpo.grade.thinking import without_thinking
+
+CONTRACT = Contract(constants={"VERSION": int}, functions={"team": ()}, schema="team")
 
 
 @dataclass(frozen=True)
@@ -164,9 +174,9 @@ def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
 
 def names() -> list[str]:
     """Names of all teams: the files of this folder."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+    return sorted(file.name for file in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> ModuleType:
     """The team file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))

@@ -152,9 +152,8 @@ class Study:
         if like:  # the model is the same: it need not be made again
             for name in ("models", "tasks"):
                 shutil.copytree(like / "results" / name, folder / "results" / name)
-        self.bin = (
-            folder / "bin"
-        )  # comes first on PATH, here and in the jobs: what a test puts before python
+        # comes first on PATH, here and in the jobs: what a test puts before python
+        self.bin = folder / "bin"
         self.bin.mkdir()
         self.watch = Watch(folder)
         threading.Thread(target=self.watch.run, daemon=True).start()
@@ -241,7 +240,8 @@ class Study:
     def starts(self) -> int:
         """How often trainings began again, in all finished runs."""
         return sum(
-            json.loads((run / "provenance.json").read_text())["starts"] - 1 for run in self.runs()
+            json.loads((run / "provenance.json").read_text())["trained"]["starts"] - 1
+            for run in self.runs()
         )
 
     def end(self) -> None:

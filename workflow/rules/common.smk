@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
 from ccpo import intervention as interventions
-from ccpo.operate import slurm
-from ccpo import schema
+from ccpo.operate import seconds, slurm
+from ccpo import files
 from ccpo.config import (
     OracleExperiment,
     canonical,
@@ -68,12 +68,15 @@ TASKS = {
     for run in RUNS.values()
     for choice in [run.benchmark, *run.evaluate.also]
 }
+FOLDERS = [
+    *(Path("results/models", slug) for slug in MODELS),
+    *(Path("results/runs", key, "model") for key in RUNS),
+]
 try:
-    # what Snakemake does not see: a folder that was changed and its manifest was not
-    for slug in MODELS:
-        schema.check_touched_manifest(Path("results/models", slug))
-    for key in RUNS:
-        schema.check_touched_manifest(Path("results/runs", key, "model"))
+    # What Snakemake does not see: a folder that was changed and its manifest was not. Once, not in
+    # the process of each job, since all that was copied is hashed.
+    for folder in FOLDERS if workflow.is_main_process else []:
+        files.check_touched_manifest(folder)
 except ValueError as error:
     raise WorkflowError(str(error))
 BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
@@ -244,18 +247,8 @@ def manifest_of_worlds(wildcards):
     return manifests(speakers_of(wildcards))
 
 
+# On SLURM a process is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around it.
+# A job's id without srun is inherited, as a container inherits its environment: then there is no step to make.
+STEP = 'if [ -n "${SLURM_JOB_ID:-}" ] && command -v srun > /dev/null; then step="srun --overlap -n1 -c $OMP_NUM_THREADS"; else step=; fi; '
 STARTED = time.time()
 HELD = []
-
-
-def seconds_by_rule():
-    """Lines that say what this invocation's jobs took, from their benchmark files: rule, jobs, seconds summed over jobs."""
-    lines = []
-    for folder in sorted(Path("logs/benchmarks").glob("*")):
-        made = [p for p in folder.iterdir() if p.stat().st_mtime >= STARTED]
-        seconds = [float(p.read_text().splitlines()[1].split("\t")[0]) for p in made]
-        if seconds:
-            lines.append(
-                f"{folder.name:>10}: {len(made):4d} jobs {sum(seconds):9.1f} s of work, slowest {max(seconds):.1f} s"
-            )
-    return [*lines, f"{'whole':>10}: {time.time() - STARTED:19.1f} s by the clock"]

@@ -23,7 +23,7 @@ rule rollout:
         scratch="scratch/{run}",
         stage=STAGE_VERSIONS["rollout"],
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python:q} -m ccpo rollout --config {input.config:q}"
+        "export OMP_NUM_THREADS={threads}; {STEP} $step {resources.python:q} -m ccpo rollout --config {input.config:q}"
         " --tasks {input.tasks:q} --model {input.model:q} --untrained {input.untrained:q} --scratch {params.scratch:q} --out {output:q} &>> {log:q}"
 
 

@@ -28,10 +28,9 @@ rule train:
     params:
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
         out=lambda wildcards, output: os.path.dirname(output.provenance),
-    # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around
-    # it. It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
+    # A signal reaches the training (STEP). It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
-        "OMP_NUM_THREADS={threads} ${{SLURM_JOB_ID:+srun --overlap -n1 -c {threads}}} {resources.python:q} -m ccpo train --config {input.config:q} --tasks {input.tasks:q}"
+        "export OMP_NUM_THREADS={threads}; {STEP} $step {resources.python:q} -m ccpo train --config {input.config:q} --tasks {input.tasks:q}"
         " --model {input.model:q} --scratch {params.scratch:q} --out {params.out:q} {resources.sharding} &>> {log:q}"
 
 

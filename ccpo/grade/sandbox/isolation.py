@@ -3,11 +3,18 @@ answered.
 
 With bubblewrap the program has user, process, network, IPC, host-name and mount namespaces of its
 own: it sees the libraries Python needs, read-only, and an empty scratch folder in memory; nothing
-else exists. Without, it runs under "plain limits": `describe()` says what is missing then. In both,
-limits on memory, processor time, file size and open files are set before the program is read, no
-output is kept but the reply, and a filter of system calls (x86-64 and ARM Linux) refuses new
-processes. The filter is needed because the kernel exempts root from its limit on processes
+else exists. Without, Landlock (Linux 5.13) leaves it no files but those libraries and its scratch
+folder, no /proc above all, through which it could read the expected values in the memory of
+whoever runs it. Where there is neither, no program is run: `describe()` says why.
+
+In both, limits on memory, processor time, file size and open files are set before the program is
+read, no output is kept but the reply, and a filter of system calls (x86-64 and ARM Linux) refuses
+new processes. The filter is needed because the kernel exempts root from its limit on processes
 (RLIMIT_NPROC), and bubblewrap run by root is root to the kernel; threads remain allowed.
+
+Time is processor time of the program, so that a busy machine gives the same verdicts. A program
+that waits (sleeps, reads, holds a lock against itself) uses none: it is ended when it has used next
+to nothing for IDLE_SECONDS by the clock.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import errno
 import functools
 import logging
 import marshal
+import math
 import os
 import platform
 import select
@@ -27,29 +35,29 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import IO
 
+from ccpo.grade.process import Late
 from ccpo.grade.sandbox import plain
 
 log = logging.getLogger("ccpo")
 
-SECONDS = 10.0  # wall clock, from the moment the limits are in force to the last reply
+SECONDS = 10.0  # processor time of the program and its calls together
+# By the clock: what uses less than IDLE_SHARE of one core for so long waits for something. A
+# program that works gets more on a machine with fifty times as many busy processes as cores.
+IDLE_SECONDS = 30.0
+IDLE_SHARE = 0.02
+STALLED_SECONDS = 600.0  # by the clock: no verdict was reached
+TRIES = 2
 # seconds an idle machine would need a thousandth of; only a broken installation exceeds them
 STARTING = 60.0
 MEMORY = 1 << 30  # bytes of address space
 SCRATCH = 16 << 20  # bytes of the scratch folder, and of one file
 REPLY = 16 << 20  # bytes
-_LIMITS = (
-    ("RLIMIT_CPU", int(SECONDS) + 2),
-    ("RLIMIT_FSIZE", SCRATCH),
-    ("RLIMIT_NOFILE", 64),
-    ("RLIMIT_CORE", 0),
-)
 # hash order is fixed, so a program that prints a set's order does so each time; few arenas, as each
 # takes 64 MiB of the address space
 _ENVIRONMENT = {
@@ -61,9 +69,9 @@ _ENVIRONMENT = {
 }
 _START = "import marshal; code, job = marshal.load(open(0, 'rb', closefd=False)); exec(code)"
 _REMEDY = (
-    "Remedy: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0), "
-    "give the machine more memory and processes, or remove bubblewrap to run under plain limits."
+    "Remedy: install bubblewrap (Debian: apt-get install bubblewrap), allow user namespaces "
+    "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), "
+    "give the machine more memory and processes, or use a Linux kernel with Landlock (5.13)."
 )
 
 
@@ -79,45 +87,58 @@ class Replies:
 
 @dataclass(frozen=True)
 class _Isolation:
-    """A command that runs Python shut away; `outer` and `inner`: filters that bubblewrap or the
-    worker itself installs.
+    """A way to run Python shut away: a command in front of it, and the filter that the command
+    installs (`outer`), or the worker itself (`inner`). landlock: the worker leaves itself only the
+    files that Python needs. refusal: why no program may be run ("": it may).
     """
 
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     outer: bytes = b""
     inner: bytes = b""
+    landlock: bool = False
+    refusal: str = ""
 
 
 def describe() -> str:
-    """Which isolation is in force on this machine: "bubblewrap", or "plain limits" and what is then
-    missing.
+    """Which isolation is in force on this machine: "bubblewrap", "Landlock and plain limits" and
+    what is then missing, or "none" and why.
     """
     return _isolation().name
 
 
-def run(program: str, setup: str, calls: list[str]) -> Replies:
-    """Runs the program, then the setup code, then evaluates each call, all in one namespace, within
-    SECONDS; without calls, nothing.
+def run(parts: Sequence[str], calls: Sequence[str]) -> Replies:
+    """Runs the parts of a program one after the other, then evaluates each call, all in one
+    namespace, within SECONDS of processor time; without calls, nothing.
 
     May be called from any thread. Nothing of it runs any more on return.
 
     Raises:
-        RuntimeError: the sandbox itself did not start.
+        RuntimeError: the sandbox itself did not start, or this machine has none. Late: the machine
+            ended the program, or gave it no time, twice.
     """
-    return _run(_isolation(), program, setup, calls)
+    for left in reversed(range(TRIES)):
+        try:
+            return _run(_isolation(), parts, calls)
+        except Late:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
 
 
-def _run(isolation: _Isolation, program: str, setup: str, calls: list[str]) -> Replies:
-    limits = (*_LIMITS, ("RLIMIT_AS", MEMORY)) if sys.platform == "linux" else _LIMITS
-    job = marshal.dumps((_worker(), (program, setup, calls, limits, isolation.inner)))
+def _run(isolation: _Isolation, parts: Sequence[str], calls: Sequence[str]) -> Replies:
+    if isolation.refusal:
+        raise RuntimeError(
+            f"sandbox: no program is graded on this machine: {isolation.refusal}. {_REMEDY}"
+        )
     with (
         tempfile.TemporaryFile() as stdin,
         _folder(isolation) as folder,
         _filter_fd(isolation.outer) as (fds, option),
     ):
-        stdin.write(job)
+        stdin.write(_job(isolation, folder, parts, calls))
         stdin.seek(0)
+        killed = _out_of_memory()
         try:
             process = subprocess.Popen(
                 [*isolation.command, *option, *_python(), "-s", "-P", "-S", "-B", "-c", _START],
@@ -131,23 +152,63 @@ def _run(isolation: _Isolation, program: str, setup: str, calls: list[str]) -> R
             )
         except OSError as error:
             raise _broken(isolation, str(error)) from None
-        assert process.stdout is not None
         assert process.stderr is not None
         try:
-            text, ending = _read(process.stdout, len(calls))
+            text, ending = _read(process, len(calls))
         finally:
             _end(process)
         complaint = process.stderr.read(2000).decode(errors="replace").strip()
         process.stderr.close()
     lines = text.split("\n")[:-1]  # what follows the last newline was cut off
+    if not ending and len(lines) <= len(calls):
+        ending = _death(process.returncode, killed)
     if not lines or lines[0] != "R":
         raise _broken(isolation, complaint or ending or "it ended without a word")
     if len(lines) > 1 and lines[1].startswith("X"):
-        return Replies([], f"the program fails: {said(lines[1])}")
-    return Replies(
-        lines[1 : len(calls) + 1],
-        "" if len(lines) > len(calls) else ending or "the program's process died",
-    )
+        return Replies([], f"the program fails: {reason(lines[1])}")
+    return Replies(lines[1 : len(calls) + 1], "" if len(lines) > len(calls) else ending)
+
+
+def _job(isolation: _Isolation, folder: str, parts: Sequence[str], calls: Sequence[str]) -> bytes:
+    """What the process reads: the worker's code, and what it is to do."""
+    seconds = math.ceil(SECONDS)
+    limits = [
+        ("RLIMIT_CPU", seconds, seconds + 1),  # SIGXCPU, and SIGKILL for what ignores it
+        *(
+            (name, amount, amount)
+            for name, amount in (
+                ("RLIMIT_FSIZE", SCRATCH),
+                ("RLIMIT_NOFILE", 64),
+                ("RLIMIT_CORE", 0),
+                ("RLIMIT_AS", MEMORY),
+            )
+        ),
+    ]
+    files = (_libraries(), _DEVICES, folder) if isolation.landlock else None
+    return marshal.dumps((_worker(), (list(parts), list(calls), limits, files, isolation.inner)))
+
+
+def _death(code: int, killed: int) -> str:
+    """Why a program's process ended before its time.
+
+    Raises:
+        Late: the machine ran out of memory, which says nothing about the program.
+    """
+    number = -code if code < 0 else code - 128  # as bubblewrap gives a signal on
+    if number == signal.SIGKILL and _out_of_memory() > killed:
+        raise Late("no verdict: the machine ran out of memory and ended the program")
+    if number == signal.SIGXCPU:
+        return f"time limit of {SECONDS:.0f} s"
+    return "the program's process died"
+
+
+def _out_of_memory() -> int:
+    """How many processes this machine's kernel has ended for want of memory."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _broken(isolation: _Isolation, why: str) -> RuntimeError:
@@ -156,52 +217,116 @@ def _broken(isolation: _Isolation, why: str) -> RuntimeError:
     )
 
 
-def said(line: str) -> str:
-    """The reason in a reply."""
+def reason(line: str) -> str:
+    """The reason in a reply, as text that can be printed and encoded."""
     try:
-        return str(plain.read(line[1:]))[:200]
+        return plain.printable(str(plain.read(line[1:]))[:200])
     except ValueError:
         return "of a reason that cannot be read"
 
 
-def _read(stream: IO[bytes], calls: int) -> tuple[str, str]:
-    """The reply up to the line of the last call, and why it ended early ("": it did not, or the
+def _read(process: subprocess.Popen[bytes], calls: int) -> tuple[str, str]:
+    """The reply up to the line of the last call, and why it was cut short ("": it was not, or the
     process is gone).
+
+    Raises:
+        Late: no verdict within STALLED_SECONDS by the clock.
     """
+    stream = process.stdout
+    assert stream is not None
     poll = select.poll()
-    chunks = []
-    size = 0
-    lines = 0
     poll.register(stream, select.POLLIN)
-    deadline = time.monotonic() + STARTING
-    ending = f"it did not start within {STARTING:.0f} s"
+    chunks: list[bytes] = []
+    lines = 0
+    size = 0
+    began = time.monotonic()
+    watch: _Watch | None = None
     while lines < calls + 1:
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            break
+        if watch is None and time.monotonic() - began > STARTING:
+            return "", f"it did not start within {STARTING:.0f} s"
+        if watch is not None and watch.idle():
+            return _text(chunks), f"it waits: no work for {IDLE_SECONDS:.0f} s"
+        if not poll.poll(1000 * min(1.0, IDLE_SECONDS / 2)):
+            continue
         chunk = os.read(stream.fileno(), 1 << 16)
         if not chunk:
-            ending = ""
+            _await(process)
             break
-        if not lines and b"\n" in chunk:
-            deadline = time.monotonic() + SECONDS
-            ending = f"time limit of {SECONDS:.0f} s"
+        if watch is None and b"\n" in chunk:
+            watch = _Watch(process.pid)
         chunks.append(chunk)
         lines += chunk.count(b"\n")
         size += len(chunk)
         if size > REPLY:
-            ending = f"a reply of more than {REPLY >> 20} MiB"
-            break
-    return b"".join(chunks).decode("ascii", "replace"), ending
+            return _text(chunks), f"a reply of more than {REPLY >> 20} MiB"
+    return _text(chunks), ""
+
+
+def _text(chunks: list[bytes]) -> str:
+    return b"".join(chunks).decode("ascii", "replace")
+
+
+class _Watch:
+    """Looks, whenever IDLE_SECONDS have passed, whether a process and its children still work."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.began = time.monotonic()
+        self.looked = self.began
+        self.used = 0.0
+
+    def idle(self) -> bool:
+        """Whether they have used next to no processor time since the last look.
+
+        Raises:
+            Late: they work, and STALLED_SECONDS have passed.
+        """
+        now = time.monotonic()
+        if now - self.looked < IDLE_SECONDS:
+            return False
+        used = processor_seconds(self.pid)
+        idle = used - self.used < IDLE_SHARE * (now - self.looked)
+        self.looked = now
+        self.used = used
+        if not idle and now - self.began > STALLED_SECONDS:
+            raise Late(
+                f"no verdict: {used:.1f} s of processor time in {now - self.began:.0f} s by the "
+                "clock"
+            )
+        return idle
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process, its children and theirs, those that are over included."""
+    tick = os.sysconf("SC_CLK_TCK")
+    children: dict[int, list[int]] = {}
+    used: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # the name, which may hold anything, ends with the last bracket
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+            number = int(path.parent.name)
+            children.setdefault(int(fields[1]), []).append(number)
+            used[number] = sum(map(int, fields[11:15])) / tick
+    family = [pid]
+    for member in family:
+        family += children.get(member, [])
+    return sum(used.get(member, 0.0) for member in family)
+
+
+def _await(process: subprocess.Popen[bytes]) -> None:
+    """Waits until a process that has closed its pipe is over, so that it can say why; what goes on
+    is ended.
+    """
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(IDLE_SECONDS)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills the group and waits. Bubblewrap's death is its namespace's; the pipe is at its end when
     all who held it are gone.
     """
-    with suppress(
-        ProcessLookupError, PermissionError
-    ):  # it is over: one of these on Linux, the other on macOS
+    with suppress(ProcessLookupError):  # it is over
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert process.stdout is not None
@@ -233,7 +358,7 @@ def _python() -> list[str]:
 @contextmanager
 def _folder(isolation: _Isolation) -> Iterator[str]:
     """Where the process begins: bubblewrap makes the scratch folder itself."""
-    if isolation.outer or isolation.command:
+    if isolation.command:
         yield "/"
     else:
         with tempfile.TemporaryDirectory(prefix="ccpo-", ignore_cleanup_errors=True) as folder:
@@ -267,7 +392,7 @@ def _isolation() -> _Isolation:
             if _chosen[0].command:
                 log.info("programs run in bubblewrap")
             else:
-                log.warning("programs run under %s", _chosen[0].name)
+                log.warning("programs run under: %s", _chosen[0].name)
         return _chosen[0]
 
 
@@ -276,19 +401,31 @@ def _choose(bwrap: str | None) -> _Isolation:
     why = "bubblewrap is not installed (Debian: apt-get install bubblewrap)"
     if bwrap:
         code = _filter(machine, _REFUSED)
-        found = _Isolation("bubblewrap" + _lacks(code), (bwrap, *_walls()), outer=code)
+        walled = _Isolation("bubblewrap" + _lacks(code), (bwrap, *_walls()), outer=code)
         try:
-            _run(found, "", "", [])
-            return found
+            _run(walled, [], [])
+            return walled
         except RuntimeError as error:
             why = str(error)
     code = _filter(machine, (*_REFUSED, *_REFUSED_UNWALLED))
-    lacks = "" if code else " and connections"
-    return _Isolation(
-        f"plain limits: files of this user can be read and written{_lacks(code)}{lacks}. {why}",
-        (),
-        inner=code,
+    name = (
+        "Landlock and plain limits: names of files and processes can be seen, the scratch folder "
+        f"lies on disk. {why}"
     )
+    refusal = (
+        "without bubblewrap a program could read the expected values from the memory of whoever "
+        f"runs it, and this machine has no {{}} to hold it off; {why}"
+    )
+    if not code:
+        refusal = refusal.format("filter of system calls")
+        return _Isolation(f"none: {refusal}", refusal=refusal)
+    limited = _Isolation(name, inner=code, landlock=True)
+    try:
+        _run(limited, [], [])
+        return limited
+    except RuntimeError as error:
+        refusal = f"{refusal.format('Landlock')} ({error})"
+        return _Isolation(f"none: {refusal}", refusal=refusal)
 
 
 def _lacks(code: bytes) -> str:
@@ -299,39 +436,35 @@ def _lacks(code: bytes) -> str:
     )
 
 
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+
+
+def _libraries() -> tuple[str, ...]:
+    """The files and folders that Python needs to read."""
+    base = Path(sys.base_prefix)
+    return tuple(
+        dict.fromkeys(
+            [
+                *("/lib", "/lib64", "/usr/lib", "/usr/lib64"),
+                *("/usr/share/zoneinfo", "/etc/ld.so.cache"),
+                *(str(base / "lib"), str(base / sys.platlibdir), *_python()),
+            ]
+        )
+    )
+
+
 def _walls() -> list[str]:
     """Bubblewrap's options. No /proc, no /sys, of /dev only what is harmless; a root that cannot be
     written.
     """
-    base = Path(sys.base_prefix)
-    seen = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
-    seen += [str(base / "lib"), str(base / sys.platlibdir), *_python()]
+    namespaces = ("user", "pid", "net", "ipc", "uts", "cgroup-try")
     return [
-        *(
-            "--unshare-user",
-            "--unshare-pid",
-            "--unshare-net",
-            "--unshare-ipc",
-            "--unshare-uts",
-            "--unshare-cgroup-try",
-        ),
-        *(
-            "--die-with-parent",
-            "--new-session",
-            "--cap-drop",
-            "ALL",
-            "--uid",
-            "65534",
-            "--gid",
-            "65534",
-        ),
+        *(f"--unshare-{name}" for name in namespaces),
+        *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *("--uid", "65534", "--gid", "65534"),
         *("--size", str(SCRATCH), "--tmpfs", "/tmp"),  # first: Python itself may lie below it
-        *(word for path in dict.fromkeys(seen) for word in ("--ro-bind-try", path, path)),
-        *(
-            word
-            for path in ("/dev/null", "/dev/zero", "/dev/urandom")
-            for word in ("--dev-bind", path, path)
-        ),
+        *(word for path in _libraries() for word in ("--ro-bind-try", path, path)),
+        *(word for path in _DEVICES for word in ("--dev-bind", path, path)),
         *("--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp"),
     ]
 
@@ -408,6 +541,10 @@ _REFUSED_UNWALLED = (
         (133, -1),
         (259, 33),
     ),  # init_module, finit_module, kexec_load, reboot, mknod, mknodat
+    *((76, 45), (90, -1), (268, 53), (452, 452)),  # truncate, chmod, fchmodat, fchmodat2
+    *((92, -1), (94, -1), (260, 54)),  # chown, lchown, fchownat
+    *((188, 5), (189, 6), (197, 14), (198, 15)),  # setxattr, removexattr and their kin
+    *((132, -1), (235, -1), (261, -1)),  # utime, utimes, futimesat; utimensat is of open files too
     _PRLIMIT,
 )
 
@@ -423,17 +560,17 @@ def _filter(machine: str, refused: tuple[tuple[int, int], ...]) -> bytes:
     load = 0x20
     equal = 0x15
     least = 0x35
-    some = 0x45
-    give = 0x06
+    any_bit = 0x45
+    result = 0x06
     allow = 0x7FFF0000
     kill = 0x80000000
     no = 0x50000 | errno.EPERM
     unknown = 0x50000 | errno.ENOSYS
-    steps = [(load, 0, 0, 4), (equal, 1, 0, arch), (give, 0, 0, kill), (load, 0, 0, 0)]
+    steps = [(load, 0, 0, 4), (equal, 1, 0, arch), (result, 0, 0, kill), (load, 0, 0, 0)]
     if machine == "x86_64":
         steps += [
             (least, 0, 1, 0x40000000),
-            (give, 0, 0, no),
+            (result, 0, 0, no),
         ]  # the same calls by other numbers (x32)
     for numbers in refused:
         if numbers == _PRLIMIT:  # reading a limit is allowed: the pointer to the new one is null
@@ -444,19 +581,19 @@ def _filter(machine: str, refused: tuple[tuple[int, int], ...]) -> bytes:
                 (load, 0, 0, 36),
                 (equal, 0, 1, 0),
             ]
-            steps += [(give, 0, 0, allow), (give, 0, 0, no)]
+            steps += [(result, 0, 0, allow), (result, 0, 0, no)]
         elif numbers[column] >= 0:
-            steps += [(equal, 0, 1, numbers[column]), (give, 0, 0, no)]
+            steps += [(equal, 0, 1, numbers[column]), (result, 0, 0, no)]
     steps += [
         (equal, 0, 4, _CLONE[column]),
         (load, 0, 0, 16),
-        (some, 0, 1, 0x10000),
-        (give, 0, 0, allow),
-        (give, 0, 0, no),
+        (any_bit, 0, 1, 0x10000),
+        (result, 0, 0, allow),
+        (result, 0, 0, no),
     ]  # CLONE_THREAD
     steps += [
         (equal, 0, 1, _CLONE3[column]),
-        (give, 0, 0, unknown),
-        (give, 0, 0, allow),
+        (result, 0, 0, unknown),
+        (result, 0, 0, allow),
     ]  # its flags lie in memory; libc falls back to clone
     return b"".join(struct.pack("<HBBI", *step) for step in steps)

@@ -1,11 +1,13 @@
 """Plain data as text, written where nothing is trusted and read where everything is.
 
-Plain are None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset and dict; what
-derives from them counts as what it derives from (a named tuple is a tuple, a Counter a dict). The
+Plain are None, bool, int, float, complex, Fraction, Decimal, str, bytes, list, tuple, set,
+frozenset and dict; what derives from them counts as what it derives from (a named tuple is a
+tuple, a Counter a dict). The
 text is JSON: null, true, false, numbers and strings are themselves, all
 else is a list that begins with its tag: ["l", ...] list, ["t", ...] tuple, ["s", ...] set, ["z",
 ...] frozenset, ["d", key, value, ...] dict, ["b", hex] bytes, ["i", hex] an int beyond 64 bits,
-["f", text] a float that is not finite, ["c", real, imaginary] complex.
+["f", text] a float that is not finite, ["c", real, imaginary] complex, ["q", hex, hex] a Fraction,
+["e", text] a Decimal.
 
 The sandbox's worker runs this file's text without the package, so it imports nothing of the
 package, and nothing slow when it is read.
@@ -16,6 +18,7 @@ from __future__ import annotations
 DEEPEST = 100  # levels of nesting
 LONGEST = 8 << 20  # characters of a text
 ALIKE = 64  # members of one set, or keys of one dict, that may have the same hash
+SHORT = 10_000  # bits or digits of a Fraction or a Decimal: to compare more takes quadratic time
 _TAGS = {list: "l", tuple: "t", set: "s", frozenset: "z", dict: "d"}
 _PLAIN = (bool, int, float, complex, str, bytes, *_TAGS)
 
@@ -28,9 +31,10 @@ def write(value: object, longest: int = LONGEST) -> str:
             is longer than `longest`.
     """
     try:
+        # a tenth of the time that importing json takes
         from _json import (
             encode_basestring_ascii as quote,
-        )  # a tenth of the time that importing json takes
+        )
     except ImportError:
         from json.encoder import py_encode_basestring_ascii as quote
     parts: list[str] = []
@@ -45,6 +49,8 @@ def write(value: object, longest: int = LONGEST) -> str:
         items: list[object] | None = None
         if value is None:
             text = "null"
+        elif base is None and (exact := _exact(own, value)):
+            text = exact
         elif base in _TAGS:
             text = f'["{_TAGS[base]}"'
             items = _members(base, value)
@@ -57,13 +63,25 @@ def write(value: object, longest: int = LONGEST) -> str:
         if left < 0:
             raise ValueError(f"data of more than {longest} characters")
         if items is not None:
+            unordered = base in (set, frozenset)
+            first = len(parts)
             for item in items:
+                start = len(parts)
                 parts.append(",")
                 put(item, depth + 1)
+                if unordered:
+                    parts[start:] = ["".join(parts[start:])]
+            if unordered:  # an order that no hash decides: hashes differ from process to process
+                parts[first:] = sorted(parts[first:])
             parts.append("]")
 
     put(value, 0)
     return "".join(parts)
+
+
+def printable(text: str) -> str:
+    """Text in which what no encoding can hold, lone surrogates, is written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _members(base, value):  # type: ignore[no-untyped-def] # values of any type, taken by their base's own methods
@@ -72,15 +90,27 @@ def _members(base, value):  # type: ignore[no-untyped-def] # values of any type,
     return list(base.__iter__(value))
 
 
+def _exact(own, value):  # type: ignore[no-untyped-def] # likewise
+    """The text of a Fraction or a Decimal; their modules are looked up, as importing takes time."""
+    import sys
+
+    fraction = getattr(sys.modules.get("fractions"), "Fraction", None)
+    decimal = getattr(sys.modules.get("decimal"), "Decimal", None)
+    if fraction in own.__mro__:
+        return f'["q","{value.numerator:x}","{value.denominator:x}"]'
+    if decimal in own.__mro__:
+        return f'["e","{value!s}"]'
+    return None
+
+
 def _atom(base, value, quote):  # type: ignore[no-untyped-def] # likewise
     if base is bool:
         return "true" if value else "false"
     if base is str:
         return quote(str.__str__(value))
     if base is int:
-        small = (
-            int.bit_length(value) < 64
-        )  # hexadecimal is written and read in linear time, however long
+        # hexadecimal is written and read in linear time, however long
+        small = int.bit_length(value) < 64
         return int.__repr__(value) if small else f'["i","{int.__format__(value, "x")}"]'
     if base is float:
         text = float.__repr__(value)
@@ -128,6 +158,10 @@ def _build(node: object, depth: int) -> object:
         return float(rest[0])
     if tag == "c":
         return complex(float(rest[0]), float(rest[1]))
+    if tag == "q":
+        return _fraction(int(rest[0], 16), int(rest[1], 16))
+    if tag == "e":
+        return _decimal(rest[0])
     if tag not in _TAGS.values():
         raise ValueError(f"not plain data: the tag {str(tag)[:20]!r}")
     items = [_build(x, depth + 1) if isinstance(x, list | dict) else x for x in rest]
@@ -139,6 +173,28 @@ def _build(node: object, depth: int) -> object:
         keys = _spread(items[::2])
         return dict(zip(keys, items[1::2], strict=True))
     return set(_spread(items)) if tag == "s" else frozenset(_spread(items))
+
+
+def _fraction(numerator: int, denominator: int) -> object:
+    from fractions import Fraction
+
+    if denominator == 0 or max(numerator.bit_length(), denominator.bit_length()) > SHORT:
+        raise ValueError("not plain data: a fraction by zero, or of too many digits")
+    return Fraction(numerator, denominator)
+
+
+def _decimal(text: str) -> object:
+    from decimal import Decimal, InvalidOperation
+
+    if len(text) > SHORT:
+        raise ValueError("not plain data: a decimal number of too many digits")
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("not plain data: no decimal number") from None
+    if value.is_snan():  # raises when it is compared
+        raise ValueError("not plain data: a signalling NaN")
+    return value
 
 
 def _spread(members: list[object]) -> list[object]:

@@ -1,5 +1,5 @@
 """The verdict on a Python program: its calls run shut away (grade/sandbox/isolation.py), what they
-give is compared here.
+give is compared outside of it.
 
 The program's process is told the calls and never the expected values; it sends back plain data
 (plain.py), which is read, not run, and compared with builtin equality in this process. So an object
@@ -10,21 +10,19 @@ more than the data it sends: to be right, it must know the answer.
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import json
-import re
 from dataclasses import dataclass
 
-from ccpo.grade.sandbox import isolation, plain
+from ccpo.grade.sandbox import blocks, isolation, plain
+from ccpo.grade.sandbox.blocks import program
 from ccpo.grade.sandbox.isolation import describe
 
-__all__ = ["Graded", "complete", "describe", "grade", "program"]
+__all__ = ["Graded", "called", "complete", "describe", "grade", "program"]
 
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)(?:^[ \t]*```|\Z)",
-    re.DOTALL | re.MULTILINE | re.IGNORECASE,
-)
 _KEYS = {
+    "preamble": str,
     "setup": str,
     "calls": list,
     "compare": str,
@@ -51,6 +49,7 @@ class _Tests:
     None: not yet filled in.
     """
 
+    preamble: str
     setup: str
     calls: list[str]
     right: list[list[object]] | None
@@ -60,30 +59,34 @@ class _Tests:
     float_atol: float
 
 
-def program(text: str) -> str | None:
-    """The program in a completion: the last ```python block (if it never closes, to the end), else
-    the text itself if it is a program.
+def called(tests: str) -> frozenset[str]:
+    """The names that tests call and that a program must therefore define.
+
+    Raises:
+        ValueError: the tests are malformed.
     """
-    blocks = _FENCE.findall(text)
-    if blocks:
-        return blocks[-1]
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return (
-        text
-        if any(
-            isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign)
-            for n in body
-        )
-        else None
-    )
+    return _called(_parse(tests))
+
+
+@functools.lru_cache(maxsize=512)
+def _names(code: str) -> frozenset[str]:
+    """Names that an expression reads and does not bind itself (in a lambda, in a loop)."""
+    nodes = list(ast.walk(blocks.parse(code) or ast.Module([], [])))
+    bound = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return frozenset(node.id for node in names) - bound
+
+
+def _called(asked: _Tests) -> frozenset[str]:
+    read = frozenset().union(*(_names(call) for call in asked.calls))
+    setup = blocks.Block(asked.setup, blocks.parse(asked.setup))
+    return read - setup.defines() - set(dir(builtins))
 
 
 def grade(program: str, tests: str) -> Graded:
-    """Runs the program and compares what its calls give. Takes up to isolation.SECONDS; may be
-    called from any thread.
+    """Runs the program and compares what its calls give. Takes up to isolation.SECONDS of processor
+    time; may be called from any thread.
 
     tests: made by `ccpo.benchmark.checks`.
 
@@ -98,7 +101,7 @@ def grade(program: str, tests: str) -> Graded:
             "sandbox: these tests have no expected values. Remedy: fill them in from the gold "
             "program with sandbox.complete."
         )
-    replies = isolation.run(program, asked.setup, asked.calls)
+    replies = isolation.run([asked.preamble, program, asked.setup], asked.calls)
     verdicts = [
         _verdict(line, right, asked)
         for line, right in zip(replies.lines, asked.right, strict=False)
@@ -121,16 +124,16 @@ def complete(task_truth: str, gold: str) -> str:
 
     Raises:
         ValueError: the gold program fails, with the reason, or the tests are malformed.
-        RuntimeError: the sandbox did not start.
+        RuntimeError: the sandbox did not start. process.Late: no verdict was reached.
     """
     asked = _parse(task_truth)
     if asked.right is not None:
         return task_truth
-    replies = isolation.run(gold, asked.setup, asked.calls)
+    replies = isolation.run([asked.preamble, gold, asked.setup], asked.calls)
     for call, line in zip(asked.calls, replies.lines, strict=False):
         if not line.startswith("="):
             raise ValueError(
-                f"sandbox: the gold program fails at {call:.100}: {isolation.said(line)}"
+                f"sandbox: the gold program fails at {call:.100}: {isolation.reason(line)}"
             )
         plain.read(line[1:])
     if len(replies.lines) < len(asked.calls):
@@ -145,7 +148,7 @@ def complete(task_truth: str, gold: str) -> str:
 def _parse(text: str) -> _Tests:
     try:
         data = json.loads(text)
-        found = {key: data[key] for key in _KEYS}
+        fields = {key: data[key] for key in _KEYS}
         also = {
             int(call): [plain.read(value) for value in values]
             for call, values in data.get("also", {}).items()
@@ -155,18 +158,18 @@ def _parse(text: str) -> _Tests:
         raise ValueError(
             f"sandbox: '{text:.80}' is no set of tests: {type(error).__name__}: {error}. {_MADE}"
         ) from None
-    calls = found["calls"]
+    calls = fields["calls"]
     wrong = [
-        f"{key}={found[key]!r:.40}"
+        f"{key}={fields[key]!r:.40}"
         for key, kind in _KEYS.items()
-        if not isinstance(found[key], kind)
+        if not isinstance(fields[key], kind)
     ]
     wrong += (
         ["calls that are not text"] * (not all(isinstance(call, str) for call in calls))
         if not wrong
         else []
     )
-    wrong += [f"compare='{found['compare']}'"] * (found["compare"] not in ("equal", "root"))
+    wrong += [f"compare='{fields['compare']}'"] * (fields["compare"] not in ("equal", "root"))
     wrong += ["no calls"] * (calls == [])
     if expected is not None and len(expected) != len(calls):
         wrong.append(f"{len(expected)} expected values for {len(calls)} calls")
@@ -180,7 +183,7 @@ def _parse(text: str) -> _Tests:
         if expected is None
         else [[value, *also.get(i, [])] for i, value in enumerate(expected)]
     )
-    return _Tests(**{**found, "right": right})
+    return _Tests(**{**fields, "right": right})
 
 
 _MADE = "Remedy: make them with ccpo.benchmark.checks."
@@ -190,7 +193,9 @@ def _verdict(line: str, right: list[object], asked: _Tests) -> str:
     """Why a reply is wrong ("": it is right)."""
     if not line.startswith("="):
         return (
-            isolation.said(line) if line.startswith("!") else "a reply that is not of the protocol"
+            isolation.reason(line)
+            if line.startswith("!")
+            else "a reply that is not of the protocol"
         )
     try:
         answer = plain.read(line[1:])

@@ -11,9 +11,8 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def labels(axes: Any, title: str, x: str, y: str) -> None:
-    axes.figure.suptitle(
-        title, x=0.01, ha="left", fontsize=11.5
-    )  # at the figure's edge, so that long labels cannot push it out
+    # at the figure's edge, so that long labels cannot push it out
+    axes.figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
     if axes is axes.figure.axes[-1]:
         axes.set_xlabel(x)
     axes.set_ylabel(y)

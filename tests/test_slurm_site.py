@@ -4,11 +4,15 @@ asked in tests/slurm.
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from ccpo.operate import slurm
 
@@ -22,6 +26,7 @@ class Slurm:
         self.said = said
         self.asked = list[str]()
         monkeypatch.setattr(slurm, "ask", self)
+        monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
 
     def __call__(self, *command: str) -> str:
         self.asked.append(" ".join(command))
@@ -57,6 +62,48 @@ def test_outside_of_slurm_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked.asked == []
 
 
+def test_an_inherited_job_id_without_srun_is_no_job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a container on a node: nothing is asked, one process does, and a word says so."""
+    asked = Slurm(monkeypatch)
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: None)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for name in ("CCPO_RANKS", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert slurm.launch(["train"]) is None
+    assert slurm.requeue() == ""
+    assert asked.asked == []
+    assert "there is no srun" in caplog.text
+
+
+@pytest.mark.parametrize("srun", [True, False])
+def test_the_shell_makes_a_step_only_where_there_is_srun(tmp_path: Path, srun: bool) -> None:
+    """What the rules' shells do, with a srun that says how it was called."""
+    common = (ROOT / "workflow/rules/common.smk").read_text()
+    line = next(line for line in common.splitlines() if line.startswith("STEP = "))
+    step = ast.literal_eval(line.removeprefix("STEP = "))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "echo").symlink_to(shutil.which("echo") or "")
+    if srun:
+        (programs / "srun").write_text('#!/bin/sh\necho srun "$@"\n')
+        (programs / "srun").chmod(0o755)
+    environment = {"PATH": str(programs), "SLURM_JOB_ID": "77"}
+    script = f"set -euo pipefail; export OMP_NUM_THREADS=2; {step} $step echo trained"
+    done = subprocess.run(
+        ["/bin/bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    with_step = "srun --overlap -n1 -c 2 echo trained\n"
+    assert done.stdout == (with_step if srun else "trained\n")
+    del environment["SLURM_JOB_ID"]
+    done = subprocess.run(
+        ["/bin/bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "trained\n"
+
+
 def test_a_site_that_forbids_it_is_left_to_the_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(*command: str) -> str:
         if command[0] == "scontrol":
@@ -64,6 +111,7 @@ def test_a_site_that_forbids_it_is_left_to_the_retries(monkeypatch: pytest.Monke
         return "RUNNING"
 
     monkeypatch.setattr(slurm, "ask", ask)
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     assert "not queued again" in slurm.requeue()
 

@@ -73,7 +73,7 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(
     assert isinstance(experiment, Experiment)
     first = {label: next(iter(runs.values())) for label, runs in experiment.runs.items()}
     pace = forecast.Pace("pilot", 0, 1000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
-    pilots = {forecast.key(first["single"]): vars(pace), forecast.key(first["ccpo"]): vars(pace)}
+    pilots = {forecast.key(first[name]): pace for name in ("single", "ccpo")}
     ready = forecast.Pace("finished runs", 7, 2000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
     monkeypatch.setattr(
         forecast,
@@ -81,10 +81,10 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(
         lambda runs, folder: ready if runs[0].credit.name == "ccpo" else None,
     )
     rows = {
-        row["condition"]: row
-        for row in forecast.forecast(experiment, pilots, 2, gpus=False)["conditions"]
+        row.condition: row
+        for row in forecast.forecast(experiment, pilots, 2, gpus=False).conditions
     }
-    assert {k: row["source"] for k, row in rows.items()} == {
+    assert {k: row.source for k, row in rows.items()} == {
         "single": "pilot",
         "shared": "model size",
         "ccpo": "finished runs",
@@ -92,12 +92,11 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(
         "vote_shared": "model size",
         "vote_ccpo": "model size",
     }
-    assert (
-        rows["single"]["updates"] == 100
-    )  # 150,000 tokens would take 150 of them; the run allows 100
-    assert rows["single"]["train_tokens"] == 8 * 100 * 1000
-    assert rows["ccpo"]["train_tokens"] == 8 * 7 * 2000
-    assert rows["single"]["evaluation_tokens"] == 8 * 256 * 100
+    # 150,000 tokens would take 150 of them; the run allows 100
+    assert rows["single"].updates == 100
+    assert rows["single"].train_tokens == 8 * 100 * 1000
+    assert rows["ccpo"].train_tokens == 8 * 7 * 2000
+    assert rows["single"].evaluation_tokens == 8 * 256 * 100
 
 
 def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> None:
@@ -136,7 +135,7 @@ def test_each_base_model_is_prepared_once_and_a_pinned_one_is_only_copied() -> N
     one = experiment.model_copy(update={"runs": runs})
 
     def jobs(study: Experiment) -> int:
-        return int(forecast.forecast(study, {}, 8, gpus=False, folder=Path("nowhere"))["jobs"])
+        return forecast.forecast(study, {}, 8, gpus=False, folder=Path("nowhere")).jobs
 
     n = len(runs)  # trainings and rollouts, scores in groups of eight, pages, base models
     assert jobs(experiment) == 2 * (2 * n) + -(-2 * n // 8) + 2 + 2
@@ -169,6 +168,6 @@ def test_more_seeds_for_a_smaller_effect_or_a_larger_family() -> None:
 
     def needed(effect: float, n: int) -> int:
         study = experiment.model_copy(update={"effect": effect, "compare": experiment.compare[:n]})
-        return int(forecast._seeds(study, Path("nowhere"))[0]["needed"])
+        return forecast._seeds(study, Path("nowhere"))[0].needed or 0
 
     assert needed(0.05, 1) < needed(0.05, 3) < needed(0.02, 3)

@@ -1,0 +1,73 @@
+"""What an experiment will do, said before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ccpo.config import (
+    Experiment,
+    OracleExperiment,
+    RunConfig,
+    compared,
+    read_experiment,
+    tasks_slug,
+)
+from ccpo.data.overlap import gate
+
+
+def training_experiment(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        ValueError: it is no valid experiment, or one that trains nothing.
+    """
+    experiment = read_experiment(name)
+    if isinstance(experiment, OracleExperiment):
+        raise ValueError(
+            f"{name} is an oracle experiment: it trains nothing, takes minutes, and has no runs to "
+            "forecast or watch"
+        )
+    return experiment
+
+
+def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
+    """Lines that say what each condition generates, under which preset, and whether its methods
+    are degenerate.
+
+    Raises:
+        ValueError: a run would train on test items (where its task tables are there already).
+    """
+    if isinstance(experiment, OracleExperiment):
+        worlds = len(experiment.families) * len(experiment.shapes)
+        yield (
+            f"oracle experiment: {len(experiment.methods)} methods, {len(experiment.advantages)} "
+            f"advantages, {worlds} kinds of world"
+        )
+        return
+    for label, runs in experiment.runs.items():
+        first = next(iter(runs.values()))
+        yield f"{label}: {len(runs)} seeds, {_generated(first)}, {first.id}"
+        if label in experiment.presets:
+            yield f"  as published: {experiment.presets[label]}"
+        tables = [
+            Path(f"results/tasks/{tasks_slug(choice)}.parquet")
+            for choice in (first.benchmark, *first.evaluate.also)
+        ]
+        if all(table.is_file() for table in tables):
+            gate(first, tables)
+        if why := first.degenerate():
+            yield f"  degenerate: {why}"
+    yield from compared(experiment)
+
+
+def _generated(run: RunConfig) -> str:
+    """What a run's method needs for a task, in words."""
+    plan = run.plan()
+    removed = sum(removal.n for removal in plan.removals)
+    extra = ""
+    if plan.ratings:
+        extra = ", each rated by its authors"
+    elif plan.critic:
+        extra = f", a critic that reads the {plan.critic}"
+    return f"{plan.episodes} episodes and {removed} removal episodes a task{extra}"
