@@ -272,7 +272,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     parameters = sum(p.numel() for p in model.parameters())
     log.info("warm start: %d parameters, %d roles", parameters, len(roles))
     endpoint = AgentEndpoint(HF(model, [tokenizer.eos_token_id]), tokenizer)
-    _teach_formats(spec, model, endpoint, roles)
+    _train_on_formats(spec, model, endpoint, roles)
     round_weights(model)  # what is measured is what is kept
     accuracy = _solo_accuracy(endpoint, spec, 1.0)
     log.info("warm start: solo accuracy %.3f on %d fresh train tasks, sampled", accuracy, PROBED)
@@ -287,7 +287,7 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     policy.save(model.eval().half(), tokenizer, folder)
 
 
-def _teach_formats(
+def _train_on_formats(
     spec: WarmStart, model: PreTrainedModel, endpoint: AgentEndpoint, roles: list[Role]
 ) -> None:
     """Trains a model on demonstrations of the roles, in place."""

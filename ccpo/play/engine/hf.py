@@ -131,7 +131,7 @@ class HF:
 
     @torch.inference_mode()
     def _decode(
-        self, start: _Start, room: int, draw: _Draw, end_ids: list[int]
+        self, start: _Start, room: int, draw: _Sampler, end_ids: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and their log-probs [S, room], of any meaning behind a row's end token."""
         cache = start.cache
@@ -220,7 +220,7 @@ class _Start:
 
 
 # of logits, rows and position: tokens and log-probs
-_Draw = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+_Sampler = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 def pick(
