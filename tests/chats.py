@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from conftest import ROOT
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -90,9 +91,9 @@ def pieces(template: str, special: Marks, plain: Marks = (), **how: Any) -> PreT
     entries += [(c, -3.0) for c in letters]
     entries += [(mark, -1.0) for mark in (*special, *plain)]
     core = Tokenizer(models.Unigram(entries, unk_id=0, byte_fallback=True))
-    core.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-    )
+    steps = [normalizers.NFKC()] if how.pop("wide", False) else []
+    steps += [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    core.normalizer = normalizers.Sequence(steps)
     core.decoder = decoders.Sequence(
         [
             decoders.Replace("\u2581", " "),
@@ -120,6 +121,10 @@ def finished(
 
 
 TOKENIZERS = {
+    "a pinned base model": lambda: AutoTokenizer.from_pretrained(
+        ROOT / "config/base_models/smoke/0"
+    ),
+    "letters of any width are one": lambda: pieces(GEMMA, GEMMA_MARKS, wide=True),
     "chatml": lambda: byte_level(
         CHATML, CHATML_MARKS, ("<think>", "</think>", "<tool_call>", "</tool_call>"), "<|im_end|>"
     ),

@@ -377,7 +377,9 @@ def test_one_process_may_shard_and_its_log_has_one_line_an_update(
     told = subprocess.run(asked, env=environment, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert told.stdout == ""
-    assert [" update " in line for line in told.stderr.splitlines()] == [True] * 3, told.stderr
+    *updates, end = told.stderr.splitlines()
+    assert [" update " in line for line in updates] == [True] * 3, told.stderr
+    assert " is trained: " in end
 
 
 def test_a_plain_training_does_not_wait_for_deepspeed(tmp_path: Path, tiny: Path) -> None:

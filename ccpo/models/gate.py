@@ -30,6 +30,8 @@ log = logging.getLogger("ccpo")
 # Largest difference of log-probs of the same weights: float32 adds up in other orders (5e-5 seen on
 # SmolLM2-135M), bfloat16 has 8 bits.
 GAP = {"float32": 2e-3, "bfloat16": 0.5}
+# kinds of rotary positions that transformers scales anew for each text that it computes
+SCALED_BY_LENGTH = ("dynamic", "longrope")
 QUESTION = "What is 2+2?"
 REPLY = "2+2=4"
 
@@ -66,6 +68,7 @@ def pass_gate(
         notes = [*check_chat(tokenizer, declared), *check_ends(model, tokenizer)]
         if dropouts := policy.switch_off_dropout(model):
             notes.append(f"dropout is switched off: {', '.join(dropouts)}")
+        check_positions(model)
         check_numbers(model, tokenizer)
     except ValueError as error:
         raise ValueError(f"model {name} is refused: {error}") from None
@@ -163,6 +166,26 @@ def check_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     if form.end_id in {tokenizer.eos_token_id, *named}:
         return []
     return [f"{form.marks[form.end_id]!r} ends its messages, which its folder does not name"]
+
+
+def check_positions(model: PreTrainedModel) -> None:
+    """Nothing, or:
+
+    Raises:
+        ValueError: what it makes of a token's position depends on how long the text is that the
+        token is computed with, which is not the same for trainer and engine.
+    """
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    context = int(model.config.max_position_embeddings)
+    # one for all layers, or one for each kind of layer
+    for options in (rope, *(part for part in rope.values() if isinstance(part, Mapping))):
+        original = options.get("original_max_position_embeddings") or context
+        if options.get("rope_type") in SCALED_BY_LENGTH and original < context:
+            raise ValueError(
+                f"its positions ({options['rope_type']}) are scaled by the length of a text beyond "
+                f"{original} tokens, so that what was computed before no longer holds. Remedy: a "
+                f"folder of it whose config.json has max_position_embeddings: {original}."
+            )
 
 
 def check_numbers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
