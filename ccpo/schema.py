@@ -73,7 +73,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to
     # and including the update.
     "train": (
-        3,
+        4,
         {
             "step": _I32,
             "agent": _I32,

@@ -4,6 +4,8 @@ up; forecasts stand beside actuals.
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 import torch
 from conftest import make_files
 
-from ccpo import schema
+from ccpo import schema, team
+from ccpo.benchmark import Task
 from ccpo.config import Experiment, read_run
 from ccpo.evaluate import evaluate
 from ccpo.learn import train as training
@@ -188,3 +191,41 @@ def test_the_log_prob_of_a_message_is_that_of_its_tokens(tmp_path: Path, tiny: P
         assert row.logprob == pytest.approx(float(logps.sum()), abs=1e-4)
         checked += 1
     assert checked > 5
+
+
+@pytest.mark.parametrize(("choice", "leakage"), [("hidden", 0.0), ("read", 1.0)])
+def test_a_thought_leaks_what_its_reader_sees(choice: Any, leakage: float) -> None:
+    """The answer stands in the thinking of the thought alone."""
+    dyad = replace(team.load("think_solve").team(), thinking=choice)
+    key = ("arithmetic", "a", "greedy", 0, "factual")
+    texts = ("<think>3+4=7</think> add them", "\\boxed{7}")
+    rows = [
+        {"turn": turn, "completion": text, "n_completion_tokens": 1, "logprob": 0.0}
+        for turn, text in enumerate(texts)
+    ]
+    truths = {key[:2]: Task("a", "3+4", "7", "number")}
+    [row] = evaluate.judge(dyad, {key: rows}, truths, {key[:2]: None})
+    assert row["leakage"] == leakage
+    assert row["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("longest", [245, 255])
+def test_room_is_looked_at_before_an_evaluation(
+    longest: int, tmp_path: Path, tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a context of 256: after thoughts of 245 tokens the Solver's prompt may leave none, and no
+    prompt leaves 255.
+    """
+    files = make_files(tmp_path, tiny, evaluate={"interventions": [], "max_tokens": [longest, 6]})
+    training.train(**files)
+    inputs: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]]}
+    inputs |= {"model": files["out"] / "model", "untrained": tiny, "scratch": files["scratch"]}
+    out = tmp_path / "rollouts.parquet"
+    with caplog.at_level(logging.WARNING, "ccpo"):
+        if longest == 255:
+            with pytest.raises(ValueError, match=r"turn 0: .*no task leaves room.*max_tokens"):
+                evaluate.rollout(**inputs, out=out)
+        else:
+            evaluate.rollout(**inputs, out=out)
+            assert "turn 1: " in caplog.text
+    assert out.exists() is (longest == 245)

@@ -151,10 +151,24 @@ def test_the_mark_that_ends_a_turn_and_thinking_are_read_off_the_template() -> N
     assert ends["gemma"] == "<end_of_turn>"
     assert ends["mistral"] == "</s>"
     thinking = chats.byte_level(chats.THINKING, chats.CHATML_MARKS, ("<think>", "</think>"))
-    assert ChatFormat(thinking).opens_thinking
-    assert not ChatFormat(made("chatml")).opens_thinking
+    assert ChatFormat(thinking).opened_thinking == "<think>"
+    assert ChatFormat(made("chatml")).opened_thinking == ""
     token_ids = thinking.encode("so</think>2<|im_end|>")
     assert ChatFormat(thinking).text(token_ids) == "<think>so</think>2"
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("form", ["<{}think>", "[{}THINK]", "<{}seed:think>", "<{}thinking>"])
+def test_thinking_is_seen_whatever_its_marks_are(form: str, special: bool) -> None:
+    """Opened by the template or by the message, as special tokens or not."""
+    pair = (form.format(""), form.format("/"))
+    opened = chats.THINKING.replace("<think>", pair[0])
+    for template, before in ((opened, ""), (chats.CHATML, pair[0])):
+        marks = (*chats.CHATML_MARKS, *(pair if special else ()))
+        tokenizer = chats.byte_level(template, marks, () if special else pair, "<|im_end|>")
+        text = ChatFormat(tokenizer).text(tokenizer.encode(f"{before}so{pair[1]}2<|im_end|>"))
+        assert text == f"{pair[0]}so{pair[1]}2"
+        assert without_thinking(text) == "2"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +181,10 @@ def test_the_mark_that_ends_a_turn_and_thinking_are_read_off_the_template() -> N
         ("<think>3 \\boxed{4}", ""),
         ("\\boxed{2} <think> no", "\\boxed{2}"),
         ("<think>a <think> b</think> 2", "2"),
+        ("<Thinking>3</Thinking> 2", "2"),
+        ("<seed:think>3</seed:think>2", "2"),
+        ("[THINK]3[/THINK]2", "2"),
+        ("I think [1] <thin> 2", "I think [1] <thin> 2"),
         ("", ""),
     ],
 )

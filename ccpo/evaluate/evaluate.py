@@ -23,7 +23,7 @@ from ccpo.benchmark import Task
 from ccpo.config import Choice, RunConfig, read_run
 from ccpo.data.tables import read_tasks
 from ccpo.grade import leakage, paper_graders, process, verifier
-from ccpo.play import engine
+from ccpo.play import engine, room
 from ccpo.play import rollout as rollouts
 from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam, RolloutRow
 from ccpo.team import Team, vote_outcome
@@ -209,12 +209,13 @@ def _one(
         id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
         for voices in (trained, started or [])
     }
+    max_tokens = run.evaluate.max_tokens or run.sampling.max_tokens
+    room.check(PlayingTeam(team, shown[id(trained)], 1.0, max_tokens), items)
     rows: Rows = []
     heard: dict[int, list[str]] = defaultdict(list)
     for name, kind in parts_of(run):
         decoding = run.evaluate.decodings[name]
         endpoints = shown[id(started if started and plays_untrained(kind) else trained)]
-        max_tokens = run.evaluate.max_tokens or run.sampling.max_tokens
         play = functools.partial(
             rollouts.evaluate,
             PlayingTeam(team, endpoints, decoding.temperature, max_tokens),
@@ -303,10 +304,15 @@ def judge(
         voting = team.answer == "vote" and len(messages) > 1
         spoken.append(_Spoken(messages, voting, truths[name, task_id], unlike[name, task_id]))
     verdicts = verifier.verify_many(
-        item for one in spoken for item in _items(one.answering, one.task)
+        item
+        for one in spoken
+        for item in _items([message["completion"] for message in one.answering], one.task)
     )
-    leaks = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.task))
-    chances = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.other))
+    # thoughts as their readers see them
+    read = [[team.as_read(thought["completion"]) for thought in one.thoughts] for one in spoken]
+    pairs = list(zip(spoken, read, strict=True))
+    leaks = leakage.leaks_many(item for one, texts in pairs for item in _items(texts, one.task))
+    chances = leakage.leaks_many(item for one, texts in pairs for item in _items(texts, one.other))
     for one in spoken:
         yield {
             **_outcome(team, one, list(itertools.islice(verdicts, len(one.answering)))),
@@ -339,10 +345,10 @@ class _Spoken:
         return [] if self.voting else self.messages[:-1]
 
 
-def _items(messages: Sequence[dict[str, Any]], task: Task | None) -> list[verifier.Item]:
+def _items(texts: Sequence[str], task: Task | None) -> list[verifier.Item]:
     if task is None:
         return []
-    return [(m["completion"], task.truth, task.kind, task.tolerance) for m in messages]
+    return [(text, task.truth, task.kind, task.tolerance) for text in texts]
 
 
 def _unlike(truths: Truths, pair: tuple[str, str]) -> Task | None:

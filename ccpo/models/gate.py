@@ -121,7 +121,7 @@ def check_chat(tokenizer: PreTrainedTokenizerBase, declared: Declared) -> list[s
             f"pins. Remedy: in models.yaml, template: {{{pins}}} (or another value)."
         )
     thinking = [n for n, value in declared.template.items() if "think" in n and value]
-    if (form.opens_thinking or thinking) and not declared.thinks:
+    if (form.opened_thinking or thinking) and not declared.thinks:
         raise ValueError(
             "its messages begin with thinking. Remedy: in models.yaml, thinks: true (and enough "
             "max_tokens to finish), or a template option that switches it off."

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ccpo.grade.thinking import MARK as thinking_marks
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-OPEN_THINKING = "<think>"
-CLOSE_THINKING = "</think>"
 # stands for a message while the template is rendered; private characters, of no meaning anywhere
 _PLACEHOLDER = "\ue000{}\ue001"
 _PLACED = re.compile("\ue000(\\d+)\ue001")
@@ -77,17 +77,22 @@ class ChatFormat:
         return rendered.messages < 2
 
     @functools.cached_property
+    def special(self) -> set[int]:
+        """Tokens that no text shows: those of a name (end, padding), and those added as special."""
+        added = self.tokenizer.added_tokens_decoder
+        named = set(self.tokenizer.all_special_ids)
+        return named | {number for number, token in added.items() if token.special}
+
+    @functools.cached_property
     def marks(self) -> Mapping[int, str]:
         """Tokens that a text must not become, with their spelling: special ones, those that look
         like marks, those that the template names.
         """
-        special = set(self.tokenizer.all_special_ids)
         template = str(self.tokenizer.chat_template or "")
         return {
             number: token.content
             for number, token in self.tokenizer.added_tokens_decoder.items()
-            if number in special
-            or token.special
+            if number in self.special
             or _MARK.fullmatch(token.content)
             or (token.content.strip() and token.content in template)
         }
@@ -115,11 +120,14 @@ class ChatFormat:
         return token_ids[0] if token_ids and token_ids[0] in self.marks else None
 
     @functools.cached_property
-    def opens_thinking(self) -> bool:
-        """Whether the template has opened a block of thinking where a message begins."""
+    def opened_thinking(self) -> str:
+        """The mark of a block of thinking that the template has opened where a message begins; ""
+        where it has opened none.
+        """
         rendered = self._render([_message("user", "u")], generation=True)
         opening = rendered.text[rendered.contents[-1][1] :]
-        return opening.rfind(OPEN_THINKING) > opening.rfind(CLOSE_THINKING)
+        thinking = list(thinking_marks.finditer(opening))
+        return thinking[-1][0] if thinking and not thinking[-1][1] else ""
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The chat as text, with what makes the model answer.
@@ -156,14 +164,13 @@ class ChatFormat:
 
     def text(self, token_ids: Sequence[int]) -> str:
         """A message's tokens as text, without special tokens but those around thinking."""
-        thinking = {i for i, s in self.marks.items() if s in (OPEN_THINKING, CLOSE_THINKING)}
-        special = set(self.tokenizer.all_special_ids)
-        if thinking & special:
-            kept = [i for i in token_ids if i not in special or i in thinking]
+        thinking = {i for i, s in self.marks.items() if thinking_marks.fullmatch(s.strip())}
+        if thinking & self.special:
+            kept = [i for i in token_ids if i not in self.special or i in thinking]
             text = str(self.tokenizer.decode(kept, skip_special_tokens=False))
         else:
             text = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
-        return OPEN_THINKING + text if self.opens_thinking else text
+        return self.opened_thinking + text
 
     def _complete(self, messages: Sequence[Mapping[str, str]]) -> _Rendered:
         """A chat of which nothing is dropped."""
