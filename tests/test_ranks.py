@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from ccpo import ranks, schema
 from ccpo.learn import train as training
+from ccpo.learn.interrupt import INTERRUPTED
 from ccpo.operate import slurm
 
 FORK = multiprocessing.get_context("fork")
@@ -132,7 +133,7 @@ def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(
                 **inputs, out=files["out"], options=training.Options(ranks=2)
             ),
         )
-        == [training.INTERRUPTED] * 2
+        == [INTERRUPTED] * 2
     )
     assert (files["scratch"] / "step-00000002").is_dir()
     assert together(1, lambda rank: training.train(**inputs, out=files["out"])) == [0]

@@ -26,6 +26,7 @@ from ccpo import schema
 from ccpo.config import RunConfig, canonical, read_run
 from ccpo.learn import train as training
 from ccpo.learn import update
+from ccpo.learn.interrupt import INTERRUPTED
 from ccpo.models import policy
 
 COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
@@ -78,7 +79,7 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
         for step in range(1, 4):
             with pytest.raises(SystemExit) as stop:
                 training.train(**plain, scratch=files["scratch"], out=again)
-            assert stop.value.code == training.INTERRUPTED
+            assert stop.value.code == INTERRUPTED
             assert (files["scratch"] / f"step-{step:08d}").is_dir()
             assert not again.exists()
     training.train(**plain, scratch=files["scratch"], out=again)
@@ -117,7 +118,7 @@ def test_a_signal_while_a_batch_is_played_drops_the_batch_and_nothing_else(
         patch.setattr(training, "play", interrupted)
         with pytest.raises(training.Interrupted) as stop:
             training.train(**plain, scratch=files["scratch"], out=again)
-    assert (stop.value.code, stop.value.progress, after) == (training.INTERRUPTED, 2, [])
+    assert (stop.value.code, stop.value.progress, after) == (INTERRUPTED, 2, [])
     assert (files["scratch"] / "step-00000002").is_dir()
     training.train(**plain, scratch=files["scratch"], out=again)
     same(files["out"], again, files["model"])

@@ -26,6 +26,7 @@ from ccpo import lineage, ranks, schema
 from ccpo.config.run import Train
 from ccpo.learn import optimisers, update
 from ccpo.learn import train as training
+from ccpo.learn.interrupt import INTERRUPTED
 from ccpo.models import policy
 from ccpo.ranks import Sharding
 
@@ -310,7 +311,7 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "update", stopping(training.update))
-        assert work("plain", 2, Sharding(3)) == [training.INTERRUPTED] * 2
+        assert work("plain", 2, Sharding(3)) == [INTERRUPTED] * 2
     shutil.copytree(tmp_path / "splain", tmp_path / "sother")
     assert work("plain", 1, Sharding()) == [0]
     assert work("other", 2, Sharding(1)) == [0, 0]

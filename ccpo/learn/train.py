@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,8 @@ from ccpo.config import RunConfig, read_run
 from ccpo.data.tables import read_tasks
 from ccpo.learn import canary
 from ccpo.learn.assign import Assigned, assign, fit_critic
+from ccpo.learn.interrupt import Interrupted, Stop, Stopped
+from ccpo.learn.progress import Tell, progress
 from ccpo.learn.record import Update, record
 from ccpo.learn.state import TABLES, State
 from ccpo.learn.update import Lessons, UpdateStats, update_policy
@@ -38,7 +38,6 @@ from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
 
-INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
 # updates between checkpoints, and between the updates whose messages are kept in credit.parquet
 # (and the last)
 EVERY = 10
@@ -48,22 +47,6 @@ SAVED = 300.0
 # verdicts that may be late before a training is stopped: so many, and so large a share of all
 LATE_FREE = 5
 LATE_SHARE = 0.01
-
-
-class Interrupted(SystemExit):
-    """A signal came, the state is saved: exit code 75, start again to go on.
-
-    `progress`: updates since this process began; `first`: whether it is the rank that writes.
-    """
-
-    def __init__(self, why: str, progress: int, first: bool) -> None:
-        super().__init__(INTERRUPTED)
-        self.why = why
-        self.progress = progress
-        self.first = first
-
-    def __str__(self) -> str:
-        return self.why
 
 
 @dataclass(frozen=True)
@@ -98,16 +81,15 @@ def train(
         ValueError: bad input, before any update; or a canary stopped the run.
         Interrupted: after a signal, when the state is saved.
     """
-    stop = _Stop()
+    stop = Stop()
     run = read_run(config)
     _check_sharding(run, options.sharding)
     pool = _pool(run, tasks, options.left_out)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    _repeatable()
     ranks = join(options.ranks)
     with (
         lease.hold(scratch, "train") if ranks.first else nullcontext() as held,
-        _progress(run, held) as tell,
+        progress(run, held) as tell,
     ):
         ranks.wait()  # nobody reads a checkpoint before the first holds the folder
         state = State(run, model, ranks, options.sharding)
@@ -125,6 +107,12 @@ def train(
                 inputs = [config, tasks, *options.test_tables, *state.folders]
                 trained = _trained(run, state, options, held.status.starts)
                 _finish(state, out, inputs, trained)
+
+
+def _repeatable() -> None:
+    """Makes torch compute the same again, as far as it can."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _check_sharding(run: RunConfig, sharding: Sharding) -> None:
@@ -206,7 +194,7 @@ class _Session:
         ledger.timed("save", start)
 
 
-def _loop(session: _Session, stop: _Stop, tell: Tell) -> None:
+def _loop(session: _Session, stop: Stop, tell: Tell) -> None:
     """Updates until the run is done or a signal came to any rank, with checkpoints."""
     run = session.run
     state = session.state
@@ -224,7 +212,7 @@ def _loop(session: _Session, stop: _Stop, tell: Tell) -> None:
                 state,
                 stop.at_once if state.ranks.world == 1 else nullcontext,
             )
-        except _Stopped:  # nothing has changed since the update before
+        except Stopped:  # nothing has changed since the update before
             ledger = Ledger()
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
         asked, due = (votes > 0 for votes in state.ranks.total([stop.asked, due]))
@@ -439,94 +427,3 @@ def _finish(state: State, out: Path, inputs: list[Path], trained: lineage.Traine
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
     lineage.write_provenance(out, inputs, outputs, trained)
-
-
-class _Stopped(Exception):
-    """A signal came while nothing had changed yet."""
-
-
-class _Stop:
-    """Remembers that SIGTERM or SIGUSR1 came; inside `at_once` it raises _Stopped: long rollouts
-    would outlive a cluster's patience.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._raise = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, frame: object) -> None:
-        self.asked = True
-        if self._raise:
-            self._raise = False
-            raise _Stopped
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """What runs inside may be dropped."""
-        try:
-            self._raise = True
-            if self.asked:
-                raise _Stopped
-            yield
-        finally:
-            self._raise = False
-
-
-Tell = Callable[..., None]  # of the state, and where there was an update its seconds
-
-
-@contextmanager
-def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
-    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word
-    in the lease. Without one, nothing.
-    """
-    if held is None:
-        yield lambda *_: None
-        return
-    total = run.train.tokens or run.train.steps
-    with terminal(run.id, total) as bar:
-
-        def tell(state: State, seconds: float | None = None) -> None:
-            done = state.generated if run.train.tokens else state.step
-            if not state.step:
-                return held.tell(done, total)
-            newest = state.rows["train"][-len(state.endpoints) :]
-            information, gap = (
-                max(row[key] for row in newest) for key in ("role_information", "logprob_gap")
-            )
-            note = (
-                f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} "
-                "tokens"
-            )
-            held.tell(done, total, note)
-            if bar:
-                bar(done, note)
-            elif seconds is not None:
-                log.info(
-                    "%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds
-                )
-
-        yield tell
-    # the bar has gone: this line stays, on a terminal too
-    log.info("%s is trained: %s", run.id, held.status.note or "no update was asked for")
-
-
-@contextmanager
-def terminal(title: str, total: float) -> Iterator[Callable[[float, str], None] | None]:
-    """A bar where there is a terminal to draw it on, else None."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(title, total=total, note="")
-        yield lambda done, note: bar.update(task, completed=done, note=note)

@@ -218,6 +218,7 @@ def _loss(
     """
     goal = run.objective
     rule = objective.load(goal.name)
+    count = rule.divisor(lengths, max(run.sampling.max_tokens))
     messages = [lessons.messages[i] for i in batch.rows]
     logprobs_of = functools.partial(
         policy.completion_logprobs,
@@ -242,9 +243,7 @@ def _loss(
         extra = extra - goal.entropy * entropy.sum()
     terms = objective.Batch(logprobs, behaviour, weight, mask)
     loss, clipped = rule.loss(terms, **goal.params)
-    count = rule.divisor(lengths, max(run.sampling.max_tokens))
-    stats = _stats(computed, behaviour, float(clipped) / count)
-    return loss / count + extra / sum(lengths), stats
+    return loss / count + extra / sum(lengths), _stats(computed, behaviour, float(clipped) / count)
 
 
 def _stats(

@@ -207,6 +207,13 @@ def check_numbers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
             f"its tokenizer gives token {largest}, and it has weights for {rows_of_weights}. "
             "Remedy: the tokenizer that belongs to the model."
         )
+    _compare(model, policy.end_ids(model, tokenizer), prompts, replies)
+
+
+def _compare(
+    model: PreTrainedModel, end_ids: list[int], prompts: list[list[int]], replies: list[list[int]]
+) -> None:
+    """Log-probs of the replies by the model's own forward, and by trainer and engine."""
     own = _own_forward(model, prompts, replies)
     training = model.training
     model.train()
@@ -214,7 +221,7 @@ def check_numbers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         shared = find_shared(prompts)
         trainer, mask, _ = policy.completion_logprobs(model, prompts, replies, 1.0, shared)
     model.train(training)
-    engine = HF(model, policy.end_ids(model, tokenizer)).logprobs(prompts, replies, 1.0)
+    engine = HF(model, end_ids).logprobs(prompts, replies, 1.0)
     rows = zip(trainer.cpu(), mask.cpu(), strict=True)
     compared = {"the trainer": [row[m].tolist() for row, m in rows], "the engine": engine}
     for who, logprobs in compared.items():
