@@ -23,7 +23,7 @@ from ccpo.config import RunConfig
 from ccpo.data import door
 from ccpo.data.tables import read_tasks
 from ccpo.evaluate import stats
-from ccpo.evaluate.evaluate import judge
+from ccpo.evaluate.evaluate import Episodes, judge
 from ccpo.learn import train
 from ccpo.models import policy, prepare
 from ccpo.play.engine import vllm
@@ -98,7 +98,7 @@ def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     """Share of test tasks answered right, drawn by transformers from the same seed for all."""
     team = run.build_team()
     items = read_tasks(tasks, "test")[: run.evaluate.tasks]
-    truths = {task.task_id: task for task in items}
+    truths = {("", task.task_id): task for task in items}
     endpoint = AgentEndpoint(
         HF(state.models[0], policy.end_ids(state.models[0], state.tokenizers[0])),
         state.tokenizers[0],
@@ -106,14 +106,13 @@ def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     playing = PlayingTeam(team, [endpoint] * team.agents, 1.0, run.sampling.max_tokens)
     factual = EvaluationPass("factual", samples=4)
     rows = evaluate(playing, items, factual, stream("evaluation", 0), Ledger())
-    episodes: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    episodes: Episodes = {}
     for row in rows:
-        episodes.setdefault((row["task_id"], row["sample"]), []).append(row)
-    return float(
-        np.mean(
-            [judge(team, said, truths[task])["accuracy"] for (task, _), said in episodes.items()]
+        episodes.setdefault(("", row["task_id"], "", row["sample"], "factual"), []).append(
+            dict(row)
         )
-    )
+    judged = judge(team, episodes, truths, dict.fromkeys(truths))
+    return float(np.mean([row["accuracy"] for row in judged]))
 
 
 def main() -> None:

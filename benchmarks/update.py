@@ -160,7 +160,7 @@ class Theirs:
             "num_generations": run.train.fanout[0],
             "max_completion_length": run.sampling.max_tokens[0],
             "temperature": run.sampling.temperature,
-            "epsilon": run.objective.clip_low,
+            "epsilon": run.objective.params["clip_low"],
             "learning_rate": run.train.lr,
             "weight_decay": run.train.weight_decay,
             "max_grad_norm": run.train.grad_clip,
