@@ -21,7 +21,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ccpo.models import policy
 from ccpo.models.gate import GAP, QUESTION, REPLY
 from ccpo.play.engine import Engine, sums_by_layer
-from ccpo.play.prompts import ChatFormat
 from ccpo.play.types import AgentEndpoint, Message
 from ccpo.team import Team
 
@@ -128,15 +127,10 @@ def drift(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> fl
     """Share of messages whose text, tokenized again, gives other tokens: why tokens that are learnt
     from are those that were drawn.
     """
-    special = ChatFormat(tokenizer).special
-    changed = []
-    for message in messages:
-        again = tokenizer.encode(message.text, add_special_tokens=False)
-        drawn = message.completion.token_ids
-        changed.append(
-            [i for i in drawn if i not in special] != [i for i in again if i not in special]
-        )
-    return float(np.mean(changed))
+    special = set(tokenizer.all_special_ids)
+    drawn = [[i for i in message.completion.token_ids if i not in special] for message in messages]
+    again = [list(tokenizer.encode(message.text, add_special_tokens=False)) for message in messages]
+    return float(np.mean([a != b for a, b in zip(drawn, again, strict=True)]))
 
 
 def histogram(ratio: torch.Tensor) -> list[float]:
