@@ -85,7 +85,6 @@ def run(name: str, **changes: Any) -> RunConfig:
         "model": read_models()[name].model_dump(),
         "sampling": {"max_tokens": [32]},
         "train": {"steps": 1000, "tasks": 32, "fanout": [8], "lr": 3.0e-4},
-        "evaluate": {"tasks": 1},
         "seed": 0,
     }
     return changed(base, **changes)

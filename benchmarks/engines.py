@@ -31,6 +31,7 @@ from ccpo.play.engine.hf import HF
 from ccpo.play.rollout import EvaluationPass, evaluate, stream
 from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 
+TEST_TASKS = 128
 LAST = 5  # updates whose mean reward is the final one
 TASK = {"name": "arithmetic", "operations": 3, "largest": 9}
 MODEL = {
@@ -64,7 +65,6 @@ def config(engine: str, seed: int, updates: int) -> RunConfig:
                 "warmup": 4,
                 "minibatches": 2,
             },
-            "evaluate": {"tasks": 128},
             "seed": seed,
         }
     )
@@ -97,7 +97,7 @@ def trained(run: RunConfig, folder: Path, tasks: Path) -> dict[str, Any]:
 def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     """Share of test tasks answered right, drawn by transformers from the same seed for all."""
     team = run.build_team()
-    items = read_tasks(tasks, "test")[: run.evaluate.tasks]
+    items = read_tasks(tasks, "test")[:TEST_TASKS]
     truths = {("", task.task_id): task for task in items}
     endpoint = AgentEndpoint(
         HF(state.models[0], policy.end_ids(state.models[0], state.tokenizers[0])),

@@ -54,6 +54,7 @@ STANDARD = re.compile(r"free_?rider", re.IGNORECASE)  # the field's own word
 CHECKER = re.compile(r"\s*# (?:type:|noqa).*")
 
 # Functions of a plug-in whose keyword-only parameters are its config schema, and may be many.
+COMMAND_LINE = "__main__.py"  # the functions it decorates are verbs: their arguments are options
 SCHEMA = {
     "credit/ccpo_v1.py": {"credit", "remember"},
     "benchmark/arithmetic.py": {"demos"},
@@ -179,12 +180,16 @@ def lines_of(function: Function) -> int:
 
 
 def arguments(file: str, function: Function) -> int:
-    """How many arguments a function takes, `self` and a config schema not counted."""
+    """How many arguments a function takes, `self`, a config schema and a verb's options not
+    counted.
+    """
     taken = function.args
     ordered = [*taken.posonlyargs, *taken.args]
     if ordered and ordered[0].arg in ("self", "cls"):
         ordered = ordered[1:]
     is_schema = function.name in SCHEMA.get(file, ())
+    if file == COMMAND_LINE and function.decorator_list:
+        return 0
     return len(ordered) + (0 if is_schema else len(taken.kwonlyargs))
 
 

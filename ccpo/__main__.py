@@ -111,9 +111,13 @@ ExperimentName = Annotated[
     typer.Argument(callback=_experiment_name, help="Name of a file in config/experiments."),
 ]
 RunConfigPath = Annotated[Path, typer.Option(callback=_file, help="The run's config.json.")]
-TaskTables = Annotated[
+ProtocolPath = Annotated[Path, typer.Option(callback=_file, help="The protocol's JSON file.")]
+TaskTable = Annotated[
+    Path, typer.Option(callback=_file, help="Task table of the benchmark trained on.")
+]
+TestTables = Annotated[
     list[Path],
-    typer.Option(callback=_file, help="Task tables of the benchmarks, in the run's order."),
+    typer.Option(callback=_file, help="Task tables of what is evaluated, in the protocol's order."),
 ]
 ManifestPath = Annotated[Path, typer.Option(callback=_file, help="The experiment.json.")]
 StatsPath = Annotated[Path, typer.Option(callback=_file, help="The stats.json.")]
@@ -301,6 +305,20 @@ def tasks(
 
 
 @rules()
+def held_out(
+    tasks: TaskTable,
+    tests: Annotated[
+        list[Path], typer.Option(callback=_file, help="Task tables whose test items to look for.")
+    ],
+    out: Annotated[Path, typer.Option(help="Document to write.")],
+) -> None:
+    """Write which training items are test items."""
+    from ccpo.data import overlap
+
+    overlap.hold_out(tasks, tests, out)
+
+
+@rules()
 def model(
     model: Annotated[str, typer.Option(help="The model as JSON.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -315,19 +333,17 @@ def model(
 @rules()
 def train(
     config: RunConfigPath,
-    tasks: Annotated[
-        list[Path],
-        typer.Option(
-            callback=_file,
-            help="Task tables: of the benchmark trained on, then of those of evaluate.also.",
-        ),
-    ],
+    tasks: TaskTable,
     model: Annotated[
         list[Path],
         typer.Option(callback=_folder, help="Model folder to start from, or one for each agent."),
     ],
     scratch: Scratch,
     out: Annotated[Path, typer.Option(help="The run's folder.")],
+    held_out: Annotated[
+        Path | None,
+        typer.Option(callback=_file, help="What `held-out` wrote; not where nothing is trained."),
+    ] = None,
     ranks: Annotated[
         int, typer.Option(min=1, help="Processes that train it together, launched by torchrun.")
     ] = 1,
@@ -348,17 +364,18 @@ def train(
     sharding = Sharding(zero, offload)
     if command := slurm.launch(sys.argv[1:]):
         os.execvp(command[0], command)
-    without = overlap.gate(read_run(config), tasks)  # before torch and any model is loaded
+    # before torch and any model is loaded
+    without = overlap.gate(read_run(config), held_out) if held_out else frozenset[str]()
     from ccpo.learn import train as training
 
     try:
         training.train(
             config=config,
-            tasks=tasks[0],
+            tasks=tasks,
             model=model,
             scratch=scratch,
             out=out,
-            options=training.Options(without, tasks[1:], ranks, sharding),
+            options=training.Options(without, held_out, ranks, sharding),
         )
     except training.Interrupted as stop:
         if stop.progress and stop.first and (outcome := slurm.requeue()):
@@ -369,7 +386,10 @@ def train(
 @rules()
 def rollout(
     config: RunConfigPath,
-    tasks: TaskTables,
+    provenance: Annotated[Path, typer.Option(callback=_file, help="The run's provenance.json.")],
+    protocol: ProtocolPath,
+    trained_on: TaskTable,
+    tasks: TestTables,
     model: Annotated[Path, typer.Option(callback=_folder, help="The run's model folder.")],
     untrained: Annotated[
         list[Path],
@@ -380,24 +400,25 @@ def rollout(
     scratch: Scratch,
     out: Annotated[Path, typer.Option(help="Table to write.")],
 ) -> None:
-    """Play the final policies on the test tasks, with interventions."""
+    """Play a run's final policies by a protocol: on test tasks, with interventions."""
     from ccpo.evaluate import evaluate
+    from ccpo.evaluate.parts import Sources
 
-    evaluate.rollout(
-        config=config, tasks=tasks, model=model, untrained=untrained, scratch=scratch, out=out
+    sources = Sources(
+        config, provenance, protocol, trained_on, tuple(tasks), model, tuple(untrained)
     )
+    evaluate.rollout(sources, scratch=scratch, out=out)
 
 
 @rules()
 def score(
     config: RunConfigPath,
-    tasks: TaskTables,
+    protocol: ProtocolPath,
+    tasks: TestTables,
     rollouts: Annotated[Path, typer.Option(callback=_file, help="Table of rollouts.")],
     scratch: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of checkpoints and kept evaluations, deleted when the run is complete."
-        ),
+        list[Path],
+        typer.Option(help="Folders of checkpoints and kept evaluations, deleted in the end."),
     ],
     out: Annotated[Path, typer.Option(help="Table of scores to write.")],
     graders: Annotated[Path, typer.Option(help="Table of the papers' graders' verdicts to write.")],
@@ -405,9 +426,8 @@ def score(
     """Grade rollouts."""
     from ccpo.evaluate import evaluate
 
-    evaluate.score(
-        config=config, tasks=tasks, rollouts=rollouts, scratch=scratch, out=out, graders=graders
-    )
+    played = evaluate.Played(config, protocol, tuple(tasks), rollouts)
+    evaluate.score(played, scratch=scratch, out=out, graders=graders)
 
 
 @rules()

@@ -211,8 +211,8 @@ def write_provenance(
         source=source(), hardware=hardware(), slurm_job=os.environ.get("SLURM_JOB_ID")
     )
     Provenance(
-        inputs=_hashes(inputs, folder),
-        outputs=_hashes(outputs, folder),
+        inputs=hashes(inputs, folder),
+        outputs=hashes(outputs, folder),
         machine=machine,
         trained=trained,
     ).write(folder / PROVENANCE)
@@ -227,6 +227,17 @@ def read_provenance(folder: Path) -> Provenance:
     return document.read(folder / PROVENANCE, Provenance)
 
 
+def is_input_of(path: Path, run: Path) -> bool:
+    """Whether the training of a run (its folder) read a file, and with the content it has now."""
+    if not path.is_file() or not (run / PROVENANCE).is_file():
+        return False
+    try:
+        recorded = read_provenance(run).inputs.get(os.path.relpath(path, run))
+    except ValueError:  # cut off, or of an earlier version
+        return False
+    return recorded == files.sha256(path)
+
+
 def passport_of(artefact: Path) -> Path:
     """Where the passport of an artefact lies."""
     return artefact.with_name(artefact.name + ".passport.json")
@@ -239,7 +250,7 @@ def write_passport(artefact: Path, inputs: Iterable[Path], parameters: JsonValue
     Passport(
         artefact=artefact.name,
         sha256=files.sha256(artefact),
-        inputs=_hashes(inputs, artefact.parent),
+        inputs=hashes(inputs, artefact.parent),
         parameters=parameters,
         command=shlex.join(sys.argv[1:]),
         source=source(),
@@ -255,7 +266,7 @@ def read_passport(artefact: Path) -> Passport:
     return document.read(passport_of(artefact), Passport)
 
 
-def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
+def hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
     """Hashes by path from a folder."""
     return {os.path.relpath(path, folder): files.sha256(path) for path in paths}
 

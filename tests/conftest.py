@@ -6,9 +6,12 @@ import importlib
 import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from ccpo.evaluate.parts import Sources
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -72,7 +75,6 @@ def run_data(**over: Any) -> dict[str, Any]:
             "period": 1,
             "minibatches": 2,
         },
-        "evaluate": {"tasks": 8},
         "seed": 0,
     }
     for key, value in over.items():
@@ -116,6 +118,34 @@ def make_files(folder: Path, model: Path, /, **over: Any) -> dict[str, Path]:
     door.tasks(run.benchmark, folder / "tasks.parquet")
     named = {"config": "config.json", "tasks": "tasks.parquet", "scratch": "scratch", "out": "out"}
     return {**{k: folder / v for k, v in named.items()}, "model": model}
+
+
+def make_protocol(folder: Path, /, **over: Any) -> Path:
+    """Writes a small protocol into `folder`, named by its content as the workflow names it."""
+    from ccpo import schema
+    from ccpo.config import Protocol, canonical
+
+    protocol = Protocol.model_validate({"name": "test", "tasks": 8, **over})
+    path = folder / "protocols" / f"{protocol.id}.json"
+    schema.write_text(path, canonical(protocol.model_dump(mode="json")))
+    return path
+
+
+def sources(files: dict[str, Path], protocol: Path, **over: Any) -> Sources:
+    """What an evaluation of a run of `make_files` is made from."""
+    from ccpo.evaluate.parts import Sources
+
+    untrained = files["model"]
+    named = {
+        "config": files["config"],
+        "provenance": files["out"] / "provenance.json",
+        "protocol": protocol,
+        "trained_on": files["tasks"],
+        "tasks": (files["tasks"],),
+        "model": files["out"] / "model",
+        "untrained": (untrained,) if isinstance(untrained, Path) else tuple(untrained),
+    }
+    return Sources(**{**named, **over})
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_every_verb_that_a_rule_calls_is_listed_for_rules_or_people() -> None:
         for word in re.findall(r"-m ccpo ([a-z-]+)", path.read_text())
     }
     verbs = {
-        command.name or getattr(command.callback, "__name__", "")
+        command.name or getattr(command.callback, "__name__", "").replace("_", "-")
         for command in cli.app.registered_commands
     }
     assert len(called) > 10

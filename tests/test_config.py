@@ -20,6 +20,7 @@ from ccpo import benchmark
 from ccpo.config import (
     Experiment,
     OracleExperiment,
+    Protocol,
     RunConfig,
     canonical,
     check_name,
@@ -149,30 +150,51 @@ BAD = {
     "no seeds": ({"grid__seed": []}, "grid.seed must be a list that is not empty"),
     "a seed twice": ({"grid__seed": [1, 1]}, "names 1 twice"),
     "greedy samples": (
-        {"base__evaluate": {"tasks": 16, "decodings": {"g": {"temperature": 0, "samples": 4}}}},
+        {"evaluate": {"name": "a", "decodings": {"g": {"temperature": 0, "samples": 4}}}},
         "all the same",
     ),
     "no greedy answers": (
-        {"base__evaluate": {"tasks": 16, "decodings": {"t1": {"temperature": 1}}, "primary": "t1"}},
+        {"evaluate": {"name": "a", "decodings": {"t1": {"temperature": 1}}, "primary": "t1"}},
         "temperatures [1.0]",
     ),
     "a primary decoding that is none": (
-        {"base__evaluate": {"tasks": 16, "primary": "gredy"}},
+        {"evaluate": {"name": "a", "tasks": 16, "primary": "gredy"}},
         "Did you mean 'greedy'?",
     ),
-    "a comparison of unlike decodings": (
-        {
-            "grid__condition__ccpo": {
-                "team": "think_solve",
-                "credit": "ccpo",
-                "train": {"fanout": [4, 1]},
-                "evaluate": {"primary": "sampled"},
-            }
-        },
-        "compare names conditions that differ in evaluate.primary",
+    "an evaluation in a run": (
+        {"base__evaluate": {"tasks": 16}},
+        "evaluate is no key of a run: how it is evaluated is no part of its training. Remedy: move "
+        "it to the top",
+    ),
+    "no evaluation": ({"evaluate": None}, "evaluate is missing. It names protocols of"),
+    "no protocol at all": ({"evaluate": []}, "evaluate is missing"),
+    "a misspelt protocol": ({"evaluate": "temperature"}, "Did you mean 'temperatures'?"),
+    "a protocol twice": ({"evaluate": ["small", "small"]}, "names protocol 'small' twice"),
+    "a protocol and one named as it": (
+        {"evaluate": ["small", {"name": "Small"}]},
+        "'small' and 'Small' differ in upper and lower case alone",
+    ),
+    "a protocol without a name": ({"evaluate": {"tasks": 16}}, "a block with a name of its own"),
+    "a protocol's name": ({"evaluate": {"name": "a/b"}}, "no name that fits paths"),
+    "an unknown key of a protocol": ({"evaluate": {"name": "a", "task": 3}}, "unknown key 'task'"),
+    "an unknown intervention": (
+        {"evaluate": {"name": "a", "interventions": ["sol"]}},
+        "Did you mean 'solo'?",
+    ),
+    "an intervention twice": (
+        {"evaluate": {"name": "a", "interventions": ["solo", "solo"]}},
+        "name one twice",
+    ),
+    "further benchmarks that are no list": (
+        {"evaluate": {"name": "a", "also": "gsm8k"}},
+        "also must be a list of benchmarks",
+    ),
+    "a benchmark twice": (
+        {"evaluate": {"name": "a", "also": [{"name": "arithmetic", "operations": 1}]}},
+        "cannot be told apart",
     ),
     "a decoding's name": (
-        {"base__evaluate": {"tasks": 16, "decodings": {"a b": {"temperature": 0}}}},
+        {"evaluate": {"name": "a", "tasks": 16, "decodings": {"a b": {"temperature": 0}}}},
         "pattern",
     ),
 }
@@ -301,17 +323,17 @@ SPLITS = {
     "training without a train split": (
         {"test": 9},
         {},
-        r"benchmark gsm8k has no train split, train\.steps is 2\. Set train\.steps to 0, or",
+        r"benchmark mbpp has no train split, train\.steps is 2\. Set train\.steps to 0, or",
     ),
     "nothing to evaluate": (
         {"train": 9},
         {},
-        r"gsm8k has no test split, and evaluate\.also names no other\..* some of: .*arithmetic",
+        r"mbpp has no test split, and `also` of protocol smoke names no other\..* some of: ",
     ),
     "a further benchmark without a test split": (
         {"train": 9},
-        {"base__benchmark": "arithmetic", "base__evaluate__also": ["gsm8k"]},
-        r"evaluate\.also names gsm8k, which has no test split",
+        {"base__benchmark": "arithmetic", "evaluate__also": ["mbpp"]},
+        r"also names mbpp, which has no test split",
     ),
 }
 
@@ -321,28 +343,31 @@ def test_a_split_that_is_not_there_is_found_before_launch(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits, over, message = SPLITS[case]
-    monkeypatch.setattr(benchmark.load("gsm8k"), "SPLITS", splits)
+    monkeypatch.setattr(benchmark.load("mbpp"), "SPLITS", splits)
     with pytest.raises(ValueError, match=message):
         read_experiment(
-            "smoke", experiment(tmp_path / "config", **{"base__benchmark": "gsm8k", **over})
+            "smoke", experiment(tmp_path / "config", **{"base__benchmark": "mbpp", **over})
         )
 
 
 def test_a_benchmark_may_lack_the_split_that_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     gsm8k = benchmark.load("gsm8k")
     monkeypatch.setattr(gsm8k, "SPLITS", {"train": 9, "validation": 2})
-    learnt = RunConfig.model_validate(
-        run_data(benchmark="gsm8k", evaluate={"also": ["arithmetic"]})
-    )
-    assert [c.name for c in learnt.evaluated] == ["arithmetic"]
+
+    def evaluated(run: RunConfig, *also: str) -> list[str]:
+        protocol = Protocol.model_validate({"name": "a", "also": also})
+        protocol.check(run)
+        return [choice.name for choice in protocol.benchmarks(run)]
+
+    learnt = RunConfig.model_validate(run_data(benchmark="gsm8k"))
+    assert evaluated(learnt, "arithmetic") == ["arithmetic"]
     monkeypatch.setattr(gsm8k, "SPLITS", {"test": 9})
-    assert [
-        c.name for c in RunConfig.model_validate(run_data(evaluate={"also": ["gsm8k"]})).evaluated
-    ] == ["arithmetic", "gsm8k"]
+    both = evaluated(RunConfig.model_validate(run_data()), "gsm8k")
+    assert both == ["arithmetic", "gsm8k"]
     untrained = RunConfig.model_validate(
         run_data(benchmark="gsm8k", credit="none", train={"steps": 0})
     )
-    assert [c.name for c in untrained.evaluated] == ["gsm8k"]
+    assert evaluated(untrained) == ["gsm8k"]
 
 
 PRESETS = sorted(read_yaml(ROOT / "config" / "presets.yaml"))
@@ -532,7 +557,7 @@ def test_several_training_benchmarks_are_refused_in_words(case: str, tmp_path: P
         ValueError, match=r"smoke\.yaml, condition \S+: .*benchmark must be"
     ) as error:
         read_experiment("smoke", folder)
-    assert "others to evaluate on stand in evaluate.also" in str(error.value)
+    assert "others to evaluate on stand in a protocol's `also`" in str(error.value)
 
 
 FORMS = {

@@ -5,6 +5,7 @@ up; forecasts stand beside actuals.
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import make_files
+from conftest import make_files, make_protocol, sources
 
 from ccpo import schema, team
 from ccpo.benchmark import Task
-from ccpo.config import Experiment, read_run
+from ccpo.config import Experiment, read_protocol, read_run, tasks_slug
 from ccpo.evaluate import evaluate
+from ccpo.evaluate.parts import parts_of, played_before
 from ccpo.learn import train as training
 from ccpo.models import policy
 from ccpo.operate import forecast
@@ -34,21 +36,15 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training.train(**files)
-    inputs: dict[str, Any] = {
-        "config": files["config"],
-        "tasks": [files["tasks"]],
-        "model": files["out"] / "model",
-        "untrained": files["model"],
-    }
-    whole = tmp_path / "whole.parquet"
-    again = tmp_path / "again.parquet"
-    evaluate.rollout(**inputs, scratch=tmp_path / "other", out=whole)
+    inputs = sources(files, make_protocol(tmp_path))
+    whole = tmp_path / "whole" / "eval" / "a" / "rollouts.parquet"
+    again = tmp_path / "again" / "eval" / "a" / "rollouts.parquet"
+    evaluate.rollout(inputs, scratch=tmp_path / "other", out=whole)
     run = read_run(files["config"])
+    protocol = read_protocol(inputs.protocol)
     play = evaluate.rollouts.evaluate
     played = list[tuple[float, str]]()
-    parts = [
-        (run.evaluate.decodings[name].temperature, kind) for name, kind in evaluate.parts_of(run)
-    ]
+    parts = [(protocol.decodings[name].temperature, kind) for name, kind in parts_of(run, protocol)]
     # greedy with all interventions; at two temperatures the team as it is, and untrained
     assert len(set(parts)) == 5 + 2 + 2
 
@@ -62,53 +58,61 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     monkeypatch.setattr(evaluate.rollouts, "evaluate", dying)
     for _ in parts[:-1]:
         with pytest.raises(Killed):
-            evaluate.rollout(**inputs, scratch=files["scratch"], out=again)
+            evaluate.rollout(inputs, scratch=files["scratch"], out=again)
         assert not again.exists()
-    evaluate.rollout(**inputs, scratch=files["scratch"], out=again)
+    evaluate.rollout(inputs, scratch=files["scratch"], out=again)
     assert [part for part in played if part[1] != "killed"] == parts  # each once
     assert again.read_bytes() == whole.read_bytes()
     # what was kept of another policy is not taken for this one's
     with pytest.raises(Killed):
         evaluate.rollout(
-            **{**inputs, "untrained": files["out"] / "model" / "policy0"},
+            replace(inputs, untrained=(files["out"] / "model" / "policy0",)),
             scratch=files["scratch"],
-            out=tmp_path / "third.parquet",
+            out=tmp_path / "third" / "eval" / "a" / "rollouts.parquet",
         )
 
 
 def test_a_scored_run_leaves_no_scratch(files: dict[str, Path], tmp_path: Path) -> None:
     training.train(**files)
     assert files["scratch"].is_dir()
-    common: dict[str, Any] = {
-        "config": files["config"],
-        "tasks": [files["tasks"]],
-        "scratch": files["scratch"],
-    }
-    rollouts = tmp_path / "rollouts.parquet"
-    evaluate.rollout(**common, model=files["out"] / "model", untrained=files["model"], out=rollouts)
+    protocol = make_protocol(tmp_path)
+    own = tmp_path / "scratch of the evaluation"
+    other = tmp_path / "scratch of another protocol"
+    other.mkdir()
+    rollouts = tmp_path / "eval" / "a" / "rollouts.parquet"
+    evaluate.rollout(sources(files, protocol), scratch=own, out=rollouts)
+    assert own.is_dir()
     evaluate.score(
-        **common,
-        rollouts=rollouts,
+        evaluate.Played(files["config"], protocol, (files["tasks"],), rollouts),
+        scratch=[files["scratch"], own],
         out=tmp_path / "scores.parquet",
         graders=tmp_path / "graders.parquet",
     )
     assert not files["scratch"].exists()
+    assert not own.exists()
+    assert other.is_dir()
 
 
 def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) -> None:
     files = make_files(tmp_path, tiny)
     run = read_run(files["config"])
     training.train(**{**files, "out": tmp_path / "runs" / run.id})
-    pace = forecast.of_pilot(run, tiny, [files["tasks"]])
+    protocol = read_protocol(make_protocol(tmp_path))
+    files["tasks"].rename(tmp_path / f"{tasks_slug(run.benchmark)}.parquet")
+    pace = forecast.of_pilot(run, [protocol], tiny, tmp_path)
     actual = (
         schema.read_table(tmp_path / "runs" / run.id / "ledger.parquet", "ledger")
         .to_pandas()
         .generated_tokens.sum()
     )
     experiment = Experiment(
-        name="e", question="How far off?", primary_metric="accuracy", runs={"c": {0: run}}
+        name="e",
+        question="How far off?",
+        primary_metric="accuracy",
+        runs={"c": {0: run}},
+        protocols=(protocol,),
     )
-    made = forecast.forecast(experiment, {forecast.key(run): pace}, 1, gpus=False)
+    made = forecast.forecast(experiment, {forecast.key(run, [protocol]): pace}, 1, gpus=False)
     condition = made.conditions[0].model_copy(
         update={"train_tokens": 1.5 * actual, "update_seconds": 0.0}
     )
@@ -126,21 +130,15 @@ def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:
     files = make_files(
         tmp_path / name,
         tiny,
-        evaluate={"interventions": []},
         credit="none",
         policy="shared",
         **over,
     )
     training.train(**files)
-    inputs: dict[str, Any] = {
-        "config": files["config"],
-        "tasks": [files["tasks"]],
-        "scratch": files["scratch"],
-    }
-    evaluate.rollout(
-        **inputs, model=files["out"] / "model", untrained=tiny, out=tmp_path / f"{name}.parquet"
-    )
-    return schema.read_table(tmp_path / f"{name}.parquet", "rollouts").to_pandas()
+    rollouts = tmp_path / name / "eval" / "a" / "rollouts.parquet"
+    inputs = sources(files, make_protocol(tmp_path, interventions=[]))
+    evaluate.rollout(inputs, scratch=files["scratch"], out=rollouts)
+    return schema.read_table(rollouts, "rollouts").to_pandas()
 
 
 def test_draws_are_paired_between_conditions_and_others_for_every_training_seed(
@@ -193,6 +191,94 @@ def test_the_log_prob_of_a_message_is_that_of_its_tokens(tmp_path: Path, tiny: P
     assert checked > 5
 
 
+def evaluated(files: dict[str, Path], protocol: Path, folder: Path) -> Path:
+    """The rollouts of a protocol in its folder of the run's."""
+    out = folder / "eval" / protocol.stem / "rollouts.parquet"
+    evaluate.rollout(sources(files, protocol), scratch=folder / "scratch", out=out)
+    return out
+
+
+def test_one_more_intervention_plays_that_one_only(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives the table that the larger protocol gives where nothing was played before. What is
+    drawn in another way, of other policies or by changed files is played anew.
+    """
+    training.train(**files)
+    small = make_protocol(tmp_path, interventions=["solo"])
+    large = make_protocol(tmp_path, interventions=["solo", "untrained", "shuffle"])
+    alone = evaluated(files, large, tmp_path / "alone")
+    first = evaluated(files, small, tmp_path / "run")
+    play = evaluate.rollouts.evaluate
+    played = list[tuple[float, str]]()
+
+    def counted(playing: PlayingTeam, items: Any, once: EvaluationPass, *more: Any) -> Any:
+        played.append((playing.temperature, once.intervention))
+        return play(playing, items, once, *more)
+
+    monkeypatch.setattr(evaluate.rollouts, "evaluate", counted)
+    whole = evaluated(files, large, tmp_path / "run")
+    untrained = [(temperature, "untrained") for temperature in (0.0, 0.2, 1.0)]
+    assert sorted(played) == sorted([(0.0, "shuffle"), *untrained])
+    assert whole.read_bytes() == alone.read_bytes()
+    for over in (
+        {"seed": 1},
+        {"tasks": 7},
+        {"max_tokens": [5, 5]},
+        {"decodings": {"greedy": {"temperature": 0.5}}},
+    ):
+        played.clear()
+        evaluated(files, make_protocol(tmp_path, interventions=["solo"], **over), tmp_path / "run")
+        assert ((over.get("decodings") and 0.5) or 0.0, "solo") in played, over
+    played.clear()
+    other = make_protocol(tmp_path, interventions=["solo"], primary="sampled")
+    evaluated(files, other, tmp_path / "run")
+    assert played == [(1.0, "solo")]  # under another decoding; the rest was played
+    for path in (tmp_path / "run" / "eval").glob("*/rollouts.parquet"):
+        path.write_bytes(path.read_bytes() + b" ")
+    played.clear()
+    first.parent.rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "run" / "scratch")
+    evaluated(files, small, tmp_path / "run")
+    assert len(played) == 4
+
+
+def test_what_was_played_by_other_weights_is_played_again(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    training.train(**files)
+    small = make_protocol(tmp_path, interventions=["solo"])
+    large = make_protocol(tmp_path, interventions=["solo", "blank"])
+    first = evaluated(files, small, tmp_path / "run")
+    inputs = sources(files, large)
+    run = read_run(files["config"])
+    out = first.parent.parent / large.stem / first.name
+    other = tmp_path / "other.parquet"
+    other.write_bytes(files["tasks"].read_bytes() + b" ")
+    assert len(played_before(inputs, run, out)) == 4
+    for changed in (
+        replace(inputs, model=files["out"] / "model" / "policy0"),
+        replace(inputs, untrained=(files["out"] / "model" / "policy0",)),
+        replace(inputs, tasks=(other,)),
+    ):
+        assert played_before(changed, run, out) == {}
+
+
+def test_a_run_is_not_evaluated_on_what_it_was_trained_on(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Before any policy is loaded: there is none."""
+    training.train(**files)
+    shutil.rmtree(files["out"] / "model")
+    trained_on = schema.read_table(files["tasks"], "tasks").to_pylist()
+    other = tmp_path / "other.parquet"
+    row = {**next(row for row in trained_on if row["split"] == "train"), "split": "test"}
+    schema.write_table(other, schema.rows_to_table("tasks", [row]))
+    inputs = sources(files, make_protocol(tmp_path), tasks=(other,))
+    with pytest.raises(ValueError, match=r"1 of the items it was trained on are test items: other"):
+        evaluate.rollout(inputs, scratch=tmp_path / "s", out=tmp_path / "eval/a/rollouts.parquet")
+
+
 @pytest.mark.parametrize(("choice", "leakage"), [("hidden", 0.0), ("read", 1.0)])
 def test_a_thought_leaks_what_its_reader_sees(choice: Any, leakage: float) -> None:
     """The answer stands in the thinking of the thought alone."""
@@ -216,16 +302,16 @@ def test_room_is_looked_at_before_an_evaluation(
     """In a context of 256: after thoughts of 245 tokens the Solver's prompt may leave none, and no
     prompt leaves 255.
     """
-    files = make_files(tmp_path, tiny, evaluate={"interventions": [], "max_tokens": [longest, 6]})
+    files = make_files(tmp_path, tiny)
     training.train(**files)
-    inputs: dict[str, Any] = {"config": files["config"], "tasks": [files["tasks"]]}
-    inputs |= {"model": files["out"] / "model", "untrained": tiny, "scratch": files["scratch"]}
-    out = tmp_path / "rollouts.parquet"
+    protocol = make_protocol(tmp_path, interventions=[], max_tokens=[longest, 6])
+    inputs = sources(files, protocol)
+    out = tmp_path / "eval" / "a" / "rollouts.parquet"
     with caplog.at_level(logging.WARNING, "ccpo"):
         if longest == 255:
             with pytest.raises(ValueError, match=r"turn 0: .*no task leaves room.*max_tokens"):
-                evaluate.rollout(**inputs, out=out)
+                evaluate.rollout(inputs, scratch=files["scratch"], out=out)
         else:
-            evaluate.rollout(**inputs, out=out)
+            evaluate.rollout(inputs, scratch=files["scratch"], out=out)
             assert "turn 1: " in caplog.text
     assert out.exists() is (longest == 245)

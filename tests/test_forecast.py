@@ -4,15 +4,16 @@ sources' order.
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import SPEC, make_files, run_data
 
-from ccpo.config import Experiment, RunConfig, read_experiment
+from ccpo.config import Experiment, Protocol, RunConfig, read_experiment, tasks_slug
 from ccpo.operate import forecast
+
+PROTOCOL = Protocol(name="test", tasks=8)
 
 
 def run_of(**over: Any) -> RunConfig:
@@ -32,8 +33,9 @@ def test_counts_from_a_models_size_are_those_of_full_messages(
     monkeypatch.setattr(policy, "end_ids", lambda *_: [])
     files = make_files(tmp_path, tiny, credit=credit)
     run = run_of(credit=credit)
-    told = forecast.of_size(run, 1e4, gpus=False)
-    found = forecast.of_pilot(run, tiny, [files["tasks"]])
+    files["tasks"].rename(tmp_path / f"{tasks_slug(run.benchmark)}.parquet")
+    told = forecast.of_size(run, [PROTOCOL], 1e4, gpus=False)
+    found = forecast.of_pilot(run, [PROTOCOL], tiny, tmp_path)
     assert found.generated == told.generated == 4 * (8 if credit == "shared" else 12) * 6
     assert found.calls == told.calls == 4 * (4 if credit == "shared" else 8)
     assert found.updates == told.updates == 4
@@ -73,12 +75,13 @@ def test_finished_runs_come_before_a_pilot_and_a_pilot_before_the_size(
     assert isinstance(experiment, Experiment)
     first = {label: next(iter(runs.values())) for label, runs in experiment.runs.items()}
     pace = forecast.Pace("pilot", 0, 1000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
-    pilots = {forecast.key(first[name]): pace for name in ("single", "ccpo")}
+    protocols = experiment.protocols
+    pilots = {forecast.key(first[name], protocols): pace for name in ("single", "ccpo")}
     ready = forecast.Pace("finished runs", 7, 2000.0, 0.0, 10.0, 0.5, 100.0, 0.01, 2.0, 5.0)
     monkeypatch.setattr(
         forecast,
         "of_finished",
-        lambda runs, folder: ready if runs[0].credit.name == "ccpo" else None,
+        lambda runs, protocols, folder: ready if runs[0].credit.name == "ccpo" else None,
     )
     rows = {
         row.condition: row
@@ -105,7 +108,6 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
         run_of(seed=7),
         run_of(train={"steps": 9}),
         run_of(train={"tokens": 500}),
-        run_of(evaluate={"tasks": 3}),
     ]
     other = [
         run_of(credit="shared"),
@@ -113,15 +115,23 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
         run_of(sampling={"max_tokens": [6, 7]}),
         run_of(policy="shared"),
     ]
-    assert {forecast.key(run) for run in same} == {forecast.key(base)}
-    assert all(
-        forecast.key(a) != forecast.key(b) for a, b in itertools.combinations([base, *other], 2)
-    )
+    fewer = PROTOCOL.model_copy(update={"name": "other", "tasks": 3})
+    more = PROTOCOL.model_copy(update={"interventions": ("solo",)})
+    own = forecast.key(base, [PROTOCOL])
+    assert {forecast.key(run, [PROTOCOL]) for run in same} == {own}
+    assert forecast.key(base, [fewer]) == own
+    keys = [
+        *(forecast.key(run, [PROTOCOL]) for run in [base, *other]),
+        forecast.key(base, [more]),
+        forecast.key(base, [PROTOCOL, more]),
+    ]
+    assert len(set(keys)) == len(keys)
 
 
 def test_the_key_of_a_pilot_is_that_of_any_replica() -> None:
     def started(**over: Any) -> str:
-        return forecast.key(run_of(model={"name": "test", "spec": {**SPEC, **over}}))
+        run = run_of(model={"name": "test", "spec": {**SPEC, **over}})
+        return forecast.key(run, [PROTOCOL])
 
     assert started(seed=3) == started(sha256="a" * 64) == started()
     assert started(hidden=32) != started()

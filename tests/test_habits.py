@@ -139,8 +139,9 @@ def test_every_shipped_study_has_its_controls() -> None:
             continue
         first = [next(iter(runs.values())) for runs in experiment.runs.values()]
         if trained := [run for run in first if run.train.steps]:
-            without = [r.id for r in trained if "untrained" not in r.evaluate.interventions]
-            assert not without, f"{name}: {without}. Remedy: untrained among the interventions"
+            for protocol in experiment.protocols:
+                remedy = f"{name}, {protocol.name}. Remedy: untrained among the interventions"
+                assert "untrained" in protocol.interventions, remedy
             assert any(
                 (run.credit.name, run.advantage.name) == ("magrpo", "none") for run in trained
             ), name

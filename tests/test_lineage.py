@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import run_data
+from conftest import make_protocol, run_data, sources
 
 from ccpo import lineage, schema
-from ccpo.config import Experiment, Model, RunConfig, canonical
-from ccpo.data import door
+from ccpo.config import Experiment, Model, Protocol, RunConfig, canonical, read_protocol
+from ccpo.data import door, overlap
 from ccpo.evaluate import evaluate
 from ccpo.evaluate.analyse import analyse
 from ccpo.learn import train as training
@@ -29,9 +29,7 @@ def pipeline(folder: Path, source: Path) -> Path:
     """One run of two updates, from its benchmark and model to the page; returns the page."""
     spec = {"source": "folder", "path": str(source), "sha256": schema.sha256(source)}
     model = {"name": "tiny", "spec": spec}
-    run = RunConfig.model_validate(
-        run_data(model=model, train={"steps": 2}, evaluate={"tasks": 4, "interventions": ["solo"]})
-    )
+    run = RunConfig.model_validate(run_data(model=model, train={"steps": 2}))
     made = folder / "runs" / run.id
     config = made / "config.json"
     table = folder / "tasks" / "tasks.parquet"
@@ -40,31 +38,34 @@ def pipeline(folder: Path, source: Path) -> Path:
     base = folder / "models" / "tiny"
     prepare.prepare(Model.model_validate(model), base)
     scratch = folder / "scratch"
-    training.train(config=config, tasks=table, model=base, scratch=scratch, out=made)
-    rollouts = made / "rollouts.parquet"
-    evaluate.rollout(
-        config=config,
-        tasks=[table],
-        model=made / "model",
-        untrained=base,
-        scratch=scratch,
-        out=rollouts,
+    held_out = table.with_suffix(".held_out.json")
+    overlap.hold_out(table, [table], held_out)
+    training.train(
+        config=config, tasks=table, model=base, scratch=scratch, out=made, held_out=held_out
     )
+    files = {"config": config, "tasks": table, "out": made, "model": base}
+    path = make_protocol(folder, tasks=4, interventions=["solo"])
+    protocol = read_protocol(path)
+    evaluation = made / "eval" / protocol.id
+    rollouts = evaluation / "rollouts.parquet"
+    evaluate.rollout(sources(files, path), scratch=scratch, out=rollouts)
     evaluate.score(
-        config=config,
-        tasks=[table],
-        rollouts=rollouts,
-        scratch=scratch,
-        out=made / "scores.parquet",
-        graders=made / "graders.parquet",
+        evaluate.Played(config, path, (table,), rollouts),
+        scratch=[scratch],
+        out=evaluation / "scores.parquet",
+        graders=evaluation / "graders.parquet",
     )
-    return pages(folder, run)
+    return pages(folder, run, protocol)
 
 
-def pages(folder: Path, run: RunConfig) -> Path:
+def pages(folder: Path, run: RunConfig, protocol: Protocol) -> Path:
     """Statistics, a figure, the main table and the page of an experiment of one run."""
     experiment = Experiment(
-        name="e", question="Is it there?", primary_metric="accuracy", runs={"c": {0: run}}
+        name="e",
+        question="Is it there?",
+        primary_metric="accuracy",
+        runs={"c": {0: run}},
+        protocols=(protocol,),
     )
     manifest = folder / "experiment.json"
     stats = folder / "stats.json"
@@ -107,7 +108,7 @@ def artefacts(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file()
         and "model" not in path.parent.parts
-        and "models" not in path.parts
+        and not {"models", "protocols"} & {*path.parts}
         and not path.name.endswith((".passport.json", ".manifest.json"))
         and path.name not in ("config.json", "experiment.json", lineage.PROVENANCE)
     ]
@@ -152,9 +153,13 @@ def test_inputs_are_those_that_a_stage_reads(page: Path) -> None:
         artefact.name: {Path(os.path.normpath(name)).name for name in record(artefact)[1]}
         for artefact in artefacts(page.parent)
     }
-    assert inputs["train.parquet"] == {"config.json", "tasks.parquet", "tiny"}
-    assert inputs["rollouts.parquet"] == {"config.json", "tasks.parquet", "model", "tiny"}
-    assert inputs["scores.parquet"] == {"config.json", "tasks.parquet", "rollouts.parquet"}
+    held_out = "tasks.held_out.json"
+    [protocol] = (path.name for path in (page.parent / "protocols").glob("*.json"))
+    common = {"config.json", "tasks.parquet"}
+    assert inputs["train.parquet"] == {*common, held_out, "tiny"}
+    assert inputs["rollouts.parquet"] == {*common, "provenance.json", protocol, "model", "tiny"}
+    assert inputs["scores.parquet"] == {*common, protocol, "rollouts.parquet"}
+    assert inputs[held_out] == {"tasks.parquet"}
     assert inputs["stats.json"] >= {"experiment.json", "scores.parquet", "ledger.parquet"}
     assert inputs["report.html"] == {"stats.json", "experiment.json", "main.csv", f"{DRAWN}.svg"}
     assert inputs["tiny"] == {"tiny"}  # the folder it was copied from

@@ -369,13 +369,21 @@ def configured(files: dict[str, Path], **over: Any) -> RunConfig:
     return read_run(files["config"])
 
 
+def held_out(files: dict[str, Path], *others: Path) -> Path:
+    """What is found of the own test split, and of others', among the training items."""
+    out = files["tasks"].with_suffix(".held_out.json")
+    overlap.hold_out(files["tasks"], [files["tasks"], *others], out)
+    return out
+
+
 def verb(files: dict[str, Path]) -> subprocess.CompletedProcess[str]:
+    named = {**files, "held-out": held_out(files)}
     command = [
         sys.executable,
         "-m",
         "ccpo",
         "train",
-        *(x for k, v in files.items() for x in (f"--{k}", str(v))),
+        *(x for k, v in named.items() for x in (f"--{k}", str(v))),
     ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
@@ -388,9 +396,9 @@ def test_training_stops_before_any_model_is_loaded(dirty: dict[str, Path]) -> No
     done = verb({**dirty, "model": empty})
     assert done.returncode == 1
     assert done.stderr == (
-        f"ccpo train: {run.id}: 3 of 32 training items of arithmetic are test items: arithmetic "
-        "3 normalised. "
-        + ", ".join(f"{i} = arithmetic test-{i} (normalised)" for i in ids)
+        f"ccpo train: {run.id}: 3 of 32 training items of arithmetic are test items: tasks 3 "
+        "normalised. "
+        + ", ".join(f"{i} = tasks test-{i} (normalised)" for i in ids)
         + ". Remedy: `overlap: drop` in the run leaves these training items out; "
         '`overlap: {accept: "<why, in words>"}` trains on them.\n'
     )
@@ -415,12 +423,12 @@ def test_dropped_items_are_not_trained_on_and_accepted_ones_are(
     assert set(lineage.read_provenance(dirty["out"]).trained.left_out) == ids
     run = configured(dirty, overlap={"accept": "these sums are trivial"})
     with caplog.at_level(logging.WARNING, "ccpo"):
-        assert overlap.gate(run, [dirty["tasks"]]) == frozenset()
+        assert overlap.gate(run, held_out(dirty)) == frozenset()
     assert "3 of 32 training items" in caplog.text
     assert "Accepted: these sums are trivial" in caplog.text
     # learns nothing
     assert (
-        overlap.gate(configured(dirty, train={"steps": 0}, credit="none"), [dirty["tasks"]])
+        overlap.gate(configured(dirty, train={"steps": 0}, credit="none"), held_out(dirty))
         == frozenset()
     )
 
@@ -435,30 +443,75 @@ def test_too_few_items_after_dropping_say_so(dirty: dict[str, Path]) -> None:
     )
 
 
-def test_every_evaluated_benchmark_is_compared(files: dict[str, Path], tmp_path: Path) -> None:
-    """The own test split is clean here; that of a further benchmark is not."""
-    run = configured(
-        files,
-        evaluate={
-            "tasks": 8,
-            "also": [{"name": "arithmetic", "operations": 2, "n_train": 32, "n_test": 4}],
-        },
-    )
-    other = tmp_path / "other.parquet"
-    first = read_tasks(files["tasks"], "train")[5]
+def one_test_task(path: Path, question: str) -> Path:
+    """A task table with a single test task."""
     row = {
         "split": "test",
         "task_id": "x",
-        "question": first.question,
+        "question": question,
         "truth": "1",
         "kind": "number",
         "tolerance": 0.0,
         "origin": "",
+        "defect": "",
     }
-    schema.write_table(other, schema.rows_to_table("tasks", [row]))
-    with pytest.raises(ValueError, match=r"1 of 32 training items .* 1 exact"):
-        overlap.gate(run, [files["tasks"], other])
-    assert overlap.gate(configured(files), [files["tasks"]]) == frozenset()
+    schema.write_table(path, schema.rows_to_table("tasks", [row]))
+    return path
+
+
+def test_every_test_set_that_is_known_is_held_out(files: dict[str, Path], tmp_path: Path) -> None:
+    """The own test split is clean here; that of a further set is not."""
+    run = configured(files)
+    first = read_tasks(files["tasks"], "train")[5]
+    other = one_test_task(tmp_path / "other.parquet", first.question)
+    with pytest.raises(ValueError, match=r"1 of 32 training items .* other 1 exact\. \S+ = other"):
+        overlap.gate(run, held_out(files, other))
+    assert overlap.gate(run, held_out(files)) == frozenset()
+    passport = lineage.read_passport(held_out(files, other))
+    assert set(passport.inputs) == {"tasks.parquet", "other.parquet"}
+
+
+def test_test_sets_do_not_depend_on_what_is_evaluated() -> None:
+    """Published ones that answer in the same form; of a procedural benchmark its own alone."""
+    own = RunConfig.model_validate(run_data()).benchmark
+    assert overlap.test_sets(own) == [own]
+    of = {
+        name: [c.name for c in overlap.test_sets(Choice(name=name))]
+        for name in ("gsm8k", "math_train", "mbpp")
+    }
+    published = {
+        "aime24",
+        "aime25",
+        "amc23",
+        "cmath",
+        "gaokao2023en",
+        "gsm8k",
+        "logiqa",
+        "math500",
+        "minerva_math",
+    }
+    assert of["gsm8k"][0] == "gsm8k"
+    assert set(of["gsm8k"]) == set(of["math_train"]) == published
+    assert set(of["mbpp"]) == {"mbpp", "mbpp_plus", "humaneval"}
+
+
+def test_a_test_set_that_is_younger_than_the_training_is_refused(
+    files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it left out is no reason; nor what it accepts, nor where it learnt nothing."""
+    run = configured(files)
+    question = read_tasks(files["tasks"], "train")[5]
+    other = one_test_task(tmp_path / "other.parquet", question.question)
+    with pytest.raises(ValueError, match=r"1 of the items it was trained on .* other 1 exact"):
+        overlap.refuse_trained_on(run, files["tasks"], [], [other])
+    overlap.refuse_trained_on(run, files["tasks"], [question.task_id], [other])
+    overlap.refuse_trained_on(run, files["tasks"], [], [files["tasks"]])
+    untrained = configured(files, train={"steps": 0}, credit="none")
+    overlap.refuse_trained_on(untrained, files["tasks"], [], [other])
+    accepting = configured(files, overlap={"accept": "these sums are trivial"})
+    with caplog.at_level(logging.WARNING, "ccpo"):
+        overlap.refuse_trained_on(accepting, files["tasks"], [], [other])
+    assert "Accepted: these sums are trivial" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -540,11 +593,3 @@ def test_items_are_those_of_the_splits_that_exist(monkeypatch: pytest.MonkeyPatc
     assert door.items([], "validation") == {}
     with pytest.raises(ValueError, match="benchmark 'arithmetics' is not a file"):
         door.items(["arithmetics"], "test")
-
-
-def test_the_choice_of_a_run_is_found_in_its_config() -> None:
-    """`evaluated` is what the gate, the rollouts and the analysis agree on."""
-    also = {"name": "arithmetic", "operations": 1, "n_test": 9}
-    run = RunConfig.model_validate(run_data(evaluate={"also": [also]}))
-    assert [c.params["operations"] for c in run.evaluated] == [2, 1]
-    assert all(isinstance(c, Choice) for c in run.evaluated)

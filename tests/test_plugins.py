@@ -17,10 +17,10 @@ import test_figure
 import test_intervention
 import test_objective
 import test_play
-from conftest import make_files, run_data
+from conftest import make_files, make_protocol, run_data, sources
 
 from ccpo import advantage, benchmark, credit, intervention, objective, schema, team
-from ccpo.config import Experiment, RunConfig, read_run
+from ccpo.config import Experiment, RunConfig, read_protocol, read_run
 from ccpo.data import door
 from ccpo.evaluate import evaluate
 from ccpo.evaluate.analyse import analyse
@@ -474,27 +474,19 @@ def test_a_benchmark_without_a_test_split_is_learnt_and_others_are_evaluated(
         tiny,
         benchmark=plugged,
         train={"steps": 1},
-        evaluate={"tasks": 8, "also": [other]},
     )
     run = read_run(files["config"])
-    door.tasks(run.evaluated[0], tmp_path / "other.parquet")
+    path = make_protocol(tmp_path, also=[other])
+    door.tasks(read_protocol(path).benchmarks(run)[0], tmp_path / "other.parquet")
     training.train(**files)
-    rollouts = tmp_path / "rollouts.parquet"
+    rollouts = tmp_path / "eval" / "a" / "rollouts.parquet"
     scores = tmp_path / "scores.parquet"
-    tasks = [tmp_path / "other.parquet"]
-    evaluate.rollout(
-        config=files["config"],
-        tasks=tasks,
-        model=files["out"] / "model",
-        untrained=tiny,
-        scratch=files["scratch"],
-        out=rollouts,
-    )
+    tasks = (tmp_path / "other.parquet",)
+    inputs = sources(files, path, tasks=tasks)
+    evaluate.rollout(inputs, scratch=files["scratch"], out=rollouts)
     evaluate.score(
-        config=files["config"],
-        tasks=tasks,
-        rollouts=rollouts,
-        scratch=files["scratch"],
+        evaluate.Played(files["config"], path, tasks, rollouts),
+        scratch=[files["scratch"]],
         out=scores,
         graders=tmp_path / "graders.parquet",
     )
@@ -514,7 +506,6 @@ def test_a_benchmark_without_a_train_split_is_evaluated_untrained(
         benchmark=plugged,
         credit="none",
         train={"steps": 0},
-        evaluate={"tasks": 8},
     )
     training.train(**files)
     assert (files["out"] / "provenance.json").is_file()
@@ -525,7 +516,6 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     """A run of the plugged team, benchmark, credit, advantage and objective, under the plugged
     intervention, in the plugged figure.
     """
-    evaluation = {"tasks": 4, "interventions": [plugged]}
     parts = {
         "benchmark": plugged,
         "team": plugged,
@@ -533,26 +523,28 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
         "advantage": plugged,
         "objective": plugged,
     }
-    files = make_files(
-        tmp_path, tiny, **parts, evaluate=evaluation, sampling={"max_tokens": [4, 4]}
-    )
+    files = make_files(tmp_path, tiny, **parts, sampling={"max_tokens": [4, 4]})
     run = read_run(files["config"])
     folder = tmp_path / "runs" / run.id
-    training.train(**{**files, "out": folder})
-    shared = {"config": files["config"], "tasks": [files["tasks"]], "scratch": files["scratch"]}
-    rollouts = folder / "rollouts.parquet"
-    evaluate.rollout(**shared, model=folder / "model", untrained=tiny, out=rollouts)
+    files["out"] = folder
+    training.train(**files)
+    path = make_protocol(tmp_path, tasks=4, interventions=[plugged])
+    protocol = read_protocol(path)
+    evaluation = folder / "eval" / protocol.id
+    rollouts = evaluation / "rollouts.parquet"
+    evaluate.rollout(sources(files, path), scratch=files["scratch"], out=rollouts)
     evaluate.score(
-        **shared,
-        rollouts=rollouts,
-        out=folder / "scores.parquet",
-        graders=folder / "graders.parquet",
+        evaluate.Played(files["config"], path, (files["tasks"],), rollouts),
+        scratch=[files["scratch"]],
+        out=evaluation / "scores.parquet",
+        graders=evaluation / "graders.parquet",
     )
     definition = Experiment(
         name="e",
         question="Does it reach the report?",
         primary_metric="accuracy",
         runs={"c": {0: run}},
+        protocols=(protocol,),
     )
     experiment = tmp_path / "experiment.json"
     stats = tmp_path / "stats.json"

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SPEC, apart, make_files, run_data
+from conftest import SPEC, apart, make_files, make_protocol, run_data, sources
 from safetensors.torch import load_file
 from test_ranks import together
 
 from ccpo import lineage, schema
-from ccpo.config import RunConfig, WarmStart, canonical
+from ccpo.config import RunConfig, WarmStart, canonical, read_protocol, tasks_slug
 from ccpo.evaluate import evaluate
 from ccpo.learn import optimisers
 from ccpo.learn import train as training
@@ -368,15 +368,9 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
         )
     inputs = {(out / name).resolve() for name in lineage.read_provenance(out).inputs}
     assert {tiny.resolve(), other.resolve()} <= inputs
-    rollouts = tmp_path / "rollouts.parquet"
-    evaluate.rollout(
-        config=files["config"],
-        tasks=[files["tasks"]],
-        model=out / "model",
-        untrained=files["model"],
-        scratch=files["scratch"],
-        out=rollouts,
-    )
+    rollouts = tmp_path / "eval" / "a" / "rollouts.parquet"
+    inputs = sources(files, make_protocol(tmp_path))
+    evaluate.rollout(inputs, scratch=files["scratch"], out=rollouts)
     rows = schema.read_table(rollouts, "rollouts").to_pandas()
     readers = [policy.load(folder)[1] for folder in (tiny, other)]
     counted = [[len(reader.encode(prompt)) for reader in readers] for prompt in rows.prompt]
@@ -389,7 +383,9 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
     )
     for task in heard.index.unique("task_id"):
         assert guard(heard.loc[(task, 0), "completion"]) in heard.loc[(task, 1), "prompt"]
-    pace = forecast.of_pilot(run, files["model"], [files["tasks"]])
+    files["tasks"].rename(tmp_path / f"{tasks_slug(run.benchmark)}.parquet")
+    protocol = read_protocol(inputs.protocol)
+    pace = forecast.of_pilot(run, [protocol], files["model"], tmp_path)
     assert pace.disk == sum(
         4 * forecast._counted(folder / "model.safetensors") for folder in (tiny, other)
     )
@@ -452,20 +448,13 @@ def test_a_vocabulary_in_another_order_changes_nothing(tmp_path: Path, tiny: Pat
         files = mixed(
             tmp_path / str(len(texts)),
             models,
-            evaluate={"interventions": ["untrained"]},
             train={"steps": 0},
             credit="none",
         )
         training.train(**files)
-        rollouts = tmp_path / f"{len(texts)}.parquet"
-        evaluate.rollout(
-            config=files["config"],
-            tasks=[files["tasks"]],
-            model=files["out"] / "model",
-            untrained=models,
-            scratch=files["scratch"],
-            out=rollouts,
-        )
+        rollouts = tmp_path / f"{len(texts)}" / "eval" / "a" / "rollouts.parquet"
+        inputs = sources(files, make_protocol(tmp_path, interventions=["untrained"]))
+        evaluate.rollout(inputs, scratch=files["scratch"], out=rollouts)
         rows = schema.read_table(rollouts, "rollouts").to_pandas()
         rows = rows[
             rows.decoding == "greedy"

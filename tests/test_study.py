@@ -272,7 +272,7 @@ def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_p
     conditions = schema.read_json(tmp_path / "stats.json")["conditions"]
     for label, c in conditions.items():
         for seed, run in manifest["conditions"][label]["runs"].items():
-            scores = schema.read_table(runs / run / "scores.parquet", "scores").to_pandas()
+            scores = schema.read_table(runs / run / SCORES, "scores").to_pandas()
             clean = scores[
                 (scores.intervention == "factual") & (scores.decoding == "greedy") & ~scores.defect
             ]
@@ -289,6 +289,13 @@ def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_p
 
 
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
+PROTOCOL = {
+    "id": "made-up",
+    "decodings": {name: {"temperature": t} for name, t in DECODINGS.items()},
+    "primary": "greedy",
+    "also": [],
+}
+SCORES = Path("eval", "made-up", "scores.parquet")
 FIGURES = [name for name in figure.names() if figure.load(name).KIND == "training"]
 
 
@@ -312,10 +319,6 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
             "policy": "separate",
             "advantage": {"name": "group_mean" if label == "other" else "none"},
             "train": {"fanout": [2, 1]},
-            "evaluate": {
-                "decodings": {name: {"temperature": t} for name, t in DECODINGS.items()},
-                "primary": "greedy",
-            },
         }
         made = {
             "config": config,
@@ -331,6 +334,7 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
         "primary_metric": "accuracy",
         "token_tolerance": 0.1,
         "compare": [["other", "plain"]],
+        "protocols": [PROTOCOL],
         "order": list(conditions),
         "conditions": conditions,
     }
@@ -444,7 +448,8 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         ("credit", credit),
         ("rollouts", rollouts),
     ):
-        schema.write_table(run / f"{name}.parquet", schema.rows_to_table(name, rows))
+        folder = (run / SCORES).parent if name in ("scores", "graders", "rollouts") else run
+        schema.write_table(folder / f"{name}.parquet", schema.rows_to_table(name, rows))
 
 
 def publish(folder: Path) -> dict[str, Path]:
@@ -478,7 +483,7 @@ def test_a_benchmark_that_is_only_learnt_leaves_the_primary_metric_to_the_first_
     manifest = schema.read_json(experiment)
     for condition in manifest["conditions"].values():
         condition["config"]["benchmark"] = {"name": "only_train"}
-        condition["config"]["evaluate"]["also"] = [{"name": "arithmetic"}, {"name": "none"}]
+    manifest["protocols"] = [{**PROTOCOL, "also": [{"name": "arithmetic"}, {"name": "none"}]}]
     schema.write_json(experiment, manifest)
     analyse(experiment=experiment, runs=runs, stats=tmp_path / "also.json")
     assert schema.read_json(tmp_path / "also.json") == schema.read_json(tmp_path / "own.json")
@@ -490,7 +495,7 @@ def test_a_benchmark_that_is_only_learnt_leaves_the_primary_metric_to_the_first_
 def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
     made = publish(tmp_path / "a")
     numbers = schema.read_json(made["stats"])
-    scores = schema.read_table(made["runs"] / "other.s1" / "scores.parquet", "scores").to_pandas()
+    scores = schema.read_table(made["runs"] / "other.s1" / SCORES, "scores").to_pandas()
     found = numbers["conditions"]["other"]["accuracy"]["arithmetic"]
     for decoding in DECODINGS:
         by_hand = scores[
@@ -521,9 +526,9 @@ def test_from_runs_to_a_page_that_can_be_audited(tmp_path: Path) -> None:
         assert (tmp_path / "a" / f"{name}.svg").read_bytes() == (
             tmp_path / "b" / f"{name}.svg"
         ).read_bytes()
-    victim = again["runs"] / "plain.s2" / "scores.parquet"
+    victim = again["runs"] / "plain.s2" / SCORES
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
-    with pytest.raises(ValueError, match=r"plain.s2/scores.parquet has sha256 .* recorded"):
+    with pytest.raises(ValueError, match=r"plain.s2/eval/made-up/scores.parquet has sha256 .*"):
         lineage.audit(again["page"])
 
 

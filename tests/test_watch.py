@@ -79,20 +79,20 @@ group job 7c9e6679-7425-40de-944b-e07fc1f90ae7 (jobs in lexicogr. order):
 
     [Sat Nov 21 16:52:30 2026]
     rule score:
-        input: results/runs/RUN/rollouts.parquet
-        output: results/runs/RUN/scores.parquet
-        log: logs/score/RUN.log
+        input: results/runs/RUN/eval/P/rollouts.parquet
+        output: results/runs/RUN/eval/P/scores.parquet
+        log: logs/score/RUN/P.log
         jobid: 8
         reason: Missing output files
-        wildcards: run=RUN
+        wildcards: run=RUN, protocol=P
         resources: tmpdir=<TBD>
 
     [Sat Nov 21 16:52:30 2026]
     rule score:
-        output: results/runs/OTHER/scores.parquet
-        log: logs/score/OTHER.log
+        output: results/runs/OTHER/eval/P/scores.parquet
+        log: logs/score/OTHER/P.log
         jobid: 9
-        wildcards: run=OTHER
+        wildcards: run=OTHER, protocol=P
 
 Job 7c9e6679-7425-40de-944b-e07fc1f90ae7 has been submitted with SLURM jobid 77 (log: /x/77.log).
 """
@@ -102,12 +102,12 @@ Error in group 7c9e6679-7425-40de-944b-e07fc1f90ae7:
     jobs:
         rule score:
             jobid: 8
-            output: results/runs/RUN/scores.parquet
-            log: logs/score/RUN.log (check log file(s) for error details)
+            output: results/runs/RUN/eval/P/scores.parquet
+            log: logs/score/RUN/P.log (check log file(s) for error details)
         rule score:
             jobid: 9
-            output: results/runs/OTHER/scores.parquet
-            log: logs/score/OTHER.log (check log file(s) for error details)
+            output: results/runs/OTHER/eval/P/scores.parquet
+            log: logs/score/OTHER/P.log (check log file(s) for error details)
 """
 
 
@@ -131,7 +131,7 @@ class Scene:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("RUN", self.run))
 
-    def writes(self, **changes: object) -> None:
+    def writes(self, folder: str = "", **changes: object) -> None:
         status = lease.Status(
             "train",
             "t",
@@ -146,7 +146,7 @@ class Scene:
             total=1000,
             note="update 3",
         )
-        path = self.folder / "scratch" / self.run / "status.json"
+        path = self.folder / "scratch" / (folder or self.run) / "status.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(status, **changes))))  # type: ignore[arg-type]
 
@@ -256,15 +256,15 @@ def test_groups(scene: Scene) -> None:
     assert (jobs["8"].state, jobs["8"].slurm, jobs["9"].state) == ("submitted", "77", "submitted")
     jobs = watch.jobs(LOG + GROUP + GROUP_FAILED)
     assert (jobs["8"].state, jobs["9"].state) == ("failed", "failed")
-    assert jobs["9"].wildcards == {"run": "OTHER"}
+    assert jobs["9"].wildcards == {"run": "OTHER", "protocol": "P"}
     jobs = watch.jobs(
         LOG + GROUP + "Finished jobid: 8 (Rule: score)\nFinished jobid: 9 (Rule: score)\n"
     )
     assert (jobs["8"].state, jobs["9"].state) == ("finished", "finished")
 
 
-def test_later_stages_and_the_end(scene: Scene) -> None:
-    scene.said(LOG)
+def trained(scene: Scene) -> None:
+    """The run's training, which began three times, has ended."""
     ranks = lineage.RanksUsed(world=1, zero=0, offload=False)
     trained = lineage.Trained(
         run=scene.run,
@@ -278,25 +278,58 @@ def test_later_stages_and_the_end(scene: Scene) -> None:
         ranks=ranks,
     )
     lineage.write_provenance(scene.folder / "results/runs" / scene.run, [], [], trained)
-    scene.writes(stage="rollout", done=1, total=5, note="arithmetic factual", starts=2)
+
+
+def test_later_stages_and_the_end(scene: Scene) -> None:
+    scene.said(LOG)
+    trained(scene)
+    protocol = scene.study.primary.id
+    status = {"stage": "rollout", "done": 1, "total": 5, "note": "arithmetic factual", "starts": 2}
+    scene.writes(**status)  # in the folder of the training
+    assert (scene.look().stage, scene.look().state) == ("rollout", "waiting")
+    scene.writes(folder=f"{scene.run}.{protocol[-8:]}", **status)
     found = scene.look()
     assert (found.stage, found.state, found.resumed, found.share) == ("rollout", "running", 3, 0.2)
-    scene.made("rollouts.parquet")
+    assert found.log == f"logs/rollout/{scene.run}/{protocol}.log"
+    assert found.ahead == ("score",)
+    scene.made(f"eval/{protocol}/rollouts.parquet")
     assert (scene.look().stage, scene.look().state) == ("score", "waiting")
-    scene.made("scores.parquet")
+    scene.made(f"eval/{protocol}/scores.parquet")
     assert (scene.look().state, scene.look().resumed) == ("done", 2)
+
+
+def test_a_run_is_done_when_it_is_scored_under_every_protocol(scene: Scene) -> None:
+    first = scene.study.primary
+    second = first.model_copy(update={"name": "second"})
+    scene.study = scene.study.model_copy(update={"protocols": (first, second)})
+    assert watch.steps(["a", "b"]) == [
+        ("train", ""),
+        ("rollout", "a"),
+        ("score", "a"),
+        ("rollout", "b"),
+        ("score", "b"),
+    ]
+    trained(scene)
+    for name in ("rollouts", "scores"):
+        scene.made(f"eval/{first.id}/{name}.parquet")
+    assert (scene.look().stage, scene.look().ahead) == ("rollout", ("score",))
+    assert scene.look().log.endswith(f"/{second.id}.log")
+    for name in ("rollouts", "scores"):
+        scene.made(f"eval/{second.id}/{name}.parquet")
+    assert scene.look().state == "done"
 
 
 def test_when_the_study_ends(scene: Scene) -> None:
     """Typical seconds of what is to come, over as many runs as go on side by side."""
     for stage, typical in (("train", 100), ("rollout", 20), ("score", 4)):
-        path = scene.folder / "logs/benchmarks" / stage / "x.tsv"
+        name = "x.tsv" if stage == "train" else "x/protocol.tsv"
+        path = scene.folder / "logs/benchmarks" / stage / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\th:m:s\n{typical}\t0:01:40\n")
     runs = [
-        watch.Run("a", "c", 0, "train", "running", left=30),
-        watch.Run("b", "c", 1, "rollout", "running"),
-        watch.Run("d", "c", 2, "train", "waiting"),
+        watch.Run("a", "c", 0, "train", "running", left=30, ahead=("rollout", "score")),
+        watch.Run("b", "c", 1, "rollout", "running", ahead=("score",)),
+        watch.Run("d", "c", 2, "train", "waiting", ahead=("rollout", "score")),
     ]
     assert (
         watch.seconds_left([*runs, watch.Run("e", "c", 3, "", "done")], scene.folder)

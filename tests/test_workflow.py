@@ -327,7 +327,7 @@ def test_a_key_written_twice_for_the_workflow_is_refused(checkout: Path) -> None
 def test_rules_quote_whatever_is_not_constant() -> None:
     """Every word that a rule puts into a command line, but numbers and `sharding`, which is options
     of our own."""
-    bare = {"threads", "resources.sharding", "params.model", "params.plan"}
+    bare = {"threads", "resources.sharding", "params.model", "params.plan", "params.held_out"}
     for path in [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]:
         commands = re.findall(r'shell(?:\(|:)((?:\s*"[^\n]*")+)', path.read_text())
         for command in commands:
@@ -359,20 +359,35 @@ def test_an_oracle_experiment_is_planned_beside_trainings(checkout: Path) -> Non
     assert planned["model"] == 1 + 2  # the oracle experiment's, and one for each training seed
 
 
-def test_training_waits_for_every_table_it_is_compared_with(checkout: Path) -> None:
+def test_what_is_evaluated_is_no_input_of_a_training(checkout: Path) -> None:
     """SmolLM2 learns arithmetic and is evaluated on GSM8K too; what is dropped is a named file
     beside the table.
     """
     done = snakemake(checkout, "-n", "--config", "experiments=[smollm2]")
     assert done.returncode == 0, done.stderr
     text = done.stdout + done.stderr
-    blocks = re.findall(r"^rule train:\n    input: (.*)\n", text, re.MULTILINE)
-    assert len(blocks) == 3
-    for block in blocks:
-        assert re.search(
-            r"results/tasks/arithmetic-\w+\.parquet, results/tasks/gsm8k-\w+\.parquet", block
-        )
+    inputs = {
+        rule: re.findall(rf"^rule {rule}:\n    input: (.*)\n", text, re.MULTILINE)
+        for rule in ("train", "held_out", "rollout")
+    }
+    assert {rule: len(of_jobs) for rule, of_jobs in inputs.items()} == {
+        "train": 3,
+        "held_out": 1,
+        "rollout": 3,
+    }
+    assert all(re.search(r"arithmetic-\w+\.held_out\.json", job) for job in inputs["train"])
+    assert not any("gsm8k" in job for job in inputs["train"])
+    assert all(re.search(r"gsm8k-\w+\.parquet", job) for job in inputs["rollout"])
     assert re.search(r"results/tasks/gsm8k-\w+\.dropped\.json", text)
+
+
+def test_published_test_sets_are_held_out_of_a_training_on_published_items(checkout: Path) -> None:
+    done = snakemake(checkout, "-n", "--config", "experiments=[c3_math]")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    [held_out] = re.findall(r"^rule held_out:\n    input: (.*)\n", text, re.MULTILINE)
+    for name in ("math_train", "aime24", "gaokao2023en", "math500", "cmath", "gsm8k", "logiqa"):
+        assert f"results/tasks/{name}-" in held_out, name
 
 
 def test_the_table_of_overlaps_is_a_target_of_its_own(checkout: Path) -> None:

@@ -5,7 +5,7 @@ A run is its validated config. Its folder is named {benchmark}.{team}.{credit}.{
 hex of the canonical JSON}, so that experiments which share a condition share its runs.
 """
 
-from ccpo.config.choice import Choice, fingerprint, near
+from ccpo.config.choice import Choice, fingerprint, near, resolve
 from ccpo.config.compared import compared, differences
 from ccpo.config.experiment import (
     Experiment,
@@ -15,15 +15,18 @@ from ccpo.config.experiment import (
     read_listed,
     read_models,
     read_profile,
+    read_protocols,
     read_run,
 )
 from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmStart, Wheel
 from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.protocol import Protocol, read_protocol
 from ccpo.config.reading import read_json, read_yaml
-from ccpo.config.run import Critic, Lora, RunConfig, tasks_slug
+from ccpo.config.run import Accepted, Critic, Lora, RunConfig, tasks_slug
 from ccpo.files import canonical
 
 __all__ = [
+    "Accepted",
     "Choice",
     "Critic",
     "Experiment",
@@ -35,6 +38,7 @@ __all__ = [
     "Model",
     "OracleExperiment",
     "Pin",
+    "Protocol",
     "Replicated",
     "RunConfig",
     "WarmStart",
@@ -52,7 +56,10 @@ __all__ = [
     "read_listed",
     "read_models",
     "read_profile",
+    "read_protocol",
+    "read_protocols",
     "read_run",
     "read_yaml",
+    "resolve",
     "tasks_slug",
 ]

@@ -116,7 +116,9 @@ def _one(kind: str, value: object) -> dict[str, Any]:
         f"compare several, list them in grid.{kind}"
     )
     if kind == "benchmark":
-        remedy += ". A run trains on one benchmark; others to evaluate on stand in evaluate.also"
+        remedy += (
+            ". A run trains on one benchmark; others to evaluate on stand in a protocol's `also`"
+        )
     raise ValueError(f"{kind} must be a single file of ccpo/{kind}/, it is {value!r}. {remedy}")
 
 

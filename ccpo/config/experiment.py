@@ -13,6 +13,7 @@ from ccpo.config.choice import Choice, Strict, near, resolve
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.protocol import Protocol
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
 
@@ -32,7 +33,15 @@ class Experiment(Strict):
         0.05, gt=0, lt=1, description="smallest difference of the primary metric that matters"
     )
     runs: dict[str, dict[int, RunConfig]]
+    protocols: tuple[Protocol, ...] = Field(
+        min_length=1, description="claims are made under the first"
+    )
     presets: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def primary(self) -> Protocol:
+        """The protocol that claims are made under."""
+        return self.protocols[0]
 
     def manifest(self) -> dict[str, Any]:
         """What the analysis needs to know: the question, the comparisons, each condition's config
@@ -54,6 +63,10 @@ class Experiment(Strict):
             "experiment": self.name,
             **head,
             "compare": [list(c) for c in self.compare],
+            "protocols": [
+                {"id": protocol.id, **protocol.model_dump(mode="json")}
+                for protocol in self.protocols
+            ],
             "order": list(conditions),
             "conditions": conditions,
         }
@@ -189,6 +202,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
     return pins
 
 
+BLOCKS = ("base", "grid", "evaluate")
 HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
 
 
@@ -206,8 +220,8 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
     if "oracle" in raw:
         return _oracle(path, raw, listed)
     for key in raw:
-        if key not in (*HEAD, "base", "grid"):
-            raise ValueError(f"{path}: unknown key '{key}'. {near(key, [*HEAD, 'base', 'grid'])}")
+        if key not in (*HEAD, *BLOCKS):
+            raise ValueError(f"{path}: unknown key '{key}'. {near(key, [*HEAD, *BLOCKS])}")
     where = str(path)
     found = conditions(where, raw, read_yaml(folder / "presets.yaml"))
     seeds = _seeds(where, raw)
@@ -216,11 +230,14 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         for condition in found
     }
     _apart(where, runs)
-    for pair in _pairs(where, raw, runs):
-        _evaluated_alike(where, {label: next(iter(runs[label].values())) for label in pair})
+    _pairs(where, raw, runs)
+    protocols = _protocols(where, raw.get("evaluate"), folder)
+    for label, of_label in runs.items():
+        _can_be_evaluated(f"{where}, condition {label}", next(iter(of_label.values())), protocols)
     data = {
         "name": name,
         "runs": runs,
+        "protocols": protocols,
         "presets": {c.label: c.preset for c in found if c.preset},
         **{key: raw[key] for key in HEAD if key in raw},
     }
@@ -260,6 +277,11 @@ def _runs(
     """A condition's runs by seed. The first is checked; a check of each takes seconds with a
     thousand runs."""
     settings = dict(condition.settings)
+    if "evaluate" in settings:
+        raise ValueError(
+            f"{where}: evaluate is no key of a run: how it is evaluated is no part of its "
+            "training. Remedy: move it to the top of the file, beside base and grid"
+        )
     bases = _bases(where, settings.pop("model", None), listed)
     own = {seed: {"seed": seed, "model": _of_seed(bases, seed)} for seed in seeds}
     data = {**settings, **own[seeds[0]]}
@@ -302,19 +324,65 @@ def _pairs(where: str, raw: Mapping[str, object], labels: Iterable[str]) -> list
     return [tuple(pair) for pair in compare]
 
 
-def _evaluated_alike(where: str, compared: Mapping[str, RunConfig]) -> None:
-    """Refuses a comparison of conditions whose answers are not drawn alike: its difference would be
-    that of the decodings.
+def read_protocols(folder: Path = Path("config")) -> dict[str, Protocol]:
+    """The protocols of config/protocols.yaml by name.
+
+    Raises:
+        ValueError: names the file, the place, the value and the reason.
     """
-    for key in ("decodings", "primary", "tasks", "seed", "also"):
-        found = {label: getattr(run.evaluate, key) for label, run in compared.items()}
-        first = next(iter(found.values()))
-        if any(value != first for value in found.values()):
-            shown = "; ".join(f"{label}: {value}" for label, value in found.items())
-            raise ValueError(
-                f"{where}: compare names conditions that differ in evaluate.{key} ({shown}). "
-                "Give them the same, in base"
-            )
+    path = folder / "protocols.yaml"
+    blocks = read_yaml(path)
+    validated(str(path), lambda: check_case("protocols", blocks))
+    return {name: _protocol(f"{path}, {name}", name, blocks[name]) for name in blocks}
+
+
+def _protocol(where: str, name: object, block: object) -> Protocol:
+    if not isinstance(block, Mapping) or "name" in block:
+        raise ValueError(f"{where}: a protocol is a mapping of its keys, it is {block!r}")
+    return validated(where, lambda: Protocol.model_validate({"name": name, **block}))
+
+
+def _protocols(where: str, named: object, folder: Path) -> tuple[Protocol, ...]:
+    """What an experiment is evaluated by: names of protocols.yaml and blocks of its own."""
+    if not named:
+        raise ValueError(
+            f"{where}: evaluate is missing. It names protocols of {folder / 'protocols.yaml'}, the "
+            "one that claims are made under first; or holds a block {name: ..., tasks: ...}"
+        )
+    known = read_protocols(folder)
+    protocols: dict[str, Protocol] = {}
+    for each in named if isinstance(named, list) else [named]:
+        if isinstance(each, str):
+            if each not in known:
+                raise ValueError(
+                    f"{where}: evaluate names protocol '{each}', which is not in "
+                    f"{folder / 'protocols.yaml'}. {near(each, list(known))}"
+                )
+            protocol = known[each]
+        else:
+            protocol = _own_protocol(where, each)
+        if protocol.name in protocols:
+            raise ValueError(f"{where}: evaluate names protocol '{protocol.name}' twice")
+        protocols[protocol.name] = protocol
+    validated(where, lambda: check_case("protocols", protocols))
+    return tuple(protocols.values())
+
+
+def _own_protocol(where: str, block: object) -> Protocol:
+    """A protocol that stands in the experiment's own file."""
+    if not isinstance(block, Mapping) or "name" not in block:
+        raise ValueError(
+            f"{where}: evaluate holds {block!r}. A protocol is a name of protocols.yaml, or a "
+            "block with a name of its own, as {name: short, tasks: 64}"
+        )
+    rest = {key: value for key, value in block.items() if key != "name"}
+    return _protocol(f"{where}, evaluate", block["name"], rest)
+
+
+def _can_be_evaluated(where: str, run: RunConfig, protocols: Sequence[Protocol]) -> None:
+    for protocol in protocols:
+        validated(where, lambda protocol=protocol: protocol.check(run))  # type: ignore[misc]
+    validated(where, lambda: protocols[0].check_claims(run))
 
 
 def _replicas(where: str, name: str, listed: Mapping[str, Listed]) -> tuple[Model, ...]:

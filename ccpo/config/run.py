@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, intervention, team
-from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, near, resolve
+from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, team
+from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, resolve
 from ccpo.config.model import Model, WarmStart
 from ccpo.team import Team
 from ccpo.tree import Plan
@@ -113,69 +113,6 @@ class Train(Strict):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-class Decoding(Strict):
-    """How messages are drawn in an evaluation; temperature 0 takes the likeliest token."""
-
-    temperature: float = Field(ge=0)
-    samples: int = Field(1, ge=1, description="episodes of each task")
-
-
-DECODINGS = {
-    "greedy": Decoding(temperature=0.0, samples=1),
-    "low": Decoding(temperature=0.2, samples=1),
-    "sampled": Decoding(temperature=1.0, samples=1),
-}
-
-
-class Evaluate(Strict):
-    """Evaluation of the final policies. `also` lists further benchmarks, after the one trained on.
-
-    The team, trained and untrained, is played under every decoding: a policy that only became surer
-    of what it said before gains at temperature 1 and nothing greedily. Interventions are played
-    under the
-    `primary` decoding, which is the one that claims are made of.
-    """
-
-    tasks: int = Field(
-        ge=1, description="test tasks of each benchmark, from its start; all of one that has fewer"
-    )
-    decodings: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")], Decoding] = DECODINGS
-    primary: str = "greedy"
-    seed: int = 0
-    interventions: tuple[str, ...] = ("solo", "blank", "shuffle", "untrained")
-    also: tuple[Choice, ...] = ()
-    max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "also" in data:
-            return {**data, "also": [resolve("benchmark", v) for v in data["also"]]}
-        return data
-
-    @model_validator(mode="after")
-    def _decodings(self) -> Evaluate:
-        for name, decoding in self.decodings.items():
-            if decoding.temperature == 0 and decoding.samples > 1:
-                raise ValueError(
-                    f"decodings.{name}: samples={decoding.samples} at temperature 0 are all the "
-                    "same; give a temperature or one sample"
-                )
-        for name in self.interventions:
-            if name == "factual" or name not in intervention.names():
-                known = [n for n in intervention.names() if n != "factual"]
-                raise ValueError(
-                    f"interventions: '{name}' is not a file in ccpo/intervention/ that changes "
-                    f"anything. {near(name, known)}"
-                )
-        if self.primary not in self.decodings:
-            raise ValueError(
-                f"primary '{self.primary}' is none of decodings. "
-                f"{near(self.primary, list(self.decodings))}"
-            )
-        return self
-
-
 class Accepted(Strict):
     """Training items that are test items are trained on, and this is why."""
 
@@ -212,7 +149,6 @@ class RunConfig(Strict):
     )
     sampling: Sampling
     train: Train
-    evaluate: Evaluate
     overlap: Literal["stop", "drop"] | Accepted = Field(
         "stop", description="what to do with training items that are test items"
     )
@@ -232,7 +168,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _together(self) -> RunConfig:
-        self._splits()
+        self._train_split()
         the_team = self.build_team()
         if len(self.train.fanout) != len(the_team.turns):
             raise ValueError(
@@ -255,23 +191,7 @@ class RunConfig(Strict):
             )
         self._policies(the_team)
         self._speakable()
-        self._tells_learning_from_sharpening()
         return self
-
-    def _tells_learning_from_sharpening(self) -> None:
-        """What was trained is evaluated greedily, at temperature 1, and at a low temperature
-        between.
-        """
-        temperatures = [decoding.temperature for decoding in self.evaluate.decodings.values()]
-        shown = 0 in temperatures and 1 in temperatures and any(0 < t <= 0.5 for t in temperatures)
-        if self.train.steps and not shown:
-            raise ValueError(
-                f"evaluate.decodings have the temperatures {sorted(temperatures)}. A trained "
-                "team is evaluated at 0, at 1, and at one "
-                "between 0 and 0.5, since a policy that only became surer gains at temperature 1 "
-                "without having learnt. Add what is "
-                "missing, or leave decodings out"
-            )
 
     def _policies(self, the_team: Team) -> None:
         """What the agents act with fits the team."""
@@ -326,38 +246,15 @@ class RunConfig(Strict):
                     f"{max(1, spec.hidden // 32)} in models.yaml."
                 )
 
-    def _splits(self) -> None:
-        """Training needs a train split, evaluation a test split."""
+    def _train_split(self) -> None:
+        """Training needs a train split."""
         if self.train.steps and "train" not in _splits_of(self.benchmark.name):
             raise ValueError(
                 f"benchmark {self.benchmark.name} has no train split, train.steps is "
-                f"{self.train.steps}. Set train.steps to 0, or train on "
-                f"one of: {', '.join(_with_split('train'))}; and name {self.benchmark.name} in "
-                "evaluate.also"
+                f"{self.train.steps}. Set train.steps to 0, or train on one of: "
+                f"{', '.join(_with_split('train'))}; and name {self.benchmark.name} in `also` of "
+                "a protocol"
             )
-        for choice in self.evaluate.also:
-            if "test" not in _splits_of(choice.name):
-                raise ValueError(
-                    f"evaluate.also names {choice.name}, which has no test split. Use some of: "
-                    f"{', '.join(_with_split('test'))}"
-                )
-        if not self.evaluated:
-            raise ValueError(
-                f"benchmark {self.benchmark.name} has no test split, and evaluate.also names no "
-                "other. Name there what to evaluate, some "
-                f"of: {', '.join(_with_split('test'))}"
-            )
-
-    @property
-    def evaluated(self) -> list[Choice]:
-        """The benchmarks it is evaluated on, the one of the primary metric first: its own if that
-        has a test split, then the others.
-        """
-        return [
-            choice
-            for choice in [self.benchmark, *self.evaluate.also]
-            if "test" in _splits_of(choice.name)
-        ]
 
     def _critic(self, plan: Plan) -> None:
         """A critic where there is need of one, for one purpose, and nowhere else."""

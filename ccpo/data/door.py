@@ -252,10 +252,10 @@ def overlap_table(train: Sequence[str], test: Sequence[str], out: Path) -> None:
     """Counts the test items among the training items of benchmarks (none named: of all), writes
     them as CSV, and shows them.
     """
-    training = items(train, "train")
+    trained = items(train, "train")
     tested = items(test, "test")
-    overlap.write(overlap.table(training, tested), out)
-    lineage.write_passport(out, raw_files([*training, *tested]))
+    overlap.write(overlap.table(trained, tested), out)
+    lineage.write_passport(out, raw_files([*trained, *tested]))
 
 
 def rows_of(path: Path) -> int:

@@ -25,21 +25,25 @@ import itertools
 import logging
 import re
 import sys
+import typing
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Literal
 
-from ccpo import schema
+from ccpo import benchmark, lineage, schema
 from ccpo.benchmark import Task
-from ccpo.config import RunConfig
+from ccpo.config import Accepted, Choice, RunConfig, resolve
 from ccpo.data.tables import read_tasks
+from ccpo.document import Document, Record, read
 
 log = logging.getLogger("ccpo")
 
-WAYS = ("origin", "exact", "normalised", "near")
+Way = Literal["origin", "exact", "normalised", "near"]
+WAYS: tuple[Way, ...] = typing.get_args(Way)
 # least similarity of the words of two texts (2 x those in common and in order / all), as a whole
 # and at their ends
 ALIKE = 0.8
@@ -86,7 +90,7 @@ class Overlap:
 
     train_id: str
     test_id: str
-    how: str
+    how: Way
 
 
 def _plain(text: str) -> str:
@@ -176,12 +180,13 @@ def overlaps(train: Sequence[Task], test: Sequence[Task]) -> list[Overlap]:
             if read.symbols
             else []
         )
-        ways: dict[str, str] = {}
-        for how, others in (
+        ways: dict[str, Way] = {}
+        by_way: tuple[tuple[Way, list[Task]], ...] = (
             ("exact", by_text[task.question]),
             ("normalised", by_norm[normalised(task.question)]),
             ("near", near),
-        ):
+        )
+        for how, others in by_way:
             for other in others:
                 ways.setdefault(other.task_id, how)
         found += [
@@ -192,53 +197,138 @@ def overlaps(train: Sequence[Task], test: Sequence[Task]) -> list[Overlap]:
     return found
 
 
-def gate(run: RunConfig, tables: Sequence[Path]) -> frozenset[str]:
+class Pair(Record):
+    """A training item that is an item of the test set `test` (a task table's name), and how."""
+
+    train_id: str
+    test: str
+    test_id: str
+    how: Way
+
+
+class HeldOut(Document):
+    """Which of a benchmark's training items are test items of any test set that is held out of it;
+    `items`: how many training items there are. With which sets they were compared stands in its
+    passport: a set that holds none of them changes nothing here, hence no training.
+    """
+
+    kind: Literal["held_out"] = "held_out"
+    version: Literal[1] = 1
+    items: int
+    pairs: tuple[Pair, ...]
+
+
+def test_sets(choice: Choice) -> list[Choice]:
+    """The test sets that no training item of a benchmark may be in, whatever is evaluated: its own,
+    and every published one that is answered in the same form (what asks for a program asks for no
+    number). A procedural benchmark, which has no source, makes its own items: no published set
+    holds them.
+    """
+    trained_on = benchmark.load(choice.name)
+    own = [choice] if "test" in trained_on.SPLITS else []
+    if not trained_on.SOURCES:
+        return own
+    others = [
+        Choice.model_validate(resolve("benchmark", name))
+        for name in benchmark.names()
+        if name != choice.name and _published_test(name, trained_on.FORM)
+    ]
+    return [*own, *others]
+
+
+def _published_test(name: str, form: str) -> bool:
+    module = benchmark.load(name)
+    return bool("test" in module.SPLITS and module.SOURCES and form == module.FORM)
+
+
+def hold_out(tasks: Path, tests: Sequence[Path], out: Path) -> None:
+    """Compares the training items of a task table with the test items of others, and writes the
+    pairs that are one item.
+    """
+    train = read_tasks(tasks, "train")
+    pairs = [
+        Pair(train_id=o.train_id, test=path.stem, test_id=o.test_id, how=o.how)
+        for path in tests
+        for o in overlaps(train, read_tasks(path, "test"))
+    ]
+    HeldOut(items=len(train), pairs=tuple(pairs)).write(out)
+    lineage.write_passport(out, [tasks, *(path for path in tests if path != tasks)])
+
+
+def gate(run: RunConfig, held_out: Path) -> frozenset[str]:
     """Ids of the training items that a run leaves out, as its key `overlap` says; what is found is
     logged.
 
-    `tables`: the task tables of the run's benchmark and of each of `evaluate.also`, in this order.
+    `held_out`: what `hold_out` wrote of the benchmark trained on.
 
     Raises:
-        ValueError: a training item is a test item of a benchmark that the run evaluates on, and
-            `overlap` is "stop".
+        ValueError: a training item is a test item, and `overlap` is "stop".
     """
     if not run.train.steps:
         return frozenset()
-    train = read_tasks(tables[0], "train")
-    named = zip([run.benchmark, *run.evaluate.also], tables, strict=True)
-    found = {
-        c.name: overlaps(train, read_tasks(path, "test")) for c, path in named if c in run.evaluated
-    }
-    ids = frozenset(o.train_id for pairs in found.values() for o in pairs)
+    document = read(held_out, HeldOut)
+    ids = frozenset(pair.train_id for pair in document.pairs)
     if not ids:
         return ids
-    said = (
-        f"{len(ids)} of {len(train):,} training items of {run.benchmark.name} are test items: "
-        f"{_said(found)}"
-    )
+    count = f"{len(ids)} of {document.items:,} training items of {run.benchmark.name}"
+    reason = f"{count} are test items: {_listed(document.pairs)}"
     if run.overlap == "stop":
         raise ValueError(
-            f"{run.id}: {said}. Remedy: `overlap: drop` in the run leaves these training items "
-            "out; "
-            '`overlap: {accept: "<why, in words>"}` trains on them.'
+            f"{run.id}: {reason}. Remedy: `overlap: drop` in the run leaves these training items "
+            'out; `overlap: {accept: "<why, in words>"}` trains on them.'
         )
     if run.overlap == "drop":
-        log.info("overlap: %s. They are left out, %s remain", said, f"{len(train) - len(ids):,}")
+        left = document.items - len(ids)
+        log.info("overlap: %s. They are left out, %s remain", reason, f"{left:,}")
         return ids
-    log.warning("overlap: %s. Accepted: %s", said, run.overlap.accept)
+    log.warning("overlap: %s. Accepted: %s", reason, run.overlap.accept)
     return frozenset()
 
 
-def _said(found: Mapping[str, Sequence[Overlap]]) -> str:
-    """Counts by test set and way, and the first five pairs."""
-    counts = "; ".join(f"{name} {_counts(pairs)}" for name, pairs in found.items() if pairs)
+def refuse_trained_on(
+    run: RunConfig, tasks: Path, left_out: Collection[str], tests: Sequence[Path]
+) -> None:
+    """That a run was trained on none of the items that it is to be evaluated on: a test set may be
+    younger than the training, or of other parameters than those it was compared with.
+
+    `tasks`: the table trained on; `left_out`: ids of its items that the training left out;
+    `tests`: the tables of what is evaluated.
+
+    Raises:
+        ValueError: it was trained on one, and its `overlap` accepts none.
+    """
+    if not run.train.steps:
+        return
+    trained_on = [task for task in read_tasks(tasks, "train") if task.task_id not in left_out]
     pairs = [
-        f"{o.train_id} = {name} {o.test_id} ({o.how})" for name, rows in found.items() for o in rows
+        Pair(train_id=o.train_id, test=path.stem, test_id=o.test_id, how=o.how)
+        for path in tests
+        for o in overlaps(trained_on, read_tasks(path, "test"))
     ]
-    return f"{counts}. {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''}"
+    if not pairs:
+        return
+    ids = {pair.train_id for pair in pairs}
+    reason = f"{len(ids)} of the items it was trained on are test items: {_listed(pairs)}"
+    if isinstance(run.overlap, Accepted):
+        log.warning("overlap: %s. Accepted: %s", reason, run.overlap.accept)
+        return
+    raise ValueError(
+        f"{run.id}: {reason}. Remedy: leave that benchmark out of the protocol; or train a run "
+        'that accepts it, `overlap: {accept: "<why, in words>"}`, which is another run.'
+    )
 
 
-def _counts(pairs: Sequence[Overlap]) -> str:
+def _listed(pairs: Sequence[Pair]) -> str:
+    """Counts by test set and way, and the first five pairs."""
+    sets = dict.fromkeys(pair.test for pair in pairs)
+    counts = "; ".join(
+        f"{name} {_counts([pair for pair in pairs if pair.test == name])}" for name in sets
+    )
+    shown = [f"{p.train_id} = {p.test} {p.test_id} ({p.how})" for p in pairs[:5]]
+    return f"{counts}. {', '.join(shown)}{', ...' if len(pairs) > 5 else ''}"
+
+
+def _counts(pairs: Sequence[Pair]) -> str:
     return ", ".join(f"{n} {how}" for how in WAYS if (n := sum(o.how == how for o in pairs)))
 
 
@@ -249,17 +339,17 @@ def table(
     items found, the first three pairs.
     """
     rows: list[dict[str, str | int]] = []
-    for (a, learnt), (b, asked) in itertools.product(train.items(), test.items()):
-        found = overlaps(learnt, asked)
+    for (a, trained), (b, asked) in itertools.product(train.items(), test.items()):
+        pairs = overlaps(trained, asked)
         rows.append(
             {
                 "train": a,
                 "test": b,
-                "train items": len(learnt),
+                "train items": len(trained),
                 "test items": len(asked),
-                **{how: sum(o.how == how for o in found) for how in WAYS},
-                "test items found": len({o.test_id for o in found}),
-                "examples": "; ".join(f"{o.train_id} = {o.test_id} ({o.how})" for o in found[:3]),
+                **{how: sum(o.how == how for o in pairs) for how in WAYS},
+                "test items found": len({o.test_id for o in pairs}),
+                "examples": "; ".join(f"{o.train_id} = {o.test_id} ({o.how})" for o in pairs[:3]),
             }
         )
     return rows

@@ -15,7 +15,8 @@ from ccpo import lineage, schema
 from ccpo.evaluate import stats as st
 
 GAIN = 0.15  # the gain over the own untrained team that a seed is counted for
-USED = ("train", "ledger", "scores", "graders")  # tables of a run
+TRAINED = ("train", "ledger")  # tables of a run
+EVALUATED = ("scores", "graders")  # and of its evaluation by a protocol
 POINTS = 40  # of a learning curve
 
 
@@ -28,11 +29,15 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
     manifest = schema.read_json(experiment)
     conditions = {}
     factual = {}
+    protocol = manifest["protocols"][0]
     for label in manifest["order"]:  # as the experiment names them: canonical JSON sorts its keys
         condition = manifest["conditions"][label]
-        tables = {int(seed): _tables(runs / run) for seed, run in condition["runs"].items()}
+        tables = {
+            int(seed): _tables(runs / run, protocol["id"])
+            for seed, run in condition["runs"].items()
+        }
         bases = {int(seed): name for seed, name in condition["bases"].items()}
-        conditions[label] = _condition(condition["config"], tables, bases)
+        conditions[label] = _condition(condition["config"], protocol, tables, bases)
         factual[label] = {
             s: _answers(t["scores"], conditions[label]["benchmark"]) for s, t in tables.items()
         }
@@ -58,16 +63,28 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
 
 def inputs(experiment: Path, runs: Path) -> list[Path]:
     """The tables that the statistics of an experiment are made from."""
+    manifest = schema.read_json(experiment)
+    protocol = manifest["protocols"][0]["id"]
     ids = [
-        run
-        for condition in schema.read_json(experiment)["conditions"].values()
-        for run in condition["runs"].values()
+        run for condition in manifest["conditions"].values() for run in condition["runs"].values()
     ]
-    return [runs / run / f"{name}.parquet" for run in ids for name in USED]
+    return [path for run in ids for path in _files(runs / run, protocol).values()]
 
 
-def _tables(run: Path) -> dict[str, pd.DataFrame]:
-    return {name: schema.read_table(run / f"{name}.parquet", name).to_pandas() for name in USED}
+def _files(run: Path, protocol: str) -> dict[str, Path]:
+    """Where the tables lie that statistics are made from, by name."""
+    evaluation = run / "eval" / protocol
+    return {
+        **{name: run / f"{name}.parquet" for name in TRAINED},
+        **{name: evaluation / f"{name}.parquet" for name in EVALUATED},
+    }
+
+
+def _tables(run: Path, protocol: str) -> dict[str, pd.DataFrame]:
+    return {
+        name: schema.read_table(path, name).to_pandas()
+        for name, path in _files(run, protocol).items()
+    }
 
 
 Answers = dict[
@@ -99,16 +116,21 @@ def _over_tasks(answers: list[pd.DataFrame]) -> dict[str, float] | None:
     return {"n": n, "low": low, "high": high}
 
 
-def _primary(config: Mapping[str, Any], evaluated: Collection[str]) -> str:
+def _primary(
+    config: Mapping[str, Any], protocol: Mapping[str, Any], evaluated: Collection[str]
+) -> str:
     """The first benchmark that was evaluated: the one trained on, or where that has no test split
-    the first of `evaluate.also`.
+    the first of the protocol's `also`.
     """
-    named = [config["benchmark"], *config.get("evaluate", {}).get("also", [])]
+    named = [config["benchmark"], *protocol["also"]]
     return next(str(choice["name"]) for choice in named if choice["name"] in evaluated)
 
 
 def _condition(
-    config: dict[str, Any], tables: dict[int, dict[str, pd.DataFrame]], bases: dict[int, str]
+    config: dict[str, Any],
+    protocol: dict[str, Any],
+    tables: dict[int, dict[str, pd.DataFrame]],
+    bases: dict[int, str],
 ) -> dict[str, Any]:
     seeds = sorted(tables)
     evaluated = tables[seeds[0]]["scores"]
@@ -121,9 +143,9 @@ def _condition(
             row = _row({s: float(answers[s][decoding].to_numpy().mean()) for s in seeds}, bases)
             row["tasks"] = _over_tasks([answers[s][decoding] for s in seeds])
             accuracy.setdefault(name, {}).setdefault(decoding, {})[kind] = row
-    benchmark = _primary(config, accuracy)
-    temperatures = {k: float(v["temperature"]) for k, v in config["evaluate"]["decodings"].items()}
-    primary = config["evaluate"]["primary"]
+    benchmark = _primary(config, protocol, accuracy)
+    temperatures = {k: float(v["temperature"]) for k, v in protocol["decodings"].items()}
+    primary = protocol["primary"]
     label_of = {k: {"temperature": t, "words": st.decoded(t)} for k, t in temperatures.items()}
     return {
         "team": config["team"]["name"],

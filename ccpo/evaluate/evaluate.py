@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import logging
 import shutil
@@ -18,141 +17,85 @@ from typing import Any
 
 import numpy as np
 
-from ccpo import STAGE_VERSIONS, benchmark, intervention, lease, lineage, schema
+from ccpo import benchmark, lease, lineage, schema
 from ccpo.benchmark import Task
-from ccpo.config import Choice, RunConfig, read_run
+from ccpo.config import Choice, Protocol, RunConfig, read_protocol, read_run
+from ccpo.data import overlap
 from ccpo.data.tables import read_tasks
+from ccpo.evaluate.parts import Kept, Part, Rows, Sources, parts_of, played_before, plays_untrained
 from ccpo.grade import leakage, paper_graders, process, verifier
 from ccpo.play import engine, room
 from ccpo.play import rollout as rollouts
-from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam, RolloutRow
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
 
 
-def rollout(
-    *,
-    config: Path,
-    tasks: list[Path],
-    model: Path,
-    untrained: Path | Sequence[Path],
-    scratch: Path,
-    out: Path,
-) -> None:
-    """Plays the final policies on each benchmark's test tasks, under every decoding, with every
-    intervention that means something.
+def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
+    """Plays a run's final policies on the test tasks of each benchmark of a protocol, under every
+    decoding, with every intervention that means something. What is played is kept in `scratch`, so
+    that a killed evaluation goes on with the next part; what was played alike under another
+    protocol is taken from there.
 
-    `tasks`: one table for each of `run.evaluated`. `model`: {run}/model. `untrained`: the folder
-    training began with, or one for each agent. What is played is kept in `scratch`, so that a
-    killed evaluation goes on with the next part.
+    Raises:
+        ValueError: the run was trained on a test item (ccpo/data/overlap.py), or a file is no such.
     """
+    run = read_run(sources.config)
+    protocol = read_protocol(sources.protocol)
+    left_out = lineage.read_provenance(sources.provenance.parent).trained.left_out
+    overlap.refuse_trained_on(run, sources.trained_on, left_out, sources.tasks)
     import torch
 
     from ccpo.models import policy
 
     torch.set_num_threads(1)
-    run = read_run(config)
-    starts = policy.starts(run, untrained)
-    team = run.build_team()
+    starts = policy.starts(run, sources.untrained)
     with lease.hold(scratch, "rollout") as held:
-        parts = _Parts(
-            scratch / f"rollout-{_key([config, *tasks, model, *starts])}",
-            held,
-            len(run.evaluated) * len(parts_of(run)),
-        )
+        earlier = played_before(sources, run, out)
+        total = len(protocol.benchmarks(run)) * len(parts_of(run, protocol))
+        kept = Kept(scratch / f"rollout-{sources.key()}", held, total, earlier)
+        team = run.build_team()
         folders = sorted(
-            model.glob("policy*"), key=lambda folder: int(folder.name.removeprefix("policy"))
+            sources.model.glob("policy*"),
+            key=lambda folder: int(folder.name.removeprefix("policy")),
         )
         trained = _speakers(run, team, folders)
         started = (
             _speakers(run, team, starts)
-            if any(map(plays_untrained, run.evaluate.interventions))
+            if any(map(plays_untrained, protocol.interventions))
             else None
         )
+        evaluated = _Evaluated(run, protocol, team, trained, started)
         rows: Rows = []
-        for choice, path in zip(run.evaluated, tasks, strict=True):
-            items = read_tasks(path, "test")[: run.evaluate.tasks]
-            if len(items) < run.evaluate.tasks:
-                log.info(
-                    "%s: all %d usable test tasks; evaluate.tasks allows %d",
-                    choice.name,
-                    len(items),
-                    run.evaluate.tasks,
-                )
-            found = _one(run, team, choice, items, trained, started, parts)
-            rows += found
-            log.info("%s: %d messages", choice.name, len(found))
+        for choice, path in zip(protocol.benchmarks(run), sources.tasks, strict=True):
+            items = read_tasks(path, "test")[: protocol.tasks]
+            log.info("%s: %d test tasks", choice.name, len(items))
+            rows += evaluated.play(choice, items, kept)
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
-        lineage.write_passport(out, [config, *tasks, model, *starts])
+        lineage.write_passport(out, sources.files)
 
 
 def sample(
-    run: RunConfig, speakers: list[AgentEndpoint], tasks: list[Path], most: int
+    run: RunConfig,
+    protocol: Protocol,
+    speakers: list[AgentEndpoint],
+    tasks: Sequence[Path],
+    most: int,
 ) -> tuple[Rows, int, float]:
     """What a few tasks of each benchmark cost: rows of all interventions with one set of policies,
-    tasks, seconds.
+    tasks, seconds. `tasks`: a table for each of the protocol's benchmarks.
     """
-    team = run.build_team()
+    evaluated = _Evaluated(run, protocol, run.build_team(), speakers, speakers)
     start = time.perf_counter()
-    rows = []
+    rows: Rows = []
     n = 0
-    for choice, path in zip(run.evaluated, tasks, strict=True):
-        items = read_tasks(path, "test")[: min(most, run.evaluate.tasks)]
-        rows += _one(
-            run, team, choice, items, speakers, speakers, lambda part, play: list(map(dict, play()))
-        )
+    for choice, path in zip(protocol.benchmarks(run), tasks, strict=True):
+        items = read_tasks(path, "test")[: min(most, protocol.tasks or most)]
+        rows += evaluated.play(choice, items, lambda part, play: play())
         n += len(items)
     return rows, n, time.perf_counter() - start
-
-
-def _key(inputs: list[Path]) -> str:
-    """16 hex digits of what an evaluation is made from: what was kept of another is not taken for
-    this one's.
-    """
-    made = [str(STAGE_VERSIONS["rollout"]), *(schema.sha256(path) for path in inputs)]
-    return hashlib.sha256(" ".join(made).encode()).hexdigest()[:16]
-
-
-Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """What an evaluation plays at a time: a benchmark, a decoding and an intervention, by name."""
-
-    benchmark: str
-    decoding: str
-    intervention: str
-
-    def __str__(self) -> str:
-        return f"{self.benchmark}.{self.decoding}.{self.intervention}"
-
-
-class _Parts:
-    """Rows of parts as they are played, kept in a folder."""
-
-    def __init__(self, folder: Path, held: lease.Lease, total: int) -> None:
-        self.folder = folder
-        self.held = held
-        self.total = total
-        self.done = 0
-        held.tell(0, total)
-
-    def __call__(self, part: Part, play: Callable[[], list[RolloutRow]]) -> Rows:
-        """The rows of one part, as they were kept, else played now."""
-        path = self.folder / f"{part}.parquet"
-        if path.is_file():
-            rows = schema.read_table(path, "rollouts").to_pylist()
-        else:
-            head = {"benchmark": part.benchmark, "decoding": part.decoding}
-            rows = [{**head, **row} for row in play()]
-            self.held.check()
-            schema.write_table(path, schema.rows_to_table("rollouts", rows))
-        self.done += 1
-        self.held.tell(self.done, self.total, f"{part}")
-        return rows
 
 
 def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
@@ -166,89 +109,91 @@ def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndp
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
 
 
-def parts_of(run: RunConfig) -> list[tuple[str, str]]:
-    """What a run's evaluation plays on each benchmark, as (decoding, intervention): under every
-    decoding the team as it is and the untrained one, if asked for; under the primary decoding also
-    the other interventions that mean something for the team.
-    """
-    kinds = intervention.fitting(run.build_team(), run.evaluate.interventions)
-    everywhere = ["factual", *(kind for kind in kinds if plays_untrained(kind))]
-    primary = ["factual", *kinds]
-    names = [
-        run.evaluate.primary,
-        *(name for name in run.evaluate.decodings if name != run.evaluate.primary),
-    ]
-    return [
-        (name, kind)
-        for name in names
-        for kind in (primary if name == run.evaluate.primary else everywhere)
-    ]
+@dataclass(frozen=True)
+class _Evaluated:
+    """A run's policies, as training left and as it found them, and how they are played."""
 
+    run: RunConfig
+    protocol: Protocol
+    team: Team
+    trained: list[AgentEndpoint]
+    started: list[AgentEndpoint] | None
 
-def plays_untrained(kind: str) -> bool:
-    """Whether the policies that training began with speak under an intervention."""
-    return bool(intervention.load(kind).POLICIES == "untrained")
-
-
-def _one(
-    run: RunConfig,
-    team: Team,
-    choice: Choice,
-    items: list[Task],
-    trained: list[AgentEndpoint],
-    started: list[AgentEndpoint] | None,
-    parts: Callable[[Part, Callable[[], list[RolloutRow]]], Rows],
-) -> list[dict[str, Any]]:
-    """Rows of one benchmark. All interventions of a run, and all conditions of a training seed,
-    draw from the same stream, so that comparisons are paired; another training seed draws others,
-    so that the noise of drawing is in every interval over seeds.
-    """
-    asked = benchmark.load(choice.name)
-    demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
-    shown = {
-        id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
-        for voices in (trained, started or [])
-    }
-    max_tokens = run.evaluate.max_tokens or run.sampling.max_tokens
-    room.check(PlayingTeam(team, shown[id(trained)], 1.0, max_tokens), items)
-    rows: Rows = []
-    heard: dict[int, list[str]] = defaultdict(list)
-    for name, kind in parts_of(run):
-        decoding = run.evaluate.decodings[name]
-        endpoints = shown[id(started if started and plays_untrained(kind) else trained)]
-        play = functools.partial(
-            rollouts.evaluate,
-            PlayingTeam(team, endpoints, decoding.temperature, max_tokens),
-            items,
-            rollouts.EvaluationPass(kind, decoding.samples, heard),
-            rollouts.stream("evaluation", run.evaluate.seed, run.seed),
-            Ledger(),
+    def play(
+        self,
+        choice: Choice,
+        items: list[Task],
+        parts: Callable[[Part, Callable[[], Rows]], Rows],
+    ) -> Rows:
+        """Rows of one benchmark. All interventions of a run, and all conditions of a training seed,
+        draw from the same stream, so that comparisons are paired; another training seed draws
+        others, so that the noise of drawing is in every interval over seeds.
+        """
+        run = self.run
+        protocol = self.protocol
+        asked = benchmark.load(choice.name)
+        demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
+        shown = {
+            id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
+            for voices in (self.trained, self.started or [])
+        }
+        room.check(
+            PlayingTeam(self.team, shown[id(self.trained)], 1.0, protocol.limits(run)), items
         )
-        found = parts(Part(choice.name, name, kind), play)
-        if (name, kind) == (run.evaluate.primary, "factual"):
-            for row in found:
-                heard[row["turn"]].append(row["completion"])
-        rows += found
-    return rows
+        rows: Rows = []
+        heard: dict[int, list[str]] = defaultdict(list)
+        for name, kind in parts_of(run, protocol):
+            decoding = protocol.decodings[name]
+            untrained = self.started and plays_untrained(kind)
+            endpoints = shown[id(self.started if untrained else self.trained)]
+            play = functools.partial(
+                self._play,
+                PlayingTeam(self.team, endpoints, decoding.temperature, limits),
+                items,
+                rollouts.EvaluationPass(kind, decoding.samples, heard),
+            )
+            played = parts(Part(choice.name, name, kind), play)
+            if (name, kind) == (protocol.primary, "factual"):
+                for row in played:
+                    heard[row["turn"]].append(row["completion"])
+            rows += played
+        return rows
+
+    def _play(self, playing: PlayingTeam, items: list[Task], once: rollouts.EvaluationPass) -> Rows:
+        """The rows of one part."""
+        seed = rollouts.stream("evaluation", self.protocol.seed, self.run.seed)
+        return [dict(row) for row in rollouts.evaluate(playing, items, once, seed, Ledger())]
 
 
-def score(
-    *, config: Path, tasks: list[Path], rollouts: Path, scratch: Path, out: Path, graders: Path
-) -> None:
+@dataclass(frozen=True)
+class Played:
+    """What verdicts are made from: the run's config, the protocol, the task table of each of its
+    benchmarks, and the rollouts.
+    """
+
+    config: Path
+    protocol: Path
+    tasks: tuple[Path, ...]
+    rollouts: Path
+
+
+def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) -> None:
     """The team's answer and its verdict for every (task, decoding, sample, intervention), and
     beside it what the papers' graders would have said.
 
-    The run is complete then, and what was kept in `scratch` for a job that dies is deleted.
+    Training and evaluation are complete then, and what was kept in the folders `scratch` for jobs
+    that die is deleted.
     """
-    run = read_run(config)
+    run = read_run(played.config)
     team = run.build_team()
+    benchmarks = read_protocol(played.protocol).benchmarks(run)
     truths = {
-        (c.name, t.task_id): t
-        for c, path in zip(run.evaluated, tasks, strict=True)
-        for t in read_tasks(path, "test")
+        (choice.name, task.task_id): task
+        for choice, path in zip(benchmarks, played.tasks, strict=True)
+        for task in read_tasks(path, "test")
     }
     episodes: Episodes = defaultdict(list)
-    for row in schema.read_table(rollouts, "rollouts").to_pylist():
+    for row in schema.read_table(played.rollouts, "rollouts").to_pylist():
         episodes[
             row["benchmark"], row["task_id"], row["decoding"], row["sample"], row["intervention"]
         ].append(row)
@@ -284,8 +229,10 @@ def score(
     schema.write_table(graders, schema.rows_to_table("graders", audited))
     schema.write_table(out, schema.rows_to_table("scores", rows))
     for artefact in (graders, out):
-        lineage.write_passport(artefact, [config, *tasks, rollouts])
-    shutil.rmtree(scratch, ignore_errors=True)
+        inputs = [played.config, played.protocol, *played.tasks, played.rollouts]
+        lineage.write_passport(artefact, inputs)
+    for folder in scratch:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 Episodes = dict[tuple[str, str, str, int, str], list[dict[str, Any]]]

@@ -53,14 +53,14 @@ LATE_SHARE = 0.01
 class Options:
     """How a run is trained, beside its configuration and inputs.
 
-    left_out    ids of training items that are left out, as test items
-    test_tables the task tables that hold these
-    ranks       processes that train the run together, all of which call `train`
-    sharding    what these do not all hold in full
+    left_out  ids of training items that are left out, since they are test items
+    held_out  the file that says so
+    ranks     processes that train the run together, all of which call `train`
+    sharding  what these do not all hold in full
     """
 
     left_out: Collection[str] = ()
-    test_tables: Sequence[Path] = ()
+    held_out: Path | None = None
     ranks: int = 1
     sharding: Sharding = UNSHARDED
 
@@ -104,7 +104,8 @@ def train(
         with state.gathered():
             if held:
                 held.check()
-                inputs = [config, tasks, *options.test_tables, *state.folders]
+                held_out = [options.held_out] if options.held_out else []
+                inputs = [config, tasks, *held_out, *state.folders]
                 trained = _trained(run, state, options, held.status.starts)
                 _finish(state, out, inputs, trained)
 
@@ -401,7 +402,7 @@ def _trained(run: RunConfig, state: State, options: Options, starts: int) -> lin
         updates=state.step,
         starts=starts,
         ledger={c: sum(row[c] for row in state.rows["ledger"]) for c in COUNTS},
-        left_out=tuple(options.left_out),
+        left_out=tuple(sorted(options.left_out)),
         streams={
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",

@@ -8,6 +8,7 @@ from pathlib import Path
 from ccpo.config import (
     Experiment,
     OracleExperiment,
+    Protocol,
     RunConfig,
     compared,
     read_experiment,
@@ -36,7 +37,7 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
     are degenerate.
 
     Raises:
-        ValueError: a run would train on test items (where its task tables are there already).
+        ValueError: a run would train on test items (where they were looked for already).
     """
     if isinstance(experiment, OracleExperiment):
         worlds = len(experiment.families) * len(experiment.shapes)
@@ -50,15 +51,26 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
         yield f"{label}: {len(runs)} seeds, {_generated(first)}, {first.id}"
         if label in experiment.presets:
             yield f"  as published: {experiment.presets[label]}"
-        tables = [
-            Path(f"results/tasks/{tasks_slug(choice)}.parquet")
-            for choice in (first.benchmark, *first.evaluate.also)
-        ]
-        if all(table.is_file() for table in tables):
-            gate(first, tables)
+        held_out = Path(f"results/tasks/{tasks_slug(first.benchmark)}.held_out.json")
+        if held_out.is_file():
+            gate(first, held_out)
         if why := first.degenerate():
             yield f"  degenerate: {why}"
+    for protocol in experiment.protocols:
+        yield f"evaluated by {protocol.id}: {_played(protocol)}"
     yield from compared(experiment)
+
+
+def _played(protocol: Protocol) -> str:
+    """What a protocol plays, in words."""
+    tasks = f"{protocol.tasks} tasks" if protocol.tasks else "all tasks"
+    decodings = ", ".join(
+        f"{name} ({decoding.samples} at temperature {decoding.temperature:g})"
+        for name, decoding in protocol.decodings.items()
+    )
+    also = f" and {', '.join(choice.name for choice in protocol.also)}" if protocol.also else ""
+    changed = ", ".join(protocol.interventions) or "none"
+    return f"{tasks} of the benchmark trained on{also}; {decodings}; interventions {changed}"
 
 
 def _generated(run: RunConfig) -> str:

@@ -20,10 +20,19 @@ from typing import Any
 
 import psutil
 
-from ccpo import intervention, schema
-from ccpo.config import Experiment, Model, RunConfig, WarmStart, fingerprint, tasks_slug
+from ccpo import benchmark, intervention, schema
+from ccpo.config import (
+    Choice,
+    Experiment,
+    Model,
+    Protocol,
+    RunConfig,
+    WarmStart,
+    fingerprint,
+    tasks_slug,
+)
 from ccpo.evaluate import stats
-from ccpo.evaluate.evaluate import parts_of
+from ccpo.evaluate.parts import parts_of
 from ccpo.operate.seconds import job_seconds
 from ccpo.publish.forecast import (
     ConditionForecast,
@@ -55,17 +64,21 @@ PROCESS = 6.0
 PAGES = 25.0
 SCORED = 5e-4
 SD = 0.03  # of paired differences of accuracy between seeds, where no finished experiment tells
+ITEMS = 256  # test items of a procedural benchmark that does not say how many it makes
 GROUPED = 8  # scores that share a job (workflow/profiles/slurm)
 
 
-def key(run: RunConfig) -> str:
+def key(run: RunConfig, protocols: Sequence[Protocol]) -> str:
     """What a pilot is valid for: a condition without its seed, without which replica of its base
-    model it starts from, and without how long it goes on."""
+    model it starts from, and without how long it goes on; and how it is evaluated, but for how many
+    tasks."""
     data = run.model_dump(mode="json", exclude={"seed", "model"})
     data["model"] = [_any_replica(model) for model in run.models]
     for name in ("steps", "tokens"):
         del data["train"][name]
-    del data["evaluate"]["tasks"]
+    data["evaluate"] = [
+        protocol.model_dump(mode="json", exclude={"name", "tasks"}) for protocol in protocols
+    ]
     return fingerprint(data)
 
 
@@ -74,12 +87,19 @@ def _any_replica(model: Model) -> dict[str, Any]:
     return {"name": model.name, "spec": model.spec.model_dump(mode="json", exclude=own)}
 
 
-def of_finished(runs: Sequence[RunConfig], folder: Path = Path()) -> Pace | None:
-    """The pace of a condition's finished runs, or None if there are none."""
+def of_finished(
+    runs: Sequence[RunConfig], protocols: Sequence[Protocol], folder: Path = Path()
+) -> Pace | None:
+    """The pace of a condition's runs that are trained and evaluated by all protocols, or None if
+    there are none.
+    """
     paces = [
-        _finished(run, folder)
+        _finished(run, protocols, folder)
         for run in runs
-        if (folder / "results/runs" / run.id / "scores.parquet").is_file()
+        if all(
+            (_evaluation(run, protocol, folder) / "scores.parquet").is_file()
+            for protocol in protocols
+        )
     ]
     if not paces:
         return None
@@ -91,17 +111,29 @@ def of_finished(runs: Sequence[RunConfig], folder: Path = Path()) -> Pace | None
     return replace(paces[0], updates=round(mean(p.updates for p in paces)), **numbers)
 
 
-def _finished(run: RunConfig, folder: Path) -> Pace:
+def _evaluation(run: RunConfig, protocol: Protocol, folder: Path) -> Path:
+    return folder / "results/runs" / run.id / "eval" / protocol.id
+
+
+def _finished(run: RunConfig, protocols: Sequence[Protocol], folder: Path) -> Pace:
     made = folder / "results/runs" / run.id
     ledger = schema.read_table(made / "ledger.parquet", "ledger").to_pandas()
     spent = schema.read_table(made / "seconds.parquet", "seconds").to_pandas()
-    played = schema.read_table(
-        made / "rollouts.parquet", "rollouts", ["benchmark", "task_id", "n_completion_tokens"]
-    ).to_pandas()
+    columns = ["benchmark", "task_id", "n_completion_tokens"]
+    tables = [
+        schema.read_table(
+            _evaluation(run, protocol, folder) / "rollouts.parquet", "rollouts", columns
+        ).to_pandas()
+        for protocol in protocols
+    ]
     updates = int(ledger.step.max()) if len(ledger) else 0
-    tasks = len(played[["benchmark", "task_id"]].drop_duplicates())
+    tasks = sum(len(table[columns[:2]].drop_duplicates()) for table in tables)
+    generated = sum(int(table.n_completion_tokens.sum()) for table in tables)
     seconds = float(spent.seconds.sum())
-    train, rollout = (sum(job_seconds(folder, rule, run.id)) for rule in ("train", "rollout"))
+    train = sum(job_seconds(folder, "train", run.id))
+    rollout = sum(
+        sum(job_seconds(folder, f"rollout/{run.id}", protocol.id)) for protocol in protocols
+    )
     start = max(0.0, train - seconds) if train else PROCESS
     each = max(updates, 1)
     return Pace(
@@ -111,29 +143,37 @@ def _finished(run: RunConfig, folder: Path) -> Pace:
         prompt=ledger.prompt_tokens.sum() / each,
         calls=ledger.evaluator_calls.sum() / each,
         seconds=seconds / each,
-        task_generated=played.n_completion_tokens.sum() / tasks,
-        task_seconds=max(0.0, rollout - start) / tasks if rollout else 0.0,
+        task_generated=generated / tasks,
+        task_seconds=max(0.0, rollout - len(tables) * start) / tasks if rollout else 0.0,
         start=start,
         disk=float(sum(p.stat().st_size for p in made.rglob("*") if p.is_file())),
     )
 
 
 def of_pilot(
-    run: RunConfig, model: Path | Sequence[Path], tasks: Sequence[Path], start: float = PROCESS
+    run: RunConfig,
+    protocols: Sequence[Protocol],
+    model: Path | Sequence[Path],
+    tables: Path,
+    start: float = PROCESS,
 ) -> Pace:
     """The pace of a few updates and evaluated tasks, played here and now.
 
-    `tasks`: the tables of the benchmark and of `evaluate.also`; `start`: seconds that a process
-    takes until it works.
+    `tables`: the folder of task tables; `start`: seconds that a process takes until it works.
     """
     from ccpo.evaluate.evaluate import sample
     from ccpo.learn.train import pilot
 
-    counts, state = pilot(run, tasks[0], model, PILOT_UPDATES)
-    table = dict(zip([c.name for c in (run.benchmark, *run.evaluate.also)], tasks, strict=True))
-    rows, n, seconds = sample(
-        run, state.endpoints, [table[c.name] for c in run.evaluated], PILOT_TASKS
-    )
+    counts, state = pilot(run, _table(tables, run.benchmark), model, PILOT_UPDATES)
+    generated = 0
+    n = 0
+    seconds = 0.0
+    for protocol in protocols:
+        tests = [_table(tables, choice) for choice in protocol.benchmarks(run)]
+        rows, played, spent = sample(run, protocol, state.endpoints, tests, PILOT_TASKS)
+        generated += sum(row["n_completion_tokens"] for row in rows)
+        n += played
+        seconds += spent
     steps = [c for c in counts if c.seconds > 0]
     usual = steps[1:] or steps  # the first update warms up what the later ones use
     per = {
@@ -145,7 +185,7 @@ def of_pilot(
         updates=_updates(run, per["generated"]),
         **per,
         seconds=mean(c.seconds for c in usual) if usual else 0.0,
-        task_generated=sum(row["n_completion_tokens"] for row in rows) / n,
+        task_generated=generated / n,
         task_seconds=seconds / n,
         start=start,
         disk=sum(_weights(run, folder) for folder in state.folders)
@@ -154,12 +194,16 @@ def of_pilot(
     )
 
 
+def _table(tables: Path, choice: Choice) -> Path:
+    return tables / f"{tasks_slug(choice)}.parquet"
+
+
 def _process_began() -> float:
     """Unix seconds at which this process began."""
     return float(psutil.Process().create_time())
 
 
-def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
+def of_size(run: RunConfig, protocols: Sequence[Protocol], parameters: float, gpus: bool) -> Pace:
     """The pace that a model's size and the limits of messages suggest."""
     plan = run.plan()
     team = run.build_team()
@@ -182,12 +226,13 @@ def of_size(run: RunConfig, parameters: float, gpus: bool) -> Pace:
     if plan.ratings:
         generated += plan.episodes * len(team.turns) * FILLED * run.sampling.rating_tokens
         prompt += plan.episodes * len(team.turns) * (base + sum(context.values()))
-    limits = run.evaluate.max_tokens or run.sampling.max_tokens
-    samples = {name: decoding.samples for name, decoding in run.evaluate.decodings.items()}
-    task = sum(
-        samples[name] * limit(t, limits)
-        for name, kind in parts_of(run)
-        for t in intervention.load(kind).speaks(team)
+    task = mean(
+        sum(
+            protocol.decodings[name].samples * limit(t, protocol.limits(run))
+            for name, kind in parts_of(run, protocol)
+            for t in intervention.load(kind).speaks(team)
+        )
+        for protocol in protocols
     )
     if gpus:
         make = 2 * parameters / (GPU_FLOPS * GENERATING)
@@ -295,9 +340,10 @@ def forecast(
     conditions = []
     chains: list[float] = []  # seconds of each run from its training to its scores
     models: dict[str, Model] = {}
+    protocols = experiment.protocols
     for label, runs in experiment.runs.items():
-        pace = _pace(list(runs.values()), pilots, gpus, folder)
-        condition, chain = _condition(label, list(runs.values()), pace, gpus)
+        pace = _pace(list(runs.values()), protocols, pilots, gpus, folder)
+        condition, chain = _condition(label, list(runs.values()), protocols, pace, gpus)
         conditions.append(condition)
         chains += [chain] * len(runs)
         models |= {model.slug: model for run in runs.values() for model in run.models}
@@ -312,34 +358,51 @@ def forecast(
         conditions=tuple(conditions),
         wall=_makespan(preparing, slots) + _makespan(chains, slots) + PAGES,
         wall_error=max(condition.error.seconds for condition in conditions),
-        jobs=2 * len(chains) + math.ceil(len(chains) / GROUPED) + 2 + len(models),
+        jobs=(1 + len(protocols)) * len(chains)
+        + math.ceil(len(protocols) * len(chains) / GROUPED)
+        + 2
+        + len(models),
         seeds=_seeds(experiment, folder),
         pilots=dict(pilots),
     )
 
 
-def _pace(runs: Sequence[RunConfig], pilots: Mapping[str, Pace], gpus: bool, folder: Path) -> Pace:
+def _pace(
+    runs: Sequence[RunConfig],
+    protocols: Sequence[Protocol],
+    pilots: Mapping[str, Pace],
+    gpus: bool,
+    folder: Path,
+) -> Pace:
     """The pace of a condition, from the best source there is."""
     first = runs[0]
-    pace = of_finished(runs, folder) or pilots.get(key(first))
+    pace = of_finished(runs, protocols, folder) or pilots.get(key(first, protocols))
     if pace is None:
-        return of_size(first, parameters(first, folder), gpus)
+        return of_size(first, protocols, parameters(first, folder), gpus)
     if pace.source == "pilot":  # another length of training may be asked for since
         return replace(pace, updates=_updates(first, pace.generated))
     return pace
 
 
 def _condition(
-    label: str, runs: Sequence[RunConfig], pace: Pace, gpus: bool
+    label: str,
+    runs: Sequence[RunConfig],
+    protocols: Sequence[Protocol],
+    pace: Pace,
+    gpus: bool,
 ) -> tuple[ConditionForecast, float]:
     """The forecast of a condition, and the seconds of one of its runs."""
     first = runs[0]
     n = len(runs)
-    tasks = sum(_tasks(first, choice.name) for choice in first.evaluated)
+    by_protocol = [_tasks(first, protocol) for protocol in protocols]
+    tasks = sum(by_protocol)
     train = pace.start + pace.updates * pace.seconds
-    rollout = pace.start + tasks * pace.task_seconds
-    verdicts = sum(first.evaluate.decodings[name].samples for name, _ in parts_of(first))
-    score = PROCESS / 4 + tasks * verdicts * SCORED
+    rollout = len(protocols) * pace.start + tasks * pace.task_seconds
+    verdicts = sum(
+        n * sum(protocol.decodings[name].samples for name, _ in parts_of(first, protocol))
+        for n, protocol in zip(by_protocol, protocols, strict=True)
+    )
+    score = len(protocols) * PROCESS / 4 + verdicts * SCORED
     tokens, seconds = ERRORS[pace.source]
     condition = ConditionForecast(
         condition=label,
@@ -358,10 +421,16 @@ def _condition(
     return condition, train + rollout + score
 
 
-def _tasks(run: RunConfig, name: str) -> int:
-    from ccpo import benchmark
+def _tasks(run: RunConfig, protocol: Protocol) -> int:
+    """Test tasks of all benchmarks that a run is evaluated on."""
+    sizes = [_test_items(choice) for choice in protocol.benchmarks(run)]
+    return sum(min(protocol.tasks or size, size) for size in sizes)
 
-    return min(run.evaluate.tasks, int(benchmark.load(name).SPLITS["test"]) or run.evaluate.tasks)
+
+def _test_items(choice: Choice) -> int:
+    """Items of a benchmark's test split; of a procedural one as many as its parameter says."""
+    items = int(benchmark.load(choice.name).SPLITS["test"])
+    return items or int(choice.params.get("n_test", 0)) or ITEMS
 
 
 def _preparing(model: Model) -> float:
@@ -411,14 +480,12 @@ def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Pace]:
     paces: dict[str, Pace] = {}
     for runs in experiment.runs.values():
         first = next(iter(runs.values()))
-        if key(first) in paces:
+        known = key(first, experiment.protocols)
+        if known in paces:
             continue
-        tables = [
-            folder / f"results/tasks/{tasks_slug(choice)}.parquet"
-            for choice in (first.benchmark, *first.evaluate.also)
-        ]
         starts = [folder / "results/models" / model.slug for model in first.models]
-        paces[key(first)] = of_pilot(first, starts, tables, start)
+        tables = folder / "results/tasks"
+        paces[known] = of_pilot(first, experiment.protocols, starts, tables, start)
     return paces
 
 

@@ -30,7 +30,7 @@ def by_rule(since: float, folder: Path = Path()) -> Iterator[str]:
     seconds summed over jobs, the slowest.
     """
     for rule in sorted((folder / FOLDER).glob("*/")):
-        ended = [path for path in sorted(rule.glob("*.tsv")) if path.stat().st_mtime >= since]
+        ended = [path for path in sorted(rule.rglob("*.tsv")) if path.stat().st_mtime >= since]
         seconds = [each for path in ended if (each := seconds_of(path)) is not None]
         if seconds:
             yield (

@@ -24,9 +24,9 @@ from ccpo.operate.seconds import job_seconds
 
 STAGES = {
     "train": "provenance.json",
-    "rollout": "rollouts.parquet",
-    "score": "scores.parquet",
-}  # of a run, and what each leaves behind
+    "rollout": "eval/{protocol}/rollouts.parquet",
+    "score": "eval/{protocol}/scores.parquet",
+}  # of a run, and what each leaves behind; the last two once for each protocol
 STATES = ("failed", "running", "interrupted", "queued", "waiting", "done")
 # seconds since its last sign of life within which a writer is taken to live
 FRESH = lease.SILENT + 2 * lease.BEAT
@@ -50,7 +50,7 @@ class Job:
 @dataclass(frozen=True)
 class Run:
     """One run of an experiment as it stands. `share` of its stage is done; `left`: seconds until
-    the stage ends, where that can be said.
+    the stage ends, where that can be said; `ahead`: stages to come after it.
     """
 
     run: str
@@ -65,6 +65,7 @@ class Run:
     note: str = ""
     log: str = ""
     again: str = ""
+    ahead: tuple[str, ...] = ()
 
 
 def newest_log(folder: Path = Path(".snakemake/log")) -> Path | None:
@@ -203,12 +204,12 @@ def failures(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an experiment runs and what Snakemake's newest log says of it: jobs by rule and run.
-    Times in Unix seconds.
+    """Where an experiment runs and what Snakemake's newest log says of it: jobs by rule, run and
+    protocol ("" of a training). Times in Unix seconds.
     """
 
     folder: Path
-    jobs: dict[tuple[str, str], Job]
+    jobs: dict[tuple[str, str, str], Job]
     began: float
     now: float
 
@@ -221,33 +222,60 @@ def look(experiment: Experiment, folder: Path = Path(), now: float | None = None
     path = newest_log(folder / ".snakemake/log")
     logged = jobs(path.read_text(errors="replace")) if path else {}
     began = time.mktime(time.strptime(path.name[:17], "%Y-%m-%dT%H%M%S")) if path else now
-    by_run = {(job.rule, job.wildcards.get("run", "")): job for job in logged.values()}
+    by_run = {
+        (job.rule, job.wildcards.get("run", ""), job.wildcards.get("protocol", "")): job
+        for job in logged.values()
+    }
     place = _Place(folder, by_run, began, now)
+    protocols = [protocol.id for protocol in experiment.protocols]
     return [
-        _look(place, label, seed, run.id)
+        _look(place, label, seed, run.id, protocols)
         for label, runs in experiment.runs.items()
         for seed, run in runs.items()
     ]
 
 
-def _look(place: _Place, label: str, seed: int, run: str) -> Run:
-    """One run as it stands."""
+def steps(protocols: Sequence[str]) -> list[tuple[str, str]]:
+    """What is done for a run, in order: stage and protocol ("" of its training)."""
+    return [("train", ""), *((s, p) for p in protocols for s in ("rollout", "score"))]
+
+
+def _look(place: _Place, label: str, seed: int, run: str, protocols: Sequence[str]) -> Run:
+    """One run as it stands: at the first step that has left nothing behind."""
     made = place.folder / "results/runs" / run
-    stage = next((name for name, file in STAGES.items() if not (made / file).is_file()), "")
+    undone = [
+        (stage, protocol)
+        for stage, protocol in steps(protocols)
+        if not (made / STAGES[stage].format(protocol=protocol)).is_file()
+    ]
+    stage, protocol = undone[0] if undone else ("", "")
     resumed = 0 if stage == "train" else lineage.read_provenance(made).trained.starts - 1
     if not stage:
         return Run(run, label, seed, "", "done", resumed)
-    status = lease.read(place.folder / "scratch" / run)
-    job = place.jobs.get((stage, run))
+    scratch = f"{run}.{protocol[-8:]}" if protocol else run
+    status = lease.read(place.folder / "scratch" / scratch)
+    job = place.jobs.get((stage, run, protocol))
     if status and status.stage != stage:
         status = None
     where = f"SLURM job {job.slurm}" if job and job.slurm else ""
     if status:
         resumed += status.starts - 1
         where = status.owner
-    log = f"logs/{stage}/{run}.log"
+    log = f"logs/{stage}/{run}/{protocol}.log" if protocol else f"logs/{stage}/{run}.log"
     again = job.again if job else ""
-    seen = Run(run, label, seed, stage, "waiting", resumed, where=where, log=log, again=again)
+    ahead = tuple(stage for stage, _ in undone[1:])
+    seen = Run(
+        run,
+        label,
+        seed,
+        stage,
+        "waiting",
+        resumed,
+        where=where,
+        log=log,
+        again=again,
+        ahead=ahead,
+    )
     return _in_state(place, seen, status, job)
 
 
@@ -284,16 +312,17 @@ def seconds_left(runs: Sequence[Run], folder: Path = Path()) -> float | None:
     """Seconds until the last run is done, if as many runs as now go on side by side; None while no
     stage has ended or nothing runs.
     """
-    seconds = {stage: job_seconds(folder, stage) for stage in STAGES}
+    seconds = {
+        stage: job_seconds(folder, stage, "*" if stage == "train" else "*/*") for stage in STAGES
+    }
     side = sum(run.state == "running" for run in runs)
     if not side or not seconds["train"]:
         return None
     typical = {stage: mean(s) if s else 0.0 for stage, s in seconds.items()}
-    names = list(STAGES)
 
     def ahead(run: Run) -> float:
         stage = typical[run.stage] if run.left is None else run.left
-        return stage + sum(typical[name] for name in names[names.index(run.stage) + 1 :])
+        return stage + sum(typical[name] for name in run.ahead)
 
     return sum(ahead(run) for run in runs if run.state != "done") / side
 

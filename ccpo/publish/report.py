@@ -345,13 +345,14 @@ def example(manifest: dict[str, Any], runs: Path) -> str:
         parts.append(
             f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>"
         )
-    return "".join([*parts, *_answered(runs / run)])
+    evaluation = runs / run / "eval" / manifest["protocols"][0]["id"]
+    return "".join([*parts, *_answered(evaluation)])
 
 
-def _answered(run: Path) -> list[str]:
+def _answered(evaluation: Path) -> list[str]:
     """The first SHOWN evaluated questions of each benchmark in full, with and (the first) without the other agents."""
-    said = schema.read_table(run / "rollouts.parquet", "rollouts").to_pandas()
-    scores = schema.read_table(run / "scores.parquet", "scores").to_pandas()
+    said = schema.read_table(evaluation / "rollouts.parquet", "rollouts").to_pandas()
+    scores = schema.read_table(evaluation / "scores.parquet", "scores").to_pandas()
     parts = []
     decoding = said.decoding.iloc[0]  # the primary one is played first
     for name, rows in said[(said["sample"] == 0) & (said.decoding == decoding)].groupby(

@@ -29,7 +29,7 @@ def track(*, experiment: Path, runs: Path, stats: Path, uri: str, out: Path) -> 
     for label, condition in manifest["conditions"].items():
         for seed, run in condition["runs"].items():
             digest = schema.sha256(runs / run / "train.parquet") + schema.sha256(
-                runs / run / "scores.parquet"
+                runs / run / "eval" / manifest["protocols"][0]["id"] / "scores.parquet"
             )
             known = client.search_runs(
                 [store], f"tags.`ccpo.run` = '{run}' and tags.`ccpo.digest` = '{digest}'"

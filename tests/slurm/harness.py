@@ -31,12 +31,12 @@ primary_metric: accuracy
 token_tolerance: 0.5
 compare:
   - [ccpo, shared]
+evaluate: {name: smoke, tasks: 16}
 base:
   benchmark: {name: arithmetic, operations: 2, largest: 9, n_train: 64, n_test: 16}
   model: smoke
   sampling: {max_tokens: [16, 16]}
   train: {steps: %d, tasks: 8, lr: 1.0e-4}
-  evaluate: {tasks: 16}
 grid:
   condition:
     shared: {team: think_solve, credit: shared, policy: separate, train: {fanout: [4, 1]}}

@@ -1,13 +1,8 @@
 rule analyse:
     input:
         experiment="results/experiments/{study}/experiment.json",
-        runs=files_of_runs(
-            "train.parquet",
-            "credit.parquet",
-            "ledger.parquet",
-            "scores.parquet",
-            "graders.parquet",
-        ),
+        runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet"),
+        evaluations=evaluations("scores.parquet", "graders.parquet", every=True),
     output:
         stats="results/experiments/{study}/stats.json",
         passport="results/experiments/{study}/stats.json.passport.json",

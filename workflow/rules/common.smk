@@ -6,13 +6,12 @@ import shlex
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
 from ccpo import intervention as interventions
 from ccpo.operate import seconds, slurm
-from ccpo import files
+from ccpo import files, lineage
 from ccpo.config import (
     OracleExperiment,
     canonical,
@@ -20,6 +19,7 @@ from ccpo.config import (
     read_yaml,
     tasks_slug,
 )
+from ccpo.data.overlap import test_sets
 from ccpo.publish import figure
 from ccpo.ranks import Sharding
 
@@ -63,11 +63,24 @@ SPOKEN = [asked.model for asked in ORACLES.values() if asked.model]
 MODELS = {
     m.slug: m for m in [*SPOKEN, *(m for run in RUNS.values() for m in run.models)]
 }
-TASKS = {
-    tasks_slug(choice): choice
-    for run in RUNS.values()
-    for choice in [run.benchmark, *run.evaluate.also]
+PROTOCOLS = {p.id: p for study in STUDIES.values() for p in study.protocols}
+EVALUATED = {
+    name: [protocol.id for protocol in study.protocols]
+    for name, study in STUDIES.items()
 }
+
+
+def benchmarks_of(study):
+    # trained on, held out of the training, evaluated
+    for run in IDS[study].values():
+        yield run.benchmark
+        if run.train.steps:
+            yield from test_sets(run.benchmark)
+        for protocol in STUDIES[study].protocols:
+            yield from protocol.benchmarks(run)
+
+
+TASKS = {tasks_slug(choice): choice for name in STUDIES for choice in benchmarks_of(name)}
 FOLDERS = [
     *(Path("results/models", slug) for slug in MODELS),
     *(Path("results/runs", key, "model") for key in RUNS),
@@ -85,16 +98,17 @@ BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()
 def figures_of(study):
     # those that a study has something to draw in
     runs = list(IDS[study].values())
+    protocol = STUDIES[study].primary
     changes = {
         name
         for run in runs
-        for name in interventions.fitting(run.build_team(), run.evaluate.interventions)
+        for name in interventions.fitting(run.build_team(), protocol.interventions)
     }
     return figure.of_study(
         figure.Study(
             "training",
             any(run.train.steps for run in runs),
-            max(len(run.evaluate.decodings) for run in runs),
+            len(protocol.decodings),
             frozenset(changes),
         )
     )
@@ -109,6 +123,7 @@ def any_of(names):
 wildcard_constraints:
     # of the thousand names of a large study the pattern would be so long that matching takes most of a dry run; `run_of` refuses others
     run="[^/]+",
+    protocol="[^/]+",
     model=any_of(MODELS),
     tasks=any_of(TASKS),
     experiment=any_of(EXPERIMENTS),
@@ -131,13 +146,39 @@ def tables(choices):
     return [f"results/tasks/{tasks_slug(choice)}.parquet" for choice in choices]
 
 
-def tables_of_run(wildcards):
+def table_of_run(wildcards):
+    return tables([run_of(wildcards).benchmark])
+
+
+def held_out_of_run(wildcards):
+    # Where a new test set holds none of the items trained on, the document is made again, and nothing else: for a run that read this table and
+    # this document it is ancient. Not for others, since Snakemake looks for no other reason to make what is made from something ancient that
+    # is made anew.
     run = run_of(wildcards)
-    return tables([run.benchmark, *run.evaluate.also])
+    if not run.train.steps:
+        return []
+    folder = Path("results/runs", wildcards.run)
+    table = Path(*table_of_run(wildcards))
+    document = table.with_suffix(".held_out.json")
+    same = all(lineage.is_input_of(path, folder) for path in (table, document))
+    return [ancient(str(document)) if same else str(document)]
+
+
+def protocol_of(wildcards):
+    if wildcards.protocol not in PROTOCOLS:
+        raise WorkflowError(
+            f"protocol {wildcards.protocol} belongs to none of the experiments {EXPERIMENTS}. Remedy: name its experiment, as --config 'experiments=[...]'."
+        )
+    return PROTOCOLS[wildcards.protocol]
 
 
 def evaluated_of_run(wildcards):
-    return tables(run_of(wildcards).evaluated)
+    return tables(protocol_of(wildcards).benchmarks(run_of(wildcards)))
+
+
+def scratch_of_evaluation(wildcards):
+    # beside the run's own; a protocol's whole name may be too long for a file system
+    return f"scratch/{wildcards.run}.{wildcards.protocol[-8:]}"
 
 
 def folders(models):
@@ -176,13 +217,7 @@ def manifests_of_study(wildcards):
 
 
 def tasks_of_study(wildcards):
-    return sorted(
-        {
-            table
-            for run in run_ids(wildcards)
-            for table in tables_of_run(SimpleNamespace(run=run))
-        }
-    )
+    return sorted(set(tables(benchmarks_of(wildcards.study))))
 
 
 SPEAKS_VLLM = {key for key, run in RUNS.items() if run.sampling.engine == "vllm"}
@@ -217,6 +252,16 @@ def run_ids(wildcards):
 def files_of_runs(*names):
     return lambda wildcards: [
         f"results/runs/{run}/{name}" for run in run_ids(wildcards) for name in names
+    ]
+
+
+def evaluations(*names, every=False):
+    # of the protocol that claims are made under, or of all
+    return lambda wildcards: [
+        f"results/runs/{run}/eval/{protocol}/{name}"
+        for run in run_ids(wildcards)
+        for protocol in EVALUATED[wildcards.study][: None if every else 1]
+        for name in names
     ]
 
 

@@ -15,6 +15,26 @@ rule tasks:
         "python -m ccpo tasks --choice {params.choice:q} --out {output.table:q} &> {log:q}"
 
 
+rule held_out:
+    # What was compared stands in the passport, so that a new test set that holds no training item changes nothing here, and no training.
+    input:
+        tasks="results/tasks/{tasks}.parquet",
+        tests=lambda wildcards: tables(test_sets(TASKS[wildcards.tasks])),
+    output:
+        document="results/tasks/{tasks}.held_out.json",
+        passport="results/tasks/{tasks}.held_out.json.passport.json",
+    log:
+        "logs/held_out/{tasks}.log",
+    benchmark:
+        "logs/benchmarks/held_out/{tasks}.tsv"
+    conda:
+        "../../envs/main.yaml"
+    params:
+        stage=STAGE_VERSIONS["overlap"],
+    shell:
+        "python -m ccpo held-out --tasks {input.tasks:q} --tests {input.tests:q} --out {output.document:q} &> {log:q}"
+
+
 rule overlap:
     output:
         table="results/overlap.csv",

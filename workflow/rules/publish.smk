@@ -53,13 +53,8 @@ rule report:
             figure=figures_of(wildcards.study),
         ),
         table="results/experiments/{study}/tables/main.csv",
-        runs=files_of_runs(
-            "rollouts.parquet",
-            "scores.parquet",
-            "credit.parquet",
-            "ledger.parquet",
-            "seconds.parquet",
-        ),
+        runs=files_of_runs("credit.parquet", "ledger.parquet", "seconds.parquet"),
+        evaluations=evaluations("rollouts.parquet", "scores.parquet"),
         plan=plan_of_study,
     output:
         html="results/experiments/{study}/report.html",

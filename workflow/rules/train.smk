@@ -1,7 +1,8 @@
 rule train:
     input:
         config="results/runs/{run}/config.json",
-        tasks=tables_of_run,  # those evaluated too: no training item may be among them
+        tasks=table_of_run,
+        held_out=held_out_of_run,  # no test item is trained on
         model=models_of_run,
         manifests=manifests_of_run,
     output:
@@ -28,10 +29,13 @@ rule train:
     params:
         scratch="scratch/{run}",  # checkpoints: no output, since declared outputs of a failed job are deleted
         out=lambda wildcards, output: os.path.dirname(output.provenance),
+        held_out=lambda wildcards, input: (
+            f"--held-out {shlex.quote(input.held_out[0])}" if input.held_out else ""
+        ),
     # A signal reaches the training (STEP). It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
     shell:
         "export OMP_NUM_THREADS={threads}; {STEP} $step {resources.python:q} -m ccpo train --config {input.config:q} --tasks {input.tasks:q}"
-        " --model {input.model:q} --scratch {params.scratch:q} --out {params.out:q} {resources.sharding} &>> {log:q}"
+        " --model {input.model:q} --scratch {params.scratch:q} --out {params.out:q} {params.held_out} {resources.sharding} &>> {log:q}"
 
 
 rule plan:
