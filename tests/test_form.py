@@ -49,10 +49,6 @@ OLD_NAMES: dict[str, set[str]] = {
     "publish/track.py": {"found"},
 }
 LONG_LISTS: set[str] = {
-    # verbs: their parameters are the options of the command line
-    "__main__.py:report",
-    "__main__.py:train",
-    # still to be mended
     "benchmark/__init__.py:checks",
     "publish/report.py:write",
     "publish/track.py:_import",

@@ -137,9 +137,8 @@ class _Evaluated:
             id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
             for voices in (self.trained, self.started or [])
         }
-        room.check(
-            PlayingTeam(self.team, shown[id(self.trained)], 1.0, protocol.limits(run)), items
-        )
+        limits = protocol.limits(run)
+        room.check(PlayingTeam(self.team, shown[id(self.trained)], 1.0, limits), items)
         rows: Rows = []
         heard: dict[int, list[str]] = defaultdict(list)
         for name, kind in parts_of(run, protocol):
