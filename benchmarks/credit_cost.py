@@ -25,7 +25,7 @@ import torch
 
 from ccpo.config import read_experiment
 from ccpo.learn import train
-from ccpo.play.rollout import Ledger
+from ccpo.play.types import Ledger
 
 CONDITIONS = {
     "ts_shared": ("magrpo", "mappo", "ccpo", "ccpo_v1", "sepo", "c3"),

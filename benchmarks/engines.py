@@ -23,13 +23,13 @@ from ccpo.config import RunConfig
 from ccpo.data import door
 from ccpo.data.tables import read_tasks
 from ccpo.evaluate import stats
-from ccpo.evaluate.evaluate import judge
+from ccpo.evaluate.evaluate import Episodes, judge
 from ccpo.learn import train
 from ccpo.models import policy, prepare
 from ccpo.play.engine import vllm
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Ledger, Speaker, stream
-from ccpo.play.rollout import evaluate as play
+from ccpo.play.rollout import EvaluationPass, evaluate, stream
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 
 TEST_TASKS = 128
 LAST = 5  # updates whose mean reward is the final one
@@ -98,31 +98,21 @@ def accuracy(run: RunConfig, state: train.State, tasks: Path) -> float:
     """Share of test tasks answered right, drawn by transformers from the same seed for all."""
     team = run.build_team()
     items = read_tasks(tasks, "test")[:TEST_TASKS]
-    truths = {task.task_id: task for task in items}
-    speaker = Speaker(
+    truths = {("", task.task_id): task for task in items}
+    endpoint = AgentEndpoint(
         HF(state.models[0], policy.end_ids(state.models[0], state.tokenizers[0])),
         state.tokenizers[0],
     )
-    rows = play(
-        team,
-        items,
-        [speaker] * team.agents,
-        intervention="factual",
-        samples=4,
-        temperature=1.0,
-        max_tokens=run.sampling.max_tokens,
-        seed=stream("evaluation", 0),
-        factual=None,
-        ledger=Ledger(),
-    )
-    episodes: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    playing = PlayingTeam(team, [endpoint] * team.agents, 1.0, run.sampling.max_tokens)
+    factual = EvaluationPass("factual", samples=4)
+    rows = evaluate(playing, items, factual, stream("evaluation", 0), Ledger())
+    episodes: Episodes = {}
     for row in rows:
-        episodes.setdefault((row["task_id"], row["sample"]), []).append(row)
-    return float(
-        np.mean(
-            [judge(team, said, truths[task])["accuracy"] for (task, _), said in episodes.items()]
+        episodes.setdefault(("", row["task_id"], "", row["sample"], "factual"), []).append(
+            dict(row)
         )
-    )
+    judged = judge(team, episodes, truths, dict.fromkeys(truths))
+    return float(np.mean([row["accuracy"] for row in judged]))
 
 
 def main() -> None:

@@ -38,9 +38,10 @@ from transformers import AutoModelForCausalLM
 from ccpo import team
 from ccpo.benchmark import Task
 from ccpo.models import policy
-from ccpo.play.engine import Draw
+from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Ledger, Speaker, play
+from ccpo.play.rollout import play
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 from ccpo.team import SOLO
 from ccpo.tree import Plan
 
@@ -52,38 +53,32 @@ Ids = list[list[int]]
 
 
 class Sides:
-    """A model in float32 and the contestants that speak with it."""
+    """A model in float32 and the contestants that generate with it."""
 
     def __init__(self, folder: Path) -> None:
         self.model, self.tokenizer = policy.load(folder)
         # as anybody loads it
         self.plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.ends = policy.end_ids(self.model, self.tokenizer)
-        self.speaker = Speaker(HF(self.model, self.ends), self.tokenizer)
+        self.endpoint = AgentEndpoint(HF(self.model, self.ends), self.tokenizer)
         self.seeds = itertools.count()
 
     def prompts(self, tasks: list[Task]) -> Ids:
         """What a single agent is asked."""
-        return [self.speaker.prompt(SOLO, task.question, []) for task in tasks]
+        return [self.endpoint.prompt(SOLO, task.question, []) for task in tasks]
 
     def ours(self, prompts: Ids, n: int, temperature: float = 1.0) -> Ids:
         """Completions by our engine."""
-        said = self.speaker.engine.generate(
-            prompts, n, Draw(temperature, TOKENS), [next(self.seeds)]
+        said = self.endpoint.engine.generate(
+            prompts, n, SamplingParams(temperature, TOKENS), [next(self.seeds)]
         )
-        return [c.ids for row in said for c in row]
+        return [c.token_ids for row in said for c in row]
 
     def tree(self, tasks: list[Task]) -> list[tuple[Ids, int]]:
         """Plays a [4, 4] tree on each task; returns each turn's prompts and the samples of each."""
-        draw = {
-            "temperature": 1.0,
-            "max_tokens": [TOKENS],
-            "seed": [next(self.seeds)],
-            "ledger": Ledger(),
-        }
-        played = play(
-            Plan((4, 4)), team.load("think_solve").team(), tasks, [self.speaker] * 2, **draw
-        )
+        dyad = team.load("think_solve").team()
+        playing = PlayingTeam(dyad, [self.endpoint] * 2, 1.0, [TOKENS])
+        played = play(Plan((4, 4)), tasks, playing, [next(self.seeds)], Ledger())
         turns = (
             [
                 m.prompt
@@ -125,18 +120,20 @@ class Sides:
         forward of each message by itself.
         """
         worst = 0.0
-        said = self.speaker.engine.generate(prompts, 2, Draw(1.0, TOKENS), [next(self.seeds)])
+        said = self.endpoint.engine.generate(
+            prompts, 2, SamplingParams(1.0, TOKENS), [next(self.seeds)]
+        )
         for prompt, completion in (
             (p, c) for p, row in zip(prompts, said, strict=True) for c in row
         ):
             logits = (
-                self.plain(torch.tensor([prompt + completion.ids]))
+                self.plain(torch.tensor([prompt + completion.token_ids]))
                 .logits[0, len(prompt) - 1 : -1]
                 .float()
             )
-            plain = torch.log_softmax(logits, -1).gather(1, torch.tensor(completion.ids)[:, None])[
-                :, 0
-            ]
+            plain = torch.log_softmax(logits, -1).gather(
+                1, torch.tensor(completion.token_ids)[:, None]
+            )[:, 0]
             worst = max(worst, float((plain - torch.tensor(completion.logprobs)).abs().max()))
         return worst
 
@@ -187,8 +184,8 @@ def serve(folder: Path) -> None:
         try:
             reply: Any = {
                 "said": [
-                    c.ids
-                    for row in engine.generate(prompts, n, Draw(1.0, TOKENS), [seed])
+                    c.token_ids
+                    for row in engine.generate(prompts, n, SamplingParams(1.0, TOKENS), [seed])
                     for c in row
                 ]
             }

@@ -69,14 +69,11 @@ def resident() -> float:
     return psutil.Process().memory_info().rss / MB
 
 
-def one(
-    folder: Path, group: int, tokens: int, ranks: int, tasks: int, updates: int, every: int
-) -> None:
+def one(folder: Path, ranks: int, asked: RunConfig, updates: int, every: int) -> None:
     """A child's work: some updates; prints JSON with seconds of the middle one and memory, and with
     resident memory every so many.
     """
     torch.set_num_threads(1)
-    asked = run(group, tokens, tasks)
     here = join(ranks)
     state = train.State(asked, folder, here)
     team = asked.build_team()
@@ -139,7 +136,7 @@ def main() -> None:
         options.add_argument(f"--{name}", type=int, default=value, help=argparse.SUPPRESS)
     a = options.parse_args()
     if a.one:
-        return one(a.one, a.group, a.tokens, a.ranks, a.tasks, a.updates, a.every)
+        return one(a.one, a.ranks, run(a.group, a.tokens, a.tasks), a.updates, a.every)
     torch.set_num_threads(1)
     print(_pairs.machine())
     with tempfile.TemporaryDirectory() as temporary:

@@ -40,7 +40,7 @@ import torch
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig
 from ccpo.learn import train
-from ccpo.play.rollout import Ledger
+from ccpo.play.types import Ledger
 
 SMALL = {"train": {"tasks": 2, "lr": 1.0e-4}}  # less is lost when bfloat16 weights are rounded
 THINGS = (
@@ -129,7 +129,7 @@ class Ours:
 
     def prompts(self, updates: int) -> list[tuple[Any, str]]:
         """Chat messages and truths of the first updates, in order."""
-        speaker = replace(self.state.speakers[0], tokenizer=_Messages())
+        speaker = replace(self.state.endpoints[0], tokenizer=_Messages())
         role = self.team.role(0, range(1))
         batches = [train._batch(self.run, self.pool, step) for step in range(updates)]
         return [
@@ -160,7 +160,7 @@ class Theirs:
             "num_generations": run.train.fanout[0],
             "max_completion_length": run.sampling.max_tokens[0],
             "temperature": run.sampling.temperature,
-            "epsilon": run.objective.clip_low,
+            "epsilon": run.objective.params["clip_low"],
             "learning_rate": run.train.lr,
             "weight_decay": run.train.weight_decay,
             "max_grad_norm": run.train.grad_clip,

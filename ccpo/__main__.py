@@ -375,10 +375,7 @@ def train(
             model=model,
             scratch=scratch,
             out=out,
-            without=without,
-            held_out=held_out,
-            ranks=ranks,
-            sharding=sharding,
+            options=training.Options(without, held_out, ranks, sharding),
         )
     except training.Interrupted as stop:
         if stop.progress and stop.first and (outcome := slurm.requeue()):

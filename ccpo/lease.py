@@ -71,8 +71,8 @@ class Status:
 def read(folder: str | Path) -> Status | None:
     """The newest word of a folder's writer; None if there was none, or it is not whole."""
     try:
-        found = json.loads((Path(folder) / "status.json").read_text())
-        return Status(**{f.name: found[f.name] for f in fields(Status)})
+        content = json.loads((Path(folder) / "status.json").read_text())
+        return Status(**{f.name: content[f.name] for f in fields(Status)})
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         return None
 
@@ -83,14 +83,14 @@ class Lease:
     def __init__(self, folder: Path, status: Status) -> None:
         self.folder = folder
         self.status = status
-        self._told = False
+        self._began = False
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     def tell(self, done: float, total: float, note: str = "") -> None:
         """Says how far the work is. The first word of a writer is where it began."""
-        first = self.status.first if self._told else done
-        self._told = True
+        first = self.status.first if self._began else done
+        self._began = True
         self._say(first=first, done=done, total=total, note=note)
 
     def check(self) -> None:
@@ -110,7 +110,7 @@ class Lease:
             self.status = status
             _write(self.folder, status)
 
-    def _live(self) -> None:
+    def _beat(self) -> None:
         while not self._over.wait(BEAT):
             with suppress(
                 OSError, ValueError
@@ -138,7 +138,7 @@ def hold(folder: str | Path, stage: str) -> Iterator[Lease]:
     lease = Lease(folder, _me(stage, starts))
     try:
         lease._say()
-        beating = threading.Thread(target=lease._live, daemon=True)
+        beating = threading.Thread(target=lease._beat, daemon=True)
         beating.start()
         error = "stopped without a word"
         try:
@@ -174,7 +174,7 @@ def machine() -> str:
 
 def _take(folder: Path) -> tuple[BinaryIO, Status | None]:
     """The locked file of a folder that is free, and what was last said in it."""
-    began = heard = time.monotonic()
+    began = changed = time.monotonic()
     last: tuple[str, int] | None = None
     while True:
         handle, exact = lock(folder / "lock")  # without locks the signs of life alone must do
@@ -183,11 +183,11 @@ def _take(folder: Path) -> tuple[BinaryIO, Status | None]:
             nobody = other is None and not (folder / "status.json").exists()
             if nobody or (other and (other.released or (exact and other.machine == machine()))):
                 return handle, other
-            heard_now = (other.token, other.beat) if other else ("words that cannot be read", 0)
-            if heard_now != last:
-                last = heard_now
-                heard = time.monotonic()
-            elif time.monotonic() - heard >= SILENT:
+            sign = (other.token, other.beat) if other else ("words that cannot be read", 0)
+            if sign != last:
+                last = sign
+                changed = time.monotonic()
+            elif time.monotonic() - changed >= SILENT:
                 log.warning(
                     "%s was left by %s, silent for %.0f s",
                     folder,

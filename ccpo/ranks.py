@@ -30,12 +30,12 @@ class Ranks:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def mine(self, n: int) -> list[int]:
-        """Which of `n` things are this rank's to do."""
+    def share(self, n: int) -> list[int]:
+        """Which of `n` pieces of work are this rank's to do."""
         return list(range(self.rank, n, self.world))
 
     def gather(self, done: Sequence[T]) -> list[T]:
-        """All that the ranks did of what `mine` dealt out, in the order before it was dealt."""
+        """All that the ranks did of what `share` dealt out, in the order before it was dealt."""
         if self.world == 1:
             return list(done)
         import torch.distributed as dist
@@ -43,7 +43,7 @@ class Ranks:
         parts: list[list[T]] = [[] for _ in range(self.world)]
         dist.all_gather_object(parts, list(done))
         rounds = itertools.zip_longest(*parts, fillvalue=_NOTHING)
-        return [thing for row in rounds for thing in row if thing is not _NOTHING]  # type: ignore[misc]
+        return [piece for row in rounds for piece in row if piece is not _NOTHING]  # type: ignore[misc]
 
     def add_up(self, tensors: Iterable[Any]) -> None:
         """Replaces each tensor by its sum over the ranks."""
@@ -65,13 +65,13 @@ class Ranks:
         """Until all are here."""
         self._all(None)
 
-    def _all(self, thing: T) -> list[T]:
+    def _all(self, value: T) -> list[T]:
         if self.world == 1:
-            return [thing]
+            return [value]
         import torch.distributed as dist
 
         out: list[Any] = [None] * self.world
-        dist.all_gather_object(out, thing)
+        dist.all_gather_object(out, value)
         return out
 
 
@@ -81,8 +81,8 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Sharding:
-    """What the ranks do not all hold whole: DeepSpeed's ZeRO stage, 0 for nothing; `offload`: it is
-    kept in main memory.
+    """What the ranks do not all hold in full: DeepSpeed's ZeRO stage, 0 for nothing; `offload`: it
+    is kept in main memory.
 
     Raises:
         ValueError: there is no such stage, or nothing to offload.
@@ -109,7 +109,7 @@ class Sharding:
             )
 
 
-WHOLE = Sharding()
+UNSHARDED = Sharding()
 
 
 def join(asked: int) -> Ranks:
@@ -130,11 +130,11 @@ def join(asked: int) -> Ranks:
     import torch
     import torch.distributed as dist
 
-    local, here = (int(os.environ[k]) for k in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    local, on_this_node = (int(os.environ[k]) for k in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     gpus = torch.cuda.device_count()
-    if 0 < gpus < here:
+    if 0 < gpus < on_this_node:
         raise ValueError(
-            f"{here} ranks on a node with {gpus} GPU(s). Remedy: as many ranks as GPUs "
+            f"{on_this_node} ranks on a node with {gpus} GPU(s). Remedy: as many ranks as GPUs "
             "(resources `gres`, `nodes`)."
         )
     if gpus:

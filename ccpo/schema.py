@@ -73,7 +73,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per (update, agent). Token and evaluator counts are cumulative over the team, up to
     # and including the update.
     "train": (
-        3,
+        4,
         {
             "step": _I32,
             "agent": _I32,
@@ -93,6 +93,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "logprob_gap": _F64,
             "message_tokens": _F64,
             "truncated": _F64,
+            # share of its messages that are empty, since the prompt left no room in the context
+            "no_room": _F64,
             "leakage": _F64,
             "generated_tokens": _I64,
             "evaluator_calls": _I64,

@@ -179,9 +179,9 @@ def smooth(monkeypatch: pytest.MonkeyPatch) -> None:
     step is a smooth function of the gradient, and weights can be compared. All else is as it is:
     the sum over ranks, clipping, decay, moments and their correction.
     """
-    from ccpo.learn import optimiser
+    from ccpo.learn import optimisers
 
-    monkeypatch.setattr(optimiser, "EPS", 1e-3)
+    monkeypatch.setattr(optimisers, "EPS", 1e-3)
 
 
 def apart(one: dict[str, Any], two: dict[str, Any], start: dict[str, Any]) -> float:

@@ -45,7 +45,7 @@ OWNERS = {
     "mlflow": {"publish/track.py"},
     "dvc": set(),
     "peft": {"models/policy.py"},
-    "deepspeed": {"learn/optimiser.py"},
+    "deepspeed": {"learn/optimisers.py"},
     "yaml": {"config/reading.py"},
     "pyarrow": {"schema.py"},
     "snakemake": set(),

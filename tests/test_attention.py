@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from ccpo.play.engine.attention import NAME, Branches, Tail, attend, prepare
+from ccpo.play.engine.attention import NAME, Branches, CompletionLayer, attend, prepare
 
 SMALL = {
     "hidden_size": 16,
@@ -37,7 +37,7 @@ def softly(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tor
     st.sampled_from([(2, 2), (4, 2), (3, 1)]),
     st.booleans(),
 )
-def test_rows_see_their_prompt_and_what_they_said(
+def test_rows_see_their_prompt_and_their_own_tokens(
     of: list[int], seed: int, heads: tuple[int, int], drop: bool
 ) -> None:
     """Prompts of different lengths with any number of rows in any order; then some rows leave.
@@ -46,7 +46,7 @@ def test_rows_see_their_prompt_and_what_they_said(
     torch.manual_seed(seed)
     (many, few) = heads
     size = 8
-    said = 3
+    own_length = 3
     _, numbered = np.unique(of, return_inverse=True)
     row_of = torch.from_numpy(numbered)
     length = torch.randint(1, 6, (numbered.max() + 1,))
@@ -57,7 +57,7 @@ def test_rows_see_their_prompt_and_what_they_said(
     )
     query, key, value = (
         torch.randn(len(of), many, 1, size),
-        *torch.randn(2, len(of), few, said, size),
+        *torch.randn(2, len(of), few, own_length, size),
     )
     if drop:
         keep = torch.randperm(len(of))[: max(1, len(of) // 2)].sort().values
@@ -65,9 +65,9 @@ def test_rows_see_their_prompt_and_what_they_said(
         key = key[keep]
         value = value[keep]
         row_of = row_of[keep]
-        branches = branches.some(keep)
-    found = attend(SimpleNamespace(layer_idx=0), query, key, value, None, branches=branches)[0]
-    assert found.shape == (len(query), 1, many, size)
+        branches = branches.select(keep)
+    result = attend(SimpleNamespace(layer_idx=0), query, key, value, None, branches=branches)[0]
+    assert result.shape == (len(query), 1, many, size)
     for row in range(len(query)):
         prompt = row_of[row]
         n = length[row_of[row]]
@@ -78,7 +78,7 @@ def test_rows_see_their_prompt_and_what_they_said(
                 for a, b in ((keys, key), (values, value))
             )
             assert torch.allclose(
-                found[row, 0, head].double(),
+                result[row, 0, head].double(),
                 softly(query[row, head, 0], all_keys, all_values),
                 atol=1e-5,
             )
@@ -95,17 +95,17 @@ def test_bfloat16_on_a_cpu_is_float32_but_for_rounding(queries: int, masked: boo
     key, value = torch.randn(2, 3, 2, 4, 8).bfloat16()
     mask = torch.rand(3, 1, queries, 4) < 0.5
     mask[..., 0] = True
-    found = attend(SimpleNamespace(training=False), query, key, value, mask if masked else None)[0]
-    assert found.dtype == torch.bfloat16
+    result = attend(SimpleNamespace(training=False), query, key, value, mask if masked else None)[0]
+    assert result.dtype == torch.bfloat16
     for row, head, q in np.ndindex(3, 4, queries):
         seen = mask[row, 0, q] if masked else torch.arange(4) <= q + 4 - queries
         wanted = softly(query[row, head, q], key[row, head // 2][seen], value[row, head // 2][seen])
-        assert torch.allclose(found[row, q, head].double(), wanted, atol=0.03)
+        assert torch.allclose(result[row, q, head].double(), wanted, atol=0.03)
 
 
-def test_a_tail_holds_what_a_dynamic_layer_holds() -> None:
+def test_a_completion_layer_holds_what_a_dynamic_layer_holds() -> None:
     torch.manual_seed(0)
-    ours = Tail(6)
+    ours = CompletionLayer(6)
     theirs = DynamicLayer()
     assert ours.get_seq_length() == theirs.get_seq_length() == 0
     for new in (1, 2, 1):

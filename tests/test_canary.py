@@ -17,9 +17,9 @@ from ccpo import schema
 from ccpo.config import RunConfig
 from ccpo.learn import canary
 from ccpo.learn import train as training
-from ccpo.play.engine import Completion, layers
+from ccpo.play.engine import Completion, sums_by_layer
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Message
+from ccpo.play.types import Message
 
 pytestmark = pytest.mark.usefixtures("lively")
 LORA = {"policy": "lora", "lora": {"rank": 2}}
@@ -44,7 +44,7 @@ def after_refresh(state: training.State, act: Callable[[HF], None]) -> None:
 def own(engine: HF, model: Any) -> None:
     """The engine computes with weights of its own from now on, as vLLM does; their sums too."""
     engine.model = model
-    engine.sums = lambda: layers(model.named_parameters())  # type: ignore[method-assign]
+    engine.layer_sums = lambda: sums_by_layer(model.named_parameters())  # type: ignore[method-assign]
 
 
 def test_an_update_in_step_is_recorded(files: dict[str, Path]) -> None:
@@ -82,11 +82,11 @@ def test_one_layer_that_was_not_pushed_however_little_it_moved(files: dict[str, 
 
     def all_but_one(engine: HF) -> None:
         with torch.no_grad():
-            for (name, mine), theirs in zip(
+            for (name, own_weight), theirs in zip(
                 old.named_parameters(), trained.parameters(), strict=True
             ):
                 if "layers.0" not in name:
-                    mine.copy_(theirs)
+                    own_weight.copy_(theirs)
         own(engine, old)
 
     after_refresh(state, all_but_one)
@@ -95,13 +95,17 @@ def test_one_layer_that_was_not_pushed_however_little_it_moved(files: dict[str, 
         match=r"canary: the weights of layers\.0 sum up to .* so that these were not pushed",
     ):
         update()
-    assert canary.gap(trained, state.engines[0], state.songs[0], 1.0) < canary.GAP["float32"]
+    assert (
+        canary.gap(trained, state.engines[0], state.prompt_probes[0], 1.0) < canary.GAP["float32"]
+    )
 
 
 def test_an_adapter_that_was_not_switched_on(files: dict[str, Path]) -> None:
     state, update = state_of(files, **{**LORA, "train": {"lr": 0.1, "period": 2}})
     update()
-    after_refresh(state, lambda engine: setattr(engine, "ready", functools.partial(state.live, 1)))
+    after_refresh(
+        state, lambda engine: setattr(engine, "activate", functools.partial(state.activate, 1))
+    )
     with pytest.raises(ValueError, match="update 1, policy 0: canary: on fixed messages"):
         update()
 
@@ -138,7 +142,7 @@ def test_log_probs_that_are_no_numbers(files: dict[str, Path]) -> None:
     after_refresh(
         state,
         lambda engine: setattr(
-            engine, "logprobs", lambda p, c, t: [[float("nan")] * len(said) for said in c]
+            engine, "logprobs", lambda p, c, t: [[float("nan")] * len(token_ids) for token_ids in c]
         ),
     )
     with pytest.raises(ValueError, match="log-probs differ by nan"):

@@ -25,7 +25,7 @@ from scipy.stats import chisquare
 
 from ccpo.models import policy
 from ccpo.play import engine as engines
-from ccpo.play.engine import Completion, Draw, Engine
+from ccpo.play.engine import Completion, Engine, SamplingParams
 from ccpo.play.engine.scripted import Scripted
 from ccpo.ranks import ALONE
 
@@ -107,18 +107,20 @@ def spoken(request: pytest.FixtureRequest, make: Callable[[str], Case]) -> Case:
     return make(request.param)
 
 
-def plain(model: Any, prompt: list[int], said: list[int], temperature: float = 1.0) -> torch.Tensor:
+def plain(
+    model: Any, prompt: list[int], completion: list[int], temperature: float = 1.0
+) -> torch.Tensor:
     """Log-probs [tokens said, vocabulary] by one full forward, without a cache."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + said], device=model.device)).logits[
+        logits = model(torch.tensor([prompt + completion], device=model.device)).logits[
             0, len(prompt) - 1 : -1
         ]
     return torch.log_softmax(logits.double() / temperature, -1).cpu()
 
 
-def chosen(logps: torch.Tensor, said: list[int]) -> list[float]:
+def chosen(logps: torch.Tensor, completion: list[int]) -> list[float]:
     """Log-probs of the tokens said."""
-    return logps.gather(1, torch.tensor(said)[:, None])[:, 0].tolist()
+    return logps.gather(1, torch.tensor(completion)[:, None])[:, 0].tolist()
 
 
 def near(logps: torch.Tensor) -> float:
@@ -128,58 +130,61 @@ def near(logps: torch.Tensor) -> float:
     return NEAR * float((logps.max(-1).values - logps.min(-1).values).max())
 
 
-def speaks_as(logps: torch.Tensor, said: Completion) -> None:
+def speaks_as(logps: torch.Tensor, completion: Completion) -> None:
     """The tokens said have the log-probs of a plain forward."""
-    assert chosen(logps, said.ids) == pytest.approx(said.logprobs, abs=near(logps))
+    assert chosen(logps, completion.token_ids) == pytest.approx(
+        completion.logprobs, abs=near(logps)
+    )
 
 
-def is_greedy(logps: torch.Tensor, said: Completion) -> None:
+def is_greedy(logps: torch.Tensor, completion: Completion) -> None:
     """No token is likelier than those said. Of two that are within rounding either will do, on any
     machine.
     """
-    speaks_as(logps, said)
-    assert logps.max(-1).values.tolist() == pytest.approx(said.logprobs, abs=near(logps))
+    speaks_as(logps, completion)
+    assert logps.max(-1).values.tolist() == pytest.approx(completion.logprobs, abs=near(logps))
 
 
 def ids(rows: list[list[Completion]]) -> list[list[list[int]]]:
-    return [[c.ids for c in row] for row in rows]
+    return [[c.token_ids for c in row] for row in rows]
 
 
 def test_an_empty_prompt_and_one_that_does_not_fit_are_refused(case: Case) -> None:
     engine, _, prompts = case
     assert engine.limit is not None
     with pytest.raises(ValueError, match="prompt 1 has 0 tokens"):
-        engine.generate([prompts[0], []], 1, Draw(1.0, 4), [0])
+        engine.generate([prompts[0], []], 1, SamplingParams(1.0, 4), [0])
     long = [5] * (engine.limit - 3)
     with pytest.raises(ValueError, match=rf"prompt 0 has {len(long)} tokens; with 4 to generate"):
-        engine.generate([long], 1, Draw(1.0, 4), [0])
+        engine.generate([long], 1, SamplingParams(1.0, 4), [0])
     if engine.limit < 1000:  # and the longest that fits is not; 8,192 tokens take minutes
-        [[cut]] = engine.generate([long], 1, Draw(1.0, 3), [0])
-        assert 0 < len(cut.ids) <= 3
+        [[cut]] = engine.generate([long], 1, SamplingParams(1.0, 3), [0])
+        assert 0 < len(cut.token_ids) <= 3
 
 
 def test_n_completions_of_each_prompt_come_in_order(case: Case) -> None:
     engine, model, prompts = case
-    found = engine.generate(prompts, 3, Draw(1.0, 6), [1])
-    assert [len(row) for row in found] == [3] * len(prompts)
-    for prompt, row in zip(prompts, found, strict=True):
+    results = engine.generate(prompts, 3, SamplingParams(1.0, 6), [1])
+    assert [len(row) for row in results] == [3] * len(prompts)
+    for prompt, row in zip(prompts, results, strict=True):
         for c in row:
-            assert len(c.ids) == len(c.logprobs) <= 6
+            assert len(c.token_ids) == len(c.logprobs) <= 6
             if model is None:
-                assert len(c.ids) == len(prompt) % 5 + 1
+                assert len(c.token_ids) == len(prompt) % 5 + 1
             else:  # they are this prompt's, not its neighbour's
-                speaks_as(plain(model, prompt, c.ids), c)
-    assert engine.generate([], 3, Draw(1.0, 6), [1]) == []
+                speaks_as(plain(model, prompt, c.token_ids), c)
+    assert engine.generate([], 3, SamplingParams(1.0, 6), [1]) == []
 
 
 def test_a_seed_draws_the_same_again_and_another_draws_others(case: Case) -> None:
     engine, _, prompts = case
     a, b, other = (
-        engine.generate(prompts, 4, Draw(1.0, 8), seed) for seed in ([3, 1], [3, 1], [3, 2])
+        engine.generate(prompts, 4, SamplingParams(1.0, 8), seed)
+        for seed in ([3, 1], [3, 1], [3, 2])
     )
     assert ids(a) == ids(b)
     assert ids(a) != ids(other)
-    assert len({tuple(c.ids) for c in a[0]}) > 1  # siblings differ
+    assert len({tuple(c.token_ids) for c in a[0]}) > 1  # siblings differ
 
 
 def test_draws_do_not_depend_on_the_company(case: Case) -> None:
@@ -188,9 +193,11 @@ def test_draws_do_not_depend_on_the_company(case: Case) -> None:
     token here.
     """
     engine, _, prompts = case
-    company, alone = (engine.generate(prompts[:k], 3, Draw(1.0, 8), [5]) for k in (len(prompts), 1))
+    company, alone = (
+        engine.generate(prompts[:k], 3, SamplingParams(1.0, 8), [5]) for k in (len(prompts), 1)
+    )
     assert ids(company)[:1] == ids(alone)
-    others = engine.generate([prompts[0], *prompts[:0:-1]], 3, Draw(1.0, 8), [5])
+    others = engine.generate([prompts[0], *prompts[:0:-1]], 3, SamplingParams(1.0, 8), [5])
     assert ids(others)[:1] == ids(alone)
 
 
@@ -205,9 +212,9 @@ def test_a_crowd_draws_what_each_draws_alone(spoken: Case) -> None:
         if engine.limit and engine.limit < 1000
         else [long] * 5
     )
-    found = engine.generate(crowd, 6, Draw(1.0, 4), [8])
-    assert ids(found)[:1] == ids(engine.generate(crowd[:1], 6, Draw(1.0, 4), [8]))
-    assert ids(found) == ids(engine.generate(crowd, 6, Draw(1.0, 4), [8]))
+    results = engine.generate(crowd, 6, SamplingParams(1.0, 4), [8])
+    assert ids(results)[:1] == ids(engine.generate(crowd[:1], 6, SamplingParams(1.0, 4), [8]))
+    assert ids(results) == ids(engine.generate(crowd, 6, SamplingParams(1.0, 4), [8]))
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["own", "other"])
@@ -217,20 +224,22 @@ def test_the_end_token_ends_and_is_included_and_a_cut_message_says_so(
     """The end tokens are those the engine is told, even where the model's folder names others."""
     engine, model, prompts = case
     if model is not None and other:
-        [[likely]] = engine.generate(prompts[:1], 1, Draw(0.0, 1), [0])
+        [[likely]] = engine.generate(prompts[:1], 1, SamplingParams(0.0, 1), [0])
         monkeypatch.setattr(
-            engine, "end_ids", [next(i for i in (likely.ids[0], 5) if i not in engine.end_ids)]
+            engine,
+            "end_ids",
+            [next(i for i in (likely.token_ids[0], 5) if i not in engine.end_ids)],
         )  # type: ignore[attr-defined]
     ends = [1] if model is None else engine.end_ids  # type: ignore[attr-defined]
-    found = [c for row in engine.generate(prompts, 60, Draw(1.5, 5), [2]) for c in row]
-    for c in found:
-        assert not set(c.ids[:-1]) & set(ends)
-        assert c.finish_reason == ("stop" if c.ids[-1] in ends else "length")
-        assert len(c.ids) == 5 or c.finish_reason == "stop"
+    results = [c for row in engine.generate(prompts, 60, SamplingParams(1.5, 5), [2]) for c in row]
+    for c in results:
+        assert not set(c.token_ids[:-1]) & set(ends)
+        assert c.finish_reason == ("stop" if c.token_ids[-1] in ends else "length")
+        assert len(c.token_ids) == 5 or c.finish_reason == "stop"
     if (
         model is not None and model.config.vocab_size < 1000
     ):  # in a large vocabulary the end is too rare to be drawn
-        assert {c.finish_reason for c in found} == {"stop", "length"}
+        assert {c.finish_reason for c in results} == {"stop", "length"}
 
 
 def test_an_engine_finds_its_own_log_probs_again(case: Case) -> None:
@@ -239,10 +248,12 @@ def test_an_engine_finds_its_own_log_probs_again(case: Case) -> None:
     """
     engine, model, prompts = case
     for temperature in (0.0, 0.7):
-        found = [row[0] for row in engine.generate(prompts, 1, Draw(temperature, 6), [4])]
-        said = [found[0].ids[:1], *[c.ids for c in found[1:]]]
-        again = engine.logprobs(prompts, said, temperature)
-        for prompt, row, tokens, c in zip(prompts, again, said, found, strict=True):
+        results = [
+            row[0] for row in engine.generate(prompts, 1, SamplingParams(temperature, 6), [4])
+        ]
+        completion = [results[0].token_ids[:1], *[c.token_ids for c in results[1:]]]
+        again = engine.logprobs(prompts, completion, temperature)
+        for prompt, row, tokens, c in zip(prompts, again, completion, results, strict=True):
             allowed = (
                 near(plain(model, prompt, tokens, temperature or 1.0)) if model is not None else 0.0
             )
@@ -251,15 +262,19 @@ def test_an_engine_finds_its_own_log_probs_again(case: Case) -> None:
 
 def test_greedy_is_the_argmax_of_a_plain_forward_token_for_token(spoken: Case) -> None:
     engine, model, prompts = spoken
-    for prompt, [c] in zip(prompts, engine.generate(prompts, 1, Draw(0.0, 24), [0]), strict=True):
-        is_greedy(plain(model, prompt, c.ids), c)  # its log-probs are at temperature 1
+    for prompt, [c] in zip(
+        prompts, engine.generate(prompts, 1, SamplingParams(0.0, 24), [0]), strict=True
+    ):
+        is_greedy(plain(model, prompt, c.token_ids), c)  # its log-probs are at temperature 1
 
 
 def test_log_probs_are_those_of_a_plain_forward_at_the_drawing_temperature(spoken: Case) -> None:
     engine, model, prompts = spoken
-    for prompt, row in zip(prompts, engine.generate(prompts, 4, Draw(0.7, 12), [6]), strict=True):
+    for prompt, row in zip(
+        prompts, engine.generate(prompts, 4, SamplingParams(0.7, 12), [6]), strict=True
+    ):
         for c in row:
-            speaks_as(plain(model, prompt, c.ids, 0.7), c)
+            speaks_as(plain(model, prompt, c.token_ids, 0.7), c)
 
 
 def test_tokens_are_drawn_as_often_as_the_model_says(spoken: Case) -> None:
@@ -268,10 +283,12 @@ def test_tokens_are_drawn_as_often_as_the_model_says(spoken: Case) -> None:
     for a seed, and the seed is fixed.
     """
     engine, model, prompts = spoken
-    [found] = engine.generate(prompts[:1], 2000, Draw(0.9, 2), [7])
-    first = np.array([c.ids[0] for c in found])
+    [results] = engine.generate(prompts[:1], 2000, SamplingParams(0.9, 2), [7])
+    first = np.array([c.token_ids[0] for c in results])
     mode = int(np.bincount(first).argmax())
-    second = np.array([c.ids[1] for c in found if c.ids[0] == mode and len(c.ids) == 2])
+    second = np.array(
+        [c.token_ids[1] for c in results if c.token_ids[0] == mode and len(c.token_ids) == 2]
+    )
     assert len(second) > 100
     logps = plain(model, prompts[0], [mode, mode], 0.9)
     for tokens, logp in ((first, logps[0]), (second, logps[1])):
@@ -308,18 +325,18 @@ def test_after_a_refresh_it_speaks_with_the_new_weights_and_no_stale_prefix(chan
     """The prompt is long enough for whole cached blocks, and the same before and after."""
     (engine, model, prompts), change = changed
     prompt = (prompts[2] * 40)[:200]
-    [[before]] = engine.generate([prompt], 1, Draw(0.0, 8), [0])
+    [[before]] = engine.generate([prompt], 1, SamplingParams(0.0, 8), [0])
     for _ in range(2):
         change()
-        engine.rest()
+        engine.sleep()
         engine.refresh()
-        [[after]] = engine.generate([prompt], 1, Draw(0.0, 8), [0])
-        logps = plain(model, prompt, after.ids)
+        [[after]] = engine.generate([prompt], 1, SamplingParams(0.0, 8), [0])
+        logps = plain(model, prompt, after.token_ids)
         is_greedy(logps, after)
-        assert engine.logprobs([prompt], [after.ids], 1.0)[0] == pytest.approx(
+        assert engine.logprobs([prompt], [after.token_ids], 1.0)[0] == pytest.approx(
             after.logprobs, abs=near(logps)
         )
-        moved = np.array(engine.logprobs([prompt], [before.ids], 1.0)[0]) - before.logprobs
+        moved = np.array(engine.logprobs([prompt], [before.token_ids], 1.0)[0]) - before.logprobs
         # so that the old weights would have failed above
         assert np.abs(moved).max() > 10 * near(logps)
         before = after
@@ -344,15 +361,15 @@ def test_adapters_of_one_model_speak_each_for_itself(folder: Path, name: str) ->
     ends = policy.end_ids(model, tokenizer)
     prompt = tokenizer.encode(TEXTS[2])
     speaks = {
-        a: engines.load(name)(model, ends, ready=functools.partial(set_adapter, model, a))
+        a: engines.load(name)(model, ends, activate=functools.partial(set_adapter, model, a))
         for a in ("a", "b")
     }
 
     def says(adapter: str) -> Completion:
-        [[said]] = speaks[adapter].generate([prompt], 1, Draw(0.0, 8), [0])
+        [[completion]] = speaks[adapter].generate([prompt], 1, SamplingParams(0.0, 8), [0])
         set_adapter(model, adapter)
-        is_greedy(plain(model, prompt, said.ids), said)
-        return said
+        is_greedy(plain(model, prompt, completion.token_ids), completion)
+        return completion
 
     a = says("a")
     b = says("b")
@@ -387,11 +404,11 @@ def test_without_a_refresh_vllm_speaks_with_the_old_weights(apart: Any) -> None:
     the middle of an update.
     """
     engine, model, prompts = apart
-    before = engine.generate(prompts, 1, Draw(0.0, 8), [0])
+    before = engine.generate(prompts, 1, SamplingParams(0.0, 8), [0])
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(-1)
-    assert engine.generate(prompts, 1, Draw(0.0, 8), [0]) == before
+    assert engine.generate(prompts, 1, SamplingParams(0.0, 8), [0]) == before
 
 
 @vllm_only
@@ -403,7 +420,7 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
 
     engine, model, prompts = apart
     prompt = (prompts[2] * 40)[:200]
-    [[said]] = engine.generate([prompt], 1, Draw(0.0, 4), [0])
+    [[completion]] = engine.generate([prompt], 1, SamplingParams(0.0, 4), [0])
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(
@@ -414,13 +431,15 @@ def test_a_prefix_cached_with_old_weights_would_be_noticed(apart: Any) -> None:
                 )
             )
     _core(model, ALONE).load(model.state_dict())
-    logps = plain(model, prompt, said.ids)
-    truth = chosen(logps, said.ids)
+    logps = plain(model, prompt, completion.token_ids)
+    truth = chosen(logps, completion.token_ids)
     assert np.abs(
-        np.array(truth) - engine.logprobs([prompt], [said.ids], 1.0)[0]
+        np.array(truth) - engine.logprobs([prompt], [completion.token_ids], 1.0)[0]
     ).max() > 10 * near(logps)
     engine.refresh()
-    assert truth == pytest.approx(engine.logprobs([prompt], [said.ids], 1.0)[0], abs=near(logps))
+    assert truth == pytest.approx(
+        engine.logprobs([prompt], [completion.token_ids], 1.0)[0], abs=near(logps)
+    )
 
 
 @vllm_only
@@ -442,11 +461,11 @@ def test_a_vllm_that_dies_or_leaves_a_message_unfinished_counts_nothing(
         return answers
 
     monkeypatch.setattr(llm, "generate", dies)
-    with pytest.raises(ValueError, match="vLLM died while it spoke: RuntimeError: CUDA error"):
-        engine.generate(prompts, 1, Draw(1.0, 3), [0])
+    with pytest.raises(ValueError, match="vLLM died while it generated: RuntimeError: CUDA error"):
+        engine.generate(prompts, 1, SamplingParams(1.0, 3), [0])
     monkeypatch.setattr(llm, "generate", aborts)
     with pytest.raises(ValueError, match="completed 3 of 4 messages"):
-        engine.generate(prompts, 1, Draw(1.0, 3), [0])
+        engine.generate(prompts, 1, SamplingParams(1.0, 3), [0])
 
 
 @vllm_only
@@ -456,7 +475,7 @@ def test_a_model_that_vllm_cannot_run_ends_in_words(tiny: Path) -> None:
     model, tokenizer = policy.load(tiny)
     engine = engines.load("vllm")(model, policy.end_ids(model, tokenizer))
     with pytest.raises(ValueError, match=r"vLLM .*head.*Remedy"):
-        engine.generate([[5, 6]], 1, Draw(1.0, 3), [0])
+        engine.generate([[5, 6]], 1, SamplingParams(1.0, 3), [0])
 
 
 @vllm_only
@@ -465,7 +484,7 @@ def test_a_training_with_vllm_is_in_step_and_goes_on_after_an_interruption(
     tmp_path: Path, wide: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two policies in turns, eight updates. Every update compares the messages' log-probs with the
-    trainer's (2e-3, improve.GAP), so an engine that lags behind would stop it. Stopped after four
+    trainer's (2e-3, update.GAP), so an engine that lags behind would stop it. Stopped after four
     updates and gone on with: the same messages, the same weights.
     """
     from ccpo import schema
@@ -513,19 +532,19 @@ SHARED = """
 import sys, torch
 from ccpo import ranks
 from ccpo.learn import policy
-from ccpo.play.engine import Draw, load
+from ccpo.play.engine import SamplingParams, load
 
 folder, world, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 here = ranks.join(world)
 model, tokenizer = policy.load(folder)
 engine = load("vllm")(model, policy.end_ids(model, tokenizer), ranks=here)
 prompts = [tokenizer.encode(text) for text in ("7-1+9", "3+2", "9-3+2", "1+1+1", "4")]
-said = [engine.generate(prompts, 2, Draw(1.0, 8), [1])]
+said = [engine.generate(prompts, 2, SamplingParams(1.0, 8), [1])]
 with torch.no_grad():
     model.get_input_embeddings().weight.mul_(-1)
 engine.refresh()
-said.append(engine.generate(prompts, 2, Draw(1.0, 8), [1]))
-torch.save([[c.ids for row in part for c in row] for part in said], f"{out}{here.rank}")
+said.append(engine.generate(prompts, 2, SamplingParams(1.0, 8), [1]))
+torch.save([[c.token_ids for row in part for c in row] for part in said], f"{out}{here.rank}")
 """
 
 
@@ -565,11 +584,11 @@ def test_a_resting_vllm_gives_its_memory_back_and_wakes_with_the_weights_it_had(
     make: Callable[[str], Case],
 ) -> None:
     engine, _, prompts = make("vllm")
-    before = engine.generate(prompts, 1, Draw(0.0, 8), [0])
+    before = engine.generate(prompts, 1, SamplingParams(0.0, 8), [0])
     taken = torch.cuda.mem_get_info()[0]
-    engine.rest()
+    engine.sleep()
     assert torch.cuda.mem_get_info()[0] > taken + (1 << 30)  # its key-value cache alone is larger
-    assert engine.generate(prompts, 1, Draw(0.0, 8), [0]) == before
+    assert engine.generate(prompts, 1, SamplingParams(0.0, 8), [0]) == before
 
 
 @vllm_only
@@ -579,26 +598,28 @@ def test_the_sums_of_its_weights_are_the_trainers_and_tell_of_a_layer_that_was_n
     make: Callable[[str], Case],
 ) -> None:
     engine, model, prompts = make("vllm")
-    engine.generate(prompts, 1, Draw(0.0, 8), [0])
-    ours = engines.layers(model.named_parameters())
-    assert engine.sums() == pytest.approx(ours, rel=1e-9)
+    engine.generate(prompts, 1, SamplingParams(0.0, 8), [0])
+    ours = engines.sums_by_layer(model.named_parameters())
+    assert engine.layer_sums() == pytest.approx(ours, rel=1e-9)
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "layers.1" in name).add_(1e-3)
-    assert engine.sums()["layers.1"] != pytest.approx(
-        engines.layers(model.named_parameters())["layers.1"], rel=1e-9
+    assert engine.layer_sums()["layers.1"] != pytest.approx(
+        engines.sums_by_layer(model.named_parameters())["layers.1"], rel=1e-9
     )
     engine.refresh()
-    assert engine.sums() == pytest.approx(engines.layers(model.named_parameters()), rel=1e-9)
+    assert engine.layer_sums() == pytest.approx(
+        engines.sums_by_layer(model.named_parameters()), rel=1e-9
+    )
 
 
 def test_sums_of_weights_by_layer(make: Callable[[str], Case]) -> None:
     engine, model, _ = make("hf")
-    found = engines.layers(model.named_parameters())
-    assert set(found) == {
+    results = engines.sums_by_layer(model.named_parameters())
+    assert set(results) == {
         *(f"layers.{i}" for i in range(model.config.num_hidden_layers)),
         "what is not in a layer",
     }
-    assert sum(found.values()) == pytest.approx(
+    assert sum(results.values()) == pytest.approx(
         sum(float(p.detach().double().abs().sum()) for p in model.parameters()), rel=1e-12
     )
-    assert engine.sums() == {}, "it has no weights but the model's"
+    assert engine.layer_sums() == {}, "it has no weights but the model's"

@@ -4,6 +4,7 @@ up; forecasts stand beside actuals.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,16 @@ import pytest
 import torch
 from conftest import make_files, make_protocol, sources
 
-from ccpo import schema
+from ccpo import schema, team
+from ccpo.benchmark import Task
 from ccpo.config import Experiment, read_protocol, read_run, tasks_slug
 from ccpo.evaluate import evaluate
 from ccpo.evaluate.parts import parts_of, played_before
 from ccpo.learn import train as training
 from ccpo.models import policy
 from ccpo.operate import forecast
+from ccpo.play.rollout import EvaluationPass
+from ccpo.play.types import PlayingTeam
 from ccpo.publish import report
 
 
@@ -38,20 +42,20 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     evaluate.rollout(inputs, scratch=tmp_path / "other", out=whole)
     run = read_run(files["config"])
     protocol = read_protocol(inputs.protocol)
-    play = evaluate.playing.evaluate
+    play = evaluate.rollouts.evaluate
     played = list[tuple[float, str]]()
     parts = [(protocol.decodings[name].temperature, kind) for name, kind in parts_of(run, protocol)]
     # greedy with all interventions; at two temperatures the team as it is, and untrained
     assert len(set(parts)) == 5 + 2 + 2
 
-    def dying(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
+    def dying(playing: PlayingTeam, tasks: Any, evaluation: EvaluationPass, *more: Any) -> Any:
         if len(played) % 2 == 1:
             played.append((0.0, "killed"))
             raise Killed
-        played.append((temperature, intervention))
-        return play(*args, intervention=intervention, temperature=temperature, **more)
+        played.append((playing.temperature, evaluation.intervention))
+        return play(playing, tasks, evaluation, *more)
 
-    monkeypatch.setattr(evaluate.playing, "evaluate", dying)
+    monkeypatch.setattr(evaluate.rollouts, "evaluate", dying)
     for _ in parts[:-1]:
         with pytest.raises(Killed):
             evaluate.rollout(inputs, scratch=files["scratch"], out=again)
@@ -208,14 +212,14 @@ def test_one_more_intervention_plays_that_one_only(
     large = make_protocol(tmp_path, interventions=["solo", "untrained", "shuffle"])
     alone = evaluated(files, large, tmp_path / "alone")
     first = evaluated(files, small, tmp_path / "run")
-    play = evaluate.playing.evaluate
+    play = evaluate.rollouts.evaluate
     played = list[tuple[float, str]]()
 
-    def counted(*args: Any, intervention: str, temperature: float, **more: Any) -> Any:
-        played.append((temperature, intervention))
-        return play(*args, intervention=intervention, temperature=temperature, **more)
+    def counted(playing: PlayingTeam, items: Any, once: EvaluationPass, *more: Any) -> Any:
+        played.append((playing.temperature, once.intervention))
+        return play(playing, items, once, *more)
 
-    monkeypatch.setattr(evaluate.playing, "evaluate", counted)
+    monkeypatch.setattr(evaluate.rollouts, "evaluate", counted)
     whole = evaluated(files, large, tmp_path / "run")
     untrained = [(temperature, "untrained") for temperature in (0.0, 0.2, 1.0)]
     assert sorted(played) == sorted([(0.0, "shuffle"), *untrained])
@@ -276,3 +280,41 @@ def test_a_run_is_not_evaluated_on_what_it_was_trained_on(
     inputs = sources(files, make_protocol(tmp_path), tasks=(other,))
     with pytest.raises(ValueError, match=r"1 of the items it was trained on are test items: other"):
         evaluate.rollout(inputs, scratch=tmp_path / "s", out=tmp_path / "eval/a/rollouts.parquet")
+
+
+@pytest.mark.parametrize(("choice", "leakage"), [("hidden", 0.0), ("read", 1.0)])
+def test_a_thought_leaks_what_its_reader_sees(choice: Any, leakage: float) -> None:
+    """The answer stands in the thinking of the thought alone."""
+    dyad = replace(team.load("think_solve").team(), thinking=choice)
+    key = ("arithmetic", "a", "greedy", 0, "factual")
+    texts = ("<think>3+4=7</think> add them", "\\boxed{7}")
+    rows = [
+        {"turn": turn, "completion": text, "n_completion_tokens": 1, "logprob": 0.0}
+        for turn, text in enumerate(texts)
+    ]
+    truths = {key[:2]: Task("a", "3+4", "7", "number")}
+    [row] = evaluate.judge(dyad, {key: rows}, truths, {key[:2]: None})
+    assert row["leakage"] == leakage
+    assert row["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("longest", [245, 255])
+def test_room_is_looked_at_before_an_evaluation(
+    longest: int, tmp_path: Path, tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a context of 256: after thoughts of 245 tokens the Solver's prompt may leave none, and no
+    prompt leaves 255.
+    """
+    files = make_files(tmp_path, tiny)
+    training.train(**files)
+    protocol = make_protocol(tmp_path, interventions=[], max_tokens=[longest, 6])
+    inputs = sources(files, protocol)
+    out = tmp_path / "eval" / "a" / "rollouts.parquet"
+    with caplog.at_level(logging.WARNING, "ccpo"):
+        if longest == 255:
+            with pytest.raises(ValueError, match=r"turn 0: .*no task leaves room.*max_tokens"):
+                evaluate.rollout(inputs, scratch=files["scratch"], out=out)
+        else:
+            evaluate.rollout(inputs, scratch=files["scratch"], out=out)
+            assert "turn 1: " in caplog.text
+    assert out.exists() is (longest == 245)

@@ -16,9 +16,9 @@ from ccpo import team
 from ccpo.models import policy
 from ccpo.oracle import diagnose, language
 from ccpo.oracle import world as oracle
-from ccpo.play.engine import Draw
+from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Speaker
+from ccpo.play.types import AgentEndpoint
 from ccpo.tree import Plan
 
 
@@ -28,11 +28,12 @@ def test_the_tables_are_the_models_probabilities(tiny: Path) -> None:
     """
     world = language.build(tiny, "necessity", 0)
     model, tokenizer = policy.load(tiny)
-    speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
+    speaker = AgentEndpoint(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for x, (question, truth) in enumerate(language.questions(0)):
         prompt = speaker.prompt(team.load("think_solve").team().roles["thinker"], question, [])
         texts = [
-            speaker.text(c) for c in speaker.engine.generate([prompt], 4000, Draw(1.0, 1), [x])[0]
+            speaker.text(c)
+            for c in speaker.engine.generate([prompt], 4000, SamplingParams(1.0, 1), [x])[0]
         ]
         counts = np.array([texts.count(str(truth)), texts.count(str(truth + 1))])
         p = world.policy(0)[x, 0]
@@ -46,7 +47,7 @@ def test_the_gradient_is_that_of_the_summed_outcome(family: str, tiny: Path) -> 
     """
     world = language.build(tiny, family, 1)
     model, tokenizer = policy.load(tiny)
-    speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
+    speaker = AgentEndpoint(HF(model, [tokenizer.eos_token_id]), tokenizer)
     dyad = team.load("think_solve").team()
     box = tokenizer.encode("\\boxed{", add_special_tokens=False)
 

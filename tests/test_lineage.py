@@ -41,7 +41,12 @@ def pipeline(folder: Path, source: Path) -> Path:
     held_out = table.with_suffix(".held_out.json")
     overlap.hold_out(table, [table], held_out)
     training.train(
-        config=config, tasks=table, model=base, scratch=scratch, out=made, held_out=held_out
+        config=config,
+        tasks=table,
+        model=base,
+        scratch=scratch,
+        out=made,
+        options=training.Options(held_out=held_out),
     )
     files = {"config": config, "tasks": table, "out": made, "model": base}
     path = make_protocol(folder, tasks=4, interventions=["solo"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from ccpo.benchmark import Task
 from ccpo.grade import process, verifier
 from ccpo.learn import train as training
 from ccpo.models import policy
-from ccpo.play.engine import Draw
+from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
 from ccpo.play.engine.scripted import Scripted
-from ccpo.play.rollout import Ledger, Speaker, evaluate, play
+from ccpo.play.rollout import EvaluationPass, evaluate, play
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 from ccpo.team import Team
 from ccpo.tree import Plan, Removal
 
@@ -26,15 +28,24 @@ from ccpo.tree import Plan, Removal
 class Letters:
     """A tokenizer of characters, for scripts."""
 
-    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> list[int]:
-        return [ord(c) for m in messages for c in m["content"]]
+    is_fast = True
+    all_special_ids = ()
+    added_tokens_decoder: ClassVar[dict[int, object]] = {}
+    chat_template = ""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
+        return "".join(m["content"] for m in messages)
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[Any]]:
+        places = [(i, i + 1) for i in range(len(text))]
+        return {"input_ids": [ord(c) for c in text], "offset_mapping": places}
 
     def decode(self, ids: list[int], **_: object) -> str:
         return "".join(map(chr, ids))
 
 
-def speaker(script: Any) -> Speaker:
-    return Speaker(
+def endpoint(script: Any) -> AgentEndpoint:
+    return AgentEndpoint(
         Scripted(lambda p, j, u: [ord(c) for c in script("".join(map(chr, p)), j, u)]), Letters()
     )
 
@@ -60,13 +71,12 @@ def test_a_dyad_is_played_and_scored_as_scripted() -> None:
     plan = Plan((4, 2), (Removal(0, 3),))
     played = play(
         plan,
-        team.load("think_solve").team(),
         TASKS,
-        [speaker(thinker), speaker(solver)],
-        temperature=1.0,
-        max_tokens=(40, 40),
-        seed=[0],
-        ledger=ledger,
+        PlayingTeam(
+            team.load("think_solve").team(), [endpoint(thinker), endpoint(solver)], 1.0, (40, 40)
+        ),
+        [0],
+        ledger,
     )
     tree = played.tree
     thoughts = tree.factual & (tree.agent == 0)
@@ -79,22 +89,38 @@ def test_a_dyad_is_played_and_scored_as_scripted() -> None:
     assert ledger.counts[1, "rollout"]["evaluator_calls"] == 16
     assert ledger.counts[1, "removal-0"]["evaluator_calls"] == 6
     assert ledger.counts[0, "rollout"]["evaluator_calls"] == 0
-    said = [m for m, k in zip(played.messages, thoughts, strict=True) if k]
-    assert ledger.counts[0, "rollout"]["generated_tokens"] == sum(len(m.text) for m in said)
+    replies = [m for m, k in zip(played.messages, thoughts, strict=True) if k]
+    assert ledger.counts[0, "rollout"]["generated_tokens"] == sum(len(m.text) for m in replies)
+
+
+@pytest.mark.parametrize(
+    ("choice", "read"),
+    [("hidden", ["plan", ""]), ("read", ["<think>no</think> plan", "<think> so"])],
+)
+def test_what_a_partner_reads_of_thinking_is_the_teams_choice(choice: Any, read: list[str]) -> None:
+    """A finished block, and one that was never closed and stands first."""
+    thoughts = iter(["<think>no</think> plan", "<think> so"])
+    seen: list[str] = []
+
+    def solver(prompt: str, j: int, u: float) -> str:
+        seen.append(prompt.split("Thought: ")[1])
+        return "\\boxed{2}"
+
+    dyad = replace(team.load("think_solve").team(), thinking=choice)
+    endpoints = [endpoint(lambda p, j, u: next(thoughts)), endpoint(solver)]
+    play(Plan((2, 1)), TASKS[:1], PlayingTeam(dyad, endpoints, 1.0, (40,)), [0], Ledger())
+    assert seen == read
 
 
 def test_a_vote_is_decided_by_the_majority_and_abstentions_do_not_count() -> None:
-    said = iter(["\\boxed{2}", "\\boxed{7}", "no", "\\boxed{2}", "\\boxed{2}", "\\boxed{7}"])
-    voters = [speaker(lambda p, j, u: next(said)) for _ in range(3)]
+    replies = iter(["\\boxed{2}", "\\boxed{7}", "no", "\\boxed{2}", "\\boxed{2}", "\\boxed{7}"])
+    voters = [endpoint(lambda p, j, u: next(replies)) for _ in range(3)]
     played = play(
         Plan((2, 1, 1)),
-        team.load("vote").team(),
         TASKS[:1],
-        voters,
-        temperature=1,
-        max_tokens=(20,),
-        seed=[0],
-        ledger=Ledger(),
+        PlayingTeam(team.load("vote").team(), voters, 1, (20,)),
+        [0],
+        Ledger(),
     )
     # breadth first: voter 0 says 2, 7; voter 1 says nothing, 2; voter 2 says 2, 7 in the two
     # episodes
@@ -109,19 +135,12 @@ def test_interventions_change_what_the_solver_hears() -> None:
         heard.append(prompt.split("Thought: ")[1] if "Thought: " in prompt else "ALONE")
         return "\\boxed{2}"
 
-    speakers = [speaker(lambda p, j, u: "about " + p[-3:]), speaker(solver)]
-    common = {
-        "samples": 1,
-        "temperature": 0.0,
-        "max_tokens": (20,),
-        "seed": [0],
-        "ledger": Ledger(),
-    }
-    dyad = team.load("think_solve").team()
-    factual = evaluate(dyad, TASKS, speakers, intervention="factual", factual=None, **common)
+    endpoints = [endpoint(lambda p, j, u: "about " + p[-3:]), endpoint(solver)]
+    dyad = PlayingTeam(team.load("think_solve").team(), endpoints, 0.0, (20,))
+    factual = evaluate(dyad, TASKS, EvaluationPass("factual", 1), [0], Ledger())
     texts = {t: [r["completion"] for r in factual if r["turn"] == t] for t in (0, 1)}
     for kind in ("blank", "shuffle", "solo"):
-        rows = evaluate(dyad, TASKS, speakers, intervention=kind, factual=texts, **common)
+        rows = evaluate(dyad, TASKS, EvaluationPass(kind, 1, texts), [0], Ledger())
         assert [r["turn"] for r in rows] == [1, 1]
     assert heard == ["about 1+1", "about 2+3", "", "", "about 2+3", "about 1+1", "ALONE", "ALONE"]
 
@@ -256,16 +275,9 @@ def test_late_verdicts_are_counted_and_too_many_stop_a_training(
 
     monkeypatch.setattr(verifier.verify, "__defaults__", (0.0, equal))
     ledger = Ledger()
-    played = play(
-        Plan((12,)),
-        team.load("single").team(),
-        TASKS,
-        [speaker(lambda p, j, u: "\\boxed{2}")],
-        temperature=1.0,
-        max_tokens=(40,),
-        seed=[0],
-        ledger=ledger,
-    )
+    endpoints = [endpoint(lambda p, j, u: "\\boxed{2}")]
+    playing = PlayingTeam(team.load("single").team(), endpoints, 1.0, (40,))
+    played = play(Plan((12,)), TASKS, playing, [0], ledger)
     assert ledger.late == 8
     assert played.tree.reward.sum() == 16
     assert ledger.total("evaluator_calls") == 24
@@ -296,8 +308,8 @@ def loaded(tiny: Path) -> tuple[Any, Any]:
 def test_greedy_equals_transformers(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     prompts = [tokenizer.encode("7-1+9"), tokenizer.encode("3+2"), tokenizer.encode("7-1+9")]
-    ours = HF(model, [tokenizer.eos_token_id]).generate(prompts, 1, Draw(0.0, 12), [0])
-    for prompt, [found] in zip(prompts, ours, strict=True):
+    ours = HF(model, [tokenizer.eos_token_id]).generate(prompts, 1, SamplingParams(0.0, 12), [0])
+    for prompt, [result] in zip(prompts, ours, strict=True):
         with torch.no_grad():
             theirs = model.generate(
                 torch.tensor([prompt]),
@@ -305,7 +317,7 @@ def test_greedy_equals_transformers(loaded: tuple[Any, Any]) -> None:
                 do_sample=False,
                 attention_mask=torch.ones(1, len(prompt)),
             )
-        assert found.ids == theirs[0, len(prompt) :].tolist()
+        assert result.token_ids == theirs[0, len(prompt) :].tolist()
 
 
 def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(
@@ -314,17 +326,17 @@ def test_sampled_log_probs_are_the_trainers_and_draws_follow_the_distribution(
     model, tokenizer = loaded
     engine = HF(model, [tokenizer.eos_token_id], budget=700)
     prompt = tokenizer.encode("3+2")
-    [found] = engine.generate([prompt], 4000, Draw(0.7, 1), [1])
+    [result] = engine.generate([prompt], 4000, SamplingParams(0.7, 1), [1])
     with torch.no_grad():
         p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1).numpy()
-    counts = np.bincount([c.ids[0] for c in found], minlength=len(p)) / 4000
+    counts = np.bincount([c.token_ids[0] for c in result], minlength=len(p)) / 4000
     assert np.abs(counts - p).max() < 4 * np.sqrt(p.max() / 4000)
-    many = engine.generate([prompt, tokenizer.encode("1-1+8")], 8, Draw(0.7, 10), [2])
+    many = engine.generate([prompt, tokenizer.encode("1-1+8")], 8, SamplingParams(0.7, 10), [2])
     prompts = [prompt] * 8 + [tokenizer.encode("1-1+8")] * 8
     flat = [c for row in many for c in row]
     with torch.no_grad():
         logps, mask, entropy = policy.completion_logprobs(
-            model, prompts, [c.ids for c in flat], 0.7
+            model, prompts, [c.token_ids for c in flat], 0.7
         )
     for row, m, c in zip(logps, mask, flat, strict=True):
         assert row[m].numpy() == pytest.approx(c.logprobs, abs=1e-4)
@@ -335,16 +347,18 @@ def test_draws_do_not_depend_on_the_budget(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     prompts = [tokenizer.encode(t) for t in ("1+1", "9-3+2", "4")]
     a, b = (
-        HF(model, [tokenizer.eos_token_id], budget=k).generate(prompts, 4, Draw(1.0, 8), [5])
+        HF(model, [tokenizer.eos_token_id], budget=k).generate(
+            prompts, 4, SamplingParams(1.0, 8), [5]
+        )
         for k in (10**6, 60)
     )
-    assert [[c.ids for c in r] for r in a] == [[c.ids for c in r] for r in b]
+    assert [[c.token_ids for c in r] for r in a] == [[c.token_ids for c in r] for r in b]
 
 
 def test_a_prompt_that_does_not_fit_is_refused(loaded: tuple[Any, Any]) -> None:
     model, _ = loaded
     with pytest.raises(ValueError, match=r"prompt 0 has 250 tokens; with 12 to generate"):
-        HF(model, [0]).generate([[5] * 250], 1, Draw(1.0, 12), [0])
+        HF(model, [0]).generate([[5] * 250], 1, SamplingParams(1.0, 12), [0])
 
 
 def test_a_trio_is_played_as_a_tree_and_the_verifier_reads_both() -> None:
@@ -359,15 +373,13 @@ def test_a_trio_is_played_as_a_tree_and_the_verifier_reads_both() -> None:
         assert "reason" in prompt.split("Work: ")[1]
         return "\\boxed{2}" if "reason0\n\nact1" in prompt else "\\boxed{3}"
 
+    endpoints = [endpoint(says("reason")), endpoint(says("act")), endpoint(verifies)]
     played = play(
         Plan((2, 2, 2)),
-        team.load("reasoner_actor_verifier").team(),
         TASKS[:1],
-        [speaker(says("reason")), speaker(says("act")), speaker(verifies)],
-        temperature=1.0,
-        max_tokens=(40,),
-        seed=[0],
-        ledger=Ledger(),
+        PlayingTeam(team.load("reasoner_actor_verifier").team(), endpoints, 1.0, (40,)),
+        [0],
+        Ledger(),
     )
     tree = played.tree
     assert [int((tree.turn == t).sum()) for t in range(3)] == [2, 4, 8]

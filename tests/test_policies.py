@@ -20,12 +20,13 @@ from test_ranks import together
 from ccpo import lineage, schema
 from ccpo.config import RunConfig, WarmStart, canonical, read_protocol, tasks_slug
 from ccpo.evaluate import evaluate
-from ccpo.learn import optimiser
+from ccpo.learn import optimisers
 from ccpo.learn import train as training
 from ccpo.models import policy, prepare
 from ccpo.operate import forecast
-from ccpo.play.engine import Draw
-from ccpo.play.rollout import Ledger, play
+from ccpo.play.engine import SamplingParams
+from ccpo.play.rollout import play
+from ccpo.play.types import Ledger, PlayingTeam
 from ccpo.team import guard
 
 LORA: dict[str, Any] = {"policy": "lora", "lora": {"rank": 2}, "train": {"lr": 1e-2}}
@@ -108,7 +109,7 @@ def test_simultaneous_equals_each_agent_updated_by_itself_on_the_same_messages(
         train = {"minibatches": 1, "lr": 1e-2, "grad_clip": 1e-3, **how}
         state = updated(files, updates, **{**over, "train": train})
         weights = [
-            {name: w.detach().clone() for name, w in policy.learnt(state.live(i)).items()}
+            {name: w.detach().clone() for name, w in policy.trainable(state.activate(i)).items()}
             for i in (0, 1)
         ]
         return weights, [row["grad_norm"] for row in state.rows["train"]]
@@ -134,22 +135,22 @@ def test_an_update_moves_the_learners_adapter_and_nothing_else(
     graded = set[str]()
 
     def noting(
-        self: optimiser.Plain, lr: float, step: Callable[..., float] = optimiser.Plain.step
+        self: optimisers.Plain, lr: float, step: Callable[..., float] = optimisers.Plain.step
     ) -> float:
         graded.update(
             name for name, weight in self.model.named_parameters() if weight.grad is not None
         )
         return step(self, lr)
 
-    monkeypatch.setattr(optimiser.Plain, "step", noting)
+    monkeypatch.setattr(optimisers.Plain, "step", noting)
     state = updated(files, 1, **LORA)
     assert state.models[0] is state.models[1]
     after = state.models[0].state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    mine = set(policy.learnt(state.live(0)))
-    assert mine.isdisjoint(policy.learnt(state.live(1)))
-    assert moved == mine
-    assert graded == mine
+    adapter = set(policy.trainable(state.activate(0)))
+    assert adapter.isdisjoint(policy.trainable(state.activate(1)))
+    assert moved == adapter
+    assert graded == adapter
     start = policy.load(files["model"])[0].state_dict()
     for name, value in start.items():
         assert torch.equal(value, after[name.replace("_proj.", "_proj.base_layer.")]), name
@@ -177,38 +178,39 @@ def test_agents_speak_with_their_own_adapters_and_merged_says_the_same(
     assert written["target_modules"] == sorted(written["target_modules"])
     assert (written["r"], written["lora_alpha"]) == (2, 16)
     prompt = [5, 6, 7]
-    found = []
-    said = state.speakers[0].engine.generate([prompt], 4, Draw(1.0, 8), [0])[0]
-    ids = [c.ids for c in said]
+    results = []
+    completions = state.endpoints[0].engine.generate([prompt], 4, SamplingParams(1.0, 8), [0])[0]
+    ids = [c.token_ids for c in completions]
 
     def logprobs(model: Any) -> np.ndarray:
         with torch.no_grad():
             return policy.completion_logprobs(model, [prompt] * 4, ids, 1.0)[0].numpy()
 
     for index in (0, 1):
-        mine = logprobs(state.live(index))
+        trainer = logprobs(state.activate(index))
         merged, tokenizer = policy.load(tmp_path / f"model/policy{index}")
         assert not any("lora" in name for name in merged.state_dict())
         assert tokenizer.get_vocab() == state.tokenizers[index].get_vocab()
-        assert np.abs(mine - logprobs(merged)).max() < 1e-5
+        assert np.abs(trainer - logprobs(merged)).max() < 1e-5
         theirs = PeftModel.from_pretrained(
             policy.load(files["model"])[0], tmp_path / f"model/adapter{index}"
         )
-        assert np.abs(mine - logprobs(theirs.base_model.model)).max() < 1e-5
-        found.append(mine)
-    engine = np.zeros_like(found[0])
-    for row, completion in enumerate(said):
-        engine[row, : len(completion.ids)] = completion.logprobs
-    assert np.abs(engine - found[0]).max() < 1e-5
+        assert np.abs(trainer - logprobs(theirs.base_model.model)).max() < 1e-5
+        results.append(trainer)
+    engine = np.zeros_like(results[0])
+    for row, completion in enumerate(completions):
+        engine[row, : len(completion.token_ids)] = completion.logprobs
+    assert np.abs(engine - results[0]).max() < 1e-5
     base = logprobs(policy.load(files["model"])[0])
     apart = [
-        np.abs(a - b).max() for a, b in ((found[0], found[1]), (found[0], base), (found[1], base))
+        np.abs(a - b).max()
+        for a, b in ((results[0], results[1]), (results[0], base), (results[1], base))
     ]
     assert min(apart) > 1e-2
-    state.live(1)
-    with policy.bare(state.models[0]) as start:  # what a KL term compares with
+    state.activate(1)
+    with policy.without_adapters(state.models[0]) as start:  # what a KL term compares with
         assert np.abs(logprobs(start) - base).max() < 1e-6
-    assert np.abs(logprobs(state.models[0]) - found[1]).max() == 0
+    assert np.abs(logprobs(state.models[0]) - results[1]).max() == 0
 
 
 @pytest.mark.usefixtures("lively")
@@ -232,7 +234,7 @@ def test_a_kl_term_of_adapters_is_that_of_separate_models(
             taking,
             "step",
             lambda lr, of=taking: (
-                grads.append({n: w.grad.clone() for n, w in of.own.items()}) or 0.0
+                grads.append({n: w.grad.clone() for n, w in of.parameters.items()}) or 0.0
             ),
         )
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
@@ -270,7 +272,7 @@ def test_adapters_on_two_ranks_are_those_of_one(tmp_path: Path, tiny: Path) -> N
         codes = together(
             world,
             lambda _, w=world, o=out, s=scratch: training.train(
-                **inputs, scratch=s, out=o, ranks=w
+                **inputs, scratch=s, out=o, options=training.Options(ranks=w)
             ),
         )
         assert codes == [0] * world
@@ -289,11 +291,14 @@ def test_adapters_of_a_bfloat16_model_are_float32_and_start_as_nothing(
     files: dict[str, Path],
 ) -> None:
     state = updated(files, 0, **{**LORA, "train": {"dtype": "bfloat16"}})
-    assert {w.dtype for w in policy.learnt(state.live(0)).values()} == {torch.float32}
+    assert {w.dtype for w in policy.trainable(state.activate(0)).values()} == {torch.float32}
     assert state.models[0].get_input_embeddings().weight.dtype == torch.bfloat16
-    assert all(not w.any() for name, w in policy.learnt(state.live(1)).items() if "lora_B" in name)
+    assert all(
+        not w.any() for name, w in policy.trainable(state.activate(1)).items() if "lora_B" in name
+    )
     first, second = (
-        [w for name, w in policy.learnt(state.live(i)).items() if "lora_A" in name] for i in (0, 1)
+        [w for name, w in policy.trainable(state.activate(i)).items() if "lora_A" in name]
+        for i in (0, 1)
     )
     assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -302,12 +307,12 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
     over = {**LORA, "credit": "mappo", "advantage": "batch_whiten", "critic": {"lr": 1e-2}}
     state = updated(files, 1, **over)
     assert state.critic is not None
-    assert not any("lora" in name for name in state.critic.body.state_dict())
-    assert all(weight.requires_grad for weight in state.critic.body.parameters())
+    assert not any("lora" in name for name in state.critic.network.body.state_dict())
+    assert all(weight.requires_grad for weight in state.critic.network.body.parameters())
 
 
 @pytest.mark.parametrize(
-    ("over", "said"),
+    ("over", "message"),
     [
         ({"lora": {"rank": 2}}, "policy separate. Remove the block, or use policy lora"),
         ({"policy": "lora", "lora": {"rank": 0}}, "greater than or equal to 1"),
@@ -330,10 +335,10 @@ def test_a_critic_of_adapters_is_a_whole_body_of_its_own(files: dict[str, Path])
         ),
     ],
 )
-def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], said: str) -> None:
+def test_policies_that_do_not_fit_are_refused(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="validation error") as error:
         RunConfig.model_validate(run_data(**over))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_block_of_adapters_is_filled_in() -> None:
@@ -355,11 +360,11 @@ def test_two_models_with_two_vocabularies_train_resume_and_are_evaluated(
     run = training.read_run(files["config"])
     assert run.id.startswith("arithmetic.think_solve.ccpo.small+big.s0-")
     for index, start in enumerate((tiny, other)):
-        mine, tokenizer = policy.load(out / f"model/policy{index}")
+        trained, tokenizer = policy.load(out / f"model/policy{index}")
         began, reads = policy.load(start)
         assert tokenizer.get_vocab() == reads.get_vocab()
         assert any(
-            not torch.equal(w, began.state_dict()[name]) for name, w in mine.state_dict().items()
+            not torch.equal(w, began.state_dict()[name]) for name, w in trained.state_dict().items()
         )
     inputs = {(out / name).resolve() for name in lineage.read_provenance(out).inputs}
     assert {tiny.resolve(), other.resolve()} <= inputs
@@ -394,20 +399,14 @@ def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> Non
     run = training.read_run(files["config"])
     state = training.State(run, files["model"])
     pool = training.read_tasks(files["tasks"], "train")[:4]
-    thinker, solver = state.speakers
+    thinker, solver = state.endpoints
     assert thinker.tokenizer.encode("3+9=12") != solver.tokenizer.encode("3+9=12")
     assert [len(s.tokenizer.encode("3+9=12")) for s in (thinker, solver)] == [6, 5]
-    assert all(s.tokenizer.decode(s.tokenizer.encode("3+9=12")) == "3+9=12" for s in state.speakers)
-    played = play(
-        run.plan(),
-        run.build_team(),
-        pool,
-        state.speakers,
-        temperature=1.0,
-        max_tokens=(12,),
-        seed=[0],
-        ledger=Ledger(),
+    assert all(
+        s.tokenizer.decode(s.tokenizer.encode("3+9=12")) == "3+9=12" for s in state.endpoints
     )
+    playing = PlayingTeam(run.build_team(), state.endpoints, 1.0, (12,))
+    played = play(run.plan(), pool, playing, [0], Ledger())
     tree = played.tree
     replies = np.flatnonzero(tree.factual & (tree.turn == 1))
     assert len(replies) == 8
@@ -418,7 +417,7 @@ def test_messages_travel_as_text(tmp_path: Path, tiny: Path, other: Path) -> Non
             f"Thought: {guard(thought.text)}<|answer|>"
         )
         assert message.text == solver.tokenizer.decode(
-            message.completion.ids, skip_special_tokens=True
+            message.completion.token_ids, skip_special_tokens=True
         )
 
 

@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,27 +18,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.cache_utils import DynamicCache
 
-from ccpo.learn import improve
+from ccpo.learn import update
 from ccpo.models import policy
-from ccpo.play.engine import Completion, Draw, hf
-from ccpo.play.engine.prefix import enter, trunks
-from ccpo.play.rollout import Message
+from ccpo.play.engine import Completion, SamplingParams, hf
+from ccpo.play.engine.prefix import find_shared, prefill
+from ccpo.play.types import Message
 
 PROMPTS = st.lists(st.lists(st.integers(5, 7), min_size=1, max_size=6), min_size=1, max_size=7)
 
 
 @given(PROMPTS)
 def test_a_group_begins_alike_and_something_is_left_of_each(prompts: list[list[int]]) -> None:
-    found = trunks(prompts)
-    for group in range(len(found.length)):
-        mine = [prompts[i] for i in np.flatnonzero(found.of == group)]
-        assert mine
-        assert len({tuple(p[: found.length[group]]) for p in mine}) == 1
-        assert all(len(p) > found.length[group] for p in mine)
-    computed = sum(found.length) + sum(
-        len(p) - found.length[g] for p, g in zip(prompts, found.of, strict=True)
+    result = find_shared(prompts)
+    for group in range(len(result.length)):
+        own = [prompts[i] for i in np.flatnonzero(result.group == group)]
+        assert own
+        assert len({tuple(p[: result.length[group]]) for p in own}) == 1
+        assert all(len(p) > result.length[group] for p in own)
+    computed = sum(result.length) + sum(
+        len(p) - result.length[g] for p, g in zip(prompts, result.group, strict=True)
     )
-    assert found.saved == sum(map(len, prompts)) - computed
+    assert result.saved == sum(map(len, prompts)) - computed
 
 
 @given(PROMPTS)
@@ -63,7 +62,7 @@ def test_no_other_cut_off_saves_more(prompts: list[list[int]]) -> None:
             saved = saved + (len(group) - 1) * alike
             group = [prompt]
         best = max(best, saved)
-    assert trunks(prompts).saved == best
+    assert find_shared(prompts).saved == best
 
 
 def test_the_prompts_of_a_tree_share_their_tasks_question_and_not_only_the_system_prompt() -> None:
@@ -73,11 +72,11 @@ def test_the_prompts_of_a_tree_share_their_tasks_question_and_not_only_the_syste
     prompts = [
         system + q + rng.integers(10, 90, 5 + k).tolist() for q in questions for k in range(3)
     ]
-    found = trunks(prompts)
-    assert sorted(found.length) == [70] * 4
-    assert [len(set(found.of[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
+    result = find_shared(prompts)
+    assert sorted(result.length) == [70] * 4
+    assert [len(set(result.group[i : i + 3])) for i in range(0, 12, 3)] == [1] * 4
     # one prompt a task: only the system prompt is common
-    assert len(trunks(prompts[::3]).length) == 1
+    assert len(find_shared(prompts[::3]).length) == 1
 
 
 def rows_of(rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
@@ -106,20 +105,20 @@ def test_shared_and_separate_have_the_same_log_probs_and_gradients(
 ) -> None:
     """Relative to the gradient's norm; float32's own rounding is 6e-8 a number."""
     model.to(dtype)
-    prompts, said = rows_of(np.random.default_rng(0))
+    prompts, completions = rows_of(np.random.default_rng(0))
     gradients = []
     values = []
-    for shared in (None, trunks(prompts)):
+    for shared in (None, find_shared(prompts)):
         model.zero_grad()
         logps, mask, entropy = policy.completion_logprobs(
-            model, prompts, said, 0.7, shared, entropy_gradient=True
+            model, prompts, completions, 0.7, shared, entropy_gradient=True
         )
-        assert mask.sum(1).tolist() == list(map(len, said))
+        assert mask.sum(1).tolist() == list(map(len, completions))
         weight = torch.linspace(-1, 1, len(prompts), dtype=logps.dtype)
         ((logps * weight[:, None]).sum() + 0.1 * entropy.sum()).backward()
         values.append(logps.detach().double())
         gradients.append(torch.cat([p.grad.flatten().double() for p in model.parameters()]))
-    assert trunks(prompts).saved > 0.5 * sum(map(len, prompts))
+    assert find_shared(prompts).saved > 0.5 * sum(map(len, prompts))
     # log-softmax is done in float32
     assert (values[0] - values[1]).abs().max() < max(near, 1e-6) * values[0].abs().max()
     assert (gradients[0] - gradients[1]).norm() < max(near, 2e-7) * gradients[0].norm()
@@ -127,18 +126,18 @@ def test_shared_and_separate_have_the_same_log_probs_and_gradients(
 
 
 def test_hidden_states_are_those_of_each_row_alone(model: Any) -> None:
-    prompts, said = rows_of(np.random.default_rng(1))
-    rows = [p + s for p, s in zip(prompts, said, strict=True)]
+    prompts, completions = rows_of(np.random.default_rng(1))
+    rows = [p + s for p, s in zip(prompts, completions, strict=True)]
     with torch.no_grad():
-        for shared in (None, trunks(prompts)):
-            found = enter(model, rows, shared, DynamicCache(config=model.config))
+        for shared in (None, find_shared(prompts)):
+            result = prefill(model, rows, shared, DynamicCache(config=model.config))
             for i, row in enumerate(rows):
                 alone = model.base_model(input_ids=torch.tensor([row])).last_hidden_state[0]
-                assert int(found.start[i] + found.length[i]) == len(row)
+                assert int(result.start[i] + result.length[i]) == len(row)
                 assert torch.allclose(
-                    found.hidden[i, : found.length[i]], alone[found.start[i] :], atol=1e-5
+                    result.hidden[i, : result.length[i]], alone[result.start[i] :], atol=1e-5
                 )
-                assert int(found.mask[i].sum()) == len(row)
+                assert int(result.mask[i].sum()) == len(row)
 
 
 def long(tokenizer: Any) -> list[list[int]]:
@@ -152,7 +151,7 @@ def long(tokenizer: Any) -> list[list[int]]:
     return [*prompts, prompts[1]]
 
 
-def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(
+def test_an_engine_generates_behind_a_shared_prefix_what_transformers_generates(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Greedy token for token, with rows that end early and leave the batch; log-probs at a
@@ -167,11 +166,11 @@ def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(
     plain = copy.deepcopy(model)
     plain.set_attn_implementation("eager")
 
-    def noting(model: Any, rows: Any, trunks: Any, cache: Any) -> Any:
-        shared.append(trunks)
-        return enter(model, rows, trunks, cache)
+    def noting(model: Any, rows: Any, prefixes: Any, cache: Any) -> Any:
+        shared.append(prefixes)
+        return prefill(model, rows, prefixes, cache)
 
-    monkeypatch.setattr(hf, "enter", noting)
+    monkeypatch.setattr(hf, "prefill", noting)
     theirs = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -190,23 +189,25 @@ def test_an_engine_says_behind_a_trunk_what_transformers_says_to_each_prompt(
         row[: next((i + 1 for i, token in enumerate(row) if token in ends), 12)] for row in theirs
     ]
     assert len({len(row) for row in wanted}) > 1
-    found = hf.HF(model, ends).generate(prompts, 1, Draw(0.0, 12), [0])
-    assert [row[0].ids for row in found] == wanted
+    result = hf.HF(model, ends).generate(prompts, 1, SamplingParams(0.0, 12), [0])
+    assert [row[0].token_ids for row in result] == wanted
     engine = hf.HF(model, [])
-    drawn = engine.generate(prompts, 2, Draw(0.7, 12), [1])
+    drawn = engine.generate(prompts, 2, SamplingParams(0.7, 12), [1])
     pairs = [(prompt, c) for prompt, row in zip(prompts, drawn, strict=True) for c in row]
-    for prompt, said in pairs:
+    for prompt, completions in pairs:
         with torch.no_grad():
-            logits = plain(torch.tensor([prompt + said.ids])).logits[0, len(prompt) - 1 : -1]
-        wanted = torch.log_softmax(logits / 0.7, -1).gather(1, torch.tensor(said.ids)[:, None])[
-            :, 0
-        ]
-        assert said.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
-    assert engine.logprobs([p for p, _ in pairs], [c.ids for _, c in pairs], 0.7)[
+            logits = plain(torch.tensor([prompt + completions.token_ids])).logits[
+                0, len(prompt) - 1 : -1
+            ]
+        wanted = torch.log_softmax(logits / 0.7, -1).gather(
+            1, torch.tensor(completions.token_ids)[:, None]
+        )[:, 0]
+        assert completions.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
+    assert engine.logprobs([p for p, _ in pairs], [c.token_ids for _, c in pairs], 0.7)[
         0
     ] == pytest.approx(pairs[0][1].logprobs, abs=1e-4)
     # it did share, by task
-    assert all(trunks is not None and len(trunks.length) == 2 for trunks in shared)
+    assert all(prefixes is not None and len(prefixes.length) == 2 for prefixes in shared)
 
 
 @contextmanager
@@ -228,11 +229,11 @@ def test_an_engine_computes_what_is_common_once_and_holds_a_prompt_once(tiny: Pa
     prompts = long(tokenizer)
     engine = hf.HF(model, [])
     with counted(model) as seen:
-        engine.generate(prompts, 4, Draw(1.0, 5), [0])
+        engine.generate(prompts, 4, SamplingParams(1.0, 5), [0])
     assert seen == [2 * 60, 6 * 9, *[28] * 4]
-    branches = engine._begin(prompts, 4, 5)[1]
+    branches = engine._begin(prompts, 4, 5).branches
     assert {len(keys) for layer in branches.layers for keys in layer} == {6}
-    assert len(branches.of) == 28
+    assert len(branches.prompt) == 28
 
 
 def test_an_update_computes_what_is_common_once(model: Any) -> None:
@@ -248,25 +249,28 @@ def test_an_update_computes_what_is_common_once(model: Any) -> None:
     messages = [
         Message(p, Completion([7] * 5, [0.0] * 5, "length"), "", "rollout") for p in prompts
     ]
-    played: Any = SimpleNamespace(messages=messages)
     with counted(model) as seen:
-        for batch in improve.micro_batches(played, np.arange(16), model):
+        for batch in update.micro_batches(messages, np.arange(16), model):
             some = [messages[i] for i in batch.rows]
             policy.completion_logprobs(
-                model, [m.prompt for m in some], [m.completion.ids for m in some], 1.0, batch.shared
+                model,
+                [m.prompt for m in some],
+                [m.completion.token_ids for m in some],
+                1.0,
+                batch.shared,
             )
     assert sum(seen) == 2 * 60 + 16 * (4 + 5 - 1)
 
 
 def test_messages_of_a_single_token_behind_a_single_token() -> None:
-    played = Few([[5]] * 3, [1, 1, 1], 64, 100)
-    assert [b.rows.tolist() for b in improve.micro_batches(played, np.arange(3), played)] == [
+    sizes = Few([[5]] * 3, [1, 1, 1], 64, 100)
+    assert [b.rows.tolist() for b in update.micro_batches(sizes.messages, np.arange(3), sizes)] == [
         [0, 1, 2]
     ]
 
 
 class Few:
-    """Played messages and a model of which only the sizes are read."""
+    """Messages and a model of which only the sizes are read."""
 
     device = torch.device("cpu")
 
@@ -288,28 +292,31 @@ def test_batches_hold_each_message_once_and_are_bounded_whatever_the_group(
     rng = np.random.default_rng(siblings)
     prompts = [rng.integers(5, 60, rng.integers(20, 300)).tolist() for _ in range(6)]
     prompts = [p for p in prompts for _ in range(siblings)]
-    played = Few(prompts, rng.integers(1, 90, len(prompts)).tolist(), hidden, vocabulary)
-    tokens, logits = improve._bounds(played)
-    found = improve.micro_batches(played, np.arange(len(prompts)), played)
-    assert sorted(np.concatenate([b.rows for b in found])) == list(range(len(prompts)))
+    sizes = Few(prompts, rng.integers(1, 90, len(prompts)).tolist(), hidden, vocabulary)
+    bounds = update._bounds(sizes)
+    result = update.micro_batches(sizes.messages, np.arange(len(prompts)), sizes)
+    assert sorted(np.concatenate([b.rows for b in result])) == list(range(len(prompts)))
     computed = 0
-    for batch in found:
+    for batch in result:
         length = np.array(
-            [len(prompts[i]) + len(played.messages[i].completion.ids) - 1 for i in batch.rows]
+            [len(prompts[i]) + len(sizes.messages[i].completion.token_ids) - 1 for i in batch.rows]
         )
         if batch.shared is None:
             cost = len(length) * length.max()
         else:
-            trunk = batch.shared.length[batch.shared.of]
-            assert len(batch.shared.of) == len(batch.rows)
-            cost = len(batch.shared.length) * trunk.max() + len(length) * (length - trunk).max()
+            prefix = batch.shared.length[batch.shared.group]
+            assert len(batch.shared.group) == len(batch.rows)
+            cost = len(batch.shared.length) * prefix.max() + len(length) * (length - prefix).max()
         computed += cost
         if len(batch.rows) > 1:
-            assert cost <= tokens
-            assert sum(len(played.messages[i].completion.ids) for i in batch.rows) <= logits
+            assert cost <= bounds.tokens
+            assert (
+                sum(len(sizes.messages[i].completion.token_ids) for i in batch.rows)
+                <= bounds.logits
+            )
     plain = sum(
-        len(p) + len(m.completion.ids) for p, m in zip(prompts, played.messages, strict=True)
+        len(p) + len(m.completion.token_ids) for p, m in zip(prompts, sizes.messages, strict=True)
     )
     if siblings > 1:
         assert computed < 0.8 * plain
-    assert improve.micro_batches(played, np.array([], dtype=int), played) == []
+    assert update.micro_batches(sizes.messages, np.array([], dtype=int), sizes) == []

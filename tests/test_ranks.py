@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from ccpo import ranks, schema
 from ccpo.learn import train as training
+from ccpo.learn.interrupt import INTERRUPTED
 from ccpo.operate import slurm
 
 FORK = multiprocessing.get_context("fork")
@@ -75,7 +76,10 @@ def test_two_and_three_ranks_are_one(tmp_path: Path, tiny: Path, over: dict[str,
 
     def work(out: Path, world: int) -> Callable[[int], None]:
         return lambda rank: training.train(
-            **inputs, scratch=tmp_path / f"scratch{world}", out=out, ranks=world
+            **inputs,
+            scratch=tmp_path / f"scratch{world}",
+            out=out,
+            options=training.Options(ranks=world),
         )
 
     outs = {world: tmp_path / f"out{world}" for world in (1, 2, 3)}
@@ -123,8 +127,13 @@ def test_a_signal_to_any_rank_stops_all_and_another_number_goes_on(
     inputs = {k: files[k] for k in ("config", "tasks", "model", "scratch")}
     monkeypatch.setattr(training, "update", stopping(training.update))
     assert (
-        together(2, lambda rank: training.train(**inputs, out=files["out"], ranks=2))
-        == [training.INTERRUPTED] * 2
+        together(
+            2,
+            lambda rank: training.train(
+                **inputs, out=files["out"], options=training.Options(ranks=2)
+            ),
+        )
+        == [INTERRUPTED] * 2
     )
     assert (files["scratch"] / "step-00000002").is_dir()
     assert together(1, lambda rank: training.train(**inputs, out=files["out"])) == [0]
@@ -148,7 +157,7 @@ def test_another_number_of_ranks_than_asked_for_is_an_error(
 def test_what_is_dealt_out_is_dealt_once_and_comes_back_in_order(n: int, world: int) -> None:
     import itertools
 
-    parts = [[str(i) for i in ranks.Ranks(rank, world).mine(n)] for rank in range(world)]
+    parts = [[str(i) for i in ranks.Ranks(rank, world).share(n)] for rank in range(world)]
     assert sorted(itertools.chain(*parts), key=int) == [str(i) for i in range(n)]
     nothing = object()
     rounds = itertools.zip_longest(*parts, fillvalue=nothing)

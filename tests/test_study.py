@@ -384,6 +384,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         "critic_error",
         "rating_valid",
         "truncated",
+        "no_room",
         "leakage",
     )
     zero = dict.fromkeys(nothing, 0.0)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from conftest import ROOT, make_files, run_data
 
 from ccpo import schema
 from ccpo.config import RunConfig, canonical, read_run
-from ccpo.learn import improve
 from ccpo.learn import train as training
+from ccpo.learn import update
+from ccpo.learn.interrupt import INTERRUPTED
 from ccpo.models import policy
 
 COMPARED = ["train.parquet", "credit.parquet", "ledger.parquet"]
@@ -77,7 +79,7 @@ def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(
         for step in range(1, 4):
             with pytest.raises(SystemExit) as stop:
                 training.train(**plain, scratch=files["scratch"], out=again)
-            assert stop.value.code == training.INTERRUPTED
+            assert stop.value.code == INTERRUPTED
             assert (files["scratch"] / f"step-{step:08d}").is_dir()
             assert not again.exists()
     training.train(**plain, scratch=files["scratch"], out=again)
@@ -116,7 +118,7 @@ def test_a_signal_while_a_batch_is_played_drops_the_batch_and_nothing_else(
         patch.setattr(training, "play", interrupted)
         with pytest.raises(training.Interrupted) as stop:
             training.train(**plain, scratch=files["scratch"], out=again)
-    assert (stop.value.code, stop.value.progress, after) == (training.INTERRUPTED, 2, [])
+    assert (stop.value.code, stop.value.progress, after) == (INTERRUPTED, 2, [])
     assert (files["scratch"] / "step-00000002").is_dir()
     training.train(**plain, scratch=files["scratch"], out=again)
     same(files["out"], again, files["model"])
@@ -234,8 +236,8 @@ def test_a_checkpoint_of_another_run_is_refused(
     owner = read_run(files["config"]).id
     other = RunConfig.model_validate(run_data(seed=1))
     schema.write_text(tmp_path / "other.json", canonical(other.model_dump(mode="json")))
-    said = f"belongs to {re.escape(owner)}, this run is {re.escape(other.id)}. Remedy"
-    with pytest.raises(ValueError, match=said):
+    words = f"belongs to {re.escape(owner)}, this run is {re.escape(other.id)}. Remedy"
+    with pytest.raises(ValueError, match=words):
         training.train(**{**plain, "config": tmp_path / "other.json"}, out=tmp_path / "never")
     assert not (tmp_path / "never").exists()
     assert {p: p.read_bytes() for p in files["scratch"].rglob("*.pt")} == saved
@@ -328,23 +330,23 @@ def test_a_reward_that_is_not_finite_stops_before_the_update(
 
 
 @pytest.mark.usefixtures("lively")
-def test_an_engine_rests_before_every_update_and_is_refreshed_when_its_policy_changed(
+def test_an_engine_sleeps_before_every_update_and_is_refreshed_when_its_policy_changed(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two policies in turns of one update: each engine rests in all four, and is refreshed after
+    """Two policies in turns of one update: each engine sleeps before all four, is refreshed after
     its own two.
     """
     from ccpo.play.engine.hf import HF
 
     called: list[tuple[str, int]] = []
-    for name in ("rest", "refresh"):
+    for name in ("sleep", "refresh"):
         monkeypatch.setattr(HF, name, lambda self, name=name: called.append((name, id(self))))
     training.train(**files)
-    rests = [engine for name, engine in called if name == "rest"]
-    a, b = rests[:2]
-    assert rests == [a, b] * 4
+    sleeps = [engine for name, engine in called if name == "sleep"]
+    a, b = sleeps[:2]
+    assert sleeps == [a, b] * 4
     assert [engine for name, engine in called if name == "refresh"] == [a, b, a, b]
-    assert [name for name, _ in called] == ["rest", "rest", "refresh"] * 4
+    assert [name for name, _ in called] == ["sleep", "sleep", "refresh"] * 4
 
 
 @pytest.mark.usefixtures("lively")
@@ -357,8 +359,8 @@ def test_the_canary_stops_a_run_whose_engine_lags_behind(
     with torch.no_grad():
         for weight in stale.parameters():
             weight.mul_(1.1)
-    for speaker in state.speakers:
-        speaker.engine.model = stale
+    for endpoint in state.endpoints:
+        endpoint.engine.model = stale
     with pytest.raises(ValueError, match="does not speak with the trainer's weights"):
         training.update(run, run.build_team(), training.read_tasks(files["tasks"], "train"), state)
 
@@ -374,15 +376,15 @@ def test_micro_batches_have_the_gradient_of_one_batch(
     pool = training.read_tasks(files["tasks"], "train")
 
     def gradient(budget: int) -> torch.Tensor:
-        def parts(played: object, part: np.ndarray, model: object) -> list[improve.Batch]:
-            return [improve.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
+        def parts(messages: object, part: np.ndarray, model: object) -> list[update.Batch]:
+            return [update.Batch(part[i : i + budget], None) for i in range(0, len(part), budget)]
 
-        monkeypatch.setattr(improve, "micro_batches", parts)
+        monkeypatch.setattr(update, "micro_batches", parts)
         state = training.State(run, files["model"])
         kept = []
         for optimiser in state.optimisers:
             optimiser.step = lambda lr, o=optimiser: float(
-                len(kept.append([p.grad.flatten() for p in o.own.values()]) or kept)
+                len(kept.append([p.grad.flatten() for p in o.parameters.values()]) or kept)
             )
         training.update(run, run.build_team(), pool, state)
         [parts_of_it] = kept
@@ -403,34 +405,26 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(
     """
     run = RunConfig.model_validate(run_data(train={"minibatches": 1}))
     state = training.State(run, files["model"])
-    from ccpo.play.rollout import Ledger, play
+    from ccpo.play.rollout import play
+    from ccpo.play.types import Ledger, PlayingTeam
 
     pool = training.read_tasks(files["tasks"], "train")[:4]
-    played = play(
-        run.plan(),
-        run.build_team(),
-        pool,
-        state.speakers,
-        temperature=1.0,
-        max_tokens=(6,),
-        seed=[0],
-        ledger=Ledger(),
-    )
+    playing = PlayingTeam(run.build_team(), state.endpoints, 1.0, (6,))
+    played = play(run.plan(), pool, playing, [0], Ledger())
     chosen = np.flatnonzero(played.tree.factual & (played.tree.agent == 0))
     advantage = np.zeros(len(played.tree))
     advantage[chosen[::2]] = 1.0
     grads = []
     # without them, and with them
     for keep in (
-        lambda p, part, m: [improve.Batch(part, None)] if len(part) else [],
-        lambda p, part, m: [improve.Batch(chosen, None)],
+        lambda p, part, m: [update.Batch(part, None)] if len(part) else [],
+        lambda p, part, m: [update.Batch(chosen, None)],
     ):
-        monkeypatch.setattr(improve, "micro_batches", keep)
+        monkeypatch.setattr(update, "micro_batches", keep)
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda lr: 0.0
-        improve.improve(
-            run, 0, fresh.models[0], fresh.optimisers[0], None, played, advantage, chosen, 0
-        )
+        lessons = update.Lessons(played.messages, advantage, chosen)
+        update.update_policy(run, fresh.learner(0), lessons, 0)
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -577,6 +571,69 @@ def test_a_critic_learns_what_a_text_is_worth(tiny: Path) -> None:
             ).max()
             < 1e-5
         )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["context", "message"])
+def test_every_weight_of_a_critic_that_has_a_gradient_moves(
+    tiny: Path, dtype: str, kind: Literal["context", "message"]
+) -> None:
+    """At a usual learning rate, which bfloat16's own 8 bits would round away for most weights. A
+    first step of AdamW moves a weight by lr where its gradient is far above eps (1e-8).
+    """
+    from ccpo.config import Critic as Settings
+    from ccpo.learn.critic import Critic
+
+    lr = 1e-5
+    critic = Critic(policy.load(tiny, dtype)[0], kind, Settings(lr=lr))
+    texts = [[5, 6, 7 + k] for k in range(8)]
+    targets = np.arange(8) % 2.0
+    network: Any = critic.network
+    torch.nn.init.ones_(network.head.weight)  # where it is zero the body has no gradient
+    before = {k: v.clone() for k, v in critic.state_dict()["weights"].items()}
+    gradients = {}
+    step = critic.optimiser.step
+
+    def noting(lr: float) -> float:
+        masters = critic.optimiser.masters
+        gradients.update({k: m.grad.clone() for k, m in masters.items() if m.grad is not None})
+        return step(lr)
+
+    critic.optimiser.step = noting  # type: ignore[method-assign]
+    critic.fit(texts, critic.values(texts), targets)
+    after = critic.state_dict()["weights"]
+    moved = learning = 0
+    for name, gradient in gradients.items():
+        assert after[name].dtype == torch.float32
+        clear = gradient.abs() > 1e-6
+        learning += int(clear.sum())
+        moved += int((clear & (after[name] != before[name])).sum())
+    assert learning > 1000
+    assert moved == learning
+
+
+def test_the_optimisers_state_goes_on_beside_its_parameter(tiny: Path) -> None:
+    """A fused step on a GPU reads its number there. The device that stands in for one here holds no
+    numbers and cannot be mixed with a CPU's.
+    """
+    from ccpo.learn.optimisers import AdamWSettings, Plain
+
+    plain = Plain(policy.load(tiny)[0], AdamWSettings(lr=1e-3))
+    plain.backward(lambda model: (model(input_ids=torch.tensor([[5, 6]])).logits.sum(), None))
+    plain.step(1e-3)
+    weights, moments = plain.state()
+    elsewhere = Plain(policy.load(tiny)[0], AdamWSettings(lr=1e-3))
+    elsewhere.masters = {
+        name: torch.nn.Parameter(torch.empty_like(master, device="meta"))
+        for name, master in elsewhere.masters.items()
+    }
+    elsewhere.parameters = elsewhere.masters
+    elsewhere.load(weights, moments)
+    states = elsewhere.adamw.state
+    assert len(states) == len(weights) > 5
+    for master, state in states.items():
+        assert {value.device for value in state.values()} == {master.device}
+        assert master.device.type == "meta"
 
 
 def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> None:

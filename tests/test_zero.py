@@ -4,6 +4,7 @@ and saves what plain saves.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -23,8 +24,9 @@ from test_train import command
 from ccpo import __main__ as cli
 from ccpo import lineage, ranks, schema
 from ccpo.config.run import Train
-from ccpo.learn import improve, optimiser
+from ccpo.learn import optimisers, update
 from ccpo.learn import train as training
+from ccpo.learn.interrupt import INTERRUPTED
 from ccpo.models import policy
 from ccpo.ranks import Sharding
 
@@ -40,7 +42,7 @@ def sharded(monkeypatch: pytest.MonkeyPatch) -> None:
     import deepspeed.runtime.zero.muon.muon_optimizer
     import deepspeed.runtime.zero.stage3  # noqa: F401
 
-    monkeypatch.setattr(optimiser, "KEPT_WHOLE", 0)
+    monkeypatch.setattr(optimisers, "KEPT_FULL", 0)
 
 
 def settings(**over: Any) -> Train:
@@ -62,7 +64,7 @@ def nll(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     return -logps.gather(2, ids[:, 1:, None]).mean(), {"tokens": float(ids.numel())}
 
 
-def walk(learner: optimiser.Optimiser, here: ranks.Ranks, steps: range) -> list[float]:
+def walk(learner: optimisers.Optimiser, here: ranks.Ranks, steps: range) -> list[float]:
     """Gradient norms of steps whose micro-batches (3, 2, 1, 3 ...) seldom fit the ranks."""
     norms = []
     for step in steps:
@@ -70,11 +72,13 @@ def walk(learner: optimiser.Optimiser, here: ranks.Ranks, steps: range) -> list[
         batches = [
             torch.randint(0, 20, (1 + k, 5 + step), generator=draw) for k in range(3 - step % 3)
         ]
-        mine = here.mine(len(batches))
-        for k in mine:
-            assert learner.backward(nll, batches[k])[1] == {"tokens": float(batches[k].numel())}
-        if len(mine) * here.world < len(batches):
-            learner.idle(nll, batches[0])
+        share = here.share(len(batches))
+        for k in share:
+            assert learner.backward(functools.partial(nll, ids=batches[k]))[1] == {
+                "tokens": float(batches[k].numel())
+            }
+        if len(share) * here.world < len(batches):
+            learner.dummy_backward(functools.partial(nll, ids=batches[0]))
         norms.append(learner.step(1e-3 * (1 + step)))
     return norms
 
@@ -84,7 +88,7 @@ def unlike(one: dict[str, Any], two: dict[str, Any]) -> float:
     roots, which are in a gradient's unit too.
     """
     shares = []
-    for key, root in zip(optimiser.MOMENTS, (lambda moment: moment, torch.sqrt), strict=True):
+    for key, root in zip(optimisers.MOMENTS, (lambda moment: moment, torch.sqrt), strict=True):
         whole = float(torch.cat([root(moment).flatten() for moment in one[key].values()]).norm())
         shares += [
             float((root(two[key][name]) - root(moment)).norm()) / whole
@@ -105,7 +109,7 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
         fresh.base_model.norm.weight.requires_grad_(False)
         return fresh
 
-    plain = optimiser.Plain(model(), settings())
+    plain = optimisers.Plain(model(), settings())
     first = walk(plain, ranks.ALONE, range(3))
     middle = tuple(
         {k: dict(v) if isinstance(v, dict) else v for k, v in part.items()}
@@ -126,7 +130,7 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
     def work(rank: int) -> None:
         here = ranks.join(2)
         for sharding in EVERY:
-            fresh = optimiser.make(model(), settings(), here, sharding)
+            fresh = optimisers.make(model(), settings(), here, sharding)
             if sharding == EVERY[0]:
                 assert walk(fresh, here, range(3)) == pytest.approx(first, rel=1e-5)
             else:
@@ -145,7 +149,7 @@ def test_every_stage_takes_the_steps_of_plain_adamw_from_and_to_its_checkpoint(t
             if rank == 0:
                 assert apart(weights, got, start) < 1e-3, sharding
                 assert unlike(moments, moved) < 1e-5, sharding
-            with fresh.whole():
+            with fresh.gathered():
                 assert torch.equal(fresh.model.base_model.norm.weight, torch.ones(16))
                 shown = dict(fresh.model.named_parameters())
                 assert all(torch.equal(shown[name], got[name]) for name in got)
@@ -165,11 +169,11 @@ def test_small_steps_of_bfloat16_policies_add_up(tiny: Path) -> None:
     """
     name = "model.norm.weight"
 
-    def made(here: ranks.Ranks, sharding: Sharding) -> optimiser.Optimiser:
+    def made(here: ranks.Ranks, sharding: Sharding) -> optimisers.Optimiser:
         model = policy.load(tiny, "bfloat16")[0].train()
         for each, parameter in model.named_parameters():
             parameter.requires_grad_(each == name)
-        return optimiser.make(model, settings(weight_decay=0), here, sharding)
+        return optimisers.make(model, settings(weight_decay=0), here, sharding)
 
     def walked(learner: Any) -> Any:
         for _ in range(20):
@@ -190,7 +194,7 @@ def test_small_steps_of_bfloat16_policies_add_up(tiny: Path) -> None:
             assert torch.equal(weights[name], half[0][name])
             assert torch.equal(moments["exp_avg"][name], half[1]["exp_avg"][name])
         weights, moments = walked(learner).state()
-        with learner.whole():
+        with learner.gathered():
             assert torch.equal(
                 learner.model.base_model.norm.weight.float(),
                 torch.full((16,), 1 - 2e-3).bfloat16().float(),
@@ -212,11 +216,11 @@ def uneven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Micro-batches of six messages; their numbers, as far as this process sees them."""
     numbers = []
 
-    def parts(played: object, part: np.ndarray, vocabulary: int) -> list[np.ndarray]:
+    def parts(messages: object, part: np.ndarray, model: object) -> list[update.Batch]:
         numbers.append(-(-len(part) // 6))
-        return [improve.Batch(part[i : i + 6], None) for i in range(0, len(part), 6)]
+        return [update.Batch(part[i : i + 6], None) for i in range(0, len(part), 6)]
 
-    monkeypatch.setattr(improve, "micro_batches", parts)
+    monkeypatch.setattr(update, "micro_batches", parts)
     return numbers
 
 
@@ -255,7 +259,9 @@ def test_a_sharded_training_is_that_of_one_rank(
 
     def one_rank(rank):
         places = {"scratch": tmp_path / "scratch2", "out": tmp_path / "two"}
-        return training.train(**inputs, **places, ranks=2, sharding=sharding)
+        return training.train(
+            **inputs, **places, options=training.Options(ranks=2, sharding=sharding)
+        )
 
     assert together(2, one_rank) == [0, 0]
     start = load_file(tiny / "model.safetensors")
@@ -299,14 +305,13 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(
                 **inputs,
                 scratch=tmp_path / f"s{name}",
                 out=tmp_path / name,
-                ranks=world,
-                sharding=sharding,
+                options=training.Options(ranks=world, sharding=sharding),
             ),
         )
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "update", stopping(training.update))
-        assert work("plain", 2, Sharding(3)) == [training.INTERRUPTED] * 2
+        assert work("plain", 2, Sharding(3)) == [INTERRUPTED] * 2
     shutil.copytree(tmp_path / "splain", tmp_path / "sother")
     assert work("plain", 1, Sharding()) == [0]
     assert work("other", 2, Sharding(1)) == [0, 0]
@@ -322,7 +327,7 @@ def test_a_sharded_checkpoint_goes_on_at_any_number_of_ranks_and_stage(
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tiny: Path) -> None:
-    plain = optimiser.Plain(policy.load(tiny)[0], settings())
+    plain = optimisers.Plain(policy.load(tiny)[0], settings())
     weights, moments = plain.state()
     weights["new"] = weights.pop("model.norm.weight")
     with pytest.raises(
@@ -345,7 +350,7 @@ def test_policies_of_one_model_have_an_optimiser_each_below_stage_3(tiny: Path) 
             for part in ("q_proj", "k_proj"):
                 for name, parameter in model.named_parameters():
                     parameter.requires_grad_(part in name)
-                learners.append(optimiser.make(model, settings(), here, sharding))
+                learners.append(optimisers.make(model, settings(), here, sharding))
             before = {
                 name: parameter.detach().clone() for name, parameter in model.named_parameters()
             }
@@ -355,7 +360,7 @@ def test_policies_of_one_model_have_an_optimiser_each_below_stage_3(tiny: Path) 
                 for name, parameter in model.named_parameters()
                 if not torch.equal(parameter, before[name])
             }
-            assert moved == set(learners[1].own)
+            assert moved == set(learners[1].parameters)
             assert learners[0]._steps() == 0
 
     assert together(2, work) == [0, 0]
@@ -391,7 +396,7 @@ def test_a_plain_training_does_not_wait_for_deepspeed(tmp_path: Path, tiny: Path
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--zero", "4"], "ZeRO stage 4 is none. Remedy: 0 .every rank"),
         (["--offload"], "stage 0 shards nothing. Remedy: ZeRO stage 1, 2 or 3"),
@@ -402,7 +407,7 @@ def test_what_cannot_be_sharded_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     options: list[str],
-    said: str,
+    message: str,
 ) -> None:
     import re
 
@@ -410,7 +415,7 @@ def test_what_cannot_be_sharded_is_refused_before_anything_starts(
         "sys.argv", ["ccpo", *command(files, files["out"], files["scratch"])[3:], *options]
     )
     assert cli.main() == 1
-    assert re.search(said, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
     assert not files["scratch"].exists()
 
 
@@ -420,5 +425,5 @@ def test_adapters_of_one_model_are_not_sharded_with_it(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"policy lora has one for each adapter\. Remedy: --zero 2 or below"
     ):
-        training.train(**files, sharding=Sharding(3))
+        training.train(**files, options=training.Options(sharding=Sharding(3)))
     assert not files["scratch"].exists()

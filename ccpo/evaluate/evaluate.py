@@ -24,8 +24,9 @@ from ccpo.data import overlap
 from ccpo.data.tables import read_tasks
 from ccpo.evaluate.parts import Kept, Part, Rows, Sources, parts_of, played_before, plays_untrained
 from ccpo.grade import leakage, paper_graders, process, verifier
-from ccpo.play import engine
-from ccpo.play import rollout as playing
+from ccpo.play import engine, room
+from ccpo.play import rollout as rollouts
+from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
 from ccpo.team import Team, vote_outcome
 
 log = logging.getLogger("ccpo")
@@ -79,7 +80,7 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
 def sample(
     run: RunConfig,
     protocol: Protocol,
-    speakers: list[playing.Speaker],
+    speakers: list[AgentEndpoint],
     tasks: Sequence[Path],
     most: int,
 ) -> tuple[Rows, int, float]:
@@ -97,14 +98,14 @@ def sample(
     return rows, n, time.perf_counter() - start
 
 
-def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[playing.Speaker]:
+def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
     from ccpo.models import policy
 
     make = engine.load(run.sampling.engine)
     voices = []
     for folder in folders:
         model, tokenizer = policy.load(folder, run.train.dtype)
-        voices.append(playing.Speaker(make(model, policy.end_ids(model, tokenizer)), tokenizer))
+        voices.append(AgentEndpoint(make(model, policy.end_ids(model, tokenizer)), tokenizer))
     return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
 
 
@@ -115,8 +116,8 @@ class _Evaluated:
     run: RunConfig
     protocol: Protocol
     team: Team
-    trained: list[playing.Speaker]
-    started: list[playing.Speaker] | None
+    trained: list[AgentEndpoint]
+    started: list[AgentEndpoint] | None
 
     def play(
         self,
@@ -136,23 +137,19 @@ class _Evaluated:
             id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
             for voices in (self.trained, self.started or [])
         }
+        limits = protocol.limits(run)
+        room.check(PlayingTeam(self.team, shown[id(self.trained)], 1.0, limits), items)
         rows: Rows = []
         heard: dict[int, list[str]] = defaultdict(list)
         for name, kind in parts_of(run, protocol):
             decoding = protocol.decodings[name]
             untrained = self.started and plays_untrained(kind)
+            endpoints = shown[id(self.started if untrained else self.trained)]
             play = functools.partial(
-                playing.evaluate,
-                self.team,
+                self._play,
+                PlayingTeam(self.team, endpoints, decoding.temperature, limits),
                 items,
-                shown[id(self.started if untrained else self.trained)],
-                intervention=kind,
-                samples=decoding.samples,
-                temperature=decoding.temperature,
-                max_tokens=protocol.limits(run),
-                seed=playing.stream("evaluation", protocol.seed, run.seed),
-                factual=heard,
-                ledger=playing.Ledger(),
+                rollouts.EvaluationPass(kind, decoding.samples, heard),
             )
             played = parts(Part(choice.name, name, kind), play)
             if (name, kind) == (protocol.primary, "factual"):
@@ -160,6 +157,11 @@ class _Evaluated:
                     heard[row["turn"]].append(row["completion"])
             rows += played
         return rows
+
+    def _play(self, playing: PlayingTeam, items: list[Task], once: rollouts.EvaluationPass) -> Rows:
+        """The rows of one part."""
+        seed = rollouts.stream("evaluation", self.protocol.seed, self.run.seed)
+        return [dict(row) for row in rollouts.evaluate(playing, items, once, seed, Ledger())]
 
 
 @dataclass(frozen=True)
@@ -248,10 +250,15 @@ def judge(
         voting = team.answer == "vote" and len(messages) > 1
         spoken.append(_Spoken(messages, voting, truths[name, task_id], unlike[name, task_id]))
     verdicts = verifier.verify_many(
-        item for one in spoken for item in _items(one.answering, one.task)
+        item
+        for one in spoken
+        for item in _items([message["completion"] for message in one.answering], one.task)
     )
-    leaks = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.task))
-    chances = leakage.leaks_many(item for one in spoken for item in _items(one.thoughts, one.other))
+    # thoughts as their readers see them
+    read = [[team.as_read(thought["completion"]) for thought in one.thoughts] for one in spoken]
+    pairs = list(zip(spoken, read, strict=True))
+    leaks = leakage.leaks_many(item for one, texts in pairs for item in _items(texts, one.task))
+    chances = leakage.leaks_many(item for one, texts in pairs for item in _items(texts, one.other))
     judged = [list(itertools.islice(verdicts, len(one.answering))) for one in spoken]
     ballots = verifier.in_order(
         verifier.ballots,
@@ -293,10 +300,10 @@ class _Spoken:
         return [] if self.voting else self.messages[:-1]
 
 
-def _items(messages: Sequence[dict[str, Any]], task: Task | None) -> list[verifier.Item]:
+def _items(texts: Sequence[str], task: Task | None) -> list[verifier.Item]:
     if task is None:
         return []
-    return [(m["completion"], task.truth, task.kind, task.tolerance) for m in messages]
+    return [(text, task.truth, task.kind, task.tolerance) for text in texts]
 
 
 def _unlike(truths: Truths, pair: tuple[str, str]) -> Task | None:

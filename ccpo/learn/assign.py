@@ -1,5 +1,5 @@
 """What each message of an update gets: credit by the run's method, then advantage, then a critic's
-lesson.
+target.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from ccpo.advantage import Messages
 from ccpo.config import RunConfig
 from ccpo.learn.critic import Critic
 from ccpo.learn.state import State
-from ccpo.play.rollout import Ledger, Message, Played
+from ccpo.play.types import Ledger, Message, ScoredTree
+from ccpo.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -29,58 +30,72 @@ class Assigned:
     target: np.ndarray
 
 
-def assign(run: RunConfig, state: State, played: Played, learner: np.ndarray) -> Assigned:
+def assign(run: RunConfig, state: State, scored: ScoredTree, learner: np.ndarray) -> Assigned:
     """Credit, then advantage within what one policy learns from (`learner` [M]); moves the memories
     of methods that have one.
     """
-    tree = played.tree
-    method = credit.load(run.credit.name)
-    baseline = advantage.load(run.advantage.name)
+    tree = scored.tree
     estimate = np.full(len(tree), np.nan)
     if state.critic:
         used = np.flatnonzero(tree.factual)
-        estimate[used] = state.critic.values(
-            [_read(state.critic, played.messages[i]) for i in used]
-        )
-    before = (state.memory.get("credit", {}),) if hasattr(method, "remember") else ()
-    seen = replace(tree, value=estimate)
-    value, group = method.credit(seen, *before, **run.credit.params)
-    if before:
-        state.memory["credit"] = method.remember(seen, *before, **run.credit.params)
-    found = np.zeros(len(tree))
-    tokens = np.array([len(m.completion.ids) for m in played.messages])
+        texts = [_critic_reads(state.critic, scored.messages[i]) for i in used]
+        estimate[used] = state.critic.values(texts)
+    value, group = _credit(run, state, replace(tree, value=estimate))
+    tokens = np.array([len(m.completion.token_ids) for m in scored.messages])
+    weight = np.zeros(len(tree))
     for index in range(len(state.models)):
         rows = learner == index
         messages = Messages(value[rows], group[rows], tokens[rows], estimate[rows])
-        memory = state.memory.get(f"advantage-{index}", {})
-        found[rows] = advantage.compute(
-            run.advantage.name, messages, memory, **run.advantage.params
-        )
-        if hasattr(baseline, "remember"):
-            state.memory[f"advantage-{index}"] = baseline.remember(
-                messages, memory, **run.advantage.params
-            )
+        weight[rows] = _advantage(run, state, index, messages)
     if run.advantage.per_token:
-        found = found / np.maximum(tokens, 1)
-    outcome = run.plan().critic == "message"
-    target = (
-        tree.reward if outcome else value if baseline.COMPARES == "critic" else value + estimate
-    )
-    return Assigned(value, group, found, estimate, np.where(np.isnan(estimate), np.nan, target))
+        weight = weight / np.maximum(tokens, 1)
+    if run.plan().critic == "message":
+        target = tree.reward
+    elif advantage.load(run.advantage.name).COMPARES == "critic":
+        target = value
+    else:
+        target = value + estimate
+    return Assigned(value, group, weight, estimate, np.where(np.isnan(estimate), np.nan, target))
 
 
-def _read(critic: Critic, message: Message) -> list[int]:
-    """What a critic reads of a message: its context, or the message too."""
-    return message.prompt + message.completion.ids if critic.kind == "message" else message.prompt
+def _credit(run: RunConfig, state: State, tree: Tree) -> tuple[np.ndarray, np.ndarray]:
+    """Credit and group [M] by the run's method, which remembers the tree if it has a memory."""
+    method = credit.load(run.credit.name)
+    before = (state.memory.get("credit", {}),) if hasattr(method, "remember") else ()
+    value, group = method.credit(tree, *before, **run.credit.params)
+    if before:
+        state.memory["credit"] = method.remember(tree, *before, **run.credit.params)
+    return value, group
 
 
-def teach(critic: Critic, played: Played, given: Assigned, ledger: Ledger) -> None:
+def _advantage(run: RunConfig, state: State, index: int, messages: Messages) -> np.ndarray:
+    """Advantage of the messages of one policy, by a baseline that may have a memory."""
+    name = f"advantage-{index}"
+    baseline = advantage.load(run.advantage.name)
+    memory = state.memory.get(name, {})
+    value = advantage.compute(run.advantage.name, messages, memory, **run.advantage.params)
+    if hasattr(baseline, "remember"):
+        state.memory[name] = baseline.remember(messages, memory, **run.advantage.params)
+    return value
+
+
+def _critic_reads(critic: Critic, message: Message) -> list[int]:
+    """What a critic reads of a message: its context, or the message too; the last tokens, where
+    that is longer than the model's own context.
+    """
+    text = message.prompt
+    if critic.kind == "message":
+        text = text + message.completion.token_ids
+    return text[-critic.context :]
+
+
+def fit_critic(critic: Critic, scored: ScoredTree, assigned: Assigned, ledger: Ledger) -> None:
     """Moves the critic towards its targets, and counts what it read."""
-    rows = np.flatnonzero(~np.isnan(given.target))
-    texts = [_read(critic, played.messages[i]) for i in rows]
-    critic.fit(texts, given.estimate[rows], given.target[rows])
+    rows = np.flatnonzero(~np.isnan(assigned.target))
+    texts = [_critic_reads(critic, scored.messages[i]) for i in rows]
+    critic.fit(texts, assigned.estimate[rows], assigned.target[rows])
     for i, text in zip(rows, texts, strict=True):
-        agent = int(played.tree.agent[i])
+        agent = int(scored.tree.agent[i])
         ledger.add(
             agent,
             "critic",

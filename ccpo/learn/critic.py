@@ -1,21 +1,26 @@
-"""A critic: estimates of the outcome from what was said so far, learnt in the loop.
+"""A critic: estimates of the outcome from the messages so far, learnt in the loop.
 
 It has a body of its own, which starts as the model that training starts with, and a linear value
-head, which starts at zero. A text is a list of token ids; its value is read at the last token.
+head, which starts at zero. Both learn as policies do: with float32 weights, whatever the model's. A
+text is a list of token ids; its value is read at the last token.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ccpo.config import Critic as Settings
+from ccpo.learn.optimisers import AdamWSettings, Plain
+from ccpo.play.engine.batching import Bounds, RowSizes, pack, right_pad
 
-PADDED = 1 << 14  # tokens of a batch, padding included
+BOUNDS = Bounds(tokens=1 << 14, logits=0)
 
 
 class Critic:
@@ -27,51 +32,43 @@ class Critic:
     (C3's Q-critic).
     """
 
-    def __init__(self, model: Any, kind: Literal["context", "message"], settings: Settings) -> None:
+    def __init__(
+        self, model: PreTrainedModel, kind: Literal["context", "message"], settings: Settings
+    ) -> None:
         self.kind = kind
         self.settings = settings
-        self.body = copy.deepcopy(model.base_model).train()
-        self.head = torch.nn.Linear(
-            model.config.hidden_size, 1, dtype=torch.float32, device=model.device
-        )
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
-        parameters = [*self.body.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            parameters, lr=settings.lr, weight_decay=0.0, foreach=True
-        )
+        self.context = int(model.config.max_position_embeddings)
+        self.network = _Network(model)
+        self.optimiser = Plain(self.network, AdamWSettings(lr=settings.lr))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {name: getattr(self, name).state_dict() for name in ("body", "head", "optimiser")}
+        weights, moments = self.optimiser.state()
+        return {"weights": weights, "moments": moments}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Goes on from `state_dict`."""
-        for name in ("body", "head", "optimiser"):
-            getattr(self, name).load_state_dict(saved[name])
+        self.optimiser.load(saved["weights"], saved["moments"])
 
     def _scores(self, texts: Sequence[list[int]]) -> torch.Tensor:
         """Head outputs [S]: values, or logits."""
-        width = max(map(len, texts))
-        device = self.head.weight.device
-        # causal: padding on the right needs no mask
-        ids = torch.tensor([t + [0] * (width - len(t)) for t in texts], device=device)
-        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
-        last = torch.tensor([len(t) - 1 for t in texts], device=device)
-        return self.head(hidden[torch.arange(len(texts), device=device), last].float())[:, 0]
+        token_ids, length = right_pad(texts, self.network.head.weight.device)
+        scores: torch.Tensor = self.network(token_ids, length)
+        return scores
 
     @torch.no_grad()
     def values(self, texts: Sequence[list[int]]) -> np.ndarray:
         """Estimates [S] of the outcome in [0, 1] ("message") or of the return ("context"). Equal
         texts are computed once.
         """
-        place = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, texts)))}
-        distinct = [list(text) for text in place]
-        out = np.empty(len(distinct))
+        index = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, texts)))}
+        distinct = [list(text) for text in index]
+        estimates = np.empty(len(distinct))
         for rows in batches(distinct):
             scores = self._scores([distinct[i] for i in rows])
-            out[rows] = (scores.sigmoid() if self.kind == "message" else scores).cpu().numpy()
-        return out[[place[tuple(text)] for text in texts]]
+            values = scores.sigmoid() if self.kind == "message" else scores
+            estimates[rows] = values.cpu().numpy()
+        return estimates[[index[tuple(text)] for text in texts]]
 
     def fit(self, texts: Sequence[list[int]], before: np.ndarray, targets: np.ndarray) -> float:
         """Moves the values of the texts, which were `before` [S], towards `targets` [S]; returns
@@ -81,23 +78,33 @@ class Critic:
             ValueError: the gradient is not finite.
         """
         for _ in range(self.settings.steps):
-            self.optimiser.zero_grad(set_to_none=True)
             for rows in batches(texts):
-                scores = self._scores([texts[i] for i in rows])
-                target, old = (
-                    torch.tensor(x[rows], dtype=scores.dtype, device=scores.device)
-                    for x in (targets, before)
+                batch = [texts[i] for i in rows]
+                loss = functools.partial(
+                    self._batch_loss, batch, before[rows], targets[rows], len(texts)
                 )
-                (self._loss(scores, old, target) / len(texts)).backward()
-            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            if not torch.isfinite(norm):
+                self.optimiser.backward(loss)
+            norm = self.optimiser.step(self.settings.lr)
+            if not np.isfinite(norm):
                 raise ValueError(
-                    f"critic: gradient norm is {float(norm)}. The last checkpoint is untouched; "
+                    f"critic: gradient norm is {norm}. The last checkpoint is untouched; "
                     "lower critic.lr."
                 )
-            self.optimiser.step()
         return float(np.sqrt(np.mean((before - targets) ** 2)))
+
+    def _batch_loss(
+        self,
+        texts: Sequence[list[int]],
+        before: np.ndarray,
+        targets: np.ndarray,
+        divisor: int,
+        network: torch.nn.Module,
+    ) -> tuple[torch.Tensor, None]:
+        """A batch's part of the mean loss over `divisor` texts."""
+        scores = self._scores(texts)
+        old = torch.tensor(before, dtype=scores.dtype, device=scores.device)
+        target = torch.tensor(targets, dtype=scores.dtype, device=scores.device)
+        return self._loss(scores, old, target) / divisor, None
 
     def _loss(self, scores: torch.Tensor, old: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.kind == "message":
@@ -108,11 +115,28 @@ class Critic:
         return torch.maximum((scores - target) ** 2, (clipped - target) ** 2).sum() / 2
 
 
+class _Network(torch.nn.Module):
+    """A copy of a model's body, and a value head in float32 that starts at zero."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.body = copy.deepcopy(model.base_model).train()
+        self.head = torch.nn.Linear(
+            model.config.hidden_size, 1, dtype=torch.float32, device=model.device
+        )
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    def forward(self, token_ids: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """Head outputs [S] at the last token of right-padded rows [S, T]; attention is causal, so
+        that the padding needs no mask.
+        """
+        hidden = self.body(input_ids=token_ids, use_cache=False).last_hidden_state
+        rows = torch.arange(len(token_ids), device=hidden.device)
+        return self.head(hidden[rows, length - 1].float())[:, 0]
+
+
 def batches(texts: Sequence[list[int]]) -> list[np.ndarray]:
     """Indices of the texts in batches of similar length, bounded in padded tokens."""
-    out: list[list[int]] = [[]]
-    for i in sorted(range(len(texts)), key=lambda i: (len(texts[i]), i)):
-        if out[-1] and (len(out[-1]) + 1) * len(texts[i]) > PADDED:
-            out.append([])
-        out[-1].append(i)
-    return [np.array(rows) for rows in out if rows]
+    length = np.array([len(text) for text in texts], dtype=np.int64)
+    return pack(RowSizes.separate(length, np.zeros_like(length)), BOUNDS)[0]

@@ -9,14 +9,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from ccpo import benchmark
 from ccpo.config import RunConfig
-from ccpo.learn import canary, optimiser
+from ccpo.learn import canary, optimisers
 from ccpo.learn.critic import Critic
+from ccpo.learn.update import Learner
 from ccpo.models import policy
 from ccpo.play import engine
-from ccpo.play.rollout import Speaker, stream
-from ccpo.ranks import ALONE, WHOLE, Ranks, Sharding
+from ccpo.play.engine import Engine
+from ccpo.play.rollout import stream
+from ccpo.play.types import AgentEndpoint
+from ccpo.ranks import ALONE, UNSHARDED, Ranks, Sharding
 
 TABLES = ("train", "credit", "ledger", "seconds", "canary")
 COUNTED = ("step", "generated", "evaluated", "late")
@@ -27,10 +32,9 @@ class State:
     so far, and the counts.
 
     `models` has a model for each policy, which may be one model with several `adapters`: who
-    computes with a policy says so by `live`.
-    `references` are the models that training started with, once adapters are off, where the
-    objective has a KL term. Of several ranks each has them, and the critic, whole; what they share
-    out of the policies is `sharding`.
+    computes with a policy activates it first. `references` are the models that training started
+    with, once adapters are off, where the objective has a KL term. Each of several ranks has them,
+    and the critic, in full; what they share out of the policies is `sharding`.
     """
 
     def __init__(
@@ -38,37 +42,20 @@ class State:
         run: RunConfig,
         model: Path | Sequence[Path],
         ranks: Ranks = ALONE,
-        sharding: Sharding = WHOLE,
+        sharding: Sharding = UNSHARDED,
     ) -> None:
         self.ranks = ranks
         self.run = run.id
-        team = run.build_team()
         self.folders = policy.starts(run, model)
         self.dtype = run.train.dtype
-        n = 1 if run.policy == "shared" else team.agents
-        each = (self.folders * n)[:n]
-        loaded = [
-            policy.load(folder, self.dtype) for folder in (each[:1] if run.lora else each)
-        ] * (n if run.lora else 1)
-        self.models = [m.train() for m, _ in loaded]
-        self.tokenizers = [t for _, t in loaded]
-        kind = run.plan().critic or ("context" if run.critic else "")
-        # of the model without adapters
-        self.critic = Critic(self.models[0], kind, run.critic) if kind and run.critic else None
-        self.adapters = [f"agent{i}" for i in range(n)] if run.lora else [""] * n
-        if run.lora:
-            policy.adapt(self.models[0], run.lora, self.adapters, stream("adapter", run.seed))
-        self.references: list[Any] = [None] * n
-        if run.objective.kl:
-            before = (
-                {}
-                if run.lora
-                else {folder: policy.load(folder, self.dtype)[0].eval() for folder in self.folders}
-            )
-            self.references = self.models if run.lora else [before[folder] for folder in each]
-        # sharded, nobody can copy them any more
+        self.models, self.tokenizers = _load_policies(run, self.folders)
+        self.critic = _critic(run, self.models[0])  # of the model without adapters
+        self.adapters = _add_adapters(run, self.models)
+        self.references = _references(run, self.models, self.folders)
+        # sharded, nobody can copy the models any more
         self.optimisers = [
-            optimiser.make(self.live(i), run.train, ranks, sharding) for i in range(n)
+            optimisers.make(self.activate(i), run.train, ranks, sharding)
+            for i in range(len(self.models))
         ]
         self.memory: dict[str, dict[str, float]] = {}
         self.step = 0
@@ -76,43 +63,62 @@ class State:
         self.evaluated = 0
         self.late = 0
         self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        asked = benchmark.load(run.benchmark.name)
-        demos = tuple(asked.demos(run.shots, **run.benchmark.params)) if run.shots else ()
+        self.engines = self._make_engines(run)
+        self.endpoints = self._make_endpoints(run)
+        team = run.build_team()
+        agents_of = [
+            [agent for agent in range(team.agents) if self.policy_of(agent) == i]
+            for i in range(len(self.models))
+        ]
+        self.prompt_probes = [
+            canary.prompt_probe(team, agents, self.endpoints) for agents in agents_of
+        ]
+
+    def _make_engines(self, run: RunConfig) -> list[Engine]:
+        """An engine for each policy."""
         make = engine.load(run.sampling.engine)
-        self.engines = [
-            make(m, policy.end_ids(m, t), ranks=ranks, ready=functools.partial(self.live, i))
-            for i, (m, t) in enumerate(zip(self.models, self.tokenizers, strict=True))
-        ]
-        voices = [
-            Speaker(e, t, demos, asked.FORM)
-            for e, t in zip(self.engines, self.tokenizers, strict=True)
-        ]
-        self.speakers = [voices[self.policy_of(agent)] for agent in range(team.agents)]
-        self.songs = [
-            canary.song(
-                team, [a for a in range(team.agents) if self.policy_of(a) == i], self.speakers
+        return [
+            make(
+                model,
+                policy.end_ids(model, tokenizer),
+                ranks=self.ranks,
+                activate=functools.partial(self.activate, i),
             )
-            for i in range(n)
+            for i, (model, tokenizer) in enumerate(zip(self.models, self.tokenizers, strict=True))
         ]
+
+    def _make_endpoints(self, run: RunConfig) -> list[AgentEndpoint]:
+        """An endpoint for each agent."""
+        module = benchmark.load(run.benchmark.name)
+        demos = tuple(module.demos(run.shots, **run.benchmark.params)) if run.shots else ()
+        of_policy = [
+            AgentEndpoint(engine, tokenizer, demos, module.FORM)
+            for engine, tokenizer in zip(self.engines, self.tokenizers, strict=True)
+        ]
+        return [of_policy[self.policy_of(agent)] for agent in range(run.build_team().agents)]
 
     def policy_of(self, agent: int) -> int:
         """Index of the policy an agent acts with."""
         return agent if len(self.models) > 1 else 0
 
-    def live(self, index: int) -> Any:
+    def activate(self, index: int) -> PreTrainedModel:
         """A policy's model, which computes with this policy's weights until another policy of the
-        same model is live.
+        same model is activated.
         """
-        return policy.live(self.models[index], self.adapters[index])
+        return policy.set_adapter(self.models[index], self.adapters[index])
+
+    def learner(self, index: int) -> Learner:
+        """A policy, activated, with what moves it."""
+        return Learner(index, self.activate(index), self.optimisers[index], self.references[index])
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """All policies' weights are whole on every rank, to play with them and to save them. All
-        ranks must enter it.
+    def gathered(self) -> Iterator[None]:
+        """Inside, every rank holds all policies' weights in full, to play with them and to save
+        them. All ranks must enter it.
         """
         with ExitStack() as stack:
             for each in self.optimisers:
-                stack.enter_context(each.whole())
+                stack.enter_context(each.gathered())
             yield
 
     def write(self, folder: Path) -> None:
@@ -120,10 +126,12 @@ class State:
         base, also the adapters: adapter0 ...
         """
         for index, tokenizer in enumerate(self.tokenizers):
-            model = self.live(index)
+            model = self.activate(index)
             if self.adapters[index]:
                 policy.save(model, None, folder / f"adapter{index}")
-                model = policy.merged(self.folders[0], folder / f"adapter{index}", self.dtype)
+                model = policy.merge_adapter(
+                    self.folders[0], folder / f"adapter{index}", self.dtype
+                )
             policy.save(model, tokenizer, folder / f"policy{index}")
 
     def save(self, scratch: Path) -> None:
@@ -173,3 +181,52 @@ class State:
         for name in COUNTED:
             setattr(self, name, saved["counts.pt"][name])
         return True
+
+
+def _load_policies(
+    run: RunConfig, folders: Sequence[Path]
+) -> tuple[list[PreTrainedModel], list[PreTrainedTokenizerBase]]:
+    """Model and tokenizer of each policy, ready to train: one that all agents share, one for each
+    agent, or one model for all adapters.
+    """
+    n = 1 if run.policy == "shared" else run.build_team().agents
+    if run.lora:
+        loaded = [policy.load(folders[0], run.train.dtype)] * n
+    else:
+        loaded = [policy.load(folder, run.train.dtype) for folder in _of_policies(folders, n)]
+    models, tokenizers = zip(*loaded, strict=True)
+    return [model.train() for model in models], list(tokenizers)
+
+
+def _of_policies(folders: Sequence[Path], n: int) -> list[Path]:
+    """The folder that each of n policies starts from."""
+    return (list(folders) * n)[:n]
+
+
+def _critic(run: RunConfig, model: PreTrainedModel) -> Critic | None:
+    """The critic that the run's credit or advantage asks for, if any."""
+    kind = run.plan().critic or ("context" if run.critic else "")
+    return Critic(model, kind, run.critic) if kind and run.critic else None
+
+
+def _add_adapters(run: RunConfig, models: Sequence[PreTrainedModel]) -> list[str]:
+    """Adds an adapter for each policy; their names, or "" for each policy without one."""
+    if not run.lora:
+        return [""] * len(models)
+    names = [f"agent{i}" for i in range(len(models))]
+    policy.adapt(models[0], run.lora, names, stream("adapter", run.seed))
+    return names
+
+
+def _references(
+    run: RunConfig, models: Sequence[PreTrainedModel], folders: Sequence[Path]
+) -> list[PreTrainedModel | None]:
+    """For each policy the model that a KL term compares with: itself, once its adapter is off, or a
+    copy; None where there is no such term.
+    """
+    if not run.objective.kl:
+        return [None] * len(models)
+    if run.lora:
+        return list(models)
+    copies = {folder: policy.load(folder, run.train.dtype)[0].eval() for folder in folders}
+    return [copies[folder] for folder in _of_policies(folders, len(models))]

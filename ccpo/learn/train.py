@@ -10,34 +10,34 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ccpo import lease, lineage, schema
-from ccpo.advantage import role_information
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.data.tables import read_tasks
-from ccpo.grade import leakage
 from ccpo.learn import canary
-from ccpo.learn.assign import Assigned, assign, teach
-from ccpo.learn.improve import improve
+from ccpo.learn.assign import Assigned, assign, fit_critic
+from ccpo.learn.interrupt import Interrupted, Stop, Stopped
+from ccpo.learn.progress import Tell, progress
+from ccpo.learn.record import Update, record
 from ccpo.learn.state import TABLES, State
-from ccpo.play.rollout import COUNTS, Ledger, Played, play, stream
-from ccpo.ranks import WHOLE, Sharding, join
+from ccpo.learn.update import Lessons, UpdateStats, update_policy
+from ccpo.play import room
+from ccpo.play.rollout import play, stream
+from ccpo.play.types import COUNTS, Ledger, PlayingTeam, ScoredTree
+from ccpo.ranks import UNSHARDED, Sharding, join
 from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
 
-INTERRUPTED = 75  # EX_TEMPFAIL: saved, start again
 # updates between checkpoints, and between the updates whose messages are kept in credit.parquet
 # (and the last)
 EVERY = 10
@@ -49,20 +49,20 @@ LATE_FREE = 5
 LATE_SHARE = 0.01
 
 
-class Interrupted(SystemExit):
-    """A signal came, the state is saved: exit code 75, start again to go on.
+@dataclass(frozen=True)
+class Options:
+    """How a run is trained, beside its configuration and inputs.
 
-    `progress`: updates since this process began; `first`: whether it is the rank that writes.
+    left_out  ids of training items that are left out, since they are test items
+    held_out  the file that says so
+    ranks     processes that train the run together, all of which call `train`
+    sharding  what these do not all hold in full
     """
 
-    def __init__(self, why: str, progress: int, first: bool) -> None:
-        super().__init__(INTERRUPTED)
-        self.why = why
-        self.progress = progress
-        self.first = first
-
-    def __str__(self) -> str:
-        return self.why
+    left_out: Collection[str] = ()
+    held_out: Path | None = None
+    ranks: int = 1
+    sharding: Sharding = UNSHARDED
 
 
 def train(
@@ -72,108 +72,133 @@ def train(
     model: Path | Sequence[Path],
     scratch: Path,
     out: Path,
-    without: Collection[str] = (),
-    held_out: Path | None = None,
-    ranks: int = 1,
-    sharding: Sharding = WHOLE,
+    options: Options = Options(),
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and
-    provenance.json.
-
-    `model`: the folder that all agents start from, or one for each. `without`: ids of training
-    items that are left out, since `held_out` says that they are test items. `ranks`: processes that
-    train it together, all of which call this; the first one writes. `sharding`: what they do not
-    all hold whole.
+    provenance.json. `model`: the folder that all agents start from, or one for each.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
         Interrupted: after a signal, when the state is saved.
     """
-    stop = _Stop()
+    stop = Stop()
     run = read_run(config)
+    _check_sharding(run, options.sharding)
+    pool = _pool(run, tasks, options.left_out)
+    _repeatable()
+    ranks = join(options.ranks)
+    with (
+        lease.hold(scratch, "train") if ranks.first else nullcontext() as held,
+        progress(run, held) as tell,
+    ):
+        ranks.wait()  # nobody reads a checkpoint before the first holds the folder
+        state = State(run, model, ranks, options.sharding)
+        if state.resume(scratch):
+            log.info("resumed at update %d", state.step)
+        if ranks.first:
+            room.check(_playing(run, state), pool)
+        tell(state)
+        _loop(_Session(run, pool, state, scratch, held), stop, tell)
+        # the last checkpoint stays until the run is scored: of a job that fails afterwards, outputs
+        # are deleted
+        with state.gathered():
+            if held:
+                held.check()
+                held_out = [options.held_out] if options.held_out else []
+                inputs = [config, tasks, *held_out, *state.folders]
+                trained = _trained(run, state, options, held.status.starts)
+                _finish(state, out, inputs, trained)
+
+
+def _repeatable() -> None:
+    """Makes torch compute the same again, as far as it can."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _check_sharding(run: RunConfig, sharding: Sharding) -> None:
+    """Refuses stage 3 for several adapters."""
     if run.lora and run.build_team().agents > 1 and sharding.stage == 3:
         raise ValueError(
             "ZeRO stage 3 shards a model for one optimiser, and policy lora has one for each "
             "adapter. Remedy: --zero 2 or below."
         )
-    pool = (
-        [task for task in read_tasks(tasks, "train") if task.task_id not in without]
-        if run.train.steps
-        else []
-    )
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if run.train.steps and len(pool) < run.train.tasks:
-        left = f" ({len(without)} are left out as test items)" if without else ""
+
+
+def _pool(run: RunConfig, tasks: Path, left_out: Collection[str]) -> list[Task]:
+    """The tasks that a run learns from.
+
+    Raises:
+        ValueError: they are too few for an update.
+    """
+    if not run.train.steps:
+        return []
+    pool = [task for task in read_tasks(tasks, "train") if task.task_id not in left_out]
+    if len(pool) < run.train.tasks:
+        without = f" ({len(left_out)} are left out as test items)" if left_out else ""
         raise ValueError(
-            f"{tasks} has {len(pool)} train tasks{left}, an update needs "
+            f"{tasks} has {len(pool)} train tasks{without}, an update needs "
             f"train.tasks={run.train.tasks}"
         )
-    here = join(ranks)
-    with (
-        lease.hold(scratch, "train") if here.first else nullcontext() as held,
-        _progress(run, held) as tell,
-    ):
-        here.wait()  # nobody reads a checkpoint before the first holds the folder
-        state = State(run, model, here, sharding)
-        if state.resume(scratch):
-            log.info("resumed at update %d", state.step)
-        tell(state)
-        _loop(run, pool, state, scratch, stop, held, tell)
-        with state.whole():
-            if held is None:
-                return
-            held.check()
-            # the last checkpoint stays until the run is scored: a job that fails behind our back
-            # has its outputs deleted
-            _finish(
-                run,
-                state,
-                out,
-                [config, tasks, *([held_out] if held_out else []), *state.folders],
-                sorted(without),
-                held.status.starts,
-                sharding,
-            )
+    return pool
+
+
+@dataclass(frozen=True)
+class UpdateCost:
+    """What one update took: tokens generated and read, verifier's calls, seconds."""
+
+    generated: float
+    prompt: float
+    calls: float
+    seconds: float
 
 
 def pilot(
     run: RunConfig, tasks: Path, model: Path | Sequence[Path], updates: int
-) -> tuple[list[dict[str, float]], State]:
-    """Plays a run's first updates, keeps nothing. Of each: tokens generated and read, verifier's
-    calls, seconds; and the state after.
-    """
+) -> tuple[list[UpdateCost], State]:
+    """Plays a run's first updates, keeps nothing. The cost of each, and the state after."""
     pool = read_tasks(tasks, "train") if run.train.steps else []
     state = State(run, model)
     team = run.build_team()
-    rows = []
+    room.check(_playing(run, state), pool)
+    costs = []
     for _ in range(min(updates, run.train.steps)):
         start = time.perf_counter()
         ledger = update(run, team, pool, state)
-        names = {
-            "generated": "generated_tokens",
-            "prompt": "prompt_tokens",
-            "calls": "evaluator_calls",
-        }
-        rows.append(
-            {
-                **{k: float(ledger.total(v)) for k, v in names.items()},
-                "seconds": time.perf_counter() - start,
-            }
+        costs.append(
+            UpdateCost(
+                generated=float(ledger.total("generated_tokens")),
+                prompt=float(ledger.total("prompt_tokens")),
+                calls=float(ledger.total("evaluator_calls")),
+                seconds=time.perf_counter() - start,
+            )
         )
-    return rows, state
+    return costs, state
 
 
-def _loop(
-    run: RunConfig,
-    pool: list[Task],
-    state: State,
-    scratch: Path,
-    stop: _Stop,
-    held: lease.Lease | None,
-    tell: Tell,
-) -> None:
+@dataclass(frozen=True)
+class _Session:
+    """A training under way; `held`: the lease of its folder, where this rank is the first."""
+
+    run: RunConfig
+    pool: list[Task]
+    state: State
+    scratch: Path
+    held: lease.Lease | None
+
+    def save(self, ledger: Ledger) -> None:
+        """Writes a checkpoint."""
+        start = time.perf_counter()
+        if self.held:
+            self.held.check()
+        self.state.save(self.scratch)
+        ledger.timed("save", start)
+
+
+def _loop(session: _Session, stop: Stop, tell: Tell) -> None:
     """Updates until the run is done or a signal came to any rank, with checkpoints."""
+    run = session.run
+    state = session.state
     team = run.build_team()
     saved = time.monotonic()
     first = state.step
@@ -182,18 +207,18 @@ def _loop(
         try:
             # ranks that wait for each other cannot leave a batch one by one
             ledger = update(
-                run, team, pool, state, stop.at_once if state.ranks.world == 1 else nullcontext
+                run,
+                team,
+                session.pool,
+                state,
+                stop.at_once if state.ranks.world == 1 else nullcontext,
             )
-        except _Stopped:  # nothing has changed since the update before
+        except Stopped:  # nothing has changed since the update before
             ledger = Ledger()
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
         asked, due = (votes > 0 for votes in state.ranks.total([stop.asked, due]))
         if asked or due or _finished(run, state):
-            saving = time.perf_counter()
-            if held:
-                held.check()
-            state.save(scratch)
-            ledger.timed("save", saving)
+            session.save(ledger)
             saved = time.monotonic()
         state.rows["seconds"] += [
             {"step": state.step, "part": p, "seconds": s} for p, s in ledger.seconds.items()
@@ -218,114 +243,116 @@ def update(
     team: Team,
     pool: list[Task],
     state: State,
-    playing: Callable[[], Any] = nullcontext,
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Ledger:
     """One update: plays a batch of tasks, assigns credit, improves the active policies, and records
     what happened.
 
-    `playing` makes the context in which the batch is played: until that ends, the state is as it
-    was.
+    `interruptible` makes the context in which the batch is played: until that ends, the state is as
+    it was.
     """
     step = state.step
     ledger = Ledger()
     batch = _batch(run, pool, step)
-    with playing(), state.whole():
-        played = play(
-            run.plan(),
-            team,
-            batch,
-            state.speakers,
-            temperature=run.sampling.temperature,
-            max_tokens=run.sampling.max_tokens,
-            rating_tokens=run.sampling.rating_tokens,
-            seed=stream("rollout", run.seed, step),
-            ledger=ledger,
-        )
+    with interruptible(), state.gathered():
+        scored = _play(run, batch, state, ledger)
     refuse_late(state.late + ledger.late, state.evaluated + ledger.total("evaluator_calls"), step)
-    if played.rejections:
-        log.info(
-            "ratings rejected: %s",
-            ", ".join(f"{reason} ({n})" for reason, n in played.rejections.most_common()),
-        )
     for engine in state.engines:
-        engine.rest()
+        engine.sleep()
     start = time.perf_counter()
-    learner = np.array([state.policy_of(int(a)) for a in played.tree.agent])
-    given = assign(run, state, played, learner)
-    if not np.isfinite(given.credit).all():
-        bad = int(np.flatnonzero(~np.isfinite(given.credit))[0])
+    learner = np.array([state.policy_of(int(a)) for a in scored.tree.agent])
+    assigned = assign(run, state, scored, learner)
+    if not np.isfinite(assigned.credit).all():
+        bad = int(np.flatnonzero(~np.isfinite(assigned.credit))[0])
         raise ValueError(f"update {step}: credit {run.credit.name} is not finite for message {bad}")
     ledger.timed("credit", start)
-    start = time.perf_counter()
-    if state.critic:
-        teach(state.critic, played, given, ledger)
     active = _active(run, team, step)
-    learnt = {}
-    ratios = {}
-    for index in sorted({state.policy_of(a) for a in active}):
-        chosen = np.flatnonzero((given.group >= 0) & (learner == index))
-        learnt[index], ratios[index] = improve(
-            run,
-            index,
-            state.live(index),
-            state.optimisers[index],
-            state.references[index],
-            played,
-            given.advantage,
-            chosen,
-            step,
-            state.ranks,
-        )
-        for agent in np.unique(played.tree.agent[chosen]):
-            mine = chosen[(played.tree.agent[chosen] == agent) & (given.advantage[chosen] != 0)]
-            ledger.add(
-                int(agent),
-                "update",
-                trained_tokens=sum(len(played.messages[i].completion.ids) for i in mine),
-            )
-    ledger.timed("update", start)
-    start = time.perf_counter()
-    with state.whole():
-        for index in learnt:
-            state.rows["canary"] += _sing(run, state, index, played, learner, ratios[index], ledger)
-    ledger.timed("refresh", start)
+    stats = _learn(run, state, scored, assigned, active, ledger)
+    _refresh(run, state, scored, stats, ledger)
     state.step += 1
     state.generated += ledger.total("generated_tokens")
     state.evaluated += ledger.total("evaluator_calls")
     state.late += ledger.late
-    _record(run, team, state, batch, played, given, active, learnt, ledger)
+    keep_messages = state.step % EVERY == 1 or _finished(run, state)
+    record(team, state, Update(batch, scored, assigned, active, stats, ledger), keep_messages)
     return ledger
 
 
-def _sing(
+def _playing(run: RunConfig, state: State) -> PlayingTeam:
+    """The run's team, as it plays while it trains."""
+    return PlayingTeam(
+        run.build_team(),
+        state.endpoints,
+        run.sampling.temperature,
+        run.sampling.max_tokens,
+        run.sampling.rating_tokens,
+    )
+
+
+def _play(run: RunConfig, batch: Sequence[Task], state: State, ledger: Ledger) -> ScoredTree:
+    """The scored tree of an update."""
+    seed = stream("rollout", run.seed, state.step)
+    scored = play(run.plan(), batch, _playing(run, state), seed, ledger)
+    if scored.rejections:
+        reasons = [f"{reason} ({n})" for reason, n in scored.rejections.most_common()]
+        log.info("ratings rejected: %s", ", ".join(reasons))
+    return scored
+
+
+def _learn(
     run: RunConfig,
     state: State,
-    index: int,
-    played: Played,
-    learner: np.ndarray,
-    ratios: list[float],
+    scored: ScoredTree,
+    assigned: Assigned,
+    active: Sequence[int],
     ledger: Ledger,
-) -> list[dict[str, Any]]:
-    """Shows the engine a policy's new weights and asks whether it speaks with them; rows of the
-    table `canary`.
+) -> dict[int, UpdateStats]:
+    """Fits the critic and updates the active policies; what the update of each did."""
+    start = time.perf_counter()
+    if state.critic:
+        fit_critic(state.critic, scored, assigned, ledger)
+    stats = {}
+    agents = scored.tree.agent
+    policies = np.array([state.policy_of(int(a)) for a in agents])
+    for index in sorted({state.policy_of(a) for a in active}):
+        chosen = np.flatnonzero((assigned.group >= 0) & (policies == index))
+        lessons = Lessons(scored.messages, assigned.advantage, chosen)
+        stats[index] = update_policy(run, state.learner(index), lessons, state.step, state.ranks)
+        for agent in np.unique(agents[chosen]):
+            moving = chosen[(agents[chosen] == agent) & (assigned.advantage[chosen] != 0)]
+            ledger.add(int(agent), "update", trained_tokens=sum(lessons.tokens(moving)))
+    ledger.timed("update", start)
+    return stats
+
+
+def _refresh(
+    run: RunConfig,
+    state: State,
+    scored: ScoredTree,
+    stats: dict[int, UpdateStats],
+    ledger: Ledger,
+) -> None:
+    """Shows the engines the weights of the policies that were updated, and asks whether they
+    generate with them.
     """
-    heard = state.songs[index]
-    engine = state.engines[index]
-    mine = np.flatnonzero(learner == index)
-    engine.refresh()
-    where = f"update {state.step}, policy {index}"
-    gap = canary.check(
-        where, state.live(index), engine, heard, run.sampling.temperature, run.train.dtype
-    )
-    ledger.add(
-        int(played.tree.agent[mine[0]]),
-        "canary",
-        prompt_tokens=sum(map(len, heard.prompts + heard.completions)),
-    )
-    some = [played.messages[i] for i in mine[:: max(1, len(mine) // canary.SOME)]]
-    return canary.rows(
-        state.step + 1, index, gap, canary.drift(some, state.tokenizers[index]), ratios
-    )
+    start = time.perf_counter()
+    agents = scored.tree.agent
+    policies = np.array([state.policy_of(int(a)) for a in agents])
+    tolerance = canary.Tolerance(run.sampling.temperature, run.train.dtype)
+    with state.gathered():
+        for index in stats:
+            own = np.flatnonzero(policies == index)
+            engine = state.engines[index]
+            probe = state.prompt_probes[index]
+            engine.refresh()
+            where = f"update {state.step}, policy {index}"
+            gap = canary.check(where, state.activate(index), engine, probe, tolerance)
+            ledger.add(int(agents[own[0]]), "canary", prompt_tokens=probe.tokens)
+            sample = [scored.messages[i] for i in own[:: max(1, len(own) // canary.RETOKENIZED)]]
+            drift = canary.drift(sample, state.tokenizers[index])
+            rows = canary.rows(state.step + 1, index, gap, drift, stats[index].ratios)
+            state.rows["canary"] += [dict(row) for row in rows]
+    ledger.timed("refresh", start)
 
 
 def _active(run: RunConfig, team: Team, step: int) -> list[int]:
@@ -351,88 +378,6 @@ def _batch(run: RunConfig, pool: list[Task], step: int) -> list[Task]:
     return [pool[i] for i in order[first : first + run.train.tasks]]
 
 
-def _record(
-    run: RunConfig,
-    team: Team,
-    state: State,
-    batch: Sequence[Task],
-    played: Played,
-    given: Assigned,
-    active: list[int],
-    learnt: dict[int, dict[str, float]],
-    ledger: Ledger,
-) -> None:
-    """Appends this update's rows to the tables."""
-    tree = played.tree
-    messages = played.messages
-    group = given.group
-    # role_information takes every group's mean and scale out by itself
-    shared = np.where(tree.factual, 2 * tree.reward - 1, 0.0)
-    nothing = dict.fromkeys(("loss", "grad_norm", "clip_fraction", "entropy", "logprob_gap"), 0.0)
-    for agent in range(team.agents):
-        mine = np.flatnonzero((tree.agent == agent) & (group >= 0))
-        answering = team.role(int(tree.turn[mine[0]]), range(len(team.turns))).answers
-        state.rows["train"].append(
-            {
-                "step": state.step,
-                "agent": agent,
-                "active": agent in active,
-                "reward": float(tree.reward[mine].mean()),
-                "credit": float(given.credit[mine].mean()),
-                "advantage_sd": float(given.advantage[mine].std()),
-                "role_information": role_information(
-                    given.advantage[mine],
-                    shared[mine],
-                    np.unique(group[mine], return_inverse=True)[1],
-                ),
-                "rating_valid": float(np.mean(~np.isnan(tree.rating[mine, 0]))),
-                "critic_error": float(
-                    np.sqrt(np.mean((given.estimate[mine] - given.target[mine]) ** 2))
-                )
-                if state.critic
-                else 0.0,
-                **(learnt[state.policy_of(agent)] if agent in active else nothing),
-                "message_tokens": float(np.mean([len(messages[i].completion.ids) for i in mine])),
-                "truncated": float(
-                    np.mean([messages[i].completion.finish_reason == "length" for i in mine])
-                ),
-                "leakage": 0.0 if answering else _leakage(played, mine, batch),
-                "generated_tokens": state.generated,
-                "evaluator_calls": state.evaluated,
-                "late": state.late,
-            }
-        )
-    state.rows["ledger"] += [
-        {"step": state.step, "agent": a, "purpose": p, **{c: numbers[c] for c in COUNTS}}
-        for (a, p), numbers in ledger.counts.items()
-    ]
-    if state.step % EVERY == 1 or _finished(run, state):
-        state.rows["credit"] += [
-            {
-                "step": state.step,
-                "task_id": batch[tree.task[i]].task_id,
-                "message": i,
-                **{c: int(getattr(tree, c)[i]) for c in ("parent", "turn", "agent", "removed")},
-                "reward": float(tree.reward[i]),
-                "credit": float(given.credit[i]),
-                "advantage": float(given.advantage[i]),
-                "answer": played.answers[i],
-                "text": messages[i].text,
-            }
-            for i in range(len(tree))
-        ]
-
-
-def _leakage(played: Played, messages: np.ndarray, batch: Sequence[Task]) -> float:
-    """The share of these messages that hold the true answer."""
-    tasks = [batch[task] for task in played.tree.task[messages]]
-    items = (
-        (played.messages[i].text, task.truth, task.kind, task.tolerance)
-        for i, task in zip(messages, tasks, strict=True)
-    )
-    return float(np.mean(list(leakage.leaks_many(items))))
-
-
 def refuse_late(late: int, verdicts: int, step: int) -> None:
     """Stops a training of which too many verdicts were not reached: they count as wrong, and so
     would move what is learnt. A few are borne: LATE_FREE, and LATE_SHARE of all.
@@ -449,28 +394,15 @@ def refuse_late(late: int, verdicts: int, step: int) -> None:
         )
 
 
-def _finish(
-    run: RunConfig,
-    state: State,
-    out: Path,
-    inputs: list[Path],
-    without: list[str],
-    starts: int,
-    sharding: Sharding,
-) -> None:
-    """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
-    out.mkdir(parents=True, exist_ok=True)
-    state.write(out / "model")
-    schema.write_manifest(out / "model")
-    for name in TABLES:
-        schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
-    totals = {c: sum(r[c] for r in state.rows["ledger"]) for c in COUNTS}
-    trained = lineage.Trained(
+def _trained(run: RunConfig, state: State, options: Options, starts: int) -> lineage.Trained:
+    """What provenance says of a training."""
+    sharding = options.sharding
+    return lineage.Trained(
         run=run.id,
         updates=state.step,
         starts=starts,
-        ledger=totals,
-        left_out=tuple(without),
+        ledger={c: sum(row[c] for row in state.rows["ledger"]) for c in COUNTS},
+        left_out=tuple(sorted(options.left_out)),
         streams={
             "rollout": "crc32('rollout'), seed, update, branch, turn",
             "order": "crc32('order'), seed, epoch",
@@ -485,96 +417,14 @@ def _finish(
             world=state.ranks.world, zero=sharding.stage, offload=sharding.offload
         ),
     )
+
+
+def _finish(state: State, out: Path, inputs: list[Path], trained: lineage.Trained) -> None:
+    """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
+    out.mkdir(parents=True, exist_ok=True)
+    state.write(out / "model")
+    schema.write_manifest(out / "model")
+    for name in TABLES:
+        schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
     lineage.write_provenance(out, inputs, outputs, trained)
-
-
-class _Stopped(Exception):
-    """A signal came while nothing had changed yet."""
-
-
-class _Stop:
-    """Remembers that SIGTERM or SIGUSR1 came; inside `at_once` it raises _Stopped: long rollouts
-    would outlive a cluster's patience.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._raise = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, frame: object) -> None:
-        self.asked = True
-        if self._raise:
-            self._raise = False
-            raise _Stopped
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """What runs inside may be dropped."""
-        try:
-            self._raise = True
-            if self.asked:
-                raise _Stopped
-            yield
-        finally:
-            self._raise = False
-
-
-Tell = Callable[..., None]  # of the state, and where there was an update its seconds
-
-
-@contextmanager
-def _progress(run: RunConfig, held: lease.Lease | None) -> Iterator[Tell]:
-    """Tells how far the run is: a bar on a terminal, one line for each update in a log, and a word
-    in the lease. Without one, nothing.
-    """
-    if held is None:
-        yield lambda *_: None
-        return
-    total = run.train.tokens or run.train.steps
-    with terminal(run.id, total) as bar:
-
-        def tell(state: State, seconds: float | None = None) -> None:
-            done = state.generated if run.train.tokens else state.step
-            if not state.step:
-                return held.tell(done, total)
-            newest = state.rows["train"][-len(state.speakers) :]
-            information, gap = (
-                max(row[key] for row in newest) for key in ("role_information", "logprob_gap")
-            )
-            note = (
-                f"update {state.step}  reward {newest[-1]['reward']:.3f}  {state.generated:,} "
-                "tokens"
-            )
-            held.tell(done, total, note)
-            if bar:
-                bar(done, note)
-            elif seconds is not None:
-                log.info(
-                    "%s  role information %.3g  gap %.1e  %.2f s", note, information, gap, seconds
-                )
-
-        yield tell
-    # the bar has gone: this line stays, on a terminal too
-    log.info("%s is trained: %s", run.id, held.status.note or "no update was asked for")
-
-
-@contextmanager
-def terminal(title: str, total: float) -> Iterator[Callable[[float, str], None] | None]:
-    """A bar where there is a terminal to draw it on, else None."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(title, total=total, note="")
-        yield lambda done, note: bar.update(task, completed=done, note=note)

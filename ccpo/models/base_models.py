@@ -128,7 +128,7 @@ def _built(models: Sequence[Model], into: Path, slots: int) -> Iterator[str]:
             text=True,
         )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
             raise ValueError(f"base model {model.base} cannot be made: {last}")
         return f"{model.base}: made in {time.monotonic() - start:.0f} s"
 
@@ -145,11 +145,11 @@ def difference(pinned: Path, made: Path, spec: WarmStart) -> str:
         return "its weights have other names or shapes"
     if largest == 0:
         return f"identical weights, other bytes in {', '.join(other_files(pinned, made))}"
-    said = [f"largest difference of weights {largest:.3g}; solo accuracy"]
+    words = [f"largest difference of weights {largest:.3g}; solo accuracy"]
     for whose, folder in (("pinned", pinned), ("made here", made)):
         sampled, greedy = (solo_accuracy(folder, spec, heat) for heat in (1.0, 0.0))
-        said.append(f"{whose} {sampled:.3f} sampled and {greedy:.3f} greedy")
-    return ", ".join(said)
+        words.append(f"{whose} {sampled:.3f} sampled and {greedy:.3f} greedy")
+    return ", ".join(words)
 
 
 def largest_difference(a: Path, b: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""Policies: load, adapt, save, forward; and checkpoints that are whole or not there."""
+"""Policies: load, adapt, save, forward; and checkpoints that are complete or not there."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from torch.nn.modules.dropout import _DropoutNd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
 from ccpo.config import Lora, RunConfig
-from ccpo.play.engine import attention
-from ccpo.play.engine.prefix import Trunks, enter
+from ccpo.play.engine import attention, head
+from ccpo.play.engine.batching import token_mask
+from ccpo.play.engine.prefix import SharedPrefixes, prefill
+from ccpo.play.prompts import ChatFormat
 from ccpo.ranks import device
 from ccpo.schema import check_manifest, new_folder, sha256, write_json
 
@@ -44,7 +48,9 @@ def starts(run: RunConfig, model: Path | Sequence[Path]) -> list[Path]:
     return folders
 
 
-def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
+def load(
+    folder: str | Path, dtype: str = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer of a Hugging Face folder.
 
     Raises:
@@ -77,7 +83,26 @@ def load(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
             "says the same, move the folder away and run snakemake again, which makes it anew."
         ) from None
     attention.prepare(model)
+    switch_off_dropout(model)
     return model, tokenizer
+
+
+def switch_off_dropout(model: torch.nn.Module) -> list[str]:
+    """Sets every dropout of a model to 0, whatever it is called, in its modules and in their
+    configuration; the names of those that were not. An importance ratio compares one function with
+    itself.
+    """
+    switched = set()
+    for module in model.modules():
+        if isinstance(module, _DropoutNd) and module.p:
+            module.p = 0.0
+            switched.add(type(module).__name__)
+        for holder in (module, getattr(module, "config", None)):
+            for name, value in list(getattr(holder, "__dict__", {}).items()):
+                if "drop" in name and isinstance(value, float) and value > 0:
+                    setattr(holder, name, 0.0)
+                    switched.add(name)
+    return sorted(switched)
 
 
 @functools.cache
@@ -93,20 +118,22 @@ def _reuse_memory() -> None:
         libc.mallopt(mmap_max, 0)
 
 
-def save(model: Any, tokenizer: Any, folder: str | Path) -> None:
-    """Writes a plain Hugging Face folder, whole or not at all; of a model with adapters the live
-    adapter alone, in peft's form.
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: str | Path
+) -> None:
+    """Writes a plain Hugging Face folder, complete or not at all; of a model with adapters the
+    active adapter alone, in peft's form.
     """
     with new_folder(folder) as temporary:
-        # it is bare; to look for a wrapper, accelerate would import all of DeepSpeed, seconds of
-        # every run
+        # nothing wraps it; to look for a wrapper, accelerate would import all of DeepSpeed, which
+        # takes seconds of every run
         with patch("transformers.modeling_utils.unwrap_model", lambda model, **_: model):
             model.save_pretrained(temporary)
         if tokenizer:
             tokenizer.save_pretrained(temporary)
 
 
-def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
+def adapt(model: PreTrainedModel, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> None:
     """Freezes a model and lays adapters beside all its linear layers but the last; each starts as
     nothing, with directions of its own.
     """
@@ -124,22 +151,27 @@ def adapt(model: Any, lora: Lora, names: Sequence[str], seed: Sequence[int]) -> 
         # float32 beside weights of any kind: small steps would be lost in bfloat16
         cast_adapter_dtype(model, name)
         # from a set, it would be written in another order each time
-        config.target_modules = sorted(model.peft_config[name].target_modules)
+        config.target_modules = _target_modules(model, name)
 
 
-def live(model: Any, adapter: str) -> Any:
+def _target_modules(model: Any, adapter: str) -> list[str]:
+    """The modules that an adapter is laid beside."""
+    return sorted(model.peft_config[adapter].target_modules)
+
+
+def set_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     """The model, which from now on computes with that adapter and takes gradients for it alone ("":
     it has no adapters).
     """
     if adapter:
-        from peft.functional import set_adapter
+        from peft.functional import set_adapter as peft_set_adapter
 
-        set_adapter(model, adapter)
+        peft_set_adapter(model, adapter)
     return model
 
 
 @contextmanager
-def bare(model: Any) -> Iterator[Any]:
+def without_adapters(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     """Inside, a model with adapters computes without them, as it did before training; any other
     model as it is.
     """
@@ -153,35 +185,53 @@ def bare(model: Any) -> Iterator[Any]:
             model.enable_adapters()
 
 
-def merged(folder: Path, adapter: Path, dtype: str) -> Any:
+def merge_adapter(folder: Path, adapter: Path, dtype: str) -> PreTrainedModel:
     """The model of a folder with an adapter's product added to its weights: a plain model again."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load(folder, dtype)[0], adapter).merge_and_unload()
+    adapted: Any = PeftModel.from_pretrained(load(folder, dtype)[0], adapter)
+    merged: PreTrainedModel = adapted.merge_and_unload()
+    return merged
 
 
-def learnt(model: Any) -> dict[str, torch.nn.Parameter]:
-    """The weights that training moves, by name: all, or the live adapter's."""
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The weights that training moves, by name: all, or the active adapter's."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Token ids that end a message."""
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids that end a message: those of the folder, and the mark with which the template ends
+    one, which a base model's folder does not name.
+    """
     configured = model.generation_config.eos_token_id
-    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    ids = {
+        tokenizer.eos_token_id,
+        ChatFormat(tokenizer).end_id,
+        *(configured if isinstance(configured, list) else [configured]),
+    }
     return sorted(i for i in ids if i is not None)
 
 
+class TokenLogprobs(NamedTuple):
+    """Of S completions of at most T tokens, all [S, T]: log-probs of the tokens, the mask of what
+    is a token, and the entropy of the distribution that each was drawn from.
+    """
+
+    logprobs: torch.Tensor
+    mask: torch.Tensor
+    entropy: torch.Tensor
+
+
 def completion_logprobs(
-    model: Any,
+    model: PreTrainedModel,
     prompts: Sequence[list[int]],
     completions: Sequence[list[int]],
     temperature: float,
-    shared: Trunks | None = None,
+    shared: SharedPrefixes | None = None,
     entropy_gradient: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probs [S, T] of the completions' tokens at a temperature, their mask [S, T], and the
-    entropy [S, T] (its gradient if asked for).
+) -> TokenLogprobs:
+    """Log-probs of the completions' tokens at a temperature, and entropies (with their gradient if
+    asked for).
 
     What prompts begin with in common is computed once where `shared` says so; logits are computed
     at the completions' positions only.
@@ -189,23 +239,36 @@ def completion_logprobs(
     device = model.device
     lengths = torch.tensor([len(c) for c in completions], device=device)
     starts = torch.tensor([len(p) for p in prompts], device=device)
-    mask = torch.arange(max(map(len, completions)), device=device)[None] < lengths[:, None]
+    mask = token_mask(lengths, max(map(len, completions)))
     row, offset = mask.nonzero(as_tuple=True)
-    rows = [
-        p + c[:-1] for p, c in zip(prompts, completions, strict=True)
-    ]  # nothing follows the last token
-    entered = enter(model, rows, shared, DynamicCache(config=model.config) if shared else None)
-    hidden = entered.hidden[row, (starts - entered.start)[row] + offset - 1]
-    logits = model.get_output_embeddings()(hidden).float()
-    # a copy of all logits less
-    logps = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
-    said = torch.tensor([token for c in completions for token in c], device=device)
-    out = logps.new_zeros(mask.shape)
-    out[row, offset] = logps.gather(1, said[:, None]).squeeze(1)
+    # nothing follows the last token
+    rows = [p + c[:-1] for p, c in zip(prompts, completions, strict=True)]
+    cache = DynamicCache(config=model.config) if shared else None
+    prefilled = prefill(model, rows, shared, cache)
+    hidden = prefilled.hidden[row, (starts - prefilled.start)[row] + offset - 1]
+    logits = head.logits(model, hidden).float()
+    # at temperature 1 undivided, which saves a copy of all logits
+    full = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
+    tokens = torch.tensor([token for c in completions for token in c], device=device)
+    logprobs = full.new_zeros(mask.shape)
+    logprobs[row, offset] = full.gather(1, tokens[:, None]).squeeze(1)
+    entropy = full.new_zeros(mask.shape)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy = logps.new_zeros(mask.shape)
-        entropy[row, offset] = -(logps.exp() * logps).sum(-1)
-    return out, mask, entropy
+        entropy[row, offset] = -(full.exp() * full).sum(-1)
+    return TokenLogprobs(logprobs, mask, entropy)
+
+
+def _save_object(path: Path, value: object) -> None:
+    """torch.save, flushed to the disk; a full disk is called so."""
+    with open(path, "wb") as handle:
+        try:
+            torch.save(value, handle)
+        except RuntimeError:  # how torch reports that a write failed, without the reason
+            if shutil.disk_usage(path.parent).free < 1 << 20:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+            raise
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
@@ -214,17 +277,7 @@ def write_checkpoint(scratch: Path, step: int, files: dict[str, Any]) -> None:
     """
     with new_folder(scratch / f"step-{step:08d}") as temporary:
         for name, value in files.items():
-            with open(temporary / name, "wb") as handle:
-                try:
-                    torch.save(value, handle)
-                except RuntimeError:  # how torch says that a write failed; what is said must be why
-                    if shutil.disk_usage(temporary).free < 1 << 20:
-                        raise OSError(
-                            errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary / name)
-                        ) from None
-                    raise
-                handle.flush()
-                os.fsync(handle.fileno())
+            _save_object(temporary / name, value)
         manifest = {name: sha256(temporary / name) for name in sorted(files)}
         write_json(temporary / "MANIFEST.json", manifest)
     for old in sorted(scratch.glob("step-*"))[:-KEPT]:
@@ -239,10 +292,10 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
         ValueError: it is damaged; the message says which file, and how to go on from the one
             before.
     """
-    found = sorted(scratch.glob("step-*"))
-    if not found:
+    checkpoints = sorted(scratch.glob("step-*"))
+    if not checkpoints:
         return None
-    newest = found[-1]
+    newest = checkpoints[-1]
     try:
         manifest = json.loads((newest / "MANIFEST.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -253,10 +306,11 @@ def read_checkpoint(scratch: Path) -> dict[str, Any] | None:
     for name, want in manifest.items():
         have = sha256(newest / name) if (newest / name).is_file() else "missing"
         if have != want:
-            before = f" to go on from {found[-2].name}" if len(found) > 1 else " to start anew"
+            older = checkpoints[:-1]
+            way_on = f"go on from {older[-1].name}" if older else "start anew"
             raise ValueError(
                 f"checkpoint {newest} is damaged: {name} has sha256 {have[:9]}, saved was "
-                f"{want[:9]}. Remedy: delete that folder{before}."
+                f"{want[:9]}. Remedy: delete that folder to {way_on}."
             )
     return {
         name: torch.load(newest / name, weights_only=True, map_location="cpu", mmap=True)

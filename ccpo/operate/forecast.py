@@ -171,18 +171,21 @@ def of_pilot(
     seconds = 0.0
     for protocol in protocols:
         tests = [_table(tables, choice) for choice in protocol.benchmarks(run)]
-        rows, played, spent = sample(run, protocol, state.speakers, tests, PILOT_TASKS)
+        rows, played, spent = sample(run, protocol, state.endpoints, tests, PILOT_TASKS)
         generated += sum(row["n_completion_tokens"] for row in rows)
         n += played
         seconds += spent
-    steps = [c for c in counts if c["seconds"] > 0]
+    steps = [c for c in counts if c.seconds > 0]
     usual = steps[1:] or steps  # the first update warms up what the later ones use
-    per = {k: mean(c[k] for c in steps) if steps else 0.0 for k in ("generated", "prompt", "calls")}
+    per = {
+        k: mean(getattr(c, k) for c in steps) if steps else 0.0
+        for k in ("generated", "prompt", "calls")
+    }
     return Pace(
         source="pilot",
         updates=_updates(run, per["generated"]),
         **per,
-        seconds=mean(c["seconds"] for c in usual) if usual else 0.0,
+        seconds=mean(c.seconds for c in usual) if usual else 0.0,
         task_generated=generated / n,
         task_seconds=seconds / n,
         start=start,

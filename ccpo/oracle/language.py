@@ -76,9 +76,9 @@ def _contexts(
     """
     from ccpo.models import policy
     from ccpo.play.engine.hf import HF
-    from ccpo.play.rollout import Speaker
+    from ccpo.play.types import AgentEndpoint
 
-    speaker = Speaker(HF(model, policy.end_ids(model, tokenizer)), tokenizer)
+    endpoint = AgentEndpoint(HF(model, policy.end_ids(model, tokenizer)), tokenizer)
     dyad = team.load("think_solve").team()
     box = tokenizer.encode(BOX, add_special_tokens=False)
     thinker = []
@@ -86,11 +86,11 @@ def _contexts(
     solo = []
     for question, truth in questions(seed):
         digits = [_token(tokenizer, truth + k) for k in (0, 1)]
-        thinker.append(Context(speaker.prompt(dyad.role(0, (0, 1)), question, []), digits))
+        thinker.append(Context(endpoint.prompt(dyad.role(0, (0, 1)), question, []), digits))
         for thought in (str(truth), str(truth + 1)):
-            prompt = speaker.prompt(dyad.role(1, (0, 1)), question, [thought])
+            prompt = endpoint.prompt(dyad.role(1, (0, 1)), question, [thought])
             solver.append(Context([*prompt, *box], digits))
-        prompt = speaker.prompt(dyad.role(1, (1,)), question, [])
+        prompt = endpoint.prompt(dyad.role(1, (1,)), question, [])
         solo.append(Context([*prompt, *box], digits))
     return thinker, solver, solo
 

@@ -1,4 +1,4 @@
-"""Ratings: what an author of an episode says about the shares in its outcome, once the verdict is
+"""Ratings: how an author of an episode divides the credit for its outcome, once the verdict is
 known (SEPO), read strictly.
 
 A reply counts only if it is one JSON object with exactly the three fields asked for, the verdict
@@ -18,7 +18,7 @@ from ccpo.team import guard
 
 GRID = tuple((k / 10, (10 - k) / 10) for k in range(9, 0, -1))
 LONGEST = 4000  # characters of a reply
-# bracketed pairs that a reply may hold, its reason included; more is the list of pairs said back
+# bracketed pairs that a reply may hold, its reason included; more is the list of pairs repeated
 QUOTED = 4
 FIELDS = ("outcome", "pair", "brief_reason")
 PAIR = re.compile(r"[\[(]\s*0?\.\d+\s*[,/]\s*0?\.\d+\s*[\])]")
@@ -52,12 +52,12 @@ def ask(
     """The chat messages that ask agent `rater` (0 or 1) for its rating; it sees the thought as its
     reader did.
     """
-    said = (str(rater + 1), verdict(correct), question, guard(thought), answer)
+    parts = (str(rater + 1), verdict(correct), question, guard(thought), answer)
     return [
         {"role": "system", "content": SYSTEM},
         {
             "role": "user",
-            "content": "".join(label + text for label, text in zip(USER, said, strict=True)),
+            "content": "".join(label + text for label, text in zip(USER, parts, strict=True)),
         },
     ]
 
@@ -69,8 +69,8 @@ def verdict(correct: bool) -> str:
 
 def reply(shares: tuple[float, float], correct: bool, reason: str) -> str:
     """A reply that is read as these shares: what a demonstration shows."""
-    said = (verdict(correct), f"{shares[0]:g},{shares[1]:g}", reason)
-    return "".join(label + text for label, text in zip(REPLY, (*said, ""), strict=True))
+    parts = (verdict(correct), f"{shares[0]:g},{shares[1]:g}", reason)
+    return "".join(label + text for label, text in zip(REPLY, (*parts, ""), strict=True))
 
 
 class _Duplicate(ValueError):
@@ -94,7 +94,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant
 
 def parse(text: str, correct: bool) -> Rating:
     """The rating in a reply, given the verdict. One ```json fence around the object is allowed,
-    since it says nothing.
+    since it changes nothing.
     """
     text = text.strip()
     if len(text) > LONGEST:
@@ -110,7 +110,7 @@ def parse(text: str, correct: bool) -> Rating:
     if start > 0:
         return Rating(None, "text before the object")
     try:
-        found, end = _DECODER.raw_decode(text)
+        fields, end = _DECODER.raw_decode(text)
     except _Duplicate:
         return Rating(None, "a field stands twice")
     except json.JSONDecodeError:
@@ -119,29 +119,29 @@ def parse(text: str, correct: bool) -> Rating:
         return Rating(None, "not JSON")
     if text[end:].strip():
         return Rating(None, "several objects" if "{" in text[end:] else "text after the object")
-    return _checked(found, correct)
+    return _checked(fields, correct)
 
 
 def _open(text: str) -> bool:
     """Whether the text ends inside an object or a string."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
-    return bare.count("{") > bare.count("}") or '"' in bare
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    return unquoted.count("{") > unquoted.count("}") or '"' in unquoted
 
 
-def _checked(found: dict[str, Any], correct: bool) -> Rating:
+def _checked(fields: dict[str, Any], correct: bool) -> Rating:
     """The rating of a well-formed object."""
     for field in FIELDS:
-        if field not in found:
+        if field not in fields:
             return Rating(None, f"no field {field}")
-    if unknown := sorted(set(found) - set(FIELDS)):
+    if unknown := sorted(set(fields) - set(FIELDS)):
         return Rating(None, f"unknown field {unknown[0][:40]}")
-    if found["outcome"] not in ("correct", "wrong"):
+    if fields["outcome"] not in ("correct", "wrong"):
         return Rating(None, "outcome is neither correct nor wrong")
-    if found["outcome"] != verdict(correct):
+    if fields["outcome"] != verdict(correct):
         return Rating(None, "outcome contradicts the verdict")
-    if not isinstance(found["brief_reason"], str):
+    if not isinstance(fields["brief_reason"], str):
         return Rating(None, "reason is no text")
-    pair = found["pair"]
+    pair = fields["pair"]
     if not isinstance(pair, list):
         return Rating(None, "pair is no list")
     if any(isinstance(share, list) for share in pair):

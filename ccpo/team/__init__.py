@@ -25,6 +25,7 @@ import numpy as np
 from ccpo.contract import Contract
 from ccpo.grade import BOXED
 from ccpo.grade.boxes import remove
+from ccpo.grade.thinking import without_thinking
 
 CONTRACT = Contract(constants={"VERSION": int}, functions={"team": ()}, schema="team")
 
@@ -67,12 +68,15 @@ class Team:
 
     tie: what an undecided vote is worth: nothing (`wrong`), the mean over the tied answers
     (`uniform`), or the tied answer that was voted for `first`.
+    thinking: whether a reader sees the thinking in a message (`read`), between <think> and
+    </think>, or what stands beside it alone (`hidden`).
     """
 
     turns: tuple[Turn, ...]
     roles: dict[str, Role]
     answer: Literal["last", "vote"] = "last"
     tie: Literal["wrong", "uniform", "first"] = "wrong"
+    thinking: Literal["hidden", "read"] = "hidden"
 
     def __post_init__(self) -> None:
         for index, turn in enumerate(self.turns):
@@ -85,6 +89,10 @@ class Team:
                     raise ValueError(
                         f"team: turn {index} names role '{role}', known are {sorted(self.roles)}"
                     )
+
+    def as_read(self, message: str) -> str:
+        """A message as its readers see it; boxes are taken out later (`guard`)."""
+        return message if self.thinking == "read" else without_thinking(message)
 
     @property
     def agents(self) -> int:

@@ -9,12 +9,15 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How to draw one message: temperature (0: greedy) and the largest number of tokens."""
+class SamplingParams:
+    """How one message is drawn: temperature (0: greedy) and the largest number of tokens."""
 
     temperature: float
     max_tokens: int
@@ -22,25 +25,29 @@ class Draw:
 
 @dataclass(frozen=True)
 class Completion:
-    """One message: its token ids (with the end token, if it came), their behaviour log-probs at the
-    drawing temperature (at temperature 1 if greedy), and why it ended: `stop`, or `length` if it
-    was cut.
+    """One message: its token ids (with the end token, if it came), the engine's log-probs of these
+    at the sampling temperature (at temperature 1 if greedy), and why it ended: `stop`, or `length`
+    if it was cut.
     """
 
-    ids: list[int]
+    token_ids: list[int]
     logprobs: list[float]
     finish_reason: Literal["stop", "length"]
 
 
+# what stands for a message whose prompt left no room for it: a message has one token at least
+NO_ROOM = Completion([], [], "length")
+
+
 class Engine(Protocol):
-    """Speaks with a policy's weights. `limit`: largest number of tokens of a prompt with its
+    """Generates with a policy's weights. `limit`: largest number of tokens of a prompt with its
     completion (None: there is none).
     """
 
     limit: int | None
 
     def generate(
-        self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]
+        self, prompts: Sequence[list[int]], n: int, sampling: SamplingParams, seed: Sequence[int]
     ) -> list[list[Completion]]:
         """`n` completions of each prompt; the same `seed` (whole numbers) draws the same."""
         ...
@@ -48,27 +55,25 @@ class Engine(Protocol):
     def logprobs(
         self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
     ) -> list[list[float]]:
-        """The engine's own log-probs of the tokens of completions it is given, one of each prompt;
-        at temperature 1 if greedy.
+        """The engine's own log-probs of the tokens of given completions, one for each prompt; at
+        temperature 1 if greedy.
         """
         ...
 
     def refresh(self) -> None:
-        """Called after each update of the policy: from now on the engine speaks with the weights
-        that the policy has now.
+        """Called after each update of the policy: from now on the engine generates with the
+        weights that the policy has now.
         """
         ...
 
-    def sums(self) -> dict[str, float]:
-        """`layers` of the weights that the engine computes with, adapters left out; empty where it
-        has none of its own.
+    def layer_sums(self) -> dict[str, float]:
+        """`sums_by_layer` of the weights that the engine computes with, adapters left out; empty
+        where it has none of its own.
         """
         ...
 
-    def rest(self) -> None:
-        """Called before an update: what the engine takes of the GPU may be needed until it next
-        speaks.
-        """
+    def sleep(self) -> None:
+        """Called before an update: frees what the engine takes of a GPU until it next generates."""
         ...
 
 
@@ -79,33 +84,42 @@ def load(name: str) -> Callable[..., Engine]:
     return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
 
 
-def layers(named: Iterable[tuple[str, Any]]) -> dict[str, float]:
+def sums_by_layer(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, float]:
     """Sums of the sizes of all weights by layer, whatever parts a layer's weights are cut into;
     adapters are left out.
     """
     import torch
 
-    out: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for name, weight in named:
-        if ".lora_" not in name:
-            found = re.search(r"layers\.\d+", name)
-            layer = found[0] if found else "what is not in a layer"
-            out[layer] = out.get(layer, 0.0) + float(weight.detach().abs().sum(dtype=torch.float64))
-    return out
+        if ".lora_" in name:
+            continue
+        match = re.search(r"layers\.\d+", name)
+        layer = match[0] if match else "what is not in a layer"
+        size = float(weight.detach().abs().sum(dtype=torch.float64))
+        sums[layer] = sums.get(layer, 0.0) + size
+    return sums
 
 
-def fits(prompts: Sequence[list[int]], draw: Draw, limit: int | None) -> None:
+def fits(prompt: Sequence[int], sampling: SamplingParams, engine: Engine) -> bool:
+    """Whether a prompt leaves room for a message."""
+    return engine.limit is None or len(prompt) + sampling.max_tokens <= engine.limit
+
+
+def check_context(
+    prompts: Sequence[list[int]], sampling: SamplingParams, limit: int | None
+) -> None:
     """Nothing, or:
 
     Raises:
         ValueError: a prompt is empty, or does not fit with its message into the model's context of
-            `limit` tokens.
+        `limit` tokens.
     """
-    most = math.inf if limit is None else limit - draw.max_tokens
+    longest = math.inf if limit is None else limit - sampling.max_tokens
     for index, prompt in enumerate(prompts):
-        if not 0 < len(prompt) <= most:
+        if not 0 < len(prompt) <= longest:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens; with {draw.max_tokens} to generate it "
-                f"must have 1 to {most} (the model's "
-                f"context is {limit}). Remedy: shorten max_tokens or the prompt."
+                f"prompt {index} has {len(prompt)} tokens; with {sampling.max_tokens} to generate "
+                f"it must have 1 to {longest} (the model's context is {limit}). Remedy: shorten "
+                "max_tokens or the prompt."
             )

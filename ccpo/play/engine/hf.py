@@ -3,7 +3,7 @@
 What prompts begin with in common is computed once (prefix.py), and rows that continue a prompt read
 it where it is (attention.py); finished rows leave the batch. A row's draws come from a uniform
 number for each (prompt, sample, position), so that what a prompt draws depends on the seed and its
-place, not on its company.
+place, not on the other prompts of the batch.
 """
 
 from __future__ import annotations
@@ -11,105 +11,104 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
-from ccpo.play.engine import Completion, Draw, attention, fits
-from ccpo.play.engine.prefix import WORTH, enter, trunks
+from ccpo.play.engine import Completion, SamplingParams, attention, check_context, head
+from ccpo.play.engine.batching import right_pad
+from ccpo.play.engine.prefix import WORTHWHILE, find_shared, prefill
 from ccpo.ranks import ALONE, Ranks
 
-CROWD = 0.75  # rows leave the batch when this share or less is left
+# finished rows leave the batch when this share or less is unfinished: leaving copies the cache
+COMPACT_BELOW = 0.75
 
 
 class HF:
-    """An engine over a live model: it always speaks with the weights that the model has now.
+    """An engine over a live model: it always generates with the weights that the model has now.
 
     `budget` bounds the tokens that are held together, of prompts once and of completions, and so
-    memory. Where several `ranks` speak with the same weights, each decodes its share of the
-    prompts, and all get all completions. `ready` is called first: where policies are adapters of
-    one model, it makes this engine's the live one.
+    memory. Where several `ranks` hold the same weights, each decodes its share of the prompts, and
+    all get all completions. `activate` is called first: where policies are adapters of one model,
+    it switches this engine's adapter on.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         end_ids: Sequence[int],
         budget: int = 1 << 15,
         ranks: Ranks = ALONE,
-        ready: Callable[[], object] = lambda: None,
+        activate: Callable[[], object] = lambda: None,
     ) -> None:
         self.model = model
         self.end_ids = list(end_ids)
         self.budget = budget
         self.ranks = ranks
-        self.ready = ready
+        self.activate = activate
         attention.prepare(model)  # any other attention would leave out `branches` without a word
         self.limit: int | None = int(model.config.max_position_embeddings)
 
     def generate(
-        self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]
+        self, prompts: Sequence[list[int]], n: int, sampling: SamplingParams, seed: Sequence[int]
     ) -> list[list[Completion]]:
         """See Engine.
 
         Raises:
             ValueError: a prompt with its message does not fit into the model's context, or is
-                empty.
+            empty.
         """
-        fits(prompts, draw, self.limit)
-        uniform = np.random.default_rng(list(seed)).random((len(prompts), n, draw.max_tokens))
-        out: list[list[Completion]] = []
-        mine = self.ranks.mine(len(prompts))
-        with self._speaking():
-            for part in self._parts([prompts[i] for i in mine], n, draw.max_tokens):
-                chosen = mine[part]
-                lots = torch.from_numpy(uniform[chosen].reshape(-1, draw.max_tokens)).to(
-                    self.model.device
+        check_context(prompts, sampling, self.limit)
+        room = sampling.max_tokens
+        all_uniforms = np.random.default_rng(list(seed)).random((len(prompts), n, room))
+        rows: list[list[Completion]] = []
+        share = self.ranks.share(len(prompts))
+        with self._generating():
+            for part in self._parts([prompts[i] for i in share], n, room):
+                indices = share[part]
+                uniforms = torch.from_numpy(all_uniforms[indices].reshape(-1, room))
+                draw = functools.partial(
+                    _sampled, sampling.temperature, uniforms.to(self.model.device)
                 )
-                choose = functools.partial(_drawn, draw.temperature, lots)
-                tokens, logps = self._decode(
-                    [prompts[i] for i in chosen], n, draw.max_tokens, choose, self.end_ids
-                )
-                done = [
-                    self._completion(i, p)
-                    for i, p in zip(tokens.tolist(), logps.tolist(), strict=True)
-                ]
-                out += [done[i : i + n] for i in range(0, len(done), n)]
-        return self.ranks.gather(out)
+                start = self._begin([prompts[i] for i in indices], n, room)
+                tokens, logprobs = self._decode(start, room, draw, self.end_ids)
+                pairs = zip(tokens.tolist(), logprobs.tolist(), strict=True)
+                completions = [self._completion(ids, values) for ids, values in pairs]
+                rows += [completions[i : i + n] for i in range(0, len(completions), n)]
+        return self.ranks.gather(rows)
 
     @torch.inference_mode()
     def logprobs(
         self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
     ) -> list[list[float]]:
-        """See Engine: decoded token by token, as `generate` does, with the given tokens in place of
+        """See Engine: decoded token by token, as `generate` does, with given tokens in place of
         drawn ones.
         """
-        room = max(map(len, completions))
-        said = torch.tensor(
-            [[*c, *[0] * (room - len(c))] for c in completions], device=self.model.device
-        )
-        with self._speaking():
-            found = self._decode(
-                list(prompts), 1, room, functools.partial(_given, temperature, said), []
-            )[1]
-        return [row[: len(c)] for row, c in zip(found.tolist(), completions, strict=True)]
+        forced, _ = right_pad(completions, self.model.device)
+        room = forced.shape[1]
+        with self._generating():
+            start = self._begin(list(prompts), 1, room)
+            draw = functools.partial(_forced, temperature, forced)
+            _, logprobs = self._decode(start, room, draw, [])
+        return [row[: len(c)] for row, c in zip(logprobs.tolist(), completions, strict=True)]
 
     def refresh(self) -> None:
-        """See Engine: nothing to do, it speaks with the live model."""
+        """See Engine: nothing to do, it computes with the live model."""
 
-    def sums(self) -> dict[str, float]:
+    def layer_sums(self) -> dict[str, float]:
         """See Engine: none, it computes with the model's own."""
         return {}
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """See Engine: nothing to do, its cache ends with the call."""
 
     @contextmanager
-    def _speaking(self) -> Iterator[None]:
+    def _generating(self) -> Iterator[None]:
         """Inside, the model computes with this engine's weights and without dropout."""
-        self.ready()
+        self.activate()
         training = self.model.training
         self.model.eval()
         try:
@@ -118,6 +117,7 @@ class HF:
             self.model.train(training)
 
     def _parts(self, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Iterator[slice]:
+        """Prompts in their order, in parts that stay within the budget."""
         start = 0
         longest = 0
         for i, prompt in enumerate(prompts):
@@ -131,87 +131,96 @@ class HF:
 
     @torch.inference_mode()
     def _decode(
-        self, prompts: list[list[int]], n: int, room: int, choose: Choose, end_ids: list[int]
+        self, start: _Start, room: int, draw: _Sampler, end_ids: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and their log-probs [S, room] of `n` rows of each prompt, of any meaning behind a
-        row's end token.
-        """
-        cache, branches, logits, position = self._begin(prompts, n, room)
+        """Tokens and their log-probs [S, room], of any meaning behind a row's end token."""
+        cache = start.cache
+        branches = start.branches
+        logits = start.logits
+        position = start.position
         end = torch.tensor(end_ids, device=logits.device)
         rows = torch.arange(len(logits), device=logits.device)
         done = torch.zeros_like(rows, dtype=torch.bool)
         tokens = rows.new_zeros(len(rows), room)
-        logps = logits.new_zeros(len(rows), room, dtype=torch.float32)
+        logprobs = logits.new_zeros(len(rows), room, dtype=torch.float32)
         for t in range(room):
-            token, logp = choose(logits, rows, t)
+            token, logprob = draw(logits, rows, t)
             tokens[rows, t] = token
-            logps[rows, t] = logp
+            logprobs[rows, t] = logprob
             done |= torch.isin(token, end)
-            live = len(done) - int(done.sum())
-            if t + 1 == room or not live:
+            unfinished = len(done) - int(done.sum())
+            if t + 1 == room or not unfinished:
                 break
-            if live < CROWD * len(
-                done
-            ):  # dropping rows copies what is left: worth it for several at a time
+            if unfinished < COMPACT_BELOW * len(done):
                 keep = (~done).nonzero()[:, 0]
                 rows = rows[keep]
                 done = done[keep]
                 token = token[keep]
                 position = position[keep]
                 cache.batch_select_indices(keep)
-                branches = branches.some(keep)
-            given = {"past_key_values": cache, "use_cache": True, "branches": branches}
+                branches = branches.select(keep)
             logits = self.model(
-                input_ids=token[:, None], position_ids=position[:, None], **given
+                input_ids=token[:, None],
+                position_ids=position[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                branches=branches,
             ).logits[:, -1]
             position = position + 1
-        return tokens, logps
+        return tokens, logprobs
 
-    def _begin(
-        self, prompts: list[list[int]], n: int, room: int
-    ) -> tuple[Cache, attention.Branches, torch.Tensor, torch.Tensor]:
-        """What decoding `n` rows of each prompt starts with: an empty cache of what is said, the
-        prompts that it follows, logits [S, V] and position [S] of the first token. Equal prompts
-        are computed once.
-        """
-        place = {tuple(p): i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
-        unique = [list(p) for p in place]
-        shared = trunks(unique)
+    @torch.inference_mode()
+    def _begin(self, prompts: list[list[int]], n: int, room: int) -> _Start:
+        """What decoding `n` rows of each prompt starts with. Equal prompts are computed once."""
+        index = {tuple(p): i for i, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
+        unique = [list(p) for p in index]
+        shared = find_shared(unique)
         tokens = sum(map(len, unique)) + len(prompts) * n * room
+        worthwhile = shared.saved > WORTHWHILE * tokens
         cache = DynamicCache(config=self.model.config)
-        entered = enter(
-            self.model, unique, shared if shared.saved > WORTH * tokens else None, cache
-        )
-        seen = entered.mask[:, None, None]
-        of = torch.tensor([place[tuple(p)] for p in prompts], device=entered.mask.device)
-        hide = (
+        prefilled = prefill(self.model, unique, shared if worthwhile else None, cache)
+        device = prefilled.mask.device
+        seen = prefilled.mask[:, None, None]
+        padding_bias = (
             None
             if seen.all()
             else torch.zeros_like(seen, dtype=self.model.dtype).masked_fill(~seen, -torch.inf)
         )
-        branches = attention.Branches.make(
-            [attention.held(layer) for layer in cache.layers], hide, of.repeat_interleave(n)
-        )
-        last = entered.hidden[torch.arange(len(unique), device=of.device), entered.length - 1]
-        logits = self.model.get_output_embeddings()(last)
-        after = entered.start + entered.length
-        return (
-            attention.tails(len(cache.layers), room - 1),
-            branches,
-            logits[branches.of],
-            after[branches.of],
+        prompt = torch.tensor([index[tuple(p)] for p in prompts], device=device)
+        layers = [attention.keys_and_values(layer) for layer in cache.layers]
+        branches = attention.Branches.make(layers, padding_bias, prompt.repeat_interleave(n))
+        rows = torch.arange(len(unique), device=device)
+        logits = head.logits(self.model, prefilled.hidden[rows, prefilled.length - 1])
+        position = prefilled.start + prefilled.length
+        return _Start(
+            cache=attention.completion_cache(len(cache.layers), room - 1),
+            branches=branches,
+            logits=logits[branches.prompt],
+            position=position[branches.prompt],
         )
 
-    def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
-        length = next((i + 1 for i, token in enumerate(ids) if token in self.end_ids), 0)
+    def _completion(self, token_ids: list[int], logprobs: list[float]) -> Completion:
+        ends = (i + 1 for i, token in enumerate(token_ids) if token in self.end_ids)
+        length = next(ends, 0)
         return Completion(
-            ids[: length or None], logprobs[: length or None], "stop" if length else "length"
+            token_ids[: length or None], logprobs[: length or None], "stop" if length else "length"
         )
 
 
-Choose = Callable[
-    [torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]
-]  # of logits, rows and place: tokens, log-probs
+@dataclass(frozen=True)
+class _Start:
+    """What decoding starts with: an empty cache for the completions, the prompts that they
+    continue, and the logits [S, V] and position [S] of the first token.
+    """
+
+    cache: Cache
+    branches: attention.Branches
+    logits: torch.Tensor
+    position: torch.Tensor
+
+
+# of logits, rows and position: tokens and log-probs
+_Sampler = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 def pick(
@@ -220,30 +229,31 @@ def pick(
     """Tokens [rows] drawn by inverting the cumulative distribution at `uniform`, and their
     log-probs [rows]; greedy at temperature 0.
     """
-    logps = _logps(logits, temperature)
+    logprobs = _log_softmax(logits, temperature)
     if temperature == 0:
-        token = logps.argmax(-1)
+        token = logprobs.argmax(-1)
     else:
-        cumulative = logps.exp().double().cumsum(-1)
+        cumulative = logprobs.exp().double().cumsum(-1)
         token = (
             torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None])
             .squeeze(1)
             .clamp_max(logits.shape[-1] - 1)
         )
-    return token, logps.gather(1, token[:, None]).squeeze(1)
+    return token, logprobs.gather(1, token[:, None]).squeeze(1)
 
 
-def _drawn(
-    temperature: float, uniform: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int
+def _sampled(
+    temperature: float, uniforms: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return pick(logits, temperature, uniform[rows, t])
+    return pick(logits, temperature, uniforms[rows, t])
 
 
-def _given(
-    temperature: float, said: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int
+def _forced(
+    temperature: float, forced: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return said[rows, t], _logps(logits, temperature).gather(1, said[rows, t][:, None]).squeeze(1)
+    token = forced[rows, t]
+    return token, _log_softmax(logits, temperature).gather(1, token[:, None]).squeeze(1)
 
 
-def _logps(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def _log_softmax(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     return torch.log_softmax(logits.float() / (temperature or 1.0), -1)

@@ -1,5 +1,5 @@
-"""A scripted engine for tests: what it says is a function of the prompt, so that every outcome is
-known beforehand.
+"""A scripted engine for tests: what it generates is a function of the prompt, so that every outcome
+is known beforehand.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ccpo.play.engine import Completion, Draw, fits
+from ccpo.play.engine import Completion, SamplingParams, check_context
 
 
 class Scripted:
@@ -20,13 +20,13 @@ class Scripted:
         self.script = script
 
     def generate(
-        self, prompts: Sequence[list[int]], n: int, draw: Draw, seed: Sequence[int]
+        self, prompts: Sequence[list[int]], n: int, sampling: SamplingParams, seed: Sequence[int]
     ) -> list[list[Completion]]:
-        """See Engine; every log-prob is 0 (a script is certain of what it says)."""
-        fits(prompts, draw, self.limit)
-        uniform = np.random.default_rng(list(seed)).random((len(prompts), n))
+        """See Engine; every log-prob is 0 (a script is certain of its tokens)."""
+        check_context(prompts, sampling, self.limit)
+        uniforms = np.random.default_rng(list(seed)).random((len(prompts), n))
         return [
-            [self._one(p, j, float(uniform[i, j]), draw) for j in range(n)]
+            [self._completion(p, j, float(uniforms[i, j]), sampling) for j in range(n)]
             for i, p in enumerate(prompts)
         ]
 
@@ -34,19 +34,22 @@ class Scripted:
         self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
     ) -> list[list[float]]:
         """See Engine: 0, as it generates."""
-        return [[0.0] * len(said) for said in completions]
+        return [[0.0] * len(token_ids) for token_ids in completions]
 
     def refresh(self) -> None:
         """See Engine: a script has no weights."""
 
-    def sums(self) -> dict[str, float]:
+    def layer_sums(self) -> dict[str, float]:
         """See Engine: a script has no weights."""
         return {}
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """See Engine: a script takes nothing."""
 
-    def _one(self, prompt: list[int], sample: int, uniform: float, draw: Draw) -> Completion:
-        said = self.script(prompt, sample, uniform)
-        ids = said[: draw.max_tokens]
-        return Completion(ids, [0.0] * len(ids), "stop" if len(ids) == len(said) else "length")
+    def _completion(
+        self, prompt: list[int], sample: int, uniform: float, sampling: SamplingParams
+    ) -> Completion:
+        full = self.script(prompt, sample, uniform)
+        token_ids = full[: sampling.max_tokens]
+        complete = len(token_ids) == len(full)
+        return Completion(token_ids, [0.0] * len(token_ids), "stop" if complete else "length")
