@@ -15,31 +15,27 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from ccpo import schema
+from ccpo.evaluate import sentences
 from ccpo.evaluate import stats as st
+from ccpo.publish.statistics import FACTUAL, TrainingStatistics, read_training
 
 
 def rows(
-    a: dict[str, Any], b: dict[str, Any]
+    a: TrainingStatistics, b: TrainingStatistics
 ) -> list[tuple[str, dict[int, float], dict[int, float]]]:
     """Name and values by seed on both sides: accuracies and declared differences, by decoding."""
     out = []
-    for label, condition in a["conditions"].items():
-        other = b["conditions"][label]
-        for decoding, words in condition["decodings"].items():
-            sides = [c["accuracy"][c["benchmark"]][decoding]["factual"] for c in (condition, other)]
-            name = f"{label}, {words['words']}"
-            out.append((name, *({int(s): v for s, v in side["by_seed"].items()} for side in sides)))
-    for mine, theirs in zip(a["comparisons"], b["comparisons"], strict=True):
-        words = a["conditions"][mine["a"]]["decodings"]
-        for decoding, row in mine["decodings"].items():
-            name = f"{mine['a']} − {mine['b']}, {words[decoding]['words']}"
-            sides = [row, theirs["decodings"][decoding]]
-            out.append(
-                (name, *(dict(zip(s["seeds"], s["differences"], strict=True)) for s in sides))
-            )
+    for label, condition in a.conditions.items():
+        for decoding, drawn in condition.decodings.items():
+            ours = condition.under(decoding)[FACTUAL].by_seed
+            theirs = b.conditions[label].under(decoding)[FACTUAL].by_seed
+            out.append((f"{label}, {drawn.words}", ours, theirs))
+    for comparison, other in zip(a.comparisons, b.comparisons, strict=True):
+        words = a.conditions[comparison.a].decodings
+        for decoding, row in comparison.decodings.items():
+            name = f"{comparison.a} − {comparison.b}, {words[decoding].words}"
+            out.append((name, row.by_seed, other.decodings[decoding].by_seed))
     return out
 
 
@@ -58,16 +54,18 @@ def main() -> int:
     options.add_argument("a", type=Path, help="stats.json of one machine")
     options.add_argument("b", type=Path, help="stats.json of the other")
     chosen = options.parse_args()
-    found = rows(schema.read_json(chosen.a), schema.read_json(chosen.b))
-    differences = [st.compare(a, b) for _, a, b in found]
-    adjusted = st.holm([difference["p"] for difference in differences])  # type: ignore[misc]
+    found = rows(read_training(chosen.a), read_training(chosen.b))
+    differences = [
+        st.compare({seed: a[seed] - b[seed] for seed in set(a) & set(b)}) for _, a, b in found
+    ]
+    adjusted = st.holm([difference.p for difference in differences])
     print("| | A | B | A − B, paired | p | Holm p |")
     print("|---|---|---|---|---|---|")
     for (name, a, b), difference, p in zip(found, differences, adjusted, strict=True):
-        chances = " | ".join("–" if x is None else f"{x:.2g}" for x in (difference["p"], p))
-        print(f"| {name} | {shown(a)} | {shown(b)} | {st.points(difference)} | {chances} |")
+        chances = " | ".join("–" if x is None else f"{x:.2g}" for x in (difference.p, p))
+        print(f"| {name} | {shown(a)} | {shown(b)} | {sentences.points(difference)} | {chances} |")
     beyond = sum(p is not None and p < 0.05 for p in adjusted)
-    alone = sum(d["p"] is not None and d["p"] < 0.05 for d in differences)  # type: ignore[operator]
+    alone = sum(d.p is not None and d.p < 0.05 for d in differences)
     print(f"\n{beyond} of {len(found)} rows differ after Holm's adjustment, {alone} without it")
     return 1 if beyond else 0
 

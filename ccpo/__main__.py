@@ -515,15 +515,7 @@ def report(
     """Write the report page."""
     from ccpo.publish import report
 
-    report.write(
-        stats=stats,
-        experiment=experiment,
-        figures=figures,
-        table=table,
-        runs=runs,
-        plan=plan,
-        out=out,
-    )
+    report.write(report.Files(stats, experiment, figures, table, runs, plan), out)
 
 
 @rules()
@@ -537,7 +529,8 @@ def track(
     """Import an experiment's runs into MLflow."""
     from ccpo.publish import track
 
-    track.track(experiment=experiment, runs=runs, stats=stats, uri=uri, out=out)
+    if warning := track.track(track.Source(experiment, runs, stats, uri), out):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ccpo import schema
+from ccpo import files
 
 
 class Record(BaseModel):
@@ -28,7 +28,7 @@ class Document(Record):
 
     def write(self, path: str | Path) -> None:
         """Writes it as readable JSON, whole or not at all."""
-        schema.write_json(path, self.model_dump(mode="json"))
+        files.write_json(path, self.model_dump(mode="json"))
 
 
 D = TypeVar("D", bound=Document)
@@ -41,7 +41,7 @@ def read(path: str | Path, *types: type[D]) -> D:
         ValueError: the file is missing, is no JSON, is of another kind or version, or holds what
         its type does not allow; names file, place and remedy.
     """
-    content = schema.read_json(path)
+    content = files.read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
     known = {str(t.model_fields["kind"].default): t for t in types}
     if kind not in known:

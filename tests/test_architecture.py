@@ -21,6 +21,7 @@ FLOORS = [
         "files",
         "schema",
         "document",
+        "manifest",
         "tree",
         "lease",
         "ranks",

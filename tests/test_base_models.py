@@ -127,13 +127,11 @@ def test_each_agents_model_has_replicas_of_its_own(config: Path) -> None:
 
 
 def test_the_manifest_names_the_base_model_of_each_seed(config: Path) -> None:
-    conditions = study(config, seeds=(0, 1, 2)).manifest()["conditions"]
-    assert conditions["ccpo"]["bases"] == {"0": "small/0", "1": "small/1", "2": "small/0"}
-    assert list(conditions["ccpo"]["runs"]) == ["0", "1", "2"]
-    assert study(config, "smollm2-135m").manifest()["conditions"]["ccpo"]["bases"] == {
-        "0": "smollm2-135m",
-        "1": "smollm2-135m",
-    }
+    planned = study(config, seeds=(0, 1, 2)).manifest().condition("ccpo")
+    assert planned.bases == {0: "small/0", 1: "small/1", 2: "small/0"}
+    assert list(planned.runs) == [0, 1, 2]
+    published = study(config, "smollm2-135m").manifest().condition("ccpo")
+    assert published.bases == {0: "smollm2-135m", 1: "smollm2-135m"}
 
 
 def test_where_one_model_is_named_the_first_replica_is_meant(config: Path) -> None:

@@ -399,7 +399,7 @@ def test_every_preset_is_a_valid_condition(name: str, tmp_path: Path) -> None:
     )
     assert mine.objective.name == "dapo"
     assert run.train.lr == 1e-4  # of the base
-    assert found.manifest()["conditions"]["published"]["preset"] == name
+    assert found.manifest().condition("published").preset == name
 
 
 def conditions(folder: Path, grid: dict[str, Any], **over: Any) -> dict[str, RunConfig]:
@@ -491,6 +491,83 @@ NESTED: dict[str, tuple[list[object], list[str]]] = {
     ),
     "nothing and truth": ([None, True, 0, "a"], ["none", "true", "0", "a"]),
 }
+
+
+ALONE = {"team": "single", "credit": "shared", "train": {"fanout": [8]}}
+REPEATED = {"condition": {"a": ALONE, "b": {"repeat_of": "a"}}, "seed": [0, 1]}
+
+
+def test_a_repeat_is_its_condition_under_other_seeds(tmp_path: Path) -> None:
+    """Equal configs are one run; a repeat trains anew, from the same base models, and is no run of
+    another repeat; more seeds leave its runs as they are.
+    """
+    grid = {**REPEATED, "train": [{"lr": 0.001}, {"lr": 0.01}]}
+    grid["condition"] = {**REPEATED["condition"], "c": {"repeat_of": "a"}}
+    study = read_experiment("smoke", experiment(tmp_path, grid=grid, compare=[]))
+    assert isinstance(study, Experiment)
+    assert study.repeats == {f"{x},lr={lr}": f"a,lr={lr}" for x in "bc" for lr in (0.001, 0.01)}
+    ids = [run.id for runs in study.runs.values() for run in runs.values()]
+    assert len(set(ids)) == len(ids) == 12
+    planned = study.manifest()
+    for label, repeated in study.repeats.items():
+        own = planned.condition(label)
+        assert own.repeats == repeated
+        assert list(own.pairs.values()) == [0, 1]
+        for seed, other in own.pairs.items():
+            run, original = study.runs[label][seed], study.runs[repeated][other]
+            assert run.model_copy(update={"seed": other}) == original
+            assert run.seed == seed != other
+    assert planned.condition("a,lr=0.001").pairs == {}
+    more = read_experiment(
+        "smoke", experiment(tmp_path, grid={**grid, "seed": [0, 1, 2, 7000]}, compare=[])
+    )
+    again = {run.id for runs in more.runs.values() for run in runs.values()}  # type: ignore[union-attr]
+    assert len(again) == 24
+    fewer = {run.id for label in study.runs for run in study.runs[label].values()}
+    close = read_experiment(
+        "smoke", experiment(tmp_path, grid={**grid, "seed": [0, 1, 2]}, compare=[])
+    )
+    assert fewer <= {run.id for runs in close.runs.values() for run in runs.values()}  # type: ignore[union-attr]
+
+
+def test_a_repeat_starts_from_the_base_models_of_what_it_repeats(tmp_path: Path) -> None:
+    models = read_yaml(ROOT / "config" / "models.yaml")
+    several = next(
+        name
+        for name, spec in models.items()
+        if isinstance(spec, dict) and spec.get("replicas", 1) > 1
+    )
+    study = read_experiment(
+        "smoke", experiment(tmp_path, grid=REPEATED, base__model=several, compare=[])
+    )
+    planned = study.manifest()
+    own = planned.condition("b")  # type: ignore[union-attr]
+    original = planned.condition("a")  # type: ignore[union-attr]
+    assert len(set(original.bases.values())) > 1
+    assert [own.bases[s] for s in own.pairs] == [original.bases[s] for s in own.pairs.values()]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "compare", "complaint"),
+    [
+        ({"b": {"repeat_of": "x"}}, [], "repeat_of names 'x'"),
+        ({"b": {"repeat_of": "b"}}, [], "repeat_of names 'b'"),
+        ({"b": {"repeat_of": ["a"]}}, [], r"repeat_of names \['a'\]"),
+        ({"b": {"repeat_of": "a", "policy": "shared"}}, [], "stands beside policy. .* Remedy"),
+        (
+            {"b": {"repeat_of": "a"}, "c": {"repeat_of": "b"}},
+            [],
+            "'b', which is a repeat itself. Remedy: name 'a'",
+        ),
+        ({"b": {"repeat_of": "a"}}, [["a", "b"]], "compare names 'b', which repeats 'a' .* Remedy"),
+    ],
+)
+def test_a_repeat_of_nothing_or_with_more_is_refused(
+    blocks: dict[str, Any], compare: list[list[str]], complaint: str, tmp_path: Path
+) -> None:
+    grid = {"condition": {"a": ALONE, **blocks}, "seed": [0]}
+    with pytest.raises(ValueError, match=complaint):
+        read_experiment("smoke", experiment(tmp_path, grid=grid, compare=compare))
 
 
 @pytest.mark.parametrize("case", sorted(NESTED))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ccpo import credit, schema
+from ccpo import credit
 from ccpo.config import read_experiment
+from ccpo.manifest import OracleManifest, PlannedMethod
 from ccpo.oracle import claims, diagnose
 from ccpo.oracle import world as oracle
 from ccpo.oracle.diagnose import Assigned, Method, Worlds
 from ccpo.oracle.world import FAMILIES, WeightedTrees, World
+from ccpo.publish import statistics
 from ccpo.tree import Plan
 
 
@@ -353,20 +354,33 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """A small oracle experiment's experiment.json and diagnostics."""
     folder = tmp_path_factory.mktemp("oracle")
     chosen = ("shared", "ccpo", "c3", "ccpo_vote", "ccpo_v1")
-    manifest: Mapping[str, Any] = {
-        "experiment": "oracle",
-        "question": "What is true?",
-        "note": "",
-        "shapes": ["dyad", "vote"],
-        "families": ["free_riding"],
-        "instances": 3,
-        "tokens": 512,
-        "order": list(chosen),
-    }
-    schema.write_json(folder / "experiment.json", manifest)
+    planned = OracleManifest(
+        experiment="oracle",
+        question="What is true?",
+        note="",
+        shapes=("dyad", "vote"),
+        families=("free_riding",),
+        advantages=("none", "group_mean"),
+        methods=tuple(
+            PlannedMethod(
+                label=label,
+                credit=label,
+                params={},
+                nested=False,
+                critic_error=0.0,
+                raters="informed",
+            )
+            for label in chosen
+        ),
+        instances=3,
+        tokens=512,
+        seed=0,
+        config={},
+    )
+    planned.write(folder / "experiment.json")
     paths = []
-    for family in manifest["families"]:
-        for shape in manifest["shapes"]:
+    for family in planned.families:
+        for shape in planned.shapes:
             rows, skipped = diagnose.diagnose(
                 Worlds(family, shape, instances=3, seed=0),
                 [m for m in METHODS if m.label in chosen],
@@ -383,28 +397,30 @@ def test_an_oracle_experiment_says_which_claims_hold(
 ) -> None:
     experiment, paths = tables
     claims.compare(experiment=experiment, diagnostics=paths, stats=tmp_path / "stats.json")
-    numbers = schema.read_json(tmp_path / "stats.json")
-    verdicts = {c["claim"]: c["verdict"] for c in numbers["claims"]}
+    numbers = statistics.read_oracle(tmp_path / "stats.json")
+    verdicts = {c.claim: c.verdict for c in numbers.claims}
     assert verdicts["C3's leave-one-out advantage is unbiased (arXiv 2603.06859)"] == "holds"
     assert verdicts["CCPO's credit is specific to the role"] == "does not hold"
     assert verdicts["leaving a voter out lowers variance (CCPO, votes)"] == "holds"
-    ratio = next(
+    cell = next(
         c
-        for c in numbers["cells"]
-        if (c["method"], c["advantage"], c["shape"]) == ("ccpo", "group_mean", "dyad")
+        for c in numbers.cells
+        if (c.method, c.advantage, c.shape) == ("ccpo", "group_mean", "dyad")
     )
     # the solo samples are paid for, and teach nothing
-    assert ratio["noise_tokens_ratio"]["mean"] == pytest.approx(12 / 8, rel=0.05)
-    assert ratio["noise_calls_ratio"]["mean"] == pytest.approx(2, rel=0.05)
-    spread = {(r["method"], r["advantage"]): r["mean"] for r in numbers["riders"]}
+    assert cell.noise_tokens_ratio is not None
+    assert cell.noise_calls_ratio is not None
+    assert cell.noise_tokens_ratio.mean == pytest.approx(12 / 8, rel=0.05)
+    assert cell.noise_calls_ratio.mean == pytest.approx(2, rel=0.05)
+    spread = {(r.method, r.advantage): r.mean for r in numbers.free_riding}
     assert spread["shared", "group_mean"] == pytest.approx(1, abs=1e-9)
     assert spread["c3", "none"] < 0.9
-    assert ["ccpo_vote", "dyad"] in [s[:2] for s in numbers["skipped"]]
-    assert numbers["sampled"]["worst"] < 4
-    assert numbers["sampled"]["comparisons"] > 200
-    assert numbers["summary"].startswith(f"Of {len(verdicts)} claims, ")
-    assert {c["family"] for c in numbers["cells"]} == {"all", "free_riding"}
-    free_riding = next(c["numbers"] for c in numbers["claims"] if "mitigates" in c["claim"])
+    assert ("ccpo_vote", "dyad") in [(s.method, s.shape) for s in numbers.skipped]
+    assert numbers.sampled.worst < 4
+    assert numbers.sampled.comparisons > 200
+    assert numbers.summary.startswith(f"Of {len(verdicts)} claims, ")
+    assert {c.family for c in numbers.cells} == {"all", "free_riding"}
+    free_riding = next(c.numbers for c in numbers.claims if "mitigates" in c.claim)
     assert "so nothing is taught on average" in free_riding
 
 
@@ -417,21 +433,15 @@ def test_an_oracle_experiment_is_drawn_tabled_and_written(
     experiment, paths = tables
     stats = tmp_path / "stats.json"
     claims.compare(experiment=experiment, diagnostics=paths, stats=stats)
-    names = figure.of_study(figure.Study("oracle"))
+    names = figure.of_contents(figure.Contents("oracle"))
     for name in names:
         draw.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
         assert len(pd.read_csv(tmp_path / f"{name}.csv")) > 5
     made.write(stats, tmp_path / "main.csv")
-    assert len(pd.read_csv(tmp_path / "main.csv")) == len(schema.read_json(stats)["cells"])
+    assert len(pd.read_csv(tmp_path / "main.csv")) == len(statistics.read_oracle(stats).cells)
     drawn = [tmp_path / f"{name}.svg" for name in names]
-    report.write(
-        stats=stats,
-        experiment=experiment,
-        figures=drawn,
-        table=tmp_path / "main.csv",
-        runs=None,
-        out=tmp_path / "r.html",
-    )
+    files = report.Files(stats, experiment, drawn, tmp_path / "main.csv")
+    report.write(files, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "does not hold" in page
     assert page.count("<svg") == len(names)

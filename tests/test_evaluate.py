@@ -113,12 +113,15 @@ def test_the_report_says_how_far_off_a_forecast_was(tmp_path: Path, tiny: Path) 
         update={"train_tokens": 1.5 * actual, "update_seconds": 0.0}
     )
     made = made.model_copy(update={"conditions": (condition,)})
-    page = report.forecast(made, {"conditions": {"c": {"runs": {"0": run.id}}}}, tmp_path / "runs")
+    planned = experiment.manifest()
+    page = report.forecast(made, planned, tmp_path / "runs")
     assert "<td>pilot</td>" in page
     assert "<td>+50 %</td>" in page
     assert "<td>-100 %</td>" in page
-    # the experiment was changed since
-    assert "<td>c</td>" not in report.forecast(made, {"conditions": {}}, tmp_path)
+    # the experiment was changed since, or a run is not there
+    changed = planned.model_copy(update={"conditions": ()})
+    assert "<td>c</td>" not in report.forecast(made, changed, tmp_path / "runs")
+    assert "<td>c</td>" not in report.forecast(made, planned, tmp_path / "elsewhere")
 
 
 def played(tmp_path: Path, tiny: Path, name: str, **over: Any) -> pd.DataFrame:

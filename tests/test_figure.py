@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ccpo.publish import figure
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
 
 
 @pytest.mark.parametrize("name", figure.names())
@@ -30,23 +30,27 @@ def test_every_figure_keeps_the_contract(name: str) -> None:
         assert callable(getattr(module, function, None)), (
             f"{where} has no {function}(). Remedy: see ccpo/publish/figure/__init__.py"
         )
-    rich = Study(
-        module.KIND, trained=True, decodings=5, interventions=frozenset({"solo", "untrained"})
+    rich = Contents(
+        module.KIND,
+        trained=True,
+        decodings=5,
+        interventions=frozenset({"solo", "untrained"}),
+        compared=True,
     )
     assert module.applies(rich), (
-        f"{where}: applies() is False for a study that has everything. Remedy: True where it can "
-        "draw"
+        f"{where}: applies() is False for an experiment that has everything. Remedy: True where "
+        "it can draw"
     )
-    assert name in figure.of_study(rich)
+    assert name in figure.of_contents(rich)
 
 
-def test_a_study_gets_the_figures_it_has_something_for() -> None:
-    read = figure.of_study(Study("training", trained=False))
+def test_an_experiment_gets_the_figures_it_has_something_for() -> None:
+    read = figure.of_contents(Contents("training", trained=False))
     assert read == ["accuracy"]
-    taught = figure.of_study(
-        Study("training", trained=True, decodings=3, interventions=frozenset({"untrained"}))
+    taught = figure.of_contents(
+        Contents("training", trained=True, decodings=3, interventions=frozenset({"untrained"}))
     )
     assert "temperatures" in taught
     assert "solo" not in taught
-    assert not set(figure.of_study(Study("oracle"))) & set(taught)
+    assert not set(figure.of_contents(Contents("oracle"))) & set(taught)
     assert taught[:2] == ["learning_curves", "accuracy"]  # as ORDER says

@@ -72,18 +72,11 @@ def pages(folder: Path, run: RunConfig, protocol: Protocol) -> Path:
     svg = folder / "figures" / f"{DRAWN}.svg"
     main = folder / "main.csv"
     page = folder / "report.html"
-    schema.write_json(manifest, experiment.manifest())
+    experiment.manifest().write(manifest)
     analyse(experiment=manifest, runs=folder / "runs", stats=stats)
     draw.draw(DRAWN, stats, svg, svg.with_suffix(".csv"))
     tables.write(stats, main)
-    report.write(
-        stats=stats,
-        experiment=manifest,
-        figures=[svg],
-        table=main,
-        runs=folder / "runs",
-        out=page,
-    )
+    report.write(report.Files(stats, manifest, [svg], main, folder / "runs"), page)
     return page
 
 

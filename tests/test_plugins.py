@@ -160,20 +160,21 @@ FIGURE = '''
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
+from ccpo.publish.statistics import TrainingStatistics
 
 KIND = "training"
 ORDER = 99
 CAPTION = "Seeds of each condition."
 
 
-def applies(study: Study) -> bool:
-    return study.trained
+def applies(contents: Contents) -> bool:
+    return contents.trained
 
 
-def collect(numbers) -> pd.DataFrame:
-    conditions = numbers["conditions"].items()
-    return pd.DataFrame([{"condition": c, "seeds": len(v["seeds"])} for c, v in conditions])
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
+    conditions = numbers.conditions.items()
+    return pd.DataFrame([{"condition": c, "seeds": len(v.seeds)} for c, v in conditions])
 
 
 def paint(frame: pd.DataFrame, axes, colours) -> None:
@@ -549,9 +550,9 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     experiment = tmp_path / "experiment.json"
     stats = tmp_path / "stats.json"
     table = tmp_path / "main.csv"
-    schema.write_json(experiment, definition.manifest())
+    definition.manifest().write(experiment)
     analyse(experiment=experiment, runs=tmp_path / "runs", stats=stats)
-    drawn = figure.of_study(figure.Study("training", interventions=frozenset({plugged})))
+    drawn = figure.of_contents(figure.Contents("training", interventions=frozenset({plugged})))
     assert plugged in drawn
     for name in drawn:
         draw.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
@@ -559,12 +560,5 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     tables.write(stats, table)
     page = tmp_path / "report.html"
     svgs = [tmp_path / f"{name}.svg" for name in drawn]
-    report.write(
-        stats=stats,
-        experiment=experiment,
-        figures=svgs,
-        table=table,
-        runs=tmp_path / "runs",
-        out=page,
-    )
+    report.write(report.Files(stats, experiment, svgs, table, tmp_path / "runs"), page)
     assert "Seeds of each condition." in page.read_text()

@@ -16,6 +16,13 @@ from ccpo.config.names import check_case, check_folder, check_name
 from ccpo.config.protocol import Protocol
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
+from ccpo.manifest import (
+    OracleManifest,
+    PlannedCondition,
+    PlannedMethod,
+    PlannedProtocol,
+    TrainingManifest,
+)
 
 
 class Experiment(Strict):
@@ -37,39 +44,64 @@ class Experiment(Strict):
         min_length=1, description="claims are made under the first"
     )
     presets: dict[str, str] = Field(default_factory=dict)
+    repeats: dict[str, str] = Field(
+        default_factory=dict, description="by the label of a repeat, that of what it repeats"
+    )
 
     @property
     def primary(self) -> Protocol:
         """The protocol that claims are made under."""
         return self.protocols[0]
 
-    def manifest(self) -> dict[str, Any]:
-        """What the analysis needs to know: the question, the comparisons, each condition's config
-        (of its first seed), and by seed the run's id and the base model it starts from."""
-        head = {
-            k: getattr(self, k) for k in ("question", "note", "primary_metric", "token_tolerance")
-        }
-        conditions = {
-            label: {
-                "config": next(iter(runs.values())).model_dump(mode="json", exclude={"seed"}),
-                "degenerate": next(iter(runs.values())).degenerate(),
-                "preset": self.presets.get(label, ""),
-                "runs": {str(seed): run.id for seed, run in runs.items()},
-                "bases": {str(seed): run.base for seed, run in runs.items()},
-            }
-            for label, runs in self.runs.items()
-        }
-        return {
-            "experiment": self.name,
-            **head,
-            "compare": [list(c) for c in self.compare],
-            "protocols": [
-                {"id": protocol.id, **protocol.model_dump(mode="json")}
+    def manifest(self) -> TrainingManifest:
+        """experiment.json."""
+        return TrainingManifest(
+            experiment=self.name,
+            question=self.question,
+            note=self.note,
+            primary_metric=self.primary_metric,
+            token_tolerance=self.token_tolerance,
+            effect=self.effect,
+            compare=self.compare,
+            protocols=tuple(
+                PlannedProtocol(
+                    id=protocol.id,
+                    name=protocol.name,
+                    decodings={name: d.temperature for name, d in protocol.decodings.items()},
+                    config=protocol.model_dump(mode="json", exclude={"name"}),
+                )
                 for protocol in self.protocols
-            ],
-            "order": list(conditions),
-            "conditions": conditions,
-        }
+            ),
+            conditions=tuple(self._planned(label) for label in self.runs),
+        )
+
+    def _planned(self, label: str) -> PlannedCondition:
+        runs = self.runs[label]
+        first = next(iter(runs.values()))
+        return PlannedCondition(
+            label=label,
+            team=first.team.name,
+            credit=first.credit.name,
+            compares=first.compares,
+            model="+".join(model.name for model in first.models),
+            policy=first.policy,
+            turns=len(first.train.fanout),
+            evaluated=tuple(choice.name for choice in self.primary.benchmarks(first)),
+            decodings={name: d.temperature for name, d in self.primary.decodings.items()},
+            primary=self.primary.primary,
+            degenerate=first.degenerate(),
+            preset=self.presets.get(label, ""),
+            runs={seed: run.id for seed, run in runs.items()},
+            bases={seed: run.base for seed, run in runs.items()},
+            repeats=self.repeats.get(label, ""),
+            pairs=self._pairs(label),
+            config=first.model_dump(mode="json", exclude={"seed"}),
+        )
+
+    def _pairs(self, label: str) -> dict[int, int]:
+        """By each seed of a repeat, the seed that it repeats."""
+        repeated = self.repeats.get(label)
+        return dict(zip(self.runs[label], self.runs[repeated], strict=True)) if repeated else {}
 
 
 class Measured(Strict):
@@ -151,13 +183,31 @@ class OracleExperiment(Strict):
             )
         return self
 
-    def manifest(self) -> dict[str, Any]:
-        """What its rules need to know."""
-        return {
-            "experiment": self.name,
-            "order": list(self.methods),
-            **self.model_dump(mode="json", exclude={"name"}),
-        }
+    def manifest(self) -> OracleManifest:
+        """experiment.json."""
+        return OracleManifest(
+            experiment=self.name,
+            question=self.question,
+            note=self.note,
+            families=self.families,
+            shapes=self.shapes,
+            advantages=self.advantages,
+            methods=tuple(
+                PlannedMethod(
+                    label=label,
+                    credit=measured.credit.name,
+                    params=measured.credit.params,
+                    nested=measured.nested,
+                    critic_error=measured.critic_error,
+                    raters=measured.raters,
+                )
+                for label, measured in self.methods.items()
+            ),
+            instances=self.instances,
+            tokens=self.tokens,
+            seed=self.seed,
+            config=self.model_dump(mode="json", exclude={"name"}),
+        )
 
 
 def read_listed(folder: Path = Path("config")) -> dict[str, Listed]:
@@ -226,11 +276,18 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
     found = conditions(where, raw, read_yaml(folder / "presets.yaml"))
     seeds = _seeds(where, raw)
     runs = {
-        condition.label: _runs(f"{where}, condition {condition.label}", condition, seeds, listed)
+        condition.label: _runs(
+            f"{where}, condition {condition.label}",
+            condition,
+            _other_seeds(seeds, _earlier(condition, found)) if condition.repeats else seeds,
+            listed,
+        )
         for condition in found
     }
     _apart(where, runs)
-    _pairs(where, raw, runs)
+    repeats = {condition.label: condition.repeats for condition in found if condition.repeats}
+    for pair in _pairs(where, raw, runs):
+        _paired(where, pair, repeats)
     protocols = _protocols(where, raw.get("evaluate"), folder)
     for label, of_label in runs.items():
         _can_be_evaluated(f"{where}, condition {label}", next(iter(of_label.values())), protocols)
@@ -239,6 +296,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "runs": runs,
         "protocols": protocols,
         "presets": {c.label: c.preset for c in found if c.preset},
+        "repeats": repeats,
         **{key: raw[key] for key in HEAD if key in raw},
     }
     return validated(where, lambda: Experiment.model_validate(data))
@@ -269,6 +327,34 @@ def _seeds(where: str, raw: Mapping[str, object]) -> list[int]:
             raise ValueError(f"{where}: grid.seed names {seed} twice")
         seeds.append(seed)
     return seeds
+
+
+REPEATED = 5040  # added to a seed: a multiple of every number of replicas up to ten
+
+
+def _other_seeds(seeds: Sequence[int], earlier: int) -> list[int]:
+    """The seeds of a repeat: none of `seeds`, nor of the `earlier` repeats of the same condition.
+    They start from the same base models, whose number divides what is added.
+    """
+    step = REPEATED * (1 + max(seeds) // REPEATED)
+    return [seed + step * (1 + earlier) for seed in seeds]
+
+
+def _earlier(condition: Condition, found: Sequence[Condition]) -> int:
+    """How many repeats of the same condition stand before this one."""
+    of_same = [other.label for other in found if other.repeats == condition.repeats]
+    return of_same.index(condition.label)
+
+
+def _paired(where: str, pair: Sequence[str], repeats: Mapping[str, str]) -> None:
+    """Refuses a comparison with a repeat, whose seeds are nobody else's."""
+    for label in pair:
+        if label in repeats:
+            raise ValueError(
+                f"{where}: compare names '{label}', which repeats '{repeats[label]}' with other "
+                "seeds, and comparisons are over the same seeds. Remedy: remove the pair; a "
+                "repeat stands beside what it repeats by itself"
+            )
 
 
 def _runs(

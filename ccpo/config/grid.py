@@ -17,12 +17,13 @@ Path = tuple[str, ...]  # keys from an axis down to one of its settings
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition before validation: the preset it names, and its settings with those of preset
-    and base below them."""
+    """A condition before validation: the preset it names, its settings with those of preset and
+    base below them, and the label of the condition that it repeats with other seeds."""
 
     label: str
     preset: str | None
     settings: dict[str, object]
+    repeats: str = ""
 
 
 def conditions(where: str, raw: Block, presets: Block) -> list[Condition]:
@@ -43,10 +44,12 @@ def conditions(where: str, raw: Block, presets: Block) -> list[Condition]:
     origin: dict[str, str] = {}
     for name, block in blocks.items():
         at = f"{where}, condition {name}"
-        condition = _with_preset(at, base, _mapping(at, block), presets)
+        repeated = _repeated(at, name, _mapping(at, block), blocks)
+        own = blocks[repeated] if repeated else block
+        condition = _with_preset(at, base, _mapping(at, own), presets)
         for cell in itertools.product(*values):
             over = dict(zip(axes, (value for value, _ in cell), strict=True))
-            label = ",".join(part for part in [name, *(text for _, text in cell)] if part) or "all"
+            label = _label(name, [text for _, text in cell])
             cells = _described(name, over)
             if label in made:
                 raise ValueError(
@@ -54,13 +57,40 @@ def conditions(where: str, raw: Block, presets: Block) -> list[Condition]:
                     f"{cells}. Remedy: name them in grid.condition, or remove one"
                 )
             origin[label] = cells
+            of = _label(repeated, [text for _, text in cell]) if repeated else ""
             settings = merge(condition, over)
             preset = settings.pop("preset", None)
-            made[label] = Condition(
-                _fitting(where, label), str(preset) if preset else None, settings
-            )
+            named = str(preset) if preset else None
+            made[label] = Condition(_fitting(where, label), named, settings, of)
     check_case(f"{where}: conditions", made)
     return list(made.values())
+
+
+def _label(name: str, cell: Sequence[str]) -> str:
+    return ",".join(part for part in [name, *cell] if part) or "all"
+
+
+def _repeated(where: str, name: str, block: Block, blocks: Block) -> str:
+    """The condition that a block repeats with other seeds; "" of none."""
+    if "repeat_of" not in block:
+        return ""
+    named = block["repeat_of"]
+    if len(block) > 1:
+        others = ", ".join(str(key) for key in block if key != "repeat_of")
+        raise ValueError(
+            f"{where}: repeat_of stands beside {others}. A repeat differs in its seeds alone. "
+            "Remedy: remove either"
+        )
+    if named == name or not isinstance(named, str) or named not in blocks:
+        known = [other for other in blocks if other != name]
+        raise ValueError(f"{where}: repeat_of names {named!r}. {near(str(named), known)}")
+    repeated = blocks[named]
+    if isinstance(repeated, Mapping) and "repeat_of" in repeated:
+        raise ValueError(
+            f"{where}: repeat_of names '{named}', which is a repeat itself. Remedy: name "
+            f"{repeated['repeat_of']!r}"
+        )
+    return named
 
 
 def _axes(where: str, grid: Block) -> dict[str, list[object]]:

@@ -3,125 +3,253 @@
 The unit of replication is the base model together with the seeds that were trained from it: where
 base models are built here, each training seed starts from its own, and an interval is over both.
 Seeds that share a base model are averaged first. Where all seeds start from one base model (a
-published one), the training seed is the unit, and what is said holds for that model.
+published one), the training seed is the unit, and statements hold for that model.
+
+No variance is no certainty: few seeds on few tasks agree by luck. So the spread between replicates
+that an interval or a test goes by is never less than the noise that the items themselves show
+(`item_noise`), and noise that all replicates share (`Noise.common`) is added. benchmarks/claims.py
+shows what this does to false claims, coverage and power.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, stats
 
+from ccpo.publish.statistics import Difference, Interval, Parts
+
 LEVEL = 0.95
 POWER = 0.80
+LEAST = 3  # replicates of a claim
+UNSEEN = 3.0  # events that so many draws may have missed at 95 %: the rule of three
+EXACT = 30  # seeds up to which all sign flips are counted
+FLIPS = 100_000  # drawn above that
+MOST = 1000  # seeds that anybody can afford
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over seeds and its t-interval (None where one seed gives none)."""
+class Noise:
+    """What is known of the noise of replicates beside their spread, as standard deviations.
 
-    mean: float
-    ci_low: float | None
-    ci_high: float | None
-    n: int
+    item: of one replicate, from its items; common: of what all replicates share.
+    """
+
+    item: float = 0.0
+    common: float = 0.0
 
 
-def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Mean over seeds with a 95 % t-interval, n - 1 degrees of freedom. NaN or no value raises
-    ValueError.
+@dataclass(frozen=True)
+class Range:
+    """What a mean can be at all."""
+
+    low: float = -np.inf
+    high: float = np.inf
+
+
+NONE = Noise()
+ANY = Range()
+SHARE = Range(0.0, 1.0)
+GAP = Range(-1.0, 1.0)  # between two shares
+
+
+def interval(
+    values: Sequence[float] | np.ndarray, noise: Noise = NONE, within: Range = ANY
+) -> Interval:
+    """Mean over replicates with a 95 % t-interval, n - 1 degrees of freedom, from the larger of
+    their spread and their known noise. NaN or no value raises ValueError.
     """
     values = np.asarray(values, float)
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"interval: needs finite values, got {values.tolist()}")
+    mean = float(values.mean())
     if values.size == 1:
-        return Interval(float(values[0]), None, None, 1)
-    half = stats.t.ppf((1 + LEVEL) / 2, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size)
+        return Interval(mean=mean, ci_low=None, ci_high=None, n=1)
+    half = stats.t.ppf((1 + LEVEL) / 2, values.size - 1) * standard_error(values, noise)
     return Interval(
-        float(values.mean()),
-        float(values.mean() - half),
-        float(values.mean() + half),
-        int(values.size),
+        mean=mean,
+        ci_low=float(max(within.low, mean - half)),
+        ci_high=float(min(within.high, mean + half)),
+        n=int(values.size),
     )
+
+
+def standard_error(values: np.ndarray, noise: Noise) -> float:
+    """Of the mean of two replicates or more."""
+    spread = max(float(values.std(ddof=1)), noise.item)
+    return float(np.sqrt(spread**2 / values.size + noise.common**2))
+
+
+def item_noise(marks: Mapping[int, np.ndarray], bases: Mapping[int, str]) -> float:
+    """Standard deviation of a replicate's mean that its items alone account for; 0 of one seed.
+
+    marks: for each seed [tasks, samples] of the same tasks, of a condition or of a difference. Each
+    task's mean varies over seeds; tasks vary independently, so that the variance of a mean over
+    tasks is the sum over tasks by their number squared. Where they vary together the spread between
+    seeds is larger, and counts. Where nothing varies, UNSEEN of all samples may come out otherwise
+    another time, and no less is taken.
+    """
+    if len(marks) < 2:
+        return 0.0
+    values = np.stack([marks[seed] for seed in sorted(marks)])
+    n_seeds, n_tasks, n_samples = values.shape
+    seen = float(values.mean(axis=2).var(axis=0, ddof=1).sum())
+    unseen = UNSEEN / (n_seeds * n_samples**2)
+    groups = len({bases[seed] for seed in marks})
+    averaged = n_seeds / groups if groups > 1 else 1.0  # seeds that a replicate is the mean of
+    return float(np.sqrt(max(seen, unseen) / averaged)) / n_tasks
+
+
+def draw_noise(marks: np.ndarray) -> float:
+    """Standard deviation of a mean from drawing its answers anew; where each task has one answer,
+    the most that it can be.
+
+    marks: [tasks, samples] of one draw.
+    """
+    n_tasks, n_samples = marks.shape
+    if n_samples > 1:
+        return float(np.sqrt(marks.var(axis=1, ddof=1).sum() / n_samples) / n_tasks)
+    return float(np.sqrt(marks.mean() * (1 - marks.mean()) / n_tasks))
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
     """95 % interval of a share of `n` tasks answered right (Wilson 1927): what other tasks would
     change, not other seeds.
     """
-    found = stats.binomtest(right, n).proportion_ci(0.95, "wilson")
-    return float(found.low), float(found.high)
+    share = stats.binomtest(right, n).proportion_ci(LEVEL, "wilson")
+    return float(share.low), float(share.high)
 
 
-def paired_p(differences: np.ndarray) -> float | None:
-    """Two-sided p of the paired t-test; None with one seed; 1 if all differences are 0, 0 if all
-    are the same other number.
+def paired_p(differences: np.ndarray, noise: Noise = NONE) -> float | None:
+    """Two-sided p of the paired t-test, from the larger of the differences' spread and their known
+    noise. None with one difference, or where neither is known and the mean is not 0.
     """
     d = np.asarray(differences, float)
     if d.size < 2:
         return None
-    if d.std() == 0:
-        return 1.0 if d[0] == 0 else 0.0
-    return float(2 * stats.t.sf(abs(d.mean()) / (d.std(ddof=1) / np.sqrt(d.size)), d.size - 1))
+    error = standard_error(d, noise)
+    if error == 0:
+        return 1.0 if d[0] == 0 else None
+    return float(2 * stats.t.sf(abs(d.mean()) / error, d.size - 1))
 
 
-def sign_flip_p(differences: np.ndarray) -> float | None:
-    """Exact two-sided p of the sign-flip test over all 2**n flips; None below 6 seeds, where it
-    cannot reach 0.05.
+def equivalence_p(differences: np.ndarray, effect: float, noise: Noise = NONE) -> float | None:
+    """p of equivalence within `effect`: the larger of two one-sided t-tests (Schuirmann 1987). None
+    as `paired_p`.
     """
     d = np.asarray(differences, float)
-    if not 6 <= d.size <= 20:
+    if d.size < 2:
         return None
-    flips = np.array(list(itertools.product([1, -1], repeat=d.size)))
-    return float((np.abs(flips @ d) >= abs(d.sum()) - 1e-12).mean())
+    error = standard_error(d, noise)
+    if error == 0:
+        return None
+    return float(stats.t.sf((effect - abs(d.mean())) / error, d.size - 1))
 
 
-def holm(p: list[float | None]) -> list[float | None]:
+@dataclass(frozen=True)
+class SignFlip:
+    """Two-sided p of the sign-flip test and its standard error, 0 where all flips are counted."""
+
+    p: float
+    error: float
+
+
+def sign_flip(differences: np.ndarray) -> SignFlip | None:
+    """Share of sign flips whose sum is as far from 0 as the differences' own: all 2**n of them up
+    to EXACT differences, by halves (each sum of one half with the sorted sums of the other); FLIPS
+    of them, drawn, above. None below 6 differences, where it cannot reach 0.05.
+    """
+    d = np.asarray(differences, float)
+    if d.size < 6:
+        return None
+    far = abs(d.sum()) - 1e-12
+    if d.size > EXACT:
+        rng = np.random.default_rng(0)
+        batches = [rng.choice((-1.0, 1.0), (FLIPS // 50, d.size)) @ d for _ in range(50)]
+        beyond = int((np.abs(np.concatenate(batches)) >= far).sum())
+        p = (beyond + 1) / (FLIPS + 1)  # the differences' own signs are a flip, too
+        return SignFlip(float(p), float(np.sqrt(p * (1 - p) / FLIPS)))
+    ours = _flipped(d[: d.size // 2])
+    theirs = np.sort(_flipped(d[d.size // 2 :]))
+    above = theirs.size - np.searchsorted(theirs, far - ours, "left")
+    below = np.searchsorted(theirs, -far - ours, "right")
+    both = float(above.sum() + below.sum()) if far > 0 else float(ours.size * theirs.size)
+    return SignFlip(both / (ours.size * theirs.size), 0.0)
+
+
+def _flipped(values: np.ndarray) -> np.ndarray:
+    """The 2**n sums of all sign flips."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums - value, sums + value])
+    return sums
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment inside a family; None stays None and does not count."""
-    order = sorted((i for i, x in enumerate(p) if x is not None), key=lambda i: p[i])  # type: ignore[arg-type, return-value]
+    known = sorted((value, i) for i, value in enumerate(p) if value is not None)
     out: list[float | None] = [None] * len(p)
     worst = 0.0
-    for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(order) - rank) * p[i]))  # type: ignore[operator]
+    for rank, (value, i) in enumerate(known):
+        worst = max(worst, min(1.0, (len(known) - rank) * value))
         out[i] = worst
     return out
 
 
-def power(effect: float, sd: float, n: int, family: int = 1) -> float:
-    """Power of a two-sided paired t-test at level 0.05 / family for a true mean difference
-    `effect`.
+@functools.cache
+def _quadrature(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spreads of n values of spread 1, and the chances that they stand for (Gauss and Legendre)."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    spreads = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, n - 1) / (n - 1))
+    return spreads, weights / 2
+
+
+def power(effect: float, sd: float, n: int, family: int = 1, noise: Noise = NONE) -> float:
+    """Power of the two-sided paired t-test at level 0.05 / family for a true mean difference
+    `effect` of true spread `sd`, where no spread below the item noise is believed.
     """
-    level = (1 - LEVEL) / family
-    critical = stats.t.ppf(1 - level / 2, n - 1)
-    shift = effect / sd * np.sqrt(n)
-    # scipy gives NaN far in the tails, where the one is 1 and the other 0
-    above = stats.nct.sf(critical, n - 1, abs(shift))
-    below = stats.nct.cdf(-critical, n - 1, abs(shift))
-    return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
+    critical = stats.t.ppf(1 - (1 - LEVEL) / family / 2, n - 1)
+    spreads, weights = _quadrature(n)
+    limit = critical * np.maximum(spreads, noise.item / sd)
+    shift = abs(effect) / sd * np.sqrt(n)
+    return float(weights @ (stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift)))
 
 
-def detectable(sd: float, n: int, family: int = 1) -> float | None:
-    """Smallest true difference found with 80 % power by n seeds; None with one seed."""
-    if n < 2:
+def detectable(sd: float, n: int, family: int = 1, noise: Noise = NONE) -> float | None:
+    """Smallest true difference found with 80 % power by n replicates; None where there are too few
+    for a claim, or no spread is known.
+    """
+    spread = max(sd, noise.item)
+    if n < LEAST or spread == 0:
         return None
-    if sd == 0:
-        return 0.0
-    high = sd / np.sqrt(n)
-    while power(high, sd, n, family) < POWER:
+    high = spread / np.sqrt(n)
+    while power(high, spread, n, family, noise) < POWER:
         high *= 2
-    return float(optimize.brentq(lambda e: power(e, sd, n, family) - POWER, high / 2, high))
+    low = high / 2 if high > spread / np.sqrt(n) else 0.0
+    return float(
+        optimize.brentq(lambda e: power(e, spread, n, family, noise) - POWER, low, high, xtol=1e-9)
+    )
 
 
-def seeds_needed(effect: float, sd: float, family: int = 1, most: int = 1000) -> int | None:
-    """Fewest seeds that find `effect` with 80 % power; None if more than `most`."""
-    if effect == 0:
+def seeds_needed(effect: float, sd: float, family: int = 1, noise: Noise = NONE) -> int | None:
+    """Fewest replicates that find `effect` with 80 % power; None if more than MOST, or no spread is
+    known.
+    """
+    spread = max(sd, noise.item)
+    if effect == 0 or spread == 0 or power(effect, spread, MOST, family, noise) < POWER:
         return None
-    if sd == 0:
-        return 2
-    return next((n for n in range(2, most + 1) if power(abs(effect), sd, n, family) >= POWER), None)
+    few = LEAST - 1
+    enough = MOST
+    while enough - few > 1:  # power grows with n
+        n = (few + enough) // 2
+        if power(effect, spread, n, family, noise) >= POWER:
+            enough = n
+        else:
+            few = n
+    return enough
 
 
 def replicates(by_seed: Mapping[int, float], bases: Mapping[int, str]) -> list[float]:
@@ -138,7 +266,7 @@ def replicates(by_seed: Mapping[int, float], bases: Mapping[int, str]) -> list[f
 
 def sources(
     by_seed: Mapping[int, float], bases: Mapping[int, str], samples: Sequence[np.ndarray]
-) -> dict[str, float | None]:
+) -> Parts:
     """Standard deviations of a mean over tasks by their source; None where the design cannot tell.
 
     base, seed: between base models, and between training seeds of one (one-way random effects,
@@ -150,214 +278,60 @@ def sources(
     by_seed: the means; samples: for each seed [tasks, samples] of what they are means of.
     """
     values = np.array([by_seed[s] for s in sorted(by_seed)])
-    several = [x for x in samples if x.shape[1] > 1]
-    draw = (
-        float(np.mean([np.mean(x.var(axis=1, ddof=1)) / x.size for x in several]))
-        if several
-        else None
-    )
-    task = float(
-        np.mean([x.mean(axis=1).var(ddof=1) / len(x) for x in samples if len(x) > 1] or [0.0])
-    )
-    out: dict[str, float | None] = {
-        "base": None,
-        "seed": None,
-        "draw": None,
-        "task": float(np.sqrt(task)),
-        "total": None,
-    }
-    if draw is not None:
-        out["draw"] = float(np.sqrt(draw))
-    if len(values) > 1:
-        out["total"] = float(values.std(ddof=1))
+    drawn = [np.mean(x.var(axis=1, ddof=1)) / x.size for x in samples if x.shape[1] > 1]
+    draw = float(np.mean(drawn)) if drawn else None
+    tasks = [x.mean(axis=1).var(ddof=1) / len(x) for x in samples if len(x) > 1]
     names = [bases[s] for s in sorted(by_seed)]
-    groups = [
-        values[[i for i, name in enumerate(names) if name == base]] for base in dict.fromkeys(names)
-    ]
-    if 1 < len(groups) < len(values):
-        counts = np.array([len(g) for g in groups])
-        within = sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / (
-            len(values) - len(groups)
-        )
-        between = float(
-            (counts * (np.array([g.mean() for g in groups]) - values.mean()) ** 2).sum()
-        ) / (len(groups) - 1)
-        each = (len(values) - (counts**2).sum() / len(values)) / (len(groups) - 1)
-        out["base"] = float(np.sqrt(max(0.0, (between - within) / each)))
-        out["seed"] = float(np.sqrt(max(0.0, within - (draw or 0.0))))
-    return out
+    groups = [values[np.array(names) == name] for name in dict.fromkeys(names)]
+    between, within = _nested(groups, float(values.mean()))
+    return Parts(
+        base=None if between is None else float(np.sqrt(max(0.0, between))),
+        seed=None if within is None else float(np.sqrt(max(0.0, within - (draw or 0.0)))),
+        draw=None if draw is None else float(np.sqrt(draw)),
+        task=float(np.sqrt(np.mean(tasks or [0.0]))),
+        total=float(values.std(ddof=1)) if len(values) > 1 else None,
+    )
+
+
+def _nested(groups: Sequence[np.ndarray], mean: float) -> tuple[float | None, float | None]:
+    """ANOVA estimates of the variances between groups and within them; None where each has one
+    member, or there is only one. mean: of all values.
+    """
+    n = sum(map(len, groups))
+    if not 1 < len(groups) < n:
+        return None, None
+    counts = np.array([len(g) for g in groups])
+    means = np.array([g.mean() for g in groups])
+    within = sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / (n - len(groups))
+    between = float((counts * (means - mean) ** 2).sum()) / (len(groups) - 1)
+    each = (n - (counts**2).sum() / n) / (len(groups) - 1)
+    return (between - within) / each, within
 
 
 def compare(
-    a: Mapping[int, float], b: Mapping[int, float], bases: Mapping[int, str] | None = None
-) -> dict[str, object]:
-    """Paired difference a - b over the seeds that both have: interval, p, exact p, spread, all over
-    replicates.
+    by_seed: Mapping[int, float],
+    bases: Mapping[int, str] | None = None,
+    noise: Noise = NONE,
+    effect: float | None = None,
+) -> Difference:
+    """A paired difference of shares over replicates: interval, tests, spread.
 
-    bases: the base model of each seed (of both sides); None: every seed is a replicate.
+    by_seed: the difference of each seed; bases: the base model of each seed (of both sides), None:
+    every seed is a replicate; effect: what equivalence is tested within.
     """
-    seeds = sorted(set(a) & set(b))
-    if not seeds:
-        raise ValueError(f"compare: no common seed in {sorted(a)} and {sorted(b)}")
-    by_seed = {s: a[s] - b[s] for s in seeds}
-    d = np.array(replicates(by_seed, bases or dict.fromkeys(seeds, "")))
-    sd = float(d.std(ddof=1)) if d.size > 1 else 0.0
-    return {
-        **asdict(interval(d)),
-        "seeds": seeds,
-        "unit": "seed" if len({(bases or {}).get(s, "") for s in seeds}) == 1 else "base model",
-        "differences": [by_seed[s] for s in seeds],
-        "sd": sd,
-        "p": paired_p(d),
-        "p_sign_flip": sign_flip_p(d),
-    }
-
-
-def decoded(temperature: float) -> str:
-    """How a decoding is called in a sentence."""
-    return "greedily" if temperature == 0 else f"at temperature {temperature:g}"
-
-
-def counted(row: Mapping[str, object]) -> str:
-    """What an interval is over, in words."""
-    n = int(row["n"])  # type: ignore[call-overload]
-    if row.get("unit") == "base model":
-        return f"{n} base models, each with a training seed or more of its own"
-    return f"{n} paired seeds of one base model" if n > 1 else "1 seed"
-
-
-def points(row: Mapping[str, object]) -> str:
-    """A difference in percentage points with its interval."""
-    mean = row["mean"]
-    low = row["ci_low"]
-    high = row["ci_high"]
-    if low is None:
-        return f"{100 * float(mean):+.1f}"  # type: ignore[arg-type]
-    return f"{100 * float(mean):+.1f} [{100 * float(low):+.1f}, {100 * float(high):+.1f}]"  # type: ignore[arg-type]
-
-
-def claim(a: str, b: str, row: Mapping[str, object], family: int, temperature: float = 0.0) -> str:
-    """The sentence that the numbers of a comparison allow: decided (Holm p below 0.05), or not
-    decidable with these seeds.
-    """
-    n = int(row["n"])  # type: ignore[call-overload]
-    mean = float(row["mean"])  # type: ignore[arg-type]
-    sd = float(row["sd"])  # type: ignore[arg-type]
-    if n < 2 or row["p_holm"] is None:
-        return f"{a} against {b}: not decidable with {n} seed."
-    numbers = (
-        f"{points(row)} points (95 % interval over {counted(row)}; Holm p = {row['p_holm']:.3g})"
+    seeds = sorted(by_seed)
+    owners = bases or dict.fromkeys(seeds, "")
+    d = np.array(replicates(by_seed, owners))
+    flips = sign_flip(d)
+    return Difference(
+        **dict(interval(d, noise, GAP)),
+        seeds=tuple(seeds),
+        unit="seed" if len({owners[s] for s in seeds}) == 1 else "base model",
+        differences=tuple(by_seed[s] for s in seeds),
+        sd=float(d.std(ddof=1)) if d.size > 1 else 0.0,
+        item=noise.item,
+        p=paired_p(d, noise),
+        p_equivalent=None if effect is None else equivalence_p(d, effect, noise),
+        p_sign_flip=flips.p if flips else None,
+        p_sign_flip_error=flips.error if flips else None,
     )
-    how = decoded(temperature)
-    if float(row["p_holm"]) < 1 - LEVEL:  # type: ignore[arg-type]
-        return f"Answering {how}, {a} is {'above' if mean > 0 else 'below'} {b}: {numbers}."
-    more = seeds_needed(mean, sd, family)
-    needs = (
-        f"an effect of the observed size needs {more}"
-        if more
-        else "the observed effect is too small for any affordable number"
-    )
-    return (
-        f"Answering {how}, {a} against {b} is not decidable with {n} "
-        f"{row.get('unit', 'seed')}s: {numbers}; {needs}."
-    )
-
-
-def gained(
-    label: str,
-    gain: Mapping[str, Any],
-    untrained: float,
-    temperatures: Mapping[str, float],
-    primary: str,
-) -> str:
-    """What training added under each decoding, and how much of it a lower temperature gives the
-    untrained team, too.
-
-    gain: as in stats.json; untrained: accuracy of the untrained team at its best decoding.
-    """
-    each = "; ".join(
-        f"{decoded(temperatures[name])} {points(row)}" for name, row in gain["by_decoding"].items()
-    )
-    beyond = gain["beyond"]
-    sampled = [row for name, row in gain["by_decoding"].items() if temperatures[name] == 1]
-    text = (
-        f"{label} gained over its own untrained team, in points: {each}. The untrained team is "
-        "best "
-        f"{decoded(temperatures[gain['best']])}, {100 * untrained:.1f} % right; beyond what "
-        "temperature alone gives, training added "
-        f"{points(beyond)} ({decoded(temperatures[primary])})."
-    )
-    if _only_surer(sampled, beyond):
-        text += (
-            " Its gain at temperature 1 is no more than temperature alone gives: sharpening, "
-            "as far as these seeds tell."
-        )
-    return text
-
-
-def scope(bases: Sequence[Sequence[str]], tasks: int) -> str:
-    """What the intervals of an experiment are over, and what they say nothing about. `bases`: of
-    each condition the base model of each seed; conditions with other designs are said one by one.
-    """
-    units = "; ".join(dict.fromkeys(_unit(of_seeds) for of_seeds in bases))
-    return (
-        f"{units}, and over the answers drawn for {tasks} test tasks. They say nothing of other "
-        "recipes, other tasks, or of a machine "
-        "whose kernels round otherwise, unless such results stand beside these."
-    )
-
-
-def _unit(bases: Sequence[str]) -> str:
-    n = len(set(bases))
-    if n == 1 and len(bases) == 1:
-        return f"One training seed of one base model, {bases[0]}: no interval over seeds"
-    if n == 1:
-        return f"Intervals are over {len(bases)} training seeds of one base model, {bases[0]}"
-    recipes = " with ".join(
-        dict.fromkeys(part.split("/")[0] for base in bases for part in base.split("+"))
-    )
-    own = (
-        "a training seed of its own"
-        if n == len(bases)
-        else "training seeds of its own, which are averaged first"
-    )
-    return f"Intervals are over {n} base models of the recipe {recipes}, each with {own}"
-
-
-def elsewhere(
-    rows: Mapping[str, Mapping[str, object]], primary: str, temperatures: Mapping[str, float]
-) -> str:
-    """The same difference under the other decodings, unadjusted; and where it is there at
-    temperature 1, not greedily, and clearly larger than greedily (`apart`), what that means. That
-    it is not decided greedily alone means nothing.
-    """
-    others = [
-        f"{decoded(temperatures[name])} {points(row)}"
-        for name, row in rows.items()
-        if name != primary
-    ]
-    if not others:
-        return ""
-    sampled = [row for name, row in rows.items() if temperatures[name] == 1]
-    surer = temperatures[primary] == 0 and _only_surer(sampled, rows[primary])
-    tail = (
-        " What differs at temperature 1 and not greedily is how sure the teams are, not what "
-        "they know."
-        if surer
-        else ""
-    )
-    return f"The same {'; '.join(others)}.{tail}"
-
-
-def _only_surer(sampled: Sequence[Mapping[str, Any]], greedy: Mapping[str, Any]) -> bool:
-    """Whether something is there at temperature 1, is not there greedily, and is clearly (`apart`,
-    paired) larger sampled than greedily. Not being decided greedily is alone no sign of it.
-    """
-    return not _clear(greedy) and any(_clear(row) and _clear(row["apart"]) for row in sampled)
-
-
-def _clear(row: Mapping[str, object]) -> bool:
-    """Whether an interval leaves 0 out."""
-    low = row["ci_low"]
-    high = row["ci_high"]
-    return low is not None and (float(low) > 0 or float(high) < 0)  # type: ignore[arg-type]

@@ -49,6 +49,9 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
     for label, runs in experiment.runs.items():
         first = next(iter(runs.values()))
         yield f"{label}: {len(runs)} seeds, {_generated(first)}, {first.id}"
+        if label in experiment.repeats:
+            seeds = ", ".join(map(str, runs))
+            yield f"  repeats {experiment.repeats[label]} with other seeds: {seeds}"
         if label in experiment.presets:
             yield f"  as published: {experiment.presets[label]}"
         held_out = Path(f"results/tasks/{tasks_slug(first.benchmark)}.held_out.json")

@@ -34,6 +34,7 @@ from ccpo.config import (
 from ccpo.evaluate import stats
 from ccpo.evaluate.parts import parts_of
 from ccpo.operate.seconds import job_seconds
+from ccpo.publish import statistics
 from ccpo.publish.forecast import (
     ConditionForecast,
     ErrorFactors,
@@ -453,8 +454,12 @@ def _seeds(experiment: Experiment, folder: Path) -> tuple[SeedsForecast, ...]:
     path = folder / "results/experiments" / experiment.name / "stats.json"
     measured: dict[tuple[str, str], float] = {}
     if path.is_file():
-        comparisons = schema.read_json(path)["comparisons"]
-        measured = {(row["a"], row["b"]): row["sd"] for row in comparisons if row["n"] > 2}
+        comparisons = statistics.read_training(path).comparisons
+        measured = {
+            (row.a, row.b): max(row.main.sd, row.main.item)
+            for row in comparisons
+            if row.main.n >= stats.LEAST
+        }
     rows = []
     for a, b in experiment.compare:
         sd = measured.get((a, b), SD)

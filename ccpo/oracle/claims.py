@@ -7,17 +7,24 @@ so that differences are paired; ratios are averaged as logarithms.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from ccpo import lineage, schema
+from ccpo import lineage, manifest, schema
 from ccpo.evaluate import stats as st
 from ccpo.oracle import diagnose
+from ccpo.publish.statistics import (
+    Cell,
+    FreeRiding,
+    Interval,
+    OracleStatistics,
+    PublishedClaim,
+    Sampled,
+    Skipped,
+)
 
 FIGURES = (
     "bias",
@@ -53,16 +60,12 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     Raises:
         ValueError: a table is missing or of another schema.
     """
-    manifest = schema.read_json(experiment)
+    planned = manifest.read_oracle(experiment)
     table = pd.concat(
         [schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics],
         ignore_index=True,
     )
-    skipped = [
-        row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
-    ]
-    # As the experiment names them: canonical JSON sorts its keys.
-    order = {name: i for i, name in enumerate(manifest["order"])}
+    order = {method.label: i for i, method in enumerate(planned.methods)}
     over_turns = table.groupby(["shape", *WORLD, "method", "advantage"], as_index=False)
     worlds = over_turns[list(FIGURES)].mean()
     pivots = {
@@ -71,26 +74,38 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     }
     judged = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
-    numbers = {
-        **{
-            k: manifest[k]
-            for k in ("experiment", "question", "note", "shapes", "families", "instances", "tokens")
-        },
-        "reference": list(REFERENCE),
-        "summary": summary(judged, cells),
-        "sampled": sampled(table),
-        "cells": cells,
-        "riders": _free_riders(table, order),
-        "claims": judged,
-        "skipped": sorted({(s["method"], s["shape"], s["reason"]) for s in skipped}),
-    }
-    schema.write_json(stats, numbers)
+    numbers = OracleStatistics(
+        experiment=planned.experiment,
+        question=planned.question,
+        note=planned.note,
+        shapes=planned.shapes,
+        families=planned.families,
+        instances=planned.instances,
+        tokens=planned.tokens,
+        reference=REFERENCE,
+        summary=summary(judged, cells),
+        sampled=sampled(table),
+        cells=tuple(cells),
+        free_riding=tuple(_free_riders(table, order)),
+        claims=tuple(judged),
+        skipped=_skipped(diagnostics),
+    )
+    numbers.write(stats)
     lineage.write_passport(stats, [experiment, *diagnostics])
+
+
+def _skipped(diagnostics: list[Path]) -> tuple[Skipped, ...]:
+    """What lies beside the tables, each once."""
+    rows = [
+        row for path in diagnostics for row in schema.read_json(path.with_suffix(".skipped.json"))
+    ]
+    omissions = sorted({(row["method"], row["shape"], row["reason"]) for row in rows})
+    return tuple(Skipped(method=m, shape=shape, reason=why) for m, shape, why in omissions)
 
 
 def _cells(
     worlds: pd.DataFrame, pivots: dict[str, pd.DataFrame], order: dict[str, int]
-) -> list[dict[str, Any]]:
+) -> list[Cell]:
     """Each figure's mean and t-interval over worlds by family, shape, method and advantage, and the
     ratios to the reference; all families together first.
     """
@@ -100,30 +115,20 @@ def _cells(
         ["within", "shape", "method", "advantage"], sort=False
     ):
         where = (str(shape), str(family))
-        cell: dict[str, Any] = {
-            "family": family,
-            "shape": shape,
-            "method": method,
-            "advantage": advantage,
-            "worlds": len(rows),
+        means = {name: st.interval(rows[name]) for name in FIGURES}
+        ratios = {
+            f"{name}_ratio": ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE)
+            for name in RATIOS
         }
-        cell |= {name: asdict(st.interval(rows[name])) for name in FIGURES}
-        for name in RATIOS:
-            row = ratio(pivots[name], where, (str(method), str(advantage)), REFERENCE)
-            cell[f"{name}_ratio"] = row and asdict(row)
-        out.append(cell)
+        head = {"family": family, "shape": shape, "method": method, "advantage": advantage}
+        out.append(Cell.model_validate({**head, "worlds": len(rows), **means, **ratios}))
     return sorted(
         out,
-        key=lambda c: (
-            c["family"] != ALL,
-            c["family"],
-            SHAPES.index(c["shape"]),
-            order[c["method"]],
-        ),
+        key=lambda c: (c.family != ALL, c.family, SHAPES.index(c.shape), order[c.method]),
     )
 
 
-def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> st.Interval | None:
+def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> Interval | None:
     """Geometric mean over worlds of a's figure over b's, and its interval; None where a or b was
     not measured, or is 0 somewhere.
 
@@ -142,46 +147,49 @@ def ratio(pivot: pd.DataFrame, where: tuple[str, str], a: Pair, b: Pair) -> st.I
     return _geometric(pair[0] / pair[1])
 
 
-def _geometric(ratios: np.ndarray) -> st.Interval:
+def _geometric(ratios: np.ndarray) -> Interval:
     """The interval of the logarithms, as ratios again."""
     row = st.interval(np.log(ratios))
-    low, high = (None if x is None else float(np.exp(x)) for x in (row.ci_low, row.ci_high))
-    return st.Interval(float(np.exp(row.mean)), low, high, row.n)
+    low = None if row.ci_low is None else float(np.exp(row.ci_low))
+    high = None if row.ci_high is None else float(np.exp(row.ci_high))
+    return Interval(mean=float(np.exp(row.mean)), ci_low=low, ci_high=high, n=row.n)
 
 
-def sampled(table: pd.DataFrame) -> dict[str, Any]:
+def sampled(table: pd.DataFrame) -> Sampled:
     """How far means over drawn trees were from their summed expectations, in standard errors, for
     all and for what is biased.
     """
     biased = table[table.bias_raw > 0.01]
     comparisons = int(table.sampled_cells.sum())
-    return {
-        "trees": diagnose.TREES,
-        "comparisons": comparisons,
-        "groups": len(table),
-        "worst": float(table.sampled_worst.max()),
-        "beyond": int((table.sampled_worst > LIMIT).sum()),
-        "by_chance": float(comparisons * 2 * scipy.stats.norm.sf(LIMIT)),
-        "biased": len(biased),
-        "biased_worst": float(biased.sampled_worst.max()) if len(biased) else 0.0,
-    }
+    return Sampled(
+        trees=diagnose.TREES,
+        comparisons=comparisons,
+        groups=len(table),
+        worst=float(table.sampled_worst.max()),
+        beyond=int((table.sampled_worst > LIMIT).sum()),
+        by_chance=float(comparisons * 2 * scipy.stats.norm.sf(LIMIT)),
+        biased=len(biased),
+        biased_worst=float(biased.sampled_worst.max()) if len(biased) else 0.0,
+    )
 
 
-def summary(judged: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
+def summary(judged: list[PublishedClaim], cells: list[Cell]) -> str:
     """One paragraph: which claims hold, and what points best at equal tokens."""
     words = {"holds": "hold", "holds in part": "hold in part", "does not hold": "do not hold"}
     parts = []
     for verdict, word in words.items():
-        texts = [c["claim"] for c in judged if c["verdict"] == verdict]
+        texts = [c.claim for c in judged if c.verdict == verdict]
         parts.append(f"{len(texts)} {word}" + (f" ({'; '.join(texts)})" if texts else ""))
     best = []
-    for shape in dict.fromkeys(c["shape"] for c in cells):
-        together = [c for c in cells if c["shape"] == shape and c["family"] == ALL]
-        compared = [c for c in together if c["noise_tokens_ratio"]]
-        if compared:
-            least = min(compared, key=lambda c: float(c["noise_tokens_ratio"]["mean"]))
-            row = band(st.Interval(**least["noise_tokens_ratio"]))
-            best.append(f"{shape}: {least['method']} under {least['advantage']}, {row}")
+    for shape in dict.fromkeys(c.shape for c in cells):
+        errors = [
+            (c.noise_tokens_ratio, c)
+            for c in cells
+            if c.shape == shape and c.family == ALL and c.noise_tokens_ratio
+        ]
+        if errors:
+            error, least = min(errors, key=lambda pair: pair[0].mean)
+            best.append(f"{shape}: {least.method} under {least.advantage}, {band(error)}")
     return (
         f"Of {len(judged)} claims, {', '.join(parts)}. Least squared error of the gradient at "
         "equal generated tokens, as a multiple of the shared reward's under group_mean, with 95 % "
@@ -189,14 +197,14 @@ def summary(judged: list[dict[str, str]], cells: list[dict[str, Any]]) -> str:
     )
 
 
-def band(row: st.Interval) -> str:
+def band(row: Interval) -> str:
     """A mean and its interval."""
     if row.ci_low is None:
         return f"{row.mean:.2f}"
     return f"{row.mean:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})"
 
 
-def _free_riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, Any]]:
+def _free_riders(table: pd.DataFrame, order: dict[str, int]) -> list[FreeRiding]:
     """What is paid to agents whose message changes nothing: the spread of their advantage over that
     of the last agent, by method.
 
@@ -212,21 +220,15 @@ def _free_riders(table: pd.DataFrame, order: dict[str, int]) -> list[dict[str, A
         due = rows[rows.turn == last].groupby("instance").advantage_sd.mean()
         share = (paid / due.where(due > ZERO)).dropna()
         if len(share):
-            out.append(
-                {
-                    "shape": shape,
-                    "method": method,
-                    "advantage": advantage,
-                    **asdict(st.interval(share)),
-                }
-            )
-    return sorted(out, key=lambda c: (SHAPES.index(c["shape"]), order[c["method"]]))
+            head = {"shape": shape, "method": method, "advantage": advantage}
+            out.append(FreeRiding.model_validate({**head, **dict(st.interval(share))}))
+    return sorted(out, key=lambda c: (SHAPES.index(c.shape), order[c.method]))
 
 
 # -- published claims
 
 
-def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+def claims(table: pd.DataFrame, pivots: dict[str, pd.DataFrame]) -> list[PublishedClaim]:
     """What the papers claim, whether it holds here, and the numbers that say so. Claims whose
     methods were not measured are left out.
     """
@@ -253,7 +255,7 @@ CHEAPER: dict[str, tuple[tuple[str, ...], Pair]] = {
 }
 
 
-def _unbiased(table: pd.DataFrame) -> dict[str, str] | None:
+def _unbiased(table: pd.DataFrame) -> PublishedClaim | None:
     plain = table[(table.method == "c3") & (table.advantage == "none")]
     if plain.empty:
         return None
@@ -274,7 +276,7 @@ def _unbiased(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
+def _points_at_truth(table: pd.DataFrame) -> PublishedClaim | None:
     """Unbiased as a gradient is weaker than unbiased as an advantage: a baseline that the own
     message does not move does no harm.
     """
@@ -293,7 +295,7 @@ def _points_at_truth(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _difference(table: pd.DataFrame) -> dict[str, str] | None:
+def _difference(table: pd.DataFrame) -> PublishedClaim | None:
     """The raw credit of the first agent, before any baseline: half the difference to a solo sample
     against the outcome's sign.
     """
@@ -317,7 +319,7 @@ def _difference(table: pd.DataFrame) -> dict[str, str] | None:
 
 def _cheaper(
     claim: str, pivots: dict[str, pd.DataFrame], shapes: tuple[str, ...], a: Pair
-) -> dict[str, str] | None:
+) -> PublishedClaim | None:
     """Variance of the advantage, and squared error of a task's gradient at equal generated tokens
     and evaluator calls, against the shared reward. The claim holds where all three are below 1 with
     their intervals, in every shape.
@@ -354,7 +356,7 @@ def _cheaper(
     )
 
 
-def _role_specific(table: pd.DataFrame) -> dict[str, str] | None:
+def _role_specific(table: pd.DataFrame) -> PublishedClaim | None:
     centred = table[table.advantage == "group_mean"]
     by_method = centred.groupby("method", sort=False).role_information
     most = by_method.max()
@@ -372,7 +374,7 @@ def _role_specific(table: pd.DataFrame) -> dict[str, str] | None:
     )
 
 
-def _free_riding(table: pd.DataFrame) -> dict[str, str] | None:
+def _free_riding(table: pd.DataFrame) -> PublishedClaim | None:
     """Against the shared reward under the same advantage, in the same worlds: the spread of a
     useless agent's advantage over the last's.
     """
@@ -435,7 +437,7 @@ def _count(rows: pd.DataFrame) -> int:
     return len(rows[["shape", *WORLD]].drop_duplicates())
 
 
-def _claim(text: str, holds: bool | None, numbers: str) -> dict[str, str]:
+def _claim(text: str, holds: bool | None, numbers: str) -> PublishedClaim:
     """`holds` None: some of its numbers are for it, others are not."""
     verdict = "holds in part" if holds is None else "holds" if holds else "does not hold"
-    return {"claim": text, "verdict": verdict, "numbers": numbers}
+    return PublishedClaim(claim=text, verdict=verdict, numbers=numbers)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ccpo import advantage, credit, lineage, schema
+from ccpo import advantage, credit, lineage, manifest, schema
 from ccpo import team as teams
 from ccpo.advantage import Messages, role_information
 from ccpo.oracle import language
@@ -555,20 +555,13 @@ def of_experiment(experiment: Path, family: str, shape: str, model: Path | None,
     """Diagnoses the methods of an oracle experiment (its experiment.json) in one kind of world, and
     writes the table and what was left out.
     """
-    manifest = schema.read_json(experiment)
+    planned = manifest.read_oracle(experiment)
     methods = [
-        Method(
-            label,
-            method["credit"]["name"],
-            method["credit"]["params"],
-            method["nested"],
-            method["critic_error"],
-            method["raters"],
-        )
-        for label, method in manifest["methods"].items()
+        Method(m.label, m.credit, m.params, m.nested, m.critic_error, m.raters)
+        for m in planned.methods
     ]
-    worlds = Worlds(family, shape, manifest["instances"], manifest["seed"], model)
-    rows, skipped = diagnose(worlds, methods, manifest["advantages"], tokens=manifest["tokens"])
+    worlds = Worlds(family, shape, planned.instances, planned.seed, model)
+    rows, skipped = diagnose(worlds, methods, planned.advantages, tokens=planned.tokens)
     inputs = [experiment, *([model] if model else [])]
     for artefact in (write(rows, skipped, out), out):
         lineage.write_passport(artefact, inputs)

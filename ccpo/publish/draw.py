@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pandas as pd
 from ccpo import lineage, schema
 from ccpo.publish import figure
 from ccpo.publish.figure._axes import COLOURS
+from ccpo.publish.statistics import Statistics, TrainingStatistics, read_oracle, read_training
+
+_READ: dict[str, Callable[[Path], Statistics]] = {"training": read_training, "oracle": read_oracle}
 
 STYLE: Any = {
     "figure.figsize": (6.4, 3.9),
@@ -36,51 +40,69 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     """Draws figure `name` and writes the numbers it was drawn from.
 
     Raises:
-        ValueError: an unknown figure, or stats that hold nothing to draw it from.
+        ValueError: an unknown figure, or stats that hold nothing to draw it from. Where runs are
+        missing, the figure says so instead.
     """
     if name not in figure.names():
         raise ValueError(
             f"figure '{name}' is not a file in ccpo/publish/figure/. Known: "
             f"{', '.join(figure.names())}."
         )
+    rule = figure.load(name)
+    numbers = _READ[rule.KIND](stats)
+    frame = rule.collect(numbers)
+    partial = isinstance(numbers, TrainingStatistics) and bool(numbers.left_out)
+    if frame.empty and not partial:
+        raise ValueError(f"figure {name}: {stats} holds nothing to draw")
+    schema.write_text(csv, frame.to_csv(index=False))
+    parts = [("", frame)] if frame.empty else panels(numbers, frame)
+    schema.write_bytes(svg, _picture(parts, rule.paint))
+    for artefact in (svg, csv):
+        lineage.write_passport(artefact, [stats])
+
+
+Paint = Callable[[pd.DataFrame, Any, dict[str, str]], None]
+
+
+def _picture(parts: list[tuple[str, pd.DataFrame]], paint: Paint) -> bytes:
+    """The SVG of panels, one below the other."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    numbers = schema.read_json(stats)
-    rule = figure.load(name)
-    frame = rule.collect(numbers)
-    if frame.empty:
-        raise ValueError(f"figure {name}: {stats} holds nothing to draw")
-    schema.write_text(csv, frame.to_csv(index=False))
+    heights = [_height(part) for _, part in parts]
+    size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
     with plt.rc_context(STYLE):
-        parts = panels(numbers, frame)
-        heights = [_height(part) for _, part in parts]
-        size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
         drawn, grid = plt.subplots(
             len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights
         )
         for (title, part), axes in zip(parts, grid[:, 0], strict=True):
+            if part.empty:
+                _say_that_nothing_is_there(axes)
+                continue
             names = list(dict.fromkeys(part.condition)) if "condition" in part else []
-            rule.paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
+            paint(part, axes, {c: COLOURS[i % len(COLOURS)] for i, c in enumerate(names)})
             axes.set_title(title, fontsize=10)
         picture = io.BytesIO()
         drawn.savefig(picture, format="svg", metadata={"Date": None})
         plt.close(drawn)
-    schema.write_bytes(svg, picture.getvalue())
-    for artefact in (svg, csv):
-        lineage.write_passport(artefact, [stats])
+    return picture.getvalue()
 
 
-def panels(numbers: dict[str, Any], frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _say_that_nothing_is_there(axes: Any) -> None:
+    axes.axis("off")
+    axes.text(0.5, 0.5, "Nothing to draw yet: its runs are missing", ha="center", va="center")
+
+
+def panels(numbers: Statistics, frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Title and rows of each panel: all, or one panel for each team where there are more conditions
     than colours; and one for each value of a column `panel`.
     """
-    conditions = numbers.get("conditions", {})
+    conditions = numbers.conditions if isinstance(numbers, TrainingStatistics) else {}
     crowded = "condition" in frame and len(conditions) > len(COLOURS)
     team = (
-        frame.condition.map({c: v["team"] for c, v in conditions.items()})
+        frame.condition.map({label: condition.team for label, condition in conditions.items()})
         if crowded
         else pd.Series("", frame.index)
     )

@@ -1,282 +1,306 @@
-"""The report of an experiment: one self-contained page, every sentence with a number generated from the statistics."""
+"""The report of an experiment: one self-contained page, every sentence with a number generated
+from the statistics.
+"""
 
 from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from ccpo import advantage, lineage, schema
-from ccpo.publish import figure, oracle, tables
+from ccpo import lineage, manifest, schema
+from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
+from ccpo.publish import figure, messages, oracle, page, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
+from ccpo.publish.statistics import (
+    Accuracy,
+    Condition,
+    Decoding,
+    OracleStatistics,
+    Parts,
+    TrainingStatistics,
+)
 
-CSS = """
-:root { color-scheme: light; } * { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 0 auto; padding: 1rem; max-width: 60rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
-.note { background: #fff4d6; border-left: 4px solid #e69f00; padding: .6rem .9rem; } .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; } th { text-align: left; font-weight: 600; vertical-align: bottom; }
-th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #e6e6e6; } small { color: #555; white-space: nowrap; }
-figure { margin: 1.2rem 0; } figure svg { width: 100%; height: auto; } figcaption { font-size: .9rem; color: #444; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .6rem; font-size: .85rem; margin: .3rem 0; }
-code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere; }
-"""
-SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
+ZERO = 1e-9
+SPENT = ("ledger", "seconds")  # tables of what a run took
+SOURCES = {
+    "base": "base model",
+    "seed": "training seed",
+    "draw": "drawing of answers",
+    "task": "choice of tasks",
+    "total": "between seeds, all",
+}
 
 
-def write(
-    *,
-    stats: Path,
-    experiment: Path,
-    figures: list[Path],
-    table: Path,
-    runs: Path | None,
-    out: Path,
-    plan: Path | None = None,
-) -> None:
-    """Writes the page of an experiment, or of an oracle experiment (which has no runs); `plan`: a forecast to compare with. ValueError if anything it shows
-    is missing."""
-    numbers = schema.read_json(stats)
-    manifest = schema.read_json(experiment)
-    title = html.escape(numbers["question"])
+@dataclass(frozen=True)
+class Files:
+    """What the page of an experiment is made from. `runs`: none of an oracle experiment; `plan`: a
+    forecast to compare with.
+    """
+
+    stats: Path
+    experiment: Path
+    figures: list[Path]
+    table: Path
+    runs: Path | None = None
+    plan: Path | None = None
+
+
+def write(files: Files, out: Path) -> None:
+    """Writes the page of an experiment or of an oracle experiment.
+
+    Raises:
+        ValueError: anything it shows is missing.
+    """
+    numbers = statistics.read(files.stats)
+    planned = manifest.read(files.experiment)
     parts = [
-        f"<h1>{title}</h1><p>Experiment <code>{html.escape(numbers['experiment'])}</code>.</p>"
+        f"<h1>{html.escape(numbers.question)}</h1>"
+        f"<p>Experiment <code>{html.escape(numbers.experiment)}</code>.</p>"
     ]
-    if numbers["note"]:
-        parts.append(f"<p class='note'>{html.escape(numbers['note'])}</p>")
-    drawn = "".join(_figure(path) for path in figures)
-    if "cells" in numbers:
-        parts += oracle.parts(numbers, drawn)
+    if numbers.note:
+        parts.append(f"<p class='note'>{html.escape(numbers.note)}</p>")
+    if isinstance(numbers, OracleStatistics):
+        parts += oracle.parts(numbers, "".join(_figure(path) for path in files.figures))
+    elif isinstance(planned, TrainingManifest):
+        parts += _of_runs(numbers, planned, files)
     else:
-        if runs is None:
-            raise ValueError(
-                "report: an experiment's page shows messages of its runs; --runs says where they are"
-            )
-        parts += _of_runs(numbers, manifest, table, drawn, runs)
-        if plan is not None:
-            parts.append(
-                "<h2>Forecast and actual</h2><div class='wide'>"
-                + forecast(read_forecast(plan), manifest, runs)
-                + "</div>"
-            )
-    parts.append("<h2>Where it comes from</h2>" + origin(manifest))
-    head = (
-        "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
-    )
-    schema.write_text(
-        out,
-        f"<!doctype html><html lang='en'><head>{head}<title>{title}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n",
-    )
-    optional = [plan] if plan else []
-    lineage.write_passport(out, [stats, experiment, table, *figures, *optional])
+        raise ValueError(
+            f"report: {files.stats} is of an experiment that trains, {files.experiment} of an "
+            "oracle experiment. Remedy: give both of one experiment"
+        )
+    parts.append("<h2>Where it comes from</h2>" + origin(planned))
+    schema.write_text(out, page.whole(numbers.question, "".join(parts)))
+    optional = [files.plan] if files.plan else []
+    inputs = [files.stats, files.experiment, files.table, *files.figures, *optional]
+    lineage.write_passport(out, inputs)
 
 
-def _of_runs(
-    numbers: dict[str, Any], manifest: dict[str, Any], table: Path, drawn: str, runs: Path
-) -> list[str]:
-    return [
-        f"<p>Primary metric: {numbers['primary_metric']}.</p>",
-        "<h2>What the numbers allow to say</h2>" + sentences(numbers, manifest),
-        f"<h2>Conditions</h2><div class='wide'>{tables.page(table)}</div>",
-        "<h2>Declared comparisons</h2><div class='wide'>" + comparisons(numbers) + "</div>",
-        "<h2>Where the spread comes from</h2><div class='wide'>" + sources(numbers) + "</div>",
-        "<h2>Benchmarks and interventions</h2><div class='wide'>"
-        + interventions(numbers)
-        + "</div>",
-        "<h2>The same answers under the papers' graders</h2><div class='wide'>"
-        + graders(numbers)
-        + "</div>",
-        "<h2>Figures</h2>" + drawn,
-        "<h2>Messages in full</h2>" + example(manifest, runs),
+def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: Files) -> list[str]:
+    if files.runs is None:
+        raise ValueError(
+            "report: an experiment's page shows messages of its runs; --runs says where they are"
+        )
+    parts = [
+        f"<p>Primary metric: {numbers.primary_metric}.</p>",
+        "<h2>What the numbers allow to say</h2>",
+        page.listed(html.escape(sentence) for sentence in sentences(numbers, planned)),
+        f"<h2>Conditions</h2>{page.wide(tables.as_html(files.table))}",
+        f"<h2>Declared comparisons</h2>{page.wide(comparisons(numbers))}",
+        f"<h2>Where the spread comes from</h2>{page.wide(sources(numbers))}",
+        f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
+        f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
+        "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
+        "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
+    if files.plan is not None:
+        compared = forecast(read_forecast(files.plan), planned, files.runs)
+        parts.append(f"<h2>Forecast and actual</h2>{page.wide(compared)}")
+    return parts
 
 
-def sentences(numbers: dict[str, Any], manifest: dict[str, Any]) -> str:
-    """Claims of the declared comparisons, gains over the untrained teams, and degenerate credit, from the numbers."""
-    said = [f"{row['sentence']} {row['elsewhere']}".strip() for row in numbers["comparisons"]]
-    for row in numbers["comparisons"]:
-        if not row["matched"]:
-            said.append(
-                f"The comparison of {row['a']} with {row['b']} is not matched in tokens, so it says nothing at equal cost: {row['tokens']}."
-            )
-    said.append(numbers["scope"])
-    for label, c in numbers["conditions"].items():
-        if preset := manifest["conditions"][label]["preset"]:
-            said.append(
-                f"Condition {label} follows {preset} of config/presets.yaml, except for what the experiment sets otherwise."
-            )
-        if c["gain"] and len(c["seeds"]) > 1 and c["updates"]:
-            said.append(c["gain"]["sentence"])
-        measured = max((r["max"] for r in c["role_information"] or ()), default=None)
-        zero = measured is not None and measured < 1e-9
-        if why := manifest["conditions"][label]["degenerate"]:
-            said.append(
-                f"Credit {c['credit']} in condition {label} is degenerate by algebra: {why}. Measured: "
-                + (
-                    "nothing yet."
-                    if measured is None
-                    else f"the shared reward left at most {measured:.1g} of its advantage's variance unexplained."
-                )
-            )
-        elif (
-            c["credit"] != "shared"
-            and zero
-            and advantage.load(
-                manifest["conditions"][label]["config"]["advantage"]["name"]
-            ).COMPARES
-            == "group"
-        ):
-            # without a baseline of the group, the outcome's mean teaches too, which role information takes out
-            said.append(
-                f"Credit {c['credit']} in condition {label} taught nothing that the shared reward does not teach: role information was 0 in every update."
-            )
-    return "<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in said) + "</ul>"
+def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterator[str]:
+    """What is missing, claims of the declared comparisons, gains over the untrained teams, and
+    degenerate credit, from the numbers.
+    """
+    for text in numbers.left_out:
+        yield f"These statistics are partial: {text}."
+    for row in numbers.comparisons:
+        yield f"{row.sentence} {row.elsewhere}".strip()
+    for repeat in numbers.repeats:
+        yield repeat.sentence
+    yield numbers.scope
+    for label, condition in numbers.conditions.items():
+        yield from _of_condition(condition, planned.condition(label))
 
 
-def sources(numbers: dict[str, Any]) -> str:
-    """Where the spread of final accuracies and of their differences comes from: standard deviations in points."""
-    names = {
-        "base": "base model",
-        "seed": "training seed",
-        "draw": "drawing of answers",
-        "task": "choice of tasks",
-        "total": "between seeds, all",
-    }
+def _of_condition(condition: Condition, planned: PlannedCondition) -> Iterator[str]:
+    label = planned.label
+    if planned.preset:
+        yield (
+            f"Condition {label} follows {planned.preset} of config/presets.yaml, except for what "
+            "the experiment sets otherwise."
+        )
+    if condition.gain and len(condition.seeds) > 1 and condition.updates:
+        yield condition.gain.sentence
+    measured = max((row.max for row in condition.role_information), default=None)
+    if planned.degenerate:
+        left = (
+            "nothing yet."
+            if measured is None
+            else f"the shared reward left at most {measured:.1g} of its advantage's variance "
+            "unexplained."
+        )
+        yield (
+            f"Credit {condition.credit} in condition {label} is degenerate by algebra: "
+            f"{planned.degenerate}. Measured: {left}"
+        )
+    # without a baseline of the group, the outcome's mean teaches too, which role information takes
+    # out
+    silent = measured is not None and measured < ZERO and planned.compares == "group"
+    if silent and not planned.degenerate and condition.credit != "shared":
+        yield (
+            f"Credit {condition.credit} in condition {label} taught nothing that the shared reward "
+            "does not teach: role information was 0 in every update."
+        )
+
+
+def sources(numbers: TrainingStatistics) -> str:
+    """Where the spread of final accuracies and of their differences comes from: standard deviations
+    in points.
+    """
     rows = []
-    for label, by_decoding, decodings in [
-        *((label, c["parts"], c["decodings"]) for label, c in numbers["conditions"].items()),
-        *(
-            (
-                f"{r['a']} − {r['b']}",
-                {d: row["parts"] for d, row in r["decodings"].items()},
-                numbers["conditions"][r["a"]]["decodings"],
-            )
-            for r in numbers["comparisons"]
-        ),
-    ]:
-        for decoding, parts in by_decoding.items():
-            if parts:
-                cells = "".join(f"<td>{tables.percent(parts[key])}</td>" for key in names)
-                how = decodings[decoding]["words"]
-                rows.append(f"<tr><td>{html.escape(label)}</td><td>{how}</td>{cells}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ["", "answering", *names.values()])
+    for label, condition in numbers.conditions.items():
+        rows += [
+            _source_row(label, condition.decodings[decoding].words, parts)
+            for decoding, parts in condition.parts.items()
+        ]
+    for comparison in numbers.comparisons:
+        decodings = numbers.conditions[comparison.a].decodings
+        rows += [
+            _source_row(f"{comparison.a} − {comparison.b}", decodings[decoding].words, row.parts)
+            for decoding, row in comparison.decodings.items()
+            if row.parts
+        ]
     return (
-        "<p>Standard deviations, in points. A dash: this experiment cannot tell (base models and seeds are told apart only where a base "
-        "model has several seeds, drawing only where a task has several answers).</p>"
-        f"<details><summary>By condition, comparison and temperature</summary><table><tr>{head}</tr>{''.join(rows)}</table></details>"
+        "<p>Standard deviations, in points. A dash: this experiment cannot tell (base models and "
+        "seeds are told apart only where a base model has several seeds, drawing only where a task "
+        "has several answers).</p>"
+        + page.folded(
+            "By condition, comparison and temperature",
+            page.table(["", "answering", *SOURCES.values()], rows),
+        )
     )
 
 
-def comparisons(numbers: dict[str, Any]) -> str:
+def _source_row(label: str, words: str, parts: Parts) -> list[str]:
+    values = [getattr(parts, key) for key in SOURCES]
+    return [html.escape(label), words, *map(tables.percent, values)]
+
+
+def comparisons(numbers: TrainingStatistics) -> str:
     """The declared family as a table."""
-    if not numbers["comparisons"]:
+    if not numbers.comparisons:
         return "<p>None was declared.</p>"
     names = [
         "a − b",
         "n",
         "difference, points [95 % interval]",
+        "verdict",
         "p",
         "Holm p",
-        "exact sign-flip p",
+        "Holm p of equivalence",
+        "sign-flip p",
         "smallest detectable, points",
         "tokens match",
     ]
-    rows = []
-    for r in numbers["comparisons"]:
-        p = [("–" if r[k] is None else f"{r[k]:.3g}") for k in ("p", "p_holm", "p_sign_flip")]
-        band = (
-            ""
-            if r["ci_low"] is None
-            else f" <small>[{tables.percent(r['ci_low'], True)}, {tables.percent(r['ci_high'], True)}]</small>"
-        )
-        cells = [
-            f"{r['a']} − {r['b']}",
-            f"{r['n']} {r['unit']}s",
-            tables.percent(r["mean"], True) + band,
-            *p,
-            tables.percent(r["detectable"]),
-            "yes" if r["matched"] else "no",
-        ]
-        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
-
-
-def interventions(numbers: dict[str, Any]) -> str:
-    """Accuracy by condition, benchmark, decoding and intervention; of a single run with the interval over its tasks."""
-    rows = []
-    for label, c in numbers["conditions"].items():
-        for name, decodings in c["accuracy"].items():
-            for decoding, kinds in decodings.items():
-                for kind, row in kinds.items():
-                    t = row["tasks"]
-                    band = (
-                        f" <small>[{tables.percent(t['low'])}, {tables.percent(t['high'])}] over {t['n']} tasks</small>"
-                        if t
-                        else ""
-                    )
-                    how = c["decodings"][decoding]["words"]
-                    cells = [
-                        html.escape(label),
-                        html.escape(name),
-                        how,
-                        kind,
-                        tables.percent(row["mean"]) + band,
-                    ]
-                    rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    names = ("condition", "benchmark", "answering", "intervention", "accuracy, %")
-    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
-
-
-def graders(numbers: dict[str, Any]) -> str:
-    """The same answers under our verifier and under the papers' graders, as far as theirs were used on such answers."""
     rows = [
-        f"<tr><td>{html.escape(label)}</td><td>{html.escape(name)}</td>"
-        + "".join(f"<td>{tables.percent(row[k])}</td>" for k in ("accuracy", "c3", "ccpo"))
-        + "</tr>"
-        for label, c in numbers["conditions"].items()
-        for name, row in c["graders"].items()
+        [
+            html.escape(f"{c.a} − {c.b}"),
+            f"{c.main.n} {c.main.unit}s",
+            tables.percent(c.main.mean, True) + tables.band(c.main.ci_low, c.main.ci_high, True),
+            c.verdict,
+            _p(c.main.p),
+            _p(c.p_holm),
+            _p(c.p_equivalent_holm),
+            _p(c.main.p_sign_flip, c.main.p_sign_flip_error),
+            tables.percent(c.detectable),
+            "yes" if c.matched else "no",
+        ]
+        for c in numbers.comparisons
+    ]
+    effect = f"Declared before: differences below {100 * numbers.effect:g} points do not matter."
+    return f"<p>{effect}</p>{page.table(names, rows)}"
+
+
+def _p(value: float | None, error: float | None = None) -> str:
+    """A p with its error, where it was drawn."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" + (f" ± {error:.1g}" if error else "")
+
+
+PLAYED = ("condition", "benchmark", "answering", "intervention", "accuracy, %")
+
+
+def interventions(numbers: TrainingStatistics) -> str:
+    """Accuracy by condition, benchmark, decoding and intervention; of a single run with the
+    interval over its tasks.
+    """
+    rows = [
+        [html.escape(label), *cells]
+        for label, condition in numbers.conditions.items()
+        for cells in _accuracies(condition.accuracy, condition.decodings)
+    ]
+    shown = page.table(PLAYED, rows)
+    for other in numbers.others:
+        rows = [
+            [html.escape(label), *cells]
+            for label, accuracy in other.conditions.items()
+            for cells in _accuracies(accuracy, other.decodings)
+        ]
+        shown += f"<p>Under protocol {html.escape(other.name)}:</p>{page.table(PLAYED, rows)}"
+    return shown
+
+
+def _accuracies(
+    accuracy: Mapping[str, Mapping[str, Mapping[str, Accuracy]]], decodings: Mapping[str, Decoding]
+) -> Iterator[list[str]]:
+    """Benchmark, decoding in words, intervention, accuracy and its interval."""
+    for benchmark, by_decoding in accuracy.items():
+        for decoding, kinds in by_decoding.items():
+            for kind, row in kinds.items():
+                shown = tables.percent(row.mean) + _over_tasks(row)
+                yield [html.escape(benchmark), decodings[decoding].words, kind, shown]
+
+
+def _over_tasks(row: Accuracy) -> str:
+    if row.tasks is None:
+        return ""
+    return (
+        f" <small>[{tables.percent(row.tasks.low)}, {tables.percent(row.tasks.high)}] over "
+        f"{row.tasks.n} tasks</small>"
+    )
+
+
+def graders(numbers: TrainingStatistics) -> str:
+    """The same answers under our verifier and under the papers' graders, as far as theirs were used
+    on such answers.
+    """
+    rows = [
+        [html.escape(label), html.escape(name)]
+        + [tables.percent(value) for value in (row.accuracy, row.c3, row.ccpo)]
+        for label, condition in numbers.conditions.items()
+        for name, row in condition.graders.items()
     ]
     if not rows:
         return "<p>No answers of kinds that they were used on.</p>"
-    names = ["condition", "benchmark", "ours, %", "C3's, %", "CCPO's (PRIME), %"]
-    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+    return page.table(["condition", "benchmark", "ours, %", "C3's, %", "CCPO's (PRIME), %"], rows)
 
 
-def forecast(plan: Forecast, manifest: dict[str, Any], runs: Path) -> str:
-    """What was forecast before the runs, and what they took: tokens generated in training, seconds inside updates."""
+def forecast(plan: Forecast, planned: TrainingManifest, runs: Path) -> str:
+    """What was forecast before the runs, and what they took: tokens generated in training, seconds
+    inside updates.
+    """
     rows = []
+    ids = {condition.label: list(condition.runs.values()) for condition in planned.conditions}
     for row in plan.conditions:
-        ids = manifest["conditions"].get(row.condition, {"runs": {}})["runs"].values()
-        if len(ids) != row.runs:
-            continue  # the experiment was changed since
-        tokens = sum(
-            int(
-                schema.read_table(runs / run / "ledger.parquet", "ledger")
-                .to_pandas()
-                .generated_tokens.sum()
-            )
-            for run in ids
-        )
-        seconds = sum(
-            float(
-                schema.read_table(runs / run / "seconds.parquet", "seconds")
-                .to_pandas()
-                .seconds.sum()
-            )
-            for run in ids
-        )
-        pairs = (
+        folders = [runs / run for run in ids.get(row.condition, [])]
+        if len(folders) != row.runs or not all(messages.holds(folder, SPENT) for folder in folders):
+            continue  # the experiment was changed since, or a run is missing
+        tokens = sum(_sum(folder, "ledger", "generated_tokens") for folder in folders)
+        seconds = sum(_sum(folder, "seconds", "seconds") for folder in folders)
+        cells = [html.escape(row.condition), row.source]
+        for expected, actual, in_words in (
             (row.train_tokens, tokens, tables.amount),
             (row.update_seconds, seconds, tables.duration),
-        )
-        told = "".join(
-            f"<td>{say(a)}</td><td>{say(b)}</td><td>{_off(a, b)}</td>" for a, b, say in pairs
-        )
-        rows.append(f"<tr><td>{html.escape(row.condition)}</td><td>{row.source}</td>{told}</tr>")
+        ):
+            off = f"{100 * (expected / actual - 1):+.0f} %" if actual else "–"
+            cells += [in_words(expected), in_words(actual), off]
+        rows.append(cells)
     names = [
         "condition",
         "known from",
@@ -287,11 +311,11 @@ def forecast(plan: Forecast, manifest: dict[str, Any], runs: Path) -> str:
         "actual",
         "off by",
     ]
-    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+    return page.table(names, rows)
 
 
-def _off(told: float, found: float) -> str:
-    return f"{100 * (told / found - 1):+.0f} %" if found else "–"
+def _sum(run: Path, name: str, column: str) -> float:
+    return float(schema.read_table(run / f"{name}.parquet", name).to_pandas()[column].sum())
 
 
 def _figure(path: Path) -> str:
@@ -299,107 +323,26 @@ def _figure(path: Path) -> str:
     svg = svg[svg.index("<svg") :]
     # ids must be unique in the page, and each figure was made by itself
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg)
-    svg = re.sub(
-        r'<svg ([^>]*?)width="[^"]*"',
-        r"<svg \1",
-        re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1),
-        count=1,
-    )
-    return f"<figure>{svg}<figcaption>{figure.load(path.stem).CAPTION} Numbers: <code>figures/{path.stem}.csv</code>.</figcaption></figure>"
+    svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
+    caption = f"{figure.load(path.stem).CAPTION} Numbers: <code>figures/{path.stem}.csv</code>."
+    return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
 
 
-def example(manifest: dict[str, Any], runs: Path) -> str:
-    """The task with the most mixed rewards in the last kept update that taught one multi-agent run anything: messages, answers, rewards,
-    credits, advantages; and of each benchmark the first evaluated questions."""
-    label, condition = max(
-        manifest["conditions"].items(),
-        key=lambda item: (
-            item[1]["config"]["credit"]["name"] == "ccpo",
-            len(item[1]["config"]["train"]["fanout"]),
-        ),
-    )
-    run = next(iter(condition["runs"].values()))
-    rows = schema.read_table(runs / run / "credit.parquet", "credit").to_pandas()
-    parts = [f"<p>Condition {html.escape(label)}, run <code>{html.escape(run)}</code>.</p>"]
-    if len(rows):
-        learnt = rows[rows.advantage != 0].step.max()
-        last = rows[rows.step == (rows.step.max() if pd.isna(learnt) else learnt)]
-        mixed = last.groupby("task_id").reward.std()
-        task = mixed.idxmax()
-        shown = (
-            last[last.task_id == task]
-            .sort_values(
-                ["removed", "turn", "reward", "message"], ascending=[True, True, False, True]
-            )
-            .groupby(["removed", "turn"], sort=False)
-            .head(3)
-        )
-        parts.append(
-            f"<p>Training, update {int(last.step.iloc[0])}, question <code>{html.escape(str(task))}</code>; the three best paid messages of each turn (agent left out: −1 means nobody).</p>"
-        )
-        lines = [
-            f"<tr><td>{r.turn}</td><td>{r.agent}</td><td>{r.removed}</td><td><pre>{html.escape(r.text)}</pre></td><td>{html.escape(r.answer) or '–'}</td><td>{r.reward:.2f}</td><td>{r.credit:+.2f}</td><td>{r.advantage:+.3f}</td></tr>"
-            for r in shown.itertuples()
-        ]
-        names = ["turn", "agent", "left out", "message", "answer", "reward", "credit", "advantage"]
-        parts.append(
-            f"<div class='wide'><table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(lines)}</table></div>"
-        )
-    evaluation = runs / run / "eval" / manifest["protocols"][0]["id"]
-    return "".join([*parts, *_answered(evaluation)])
-
-
-def _answered(evaluation: Path) -> list[str]:
-    """The first SHOWN evaluated questions of each benchmark in full, with and (the first) without the other agents."""
-    said = schema.read_table(evaluation / "rollouts.parquet", "rollouts").to_pandas()
-    scores = schema.read_table(evaluation / "scores.parquet", "scores").to_pandas()
-    parts = []
-    decoding = said.decoding.iloc[0]  # the primary one is played first
-    for name, rows in said[(said["sample"] == 0) & (said.decoding == decoding)].groupby(
-        "benchmark", sort=False
-    ):
-        verdicts = scores[
-            (scores.benchmark == name) & (scores["sample"] == 0) & (scores.decoding == decoding)
-        ]
-        for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
-            kinds = ("factual", "solo") if index == 0 else ("factual",)
-            lines = [
-                _said(rows[rows.task_id == task], verdicts[verdicts.task_id == task], kind)
-                for kind in kinds
-            ]
-            head = f"Evaluation on {html.escape(str(name))}: {html.escape(str(task))}"
-            parts.append(
-                f"<details{' open' if index == 0 else ''}><summary>{head}</summary>{''.join(lines)}</details>"
-            )
-    return parts
-
-
-def _said(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
-    """What was said under an intervention, and the verdict."""
-    lines = [
-        f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
-        for m in messages[messages.intervention == kind].itertuples()
-    ]
-    lines += [
-        f"<p>{kind}: answer {html.escape(v.answer) or '(none)'}, truth {html.escape(v.truth)}, accuracy {v.accuracy:g}</p>"
-        for v in verdicts[verdicts.intervention == kind].itertuples()
-    ]
-    return "".join(lines)
-
-
-def origin(manifest: dict[str, Any]) -> str:
+def origin(planned: TrainingManifest | OracleManifest) -> str:
     """Code, versions, runs, and how to audit."""
     code = lineage.source()
     versions = ", ".join(f"{k} {v}" for k, v in code.versions.items() if v)
-    runs = "".join(
-        f"<li><code>{html.escape(run)}</code></li>"
-        for c in manifest.get("conditions", {}).values()
-        for run in c["runs"].values()
-    )
     dirty = " with uncommitted changes" if code.dirty else ""
-    return (
-        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; {html.escape(versions)}.</p>"
+    text = (
+        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; "
+        f"{html.escape(versions)}.</p>"
         "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
-        f"{html.escape(manifest['experiment'])}/report.html</code></p>"
-        + (f"<details><summary>Runs</summary><ul>{runs}</ul></details>" if runs else "")
+        f"{html.escape(planned.experiment)}/report.html</code></p>"
+    )
+    if isinstance(planned, OracleManifest):
+        return text
+    ids = [run for condition in planned.conditions for run in condition.runs.values()]
+    return text + page.folded(
+        "Runs", page.listed(f"<code>{html.escape(run)}</code>" for run in ids)
     )

@@ -9,68 +9,79 @@ from typing import Any
 import pandas as pd
 
 from ccpo import lineage, schema
-from ccpo.publish import oracle
+from ccpo.publish import oracle, page, statistics
+from ccpo.publish.statistics import (
+    FACTUAL,
+    UNTRAINED,
+    Condition,
+    OracleStatistics,
+    TrainingStatistics,
+)
 
 
-def frame(numbers: dict[str, Any]) -> pd.DataFrame:
+def frame(numbers: TrainingStatistics) -> pd.DataFrame:
     """One row for each condition; accuracies as fractions, tokens and evaluator calls of training
     as means over seeds.
     """
-    rows = []
-    for label, c in numbers["conditions"].items():
-        decodings = c["accuracy"][c["benchmark"]]
-        kinds = decodings[c["primary"]]
-        gain = c["gain"] or {}
-        at_one: dict[str, Any] = next(
-            (
-                decodings[name]
-                for name, drawn in c["decodings"].items()
-                if drawn["temperature"] == 1
-            ),
-            {},
-        )
-        rows.append(
-            {
-                "condition": label,
-                "team": c["team"],
-                "credit": c["credit"],
-                "model": c["model"],
-                "policy": c["policy"],
-                "seeds": len(c["seeds"]),
-                "untrained": kinds.get("untrained", {}).get("mean"),
-                "accuracy": kinds["factual"]["mean"],
-                "ci_low": kinds["factual"]["ci_low"],
-                "ci_high": kinds["factual"]["ci_high"],
-                "accuracy_at_1": at_one.get("factual", {}).get("mean"),
-                "untrained_at_1": at_one.get("untrained", {}).get("mean"),
-                "untrained_best": decodings[gain["best"]]["untrained"]["mean"] if gain else None,
-                "gain_beyond_temperature": gain["beyond"]["mean"] if gain else None,
-                "seeds_gaining_15_points": gain.get("seeds_counted"),
-                "accuracy_clean": c["clean"].get(c["benchmark"], {}).get("mean"),
-                "items_with_defects": c["clean"].get(c["benchmark"], {}).get("defects"),
-                "leakage": c["leakage"],
-                "leakage_by_chance": c["leakage_by_chance"],
-                "late_verdicts": c["late"]["training"] + c["late"]["evaluation"],
-                "updates": c["updates"],
-                "generated_tokens": c["ledger"]["generated_tokens"],
-                "evaluator_calls": c["ledger"]["evaluator_calls"],
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(label, c) for label, c in numbers.conditions.items()])
+
+
+def _row(label: str, condition: Condition) -> dict[str, object]:
+    trained = condition.main[FACTUAL]
+    sampled = [name for name, d in condition.decodings.items() if d.temperature == 1]
+    gain = condition.gain
+    clean = condition.clean.get(condition.benchmark)
+    return {
+        "condition": label,
+        "team": condition.team,
+        "credit": condition.credit,
+        "model": condition.model,
+        "policy": condition.policy,
+        "seeds": len(condition.seeds),
+        "untrained": _mean(condition, condition.primary, UNTRAINED),
+        "accuracy": trained.mean,
+        "ci_low": trained.ci_low,
+        "ci_high": trained.ci_high,
+        "accuracy_at_1": _mean(condition, sampled[0], FACTUAL) if sampled else None,
+        "untrained_at_1": _mean(condition, sampled[0], UNTRAINED) if sampled else None,
+        "untrained_best": _mean(condition, gain.best, UNTRAINED) if gain else None,
+        "gain_beyond_temperature": gain.beyond.mean if gain else None,
+        "seeds_gaining_15_points": gain.seeds_counted if gain else None,
+        "seeds_below_untrained": len(gain.collapsed) if gain else None,
+        "accuracy_clean": clean.mean if clean else None,
+        "items_with_defects": clean.defects if clean else None,
+        "leakage": condition.leakage,
+        "leakage_by_chance": condition.leakage_by_chance,
+        "late_verdicts": condition.late.training + condition.late.evaluation,
+        "updates": condition.updates,
+        "generated_tokens": condition.ledger.generated_tokens,
+        "evaluator_calls": condition.ledger.evaluator_calls,
+    }
+
+
+def _mean(condition: Condition, decoding: str, kind: str) -> float | None:
+    row = condition.under(decoding).get(kind)
+    return row.mean if row else None
 
 
 def write(stats: Path, csv: Path) -> Path:
     """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics`
     reads); returns the path of the JSON.
     """
-    found = schema.read_json(stats)
-    table = oracle.frame(found).assign(condition=_cell_names) if "cells" in found else frame(found)
+    numbers = statistics.read(stats)
+    table = (
+        oracle.frame(numbers).assign(condition=_cell_names)
+        if isinstance(numbers, OracleStatistics)
+        else frame(numbers)
+    )
     schema.write_text(csv, table.to_csv(index=False))
     beside = csv.with_suffix(".json")
-    numbers = table.set_index("condition").select_dtypes("number")
     rows = {
         label: {k: v for k, v in row.items() if not pd.isna(v)}
-        for label, row in numbers.to_dict("index").items()
+        for label, row in table.set_index("condition")
+        .select_dtypes("number")
+        .to_dict("index")
+        .items()
     }
     schema.write_json(beside, rows)
     for artefact in (csv, beside):
@@ -88,37 +99,8 @@ def percent(value: Any, signed: bool = False) -> str:
     return "–" if value is None or pd.isna(value) else f"{100 * value:{'+' if signed else ''}.1f}"
 
 
-def page(csv: Path) -> str:
+def as_html(csv: Path) -> str:
     """The table as HTML, from its CSV."""
-    rows = []
-    for r in pd.read_csv(csv).to_dict("records"):
-        band = (
-            f" <small>[{percent(r['ci_low'])}, {percent(r['ci_high'])}]</small>"
-            if not pd.isna(r["ci_low"])
-            else ""
-        )
-        counted = (
-            "–"
-            if pd.isna(r["seeds_gaining_15_points"])
-            else f"{int(r['seeds_gaining_15_points'])} of {r['seeds']}"
-        )
-        cells = [
-            html.escape(str(r["condition"])),
-            html.escape(f"{r['team']}, {r['credit']}"),
-            html.escape(f"{r['model']}, {r['policy']}"),
-            percent(r["untrained"]),
-            percent(r["untrained_best"]),
-            percent(r["accuracy"]) + band,
-            percent(r["accuracy_clean"]),
-            percent(r["accuracy_at_1"]),
-            percent(r["gain_beyond_temperature"], signed=True),
-            counted,
-            f"{r['updates']:,.0f}",
-            f"{r['generated_tokens']:,.0f}",
-            f"{r['evaluator_calls']:,.0f}",
-            f"{r['late_verdicts']:,.0f}",
-        ]
-        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     names = [
         "condition",
         "team, credit",
@@ -135,7 +117,34 @@ def page(csv: Path) -> str:
         "evaluator calls",
         "verdicts not reached",
     ]
-    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in names)}</tr>{''.join(rows)}</table>"
+    return page.table(names, [_cells(row) for row in pd.read_csv(csv).to_dict("records")])
+
+
+def _cells(row: dict[Any, Any]) -> list[str]:
+    counted = row["seeds_gaining_15_points"]
+    return [
+        html.escape(str(row["condition"])),
+        html.escape(f"{row['team']}, {row['credit']}"),
+        html.escape(f"{row['model']}, {row['policy']}"),
+        percent(row["untrained"]),
+        percent(row["untrained_best"]),
+        percent(row["accuracy"]) + band(row["ci_low"], row["ci_high"]),
+        percent(row["accuracy_clean"]),
+        percent(row["accuracy_at_1"]),
+        percent(row["gain_beyond_temperature"], signed=True),
+        "–" if pd.isna(counted) else f"{int(counted)} of {row['seeds']}",
+        f"{row['updates']:,.0f}",
+        f"{row['generated_tokens']:,.0f}",
+        f"{row['evaluator_calls']:,.0f}",
+        f"{row['late_verdicts']:,.0f}",
+    ]
+
+
+def band(low: float | None, high: float | None, signed: bool = False) -> str:
+    """An interval in per cent as HTML, or nothing."""
+    if low is None or pd.isna(low):
+        return ""
+    return f" <small>[{percent(low, signed)}, {percent(high, signed)}]</small>"
 
 
 def amount(number: float) -> str:

@@ -104,12 +104,13 @@ def figures_of(study):
         for run in runs
         for name in interventions.fitting(run.build_team(), protocol.interventions)
     }
-    return figure.of_study(
-        figure.Study(
+    return figure.of_contents(
+        figure.Contents(
             "training",
             any(run.train.steps for run in runs),
             len(protocol.decodings),
             frozenset(changes),
+            bool(STUDIES[study].compare or STUDIES[study].repeats),
         )
     )
 

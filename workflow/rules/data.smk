@@ -93,6 +93,8 @@ rule experiment_config:
     conda:
         "../../envs/main.yaml"
     params:
-        manifest=lambda wildcards: canonical(FOUND[wildcards.experiment].manifest()),
+        manifest=lambda wildcards: canonical(
+            FOUND[wildcards.experiment].manifest().model_dump(mode="json")
+        ),
     shell:
         "printf '%s\\n' {params.manifest:q} > {output:q} 2> {log:q}"

@@ -57,7 +57,7 @@ rule oracle_report:
         experiment="results/experiments/{oracle}/experiment.json",
         figures=expand(
             "results/experiments/{{oracle}}/figures/{figure}.svg",
-            figure=figure.of_study(figure.Study("oracle")),
+            figure=figure.of_contents(figure.Contents("oracle")),
         ),
         table="results/experiments/{oracle}/tables/main.csv",
     output:

@@ -94,4 +94,4 @@ rule track:
         uri=config["mlflow_uri"],
     shell:
         "python -m ccpo track --experiment {input.experiment:q} --runs {params.runs:q} --stats {input.stats:q}"
-        " --uri {params.uri:q} --out {output:q} &> {log:q}"
+        " --uri {params.uri:q} --out {output:q} &> {log:q} && {{ grep '^warning:' {log:q} >&2 || true; }}"

@@ -5,8 +5,8 @@ A figure file has
                               "oracle" one
   ORDER                       its place on the page
   CAPTION                     what is drawn, and how to read it
-  applies(study) -> bool      whether a study has something to draw in it, known before anything is
-                              computed
+  applies(contents) -> bool   whether an experiment has something to draw in it, known before
+                              anything is computed
   collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else; its CSV
                               holds this frame
   paint(frame, axes, colours) draws a panel; `colours`: of the conditions in the frame
@@ -22,24 +22,25 @@ from types import ModuleType
 
 
 @dataclass(frozen=True)
-class Study:
-    """What a study is known to hold before it is run: whether anything is trained, how many
-    decodings its evaluations have at most, and the interventions that mean something for one of its
-    teams.
+class Contents:
+    """What an experiment is known to hold before it is run: whether anything is trained, how many
+    decodings its evaluations have at most, the interventions that mean something for one of its
+    teams, and whether any conditions are compared.
     """
 
     kind: str
     trained: bool = True
     decodings: int = 1
     interventions: frozenset[str] = frozenset()
+    compared: bool = False
 
 
 def names() -> list[str]:
     """Names of all figures in their order: the files of this folder, less those that begin with an
     underscore.
     """
-    found = [item.name for item in pkgutil.iter_modules(__path__) if not item.name.startswith("_")]
-    return sorted(found, key=lambda name: (load(name).ORDER, name))
+    files = [item.name for item in pkgutil.iter_modules(__path__) if not item.name.startswith("_")]
+    return sorted(files, key=lambda name: (load(name).ORDER, name))
 
 
 def load(name: str) -> ModuleType:
@@ -47,6 +48,10 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def of_study(study: Study) -> list[str]:
-    """The figures that a study has something to draw in."""
-    return [name for name in names() if study.kind == load(name).KIND and load(name).applies(study)]
+def of_contents(contents: Contents) -> list[str]:
+    """The figures that an experiment has something to draw in."""
+    return [
+        name
+        for name in names()
+        if contents.kind == load(name).KIND and load(name).applies(contents)
+    ]

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from ccpo.publish.statistics import Interval
+
 # Okabe and Ito's palette, told apart by colour-blind readers, and a brown
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B"]
 
@@ -40,11 +42,15 @@ def legend(axes: Any) -> None:
     )
 
 
-def half(frame: pd.DataFrame) -> Any:
-    """Half widths of the intervals; 0 where one seed gives none."""
-    return (frame.ci_high - frame["mean"]).fillna(0.0)
+def ends(frame: pd.DataFrame, times: float = 1.0) -> Any:
+    """How far the ends of the intervals are from the means, [2, rows]: they differ where a share
+    reaches 0 or 1; 0 where there is no interval.
+    """
+    low = (frame["mean"] - frame.ci_low.astype(float)).fillna(0.0)
+    high = (frame.ci_high.astype(float) - frame["mean"]).fillna(0.0)
+    return [(low * times).clip(lower=0), (high * times).clip(lower=0)]
 
 
-def primary(condition: dict[str, Any]) -> dict[str, Any]:
-    """Accuracies by intervention, of the first benchmark under the primary decoding."""
-    return condition["accuracy"][condition["benchmark"]][condition["primary"]]
+def bounds(row: Interval) -> dict[str, float | None]:
+    """Mean and ends of an interval, as columns of a frame."""
+    return {"mean": row.mean, "ci_low": row.ci_low, "ci_high": row.ci_high}

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from ccpo.publish.statistics import Cell, Interval, OracleStatistics
+
 COLOURS = {
     "none": "#000000",
     "group_mean": "#0072B2",
@@ -27,17 +29,28 @@ FAMILIES = {
 DRAWN = ("none", "group_mean", "group_z", "batch_whiten", "gae")
 
 
-def ratios(name: str) -> Callable[[dict[str, Any]], pd.DataFrame]:
-    def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def ratios(
+    of: Callable[[Cell], Interval | None],
+) -> Callable[[OracleStatistics], pd.DataFrame]:
+    """Collects a ratio to the reference over all families, under the advantages that are drawn."""
+
+    def collect(numbers: OracleStatistics) -> pd.DataFrame:
         return pd.DataFrame(
             [
-                {**{k: c[k] for k in ("shape", "method", "advantage")}, **c[f"{name}_ratio"]}
-                for c in numbers["cells"]
-                if c["family"] == "all" and c[f"{name}_ratio"] and c["advantage"] in DRAWN
+                {**named(cell), **dict(ratio)}
+                for cell in numbers.cells
+                if cell.family == "all"
+                and cell.advantage in DRAWN
+                and (ratio := of(cell)) is not None
             ]
         )
 
     return collect
+
+
+def named(cell: Cell) -> dict[str, str]:
+    """What a row of a figure is told apart by."""
+    return {"shape": cell.shape, "method": cell.method, "advantage": cell.advantage}
 
 
 def painter(
@@ -55,15 +68,15 @@ def painter(
             name for name in (DRAWN if by == "advantage" else FAMILIES) if name in set(frame[by])
         ]
         for k, name in enumerate(drawn):
-            here = frame[frame[by] == name]
+            dots = frame[frame[by] == name]
             y = [
                 rows.index(pair) + 0.13 * (k - (len(drawn) - 1) / 2)
-                for pair in zip(here["shape"], here["method"], strict=True)
+                for pair in zip(dots["shape"], dots["method"], strict=True)
             ]
-            low = (here["mean"] - here.ci_low).clip(lower=0)
-            high = (here.ci_high - here["mean"]).clip(lower=0)
+            low = (dots["mean"] - dots.ci_low).clip(lower=0)
+            high = (dots.ci_high - dots["mean"]).clip(lower=0)
             axes.errorbar(
-                here["mean"],
+                dots["mean"],
                 y,
                 xerr=[low, high],
                 fmt="o",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._axes import half, labels, primary
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._axes import bounds, ends, labels
+from ccpo.publish.statistics import FACTUAL, UNTRAINED, TrainingStatistics
 
 KIND = "training"
 ORDER = 2
@@ -16,24 +17,19 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Always."""
     return True
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     rows = []
-    for c, v in numbers["conditions"].items():
-        for kind in ("untrained", "factual"):
-            found = primary(v).get(kind)
-            if found:
-                head = {"condition": c, "team": "trained" if kind == "factual" else "untrained"}
-                values = {k: found[k] for k in ("mean", "ci_low", "ci_high")}
-                rows += [
-                    {**head, **values, "seed": int(s), "value": x}
-                    for s, x in found["by_seed"].items()
-                ]
+    for label, condition in numbers.conditions.items():
+        for kind, team in ((UNTRAINED, "untrained"), (FACTUAL, "trained")):
+            if row := condition.main.get(kind):
+                head = {"condition": label, "team": team, **bounds(row)}
+                rows += [{**head, "seed": s, "value": x} for s, x in row.by_seed.items()]
     return pd.DataFrame(rows)
 
 
@@ -49,7 +45,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             one["mean"] * 100,
             [y],
-            xerr=half(one) * 100,
+            xerr=ends(one, 100),
             fmt="o" if trained else "s",
             ms=6,
             color=colour,

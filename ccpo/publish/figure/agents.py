@@ -6,27 +6,28 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._axes import COLOURS, half, labels, legend
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._axes import COLOURS, ends, labels, legend
+from ccpo.publish.statistics import TrainingStatistics
 
 KIND = "training"
 ORDER = 5
 CAPTION = "What the verifier paid for an agent's messages, and what the credit method made of it."
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Where something is trained."""
-    return study.trained
+    return contents.trained
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     return pd.DataFrame(
         [
-            {"condition": c, **r}
-            for c, v in numbers["conditions"].items()
-            for r in v["agents"]
-            if r["part"] == "last" and r["quantity"] != "leakage"
+            {"condition": label, **dict(row)}
+            for label, condition in numbers.conditions.items()
+            for row in condition.agents
+            if row.part == "last" and row.quantity != "leakage"
         ]
     )
 
@@ -35,15 +36,15 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     """One panel."""
     rows = list(dict.fromkeys(zip(frame.condition, frame.agent, strict=True)))
     for i, (quantity, marker) in enumerate((("reward", "o"), ("credit", "D"))):
-        some = frame[frame.quantity == quantity]
+        drawn = frame[frame.quantity == quantity]
         y = [
             rows.index((c, a)) + 0.12 * (2 * i - 1)
-            for c, a in zip(some.condition, some.agent, strict=True)
+            for c, a in zip(drawn.condition, drawn.agent, strict=True)
         ]
         axes.errorbar(
-            some["mean"],
+            drawn["mean"],
             y,
-            xerr=half(some),
+            xerr=ends(drawn),
             fmt=marker,
             ms=6,
             color=COLOURS[i],

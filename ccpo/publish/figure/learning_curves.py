@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
 from ccpo.publish.figure._axes import labels, legend
+from ccpo.publish.statistics import TrainingStatistics
 
 KIND = "training"
 ORDER = 1
@@ -17,15 +18,19 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Where something is trained."""
-    return study.trained
+    return contents.trained
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     return pd.DataFrame(
-        [{"condition": c, **row} for c, v in numbers["conditions"].items() for row in v["curve"]]
+        [
+            {"condition": label, **dict(point)}
+            for label, condition in numbers.conditions.items()
+            for point in condition.curve
+        ]
     )
 
 
@@ -33,7 +38,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     """One panel."""
     for condition, rows in frame.groupby("condition", sort=False):
         axes.plot(rows.tokens / 1000, rows["mean"], color=colours[condition], label=condition)
-        if rows.ci_low.notna().all():
+        if rows.ci_low.notna().any():
             axes.fill_between(
                 rows.tokens / 1000,
                 rows.ci_low.astype(float),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._oracle import DRAWN, painter
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._oracle import DRAWN, named, painter
+from ccpo.publish.statistics import OracleStatistics
 
 KIND = "oracle"
 ORDER = 4
@@ -18,18 +17,18 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Always."""
     return True
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: OracleStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     return pd.DataFrame(
         [
-            {**{k: c[k] for k in ("shape", "method", "advantage")}, **c["bias"]}
-            for c in numbers["cells"]
-            if c["family"] == "all" and c["advantage"] in DRAWN
+            {**named(cell), **dict(cell.bias)}
+            for cell in numbers.cells
+            if cell.family == "all" and cell.advantage in DRAWN
         ]
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
 from ccpo.publish.figure._oracle import painter, ratios
 
 KIND = "oracle"
@@ -13,10 +13,10 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Always."""
     return True
 
 
-collect = ratios("mse_tokens")
+collect = ratios(lambda cell: cell.mse_tokens_ratio)
 paint = painter("Advantage error at equal tokens", "times that of shared, group_mean", True, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
 from ccpo.publish.figure._oracle import painter, ratios
 
 KIND = "oracle"
@@ -16,10 +16,10 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Always."""
     return True
 
 
-collect = ratios("noise_tokens")
+collect = ratios(lambda cell: cell.noise_tokens_ratio)
 paint = painter("Gradient error at equal tokens", "times that of shared, group_mean", True, 1.0)

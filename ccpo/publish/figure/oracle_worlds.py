@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._oracle import painter
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._oracle import named, painter
+from ccpo.publish.statistics import OracleStatistics
 
 KIND = "oracle"
 ORDER = 2
@@ -17,24 +16,21 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Always."""
     return True
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: OracleStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     return pd.DataFrame(
         [
-            {
-                **{k: c[k] for k in ("family", "shape", "method", "advantage")},
-                **c["noise_tokens_ratio"],
-            }
-            for c in numbers["cells"]
-            if c["family"] != "all"
-            and c["noise_tokens_ratio"]
-            and c["advantage"]
-            == ("none" if c["method"].startswith(("c3", "mappo")) else "group_mean")
+            {"family": cell.family, **named(cell), **dict(cell.noise_tokens_ratio)}
+            for cell in numbers.cells
+            if cell.family != "all"
+            and cell.noise_tokens_ratio is not None
+            and cell.advantage
+            == ("none" if cell.method.startswith(("c3", "mappo")) else "group_mean")
         ]
     )
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
 from ccpo.publish.figure._axes import labels, legend
+from ccpo.publish.statistics import TrainingStatistics
 
 KIND = "training"
 ORDER = 7
@@ -17,18 +18,18 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Where something is trained."""
-    return study.trained
+    return contents.trained
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     return pd.DataFrame(
         [
-            {"condition": c, **r}
-            for c, v in numbers["conditions"].items()
-            for r in v["role_information"]
+            {"condition": label, **dict(row)}
+            for label, condition in numbers.conditions.items()
+            for row in condition.role_information
         ]
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from ccpo import intervention
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._axes import COLOURS, half, labels, legend, primary
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._axes import COLOURS, bounds, ends, labels, legend
+from ccpo.publish.statistics import FACTUAL, TrainingStatistics
 
 KIND = "training"
 ORDER = 4
@@ -19,26 +20,24 @@ CAPTION = (
 MARKERS = "oDvsP^X*"
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Where an intervention changes what a trained team hears."""
-    return bool(study.interventions - {"untrained"})
+    return bool(contents.interventions - {"untrained"})
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     rows = []
-    for c, v in numbers["conditions"].items():
-        kinds = primary(v)
-        changed = [
-            kind
-            for kind in kinds
-            if kind == "factual" or intervention.load(kind).POLICIES == "trained"
-        ]
+    for label, condition in numbers.conditions.items():
+        changed = {
+            kind: row
+            for kind, row in condition.main.items()
+            if kind == FACTUAL or intervention.load(kind).POLICIES == "trained"
+        }
         if len(changed) > 1:
-            values = ("mean", "ci_low", "ci_high")
             rows += [
-                {"condition": c, "intervention": kind, **{k: kinds[kind][k] for k in values}}
-                for kind in changed
+                {"condition": label, "intervention": kind, **bounds(row)}
+                for kind, row in changed.items()
             ]
     return pd.DataFrame(rows)
 
@@ -57,7 +56,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             rows["mean"] * 100,
             y,
-            xerr=half(rows) * 100,
+            xerr=ends(rows, 100),
             fmt=marker,
             ms=6,
             color=COLOURS[i % len(COLOURS)],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._axes import labels, legend
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._axes import bounds, labels, legend
+from ccpo.publish.statistics import FACTUAL, UNTRAINED, Row, TrainingStatistics
 
 KIND = "training"
 ORDER = 3
@@ -19,31 +21,38 @@ ACCURACY = "accuracy, %"
 UNSURE = "nats per token"
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Where teams answer at several temperatures."""
-    return study.decodings > 1
+    return contents.decodings > 1
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     rows = []
-    for c, v in numbers["conditions"].items():
-        for panel, found in ((ACCURACY, v["accuracy"][v["benchmark"]]), (UNSURE, v["nll"])):
-            for decoding, drawn in v["decodings"].items():
-                if panel == UNSURE and drawn["temperature"] == 0:
-                    continue  # a greedy answer is drawn from no distribution
-                for kind in ("factual", "untrained"):
-                    if kind in found[decoding]:
-                        head = {
-                            "condition": c,
-                            "panel": panel,
-                            "team": "trained" if kind == "factual" else "untrained",
-                        }
-                        values = {
-                            k: found[decoding][kind][k] for k in ("mean", "ci_low", "ci_high", "n")
-                        }
-                        rows.append({**head, "temperature": drawn["temperature"], **values})
+    for label, condition in numbers.conditions.items():
+        for decoding, drawn in condition.decodings.items():
+            rows += _rows(label, ACCURACY, drawn.temperature, condition.under(decoding))
+        for decoding, drawn in condition.decodings.items():
+            if drawn.temperature > 0:  # a greedy answer is drawn from no distribution
+                rows += _rows(label, UNSURE, drawn.temperature, condition.nll[decoding])
     return pd.DataFrame(rows)
+
+
+def _rows(
+    label: str, panel: str, temperature: float, kinds: Mapping[str, Row]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "condition": label,
+            "panel": panel,
+            "team": team,
+            "temperature": temperature,
+            **bounds(kinds[kind]),
+            "n": kinds[kind].n,
+        }
+        for kind, team in ((FACTUAL, "trained"), (UNTRAINED, "untrained"))
+        if kind in kinds
+    ]
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -69,7 +78,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
             label=label,
             **style,
         )
-        if trained and line.ci_low.notna().all():
+        if trained and line.ci_low.notna().any():
             low = line.ci_low.astype(float) * scale
             high = line.ci_high.astype(float) * scale
             axes.fill_between(

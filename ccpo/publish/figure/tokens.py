@@ -6,31 +6,27 @@ from typing import Any
 
 import pandas as pd
 
-from ccpo.publish.figure import Study
-from ccpo.publish.figure._axes import half, labels, legend, primary
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._axes import bounds, ends, labels, legend
+from ccpo.publish.statistics import FACTUAL, TrainingStatistics
 
 KIND = "training"
 ORDER = 6
 CAPTION = "Every token that training generated counts, counterfactual episodes included."
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Where something is trained."""
-    return study.trained
+    return contents.trained
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     rows = []
-    for c, v in numbers["conditions"].items():
-        found = primary(v)["factual"]
-        rows.append(
-            {
-                "condition": c,
-                "generated_tokens": v["ledger"]["generated_tokens"],
-                **{k: found[k] for k in ("mean", "ci_low", "ci_high")},
-            }
-        )
+    for label, condition in numbers.conditions.items():
+        tokens = condition.ledger.generated_tokens
+        row = {"condition": label, "generated_tokens": tokens, **bounds(condition.main[FACTUAL])}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -41,7 +37,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         axes.errorbar(
             one.generated_tokens / 1000,
             one["mean"] * 100,
-            yerr=half(one) * 100,
+            yerr=ends(one, 100),
             fmt="o",
             ms=7,
             capsize=3,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from ccpo.publish.figure import Study
+from ccpo.publish.figure import Contents
 from ccpo.publish.figure._oracle import DRAWN, painter
+from ccpo.publish.statistics import OracleStatistics
 
 KIND = "oracle"
 ORDER = 5
@@ -18,14 +17,14 @@ CAPTION = (
 )
 
 
-def applies(study: Study) -> bool:
+def applies(contents: Contents) -> bool:
     """Always."""
     return True
 
 
-def collect(numbers: dict[str, Any]) -> pd.DataFrame:
+def collect(numbers: OracleStatistics) -> pd.DataFrame:
     """The plotted numbers."""
-    return pd.DataFrame([row for row in numbers["riders"] if row["advantage"] in DRAWN])
+    return pd.DataFrame([dict(row) for row in numbers.free_riding if row.advantage in DRAWN])
 
 
 paint = painter(

@@ -1,0 +1,121 @@
+"""experiment.json: what the configuration hands to the stages after training, as two documents (of
+a training experiment, of an oracle experiment). Written by `config`, read by `evaluate`, `oracle`
+and `publish`, which stand below and above it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from ccpo import document
+from ccpo.document import Document, Record
+
+
+class PlannedCondition(Record):
+    """A condition: what its readers ask for by name, its runs, and its whole config."""
+
+    label: str
+    team: str
+    credit: str
+    compares: str  # what its advantage compares a message with (ccpo/advantage)
+    model: str  # joined by "+" where each agent has its own
+    policy: str
+    turns: int
+    # under the protocol that claims are made under
+    evaluated: tuple[str, ...]  # benchmarks; that of the primary metric is first
+    decodings: dict[str, float]  # temperature by name; 0 is greedy
+    primary: str  # the decoding that claims are made of
+    degenerate: str  # why its credit teaches nothing of its own, by algebra; "" where it may
+    preset: str  # of config/presets.yaml; "" without one
+    runs: dict[int, str]  # run id by seed
+    bases: dict[int, str]  # base model by seed
+    repeats: str = ""  # label of the condition that it repeats with other seeds; "" of none
+    pairs: dict[int, int] = Field(default_factory=dict)  # by its own seed, the seed that it repeats
+    config: dict[str, JsonValue]  # of its first seed, without the seed
+
+
+class PlannedProtocol(Record):
+    """A protocol by which all runs are evaluated; `id` names its folder in each run's."""
+
+    id: str
+    name: str
+    decodings: dict[str, float]  # temperature by name; 0 is greedy
+    config: dict[str, JsonValue]  # whole, but for its name
+
+    def folder(self, run: Path) -> Path:
+        """Where the tables of a run's evaluation lie, from the run's folder."""
+        return run / "eval" / self.id
+
+
+class TrainingManifest(Document):
+    """experiment.json of an experiment that trains."""
+
+    kind: Literal["training experiment"] = "training experiment"
+    version: Literal[1] = 1
+    experiment: str
+    question: str
+    note: str
+    primary_metric: str
+    token_tolerance: float
+    effect: float  # smallest difference of the primary metric that matters
+    compare: tuple[tuple[str, str], ...]
+    protocols: tuple[PlannedProtocol, ...]  # claims are made under the first
+    conditions: tuple[PlannedCondition, ...]
+
+    @property
+    def primary(self) -> PlannedProtocol:
+        """The protocol that claims are made under."""
+        return self.protocols[0]
+
+    def condition(self, label: str) -> PlannedCondition:
+        """The condition of this label."""
+        return next(planned for planned in self.conditions if planned.label == label)
+
+
+class PlannedMethod(Record):
+    """A credit method of an oracle experiment; see ccpo/config/experiment.py, Measured."""
+
+    label: str
+    credit: str
+    params: dict[str, JsonValue]
+    nested: bool
+    critic_error: float
+    raters: str
+
+
+class OracleManifest(Document):
+    """experiment.json of an oracle experiment."""
+
+    kind: Literal["oracle experiment"] = "oracle experiment"
+    version: Literal[1] = 1
+    experiment: str
+    question: str
+    note: str
+    families: tuple[str, ...]
+    shapes: tuple[str, ...]
+    advantages: tuple[str, ...]
+    methods: tuple[PlannedMethod, ...]
+    instances: int
+    tokens: int
+    seed: int
+    config: dict[str, JsonValue]  # whole: what redoes the work when it changes
+
+
+def read_training(path: str | Path) -> TrainingManifest:
+    """experiment.json of an experiment that trains. ValueError as `document.read`."""
+    return document.read(path, TrainingManifest)
+
+
+def read_oracle(path: str | Path) -> OracleManifest:
+    """experiment.json of an oracle experiment. ValueError as `document.read`."""
+    return document.read(path, OracleManifest)
+
+
+def read(path: str | Path) -> TrainingManifest | OracleManifest:
+    """experiment.json of either. ValueError as `document.read`."""
+    held = document.read(path, TrainingManifest, OracleManifest)
+    assert isinstance(held, TrainingManifest | OracleManifest)
+    return held
