@@ -118,8 +118,10 @@ def test_every_truth_verifies_against_itself(name: str) -> None:
 
 
 def found_equal(answer: str, truth: str, kind: str) -> bool:
-    """Whether the verifier says so."""
-    return verifier.verify(f"\\boxed{{{answer}}}", truth, kind).correct
+    """Whether the verifier says so, and never late."""
+    verdict = verifier.verify(f"\\boxed{{{answer}}}", truth, kind)
+    assert not verdict.late, (answer, truth)
+    return verdict.correct
 
 
 @pytest.mark.parametrize("name", ["math500", "gaokao2023en", "minerva_math", "cmath", "aime24"])
