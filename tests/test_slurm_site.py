@@ -78,12 +78,15 @@ def test_an_inherited_job_id_without_srun_is_no_job(
     assert "there is no srun" in caplog.text
 
 
+@pytest.mark.parametrize("rule", ["train", "evaluate"])
 @pytest.mark.parametrize("srun", [True, False])
-def test_the_shell_makes_a_step_only_where_there_is_srun(tmp_path: Path, srun: bool) -> None:
+def test_the_shell_makes_a_step_only_where_there_is_srun(
+    tmp_path: Path, srun: bool, rule: str
+) -> None:
     """What the rules' shells do, with a srun that says how it was called."""
-    common = (ROOT / "workflow/rules/common.smk").read_text()
-    line = next(line for line in common.splitlines() if line.startswith("STEP = "))
-    step = ast.literal_eval(line.removeprefix("STEP = "))
+    text = (ROOT / f"workflow/rules/{rule}.smk").read_text()
+    line = next(line for line in text.splitlines() if "command -v srun" in line)
+    step = ast.literal_eval(line.strip()).format()  # as Snakemake fills a command in
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "echo").symlink_to(shutil.which("echo") or "")

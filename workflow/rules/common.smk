@@ -80,7 +80,9 @@ def benchmarks_of(study):
             yield from protocol.benchmarks(run)
 
 
-TASKS = {tasks_slug(choice): choice for name in STUDIES for choice in benchmarks_of(name)}
+TASKS = {
+    tasks_slug(choice): choice for name in STUDIES for choice in benchmarks_of(name)
+}
 FOLDERS = [
     *(Path("results/models", slug) for slug in MODELS),
     *(Path("results/runs", key, "model") for key in RUNS),
@@ -293,8 +295,5 @@ def manifest_of_worlds(wildcards):
     return manifests(speakers_of(wildcards))
 
 
-# On SLURM a process is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around it.
-# A job's id without srun is inherited, as a container inherits its environment: then there is no step to make.
-STEP = 'if [ -n "${SLURM_JOB_ID:-}" ] && command -v srun > /dev/null; then step="srun --overlap -n1 -c $OMP_NUM_THREADS"; else step=; fi; '
 STARTED = time.time()
 HELD = []

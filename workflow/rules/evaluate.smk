@@ -41,7 +41,9 @@ rule rollout:
     params:
         scratch=scratch_of_evaluation,
     shell:
-        "export OMP_NUM_THREADS={threads}; {STEP} $step {resources.python:q} -m ccpo rollout --config {input.config:q}"
+        "export OMP_NUM_THREADS={threads}; "
+        'if [ -n "${{SLURM_JOB_ID:-}}" ] && command -v srun > /dev/null; then step="srun --overlap -n1 -c $OMP_NUM_THREADS"; else step=; fi; '
+        "$step {resources.python:q} -m ccpo rollout --config {input.config:q}"
         " --provenance {input.provenance:q} --protocol {input.protocol:q} --trained-on {input.trained_on:q} --tasks {input.tasks:q}"
         " --model {input.model:q} --untrained {input.untrained:q} --scratch {params.scratch:q} --out {output:q} &>> {log:q}"
 

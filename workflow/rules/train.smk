@@ -32,9 +32,13 @@ rule train:
         held_out=lambda wildcards, input: (
             f"--held-out {shlex.quote(input.held_out[0])}" if input.held_out else ""
         ),
-    # A signal reaches the training (STEP). It saves; over the time limit it queues its job again, else the cluster or the profile's retries do.
+    # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around it
+    # (a job's id without srun is inherited, as a container inherits its environment: then there is no step to make). It saves; over the time
+    # limit it queues its job again, else the cluster or the profile's retries do.
     shell:
-        "export OMP_NUM_THREADS={threads}; {STEP} $step {resources.python:q} -m ccpo train --config {input.config:q} --tasks {input.tasks:q}"
+        "export OMP_NUM_THREADS={threads}; "
+        'if [ -n "${{SLURM_JOB_ID:-}}" ] && command -v srun > /dev/null; then step="srun --overlap -n1 -c $OMP_NUM_THREADS"; else step=; fi; '
+        "$step {resources.python:q} -m ccpo train --config {input.config:q} --tasks {input.tasks:q}"
         " --model {input.model:q} --scratch {params.scratch:q} --out {params.out:q} {params.held_out} {resources.sharding} &>> {log:q}"
 
 
