@@ -51,10 +51,11 @@ WHOLE = {"said", "found", "given", "told", "here", "mine", "some"} | {
 PRIVATE = {"song", "heard", "grove", "voices", "trunks", "riders", "study", "studies"}
 STANDARD = re.compile(r"free_?rider", re.IGNORECASE)  # the field's own word
 
+FILES = {"live"}  # operate/live.py shows an experiment live
 CHECKER = re.compile(r"\s*# (?:type:|noqa).*")
 
-# Functions of a plug-in whose keyword-only parameters are its config schema, and may be many.
 COMMAND_LINE = "__main__.py"  # the functions it decorates are verbs: their arguments are options
+# Functions of a plug-in whose keyword-only parameters are its config schema, and may be many.
 SCHEMA = {
     "credit/ccpo_v1.py": {"credit", "remember"},
     "benchmark/arithmetic.py": {"demos"},
@@ -254,7 +255,7 @@ def names_bound(file: str, source: str) -> set[str]:
     """Every name that a file gives: of itself, of functions, classes, arguments, variables,
     attributes, and of what it imports under another name.
     """
-    out = set(file.removesuffix(".py").split("/"))
+    out = set(file.removesuffix(".py").split("/")) - FILES
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, Function | ast.ClassDef):
             out.add(node.name)
@@ -371,10 +372,17 @@ def _rooms(sources: Mapping[str, str]) -> list[str]:
     """The table of rooms, the largest first."""
     table = rooms(sources)
     total = sum(entry.lines for entry in table.values())
+    inside: Counter[str] = Counter()
+    for file, source in sources.items():
+        if file.count("/") > 1:
+            inside[file.rpartition("/")[0]] += len(source.splitlines())
     out = [f"{'room':14}{'lines':>7}{'share':>8}  imports | is imported by"]
     for name, entry in sorted(table.items(), key=lambda item: -item[1].lines):
         arrows = f"{', '.join(sorted(entry.imports))} | {', '.join(sorted(entry.importers))}"
         out.append(f"{name:14}{entry.lines:7,}{entry.lines / total:8.1%}  {arrows}")
+        for package, lines in inside.items():
+            if package.startswith(f"{name}/"):
+                out.append(f"  of these {lines:,} ({lines / total:.1%}) in {package}/")
     return out
 
 

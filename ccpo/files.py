@@ -71,7 +71,7 @@ def check_manifest(folder: Path) -> None:
 
 def check_touched_manifest(folder: Path) -> None:
     """As `check_manifest`, of a folder in which something is newer than its manifest: cheap enough
-    for all folders of a study.
+    for all folders of an experiment.
 
     Raises:
         ValueError: as `check_manifest`.

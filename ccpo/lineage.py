@@ -211,8 +211,8 @@ def write_provenance(
         source=source(), hardware=hardware(), slurm_job=os.environ.get("SLURM_JOB_ID")
     )
     Provenance(
-        inputs=hashes(inputs, folder),
-        outputs=hashes(outputs, folder),
+        inputs=_hashes(inputs, folder),
+        outputs=_hashes(outputs, folder),
         machine=machine,
         trained=trained,
     ).write(folder / PROVENANCE)
@@ -250,7 +250,7 @@ def write_passport(artefact: Path, inputs: Iterable[Path], parameters: JsonValue
     Passport(
         artefact=artefact.name,
         sha256=files.sha256(artefact),
-        inputs=hashes(inputs, artefact.parent),
+        inputs=_hashes(inputs, artefact.parent),
         parameters=parameters,
         command=shlex.join(sys.argv[1:]),
         source=source(),
@@ -266,7 +266,7 @@ def read_passport(artefact: Path) -> Passport:
     return document.read(passport_of(artefact), Passport)
 
 
-def hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
+def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
     """Hashes by path from a folder."""
     return {os.path.relpath(path, folder): files.sha256(path) for path in paths}
 

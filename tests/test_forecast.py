@@ -181,3 +181,17 @@ def test_more_seeds_for_a_smaller_effect_or_a_larger_family() -> None:
         return forecast._seeds(study, Path("nowhere"))[0].needed or 0
 
     assert needed(0.05, 1) < needed(0.05, 3) < needed(0.02, 3)
+
+
+def test_tasks_of_every_protocol_count_as_often_as_they_are_played() -> None:
+    """One of eight tasks played greedily alone, one of two tasks with four samples of each message
+    more: by hand.
+    """
+    run = run_of(credit="shared")
+    greedy = {"greedy": {"temperature": 0}}
+    many = {"t1": {"temperature": 1, "samples": 5}}
+    short = Protocol(name="a", tasks=8, decodings=greedy, interventions=())
+    wide = Protocol(name="b", tasks=2, decodings=many, primary="t1", interventions=())
+    message = 2 * forecast.FILLED * 6  # two turns
+    pace = forecast.of_size(run, [short, wide], 1e4, gpus=False)
+    assert pace.task_generated == pytest.approx((8 * message + 2 * 5 * message) / 10)

@@ -354,3 +354,15 @@ def test_options_of_the_question_are_read() -> None:
     assert _keys.key("\\text{(C)}", question) == ("(C) 14", "choice")
     assert _keys.key("13", question) == ("13", "number")
     assert _keys.options("Let (A) be a set and (B) another.") == {}
+
+
+@pytest.mark.parametrize("name", ["think", "thinking", "seed:think", "THINK"])
+def test_thinking_is_no_answer_whatever_its_marks_are(name: str) -> None:
+    """Those that the gate of models knows; a block that never ends holds no answer."""
+    left, right = ("[", "]") if name.isupper() else ("<", ">")
+    thought = f"{left}{name}{right}\\boxed{{3}}"
+    closed = f"{thought}{left}/{name}{right}"
+    assert verifier.extract(f"{closed} The answer is 4.") == "4"
+    assert verifier.extract(f"\\boxed{{3}}{left}/{name}{right} The answer is 4.") == "4"
+    assert verifier.extract(closed) is None
+    assert verifier.extract(f"\\boxed{{4}} {thought}") is None

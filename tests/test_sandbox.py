@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccpo import schema
-from ccpo.benchmark import checks
+from ccpo.benchmark import Comparison, checks
 from ccpo.grade import verifier
 from ccpo.grade.sandbox import isolation, plain, programs
 
@@ -1062,7 +1062,10 @@ def test_what_was_right_before_the_end_counts() -> None:
     ],
 )
 def test_comparison(answer: str, expected: object, options: dict[str, object], right: bool) -> None:
-    tests = programs._parse(checks([answer], [expected], **options))  # type: ignore[arg-type]
+    close = {name: value for name, value in options.items() if name != "also"}
+    compared = Comparison(**close)  # type: ignore[arg-type]
+    truth = checks([answer], [expected], also=options.get("also"), compared=compared)  # type: ignore[arg-type]
+    tests = programs._parse(truth)
     assert tests.right is not None
     assert (
         programs._verdict("=" + plain.write(eval(answer)), tests.right[0], tests) == ""
@@ -1079,7 +1082,7 @@ def test_comparison(answer: str, expected: object, options: dict[str, object], r
         "1",
         checks([], []),
         checks(["f()"], [1, 2]),
-        checks(["f()"], [1], compare="approximately"),
+        checks(["f()"], [1], compared=Comparison("approximately")),
         checks(["f()"], [1], also={3: [1]}),
         checks(["f()"], [1]).replace('"f()"', "7"),
         checks(["f()"], [1]).replace('"1"', '"{}"'),

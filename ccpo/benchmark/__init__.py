@@ -27,7 +27,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import ClassVar, Literal
 
@@ -155,6 +155,26 @@ def github(repository: str, commit: str, path: str) -> str:
     return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How what a call gives is compared with what is expected.
+
+    compare: "equal"; or "root": expected are coefficients, lowest first, of polynomials of which
+        the call should give a root, up to atol.
+    rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol
+        * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or
+        a list or tuple of floats, is expected.
+    """
+
+    compare: str = "equal"
+    rtol: float = 0.0
+    atol: float = 0.0
+    float_atol: float = 0.0
+
+
+EQUAL = Comparison()
+
+
 def checks(
     calls: Sequence[str],
     expected: Sequence[object] | None = None,
@@ -162,10 +182,7 @@ def checks(
     preamble: str = "",
     setup: str = "",
     also: Mapping[int, Sequence[object]] | None = None,
-    compare: str = "equal",
-    rtol: float = 0.0,
-    atol: float = 0.0,
-    float_atol: float = 0.0,
+    compared: Comparison = EQUAL,
 ) -> str:
     """The truth of a task of kind "code" (see grade/sandbox/programs.py): what to call, and what
     should come back.
@@ -177,15 +194,9 @@ def checks(
     expected: plain data for each call (grade/sandbox/plain.py); None: what the gold program gives,
         filled in by `programs.complete`.
     also: call -> further values that are right.
-    compare: "equal"; or "root": `expected` are coefficients, lowest first, of polynomials of which
-        the call should give a root, up to atol.
-    rtol, atol: an answer of the expected type may differ from it, number by number, by atol + rtol
-    * |expected| if atol is not 0; float_atol takes the place of an atol of 0 where a float, or a
-    list or tuple of floats, is expected.
     """
-    truth: dict[str, object] = {"preamble": preamble, "setup": setup}
-    truth |= {"calls": list(calls), "compare": compare}
-    truth |= {"rtol": rtol, "atol": atol, "float_atol": float_atol}
+    truth: dict[str, object] = {"preamble": preamble, "setup": setup, "calls": list(calls)}
+    truth |= asdict(compared)
     if also:
         truth["also"] = {
             str(call): [plain.write(value) for value in values] for call, values in also.items()

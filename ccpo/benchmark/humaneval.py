@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ccpo.benchmark import CODE, Demo, Source, Task, checks, github
+from ccpo.benchmark import CODE, Comparison, Demo, Source, Task, checks, github
 
 VERSION = 2
 SOURCES = {
@@ -100,7 +100,7 @@ def _task(item: dict[str, Any]) -> Task:
             [call for call, _ in pairs],
             [value for _, value in pairs],
             preamble=preamble,
-            float_atol=1e-6 if loose else 0.0,
+            compared=Comparison(float_atol=1e-6 if loose else 0.0),
         )
     question = f"Complete this function:\n\n{item['prompt'].strip()}\n"
     return Task(
@@ -196,7 +196,8 @@ def _zeros() -> str:
     for _ in range(100):
         drawn = [draw.randint(-10, 10) for _ in range(2 * draw.randint(1, 4))]
         polynomials.append([c or 1 for c in drawn])
-    return checks([f"find_zero({c})" for c in polynomials], polynomials, compare="root", atol=1e-4)
+    calls = [f"find_zero({coefficients})" for coefficients in polynomials]
+    return checks(calls, polynomials, compared=Comparison("root", atol=1e-4))
 
 
 def _cyclic() -> str:

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ccpo.benchmark import CODE, Demo, Only, Source, Task, checks, github, known
+from ccpo.benchmark import CODE, Comparison, Demo, Only, Source, Task, checks, github, known
 
 VERSION = 2
 SOURCES = {
@@ -51,7 +51,7 @@ _DEFECTS = {
     "mbpp/98": "the key is a quotient of floats: an exact whole number is refused",
     "mbpp/300": "the key is a float: an exact count is refused, or takes too long",
 }
-_TRUTH = checks(["half(4)", "half(1)"], [2.0, 0.5], rtol=1e-7, float_atol=1e-6)
+_TRUTH = checks(["half(4)", "half(1)"], [2.0, 0.5], compared=Comparison(rtol=1e-7, float_atol=1e-6))
 EXAMPLES = [
     ("```python\ndef half(x):\n    return x / 2 + 1e-9\n```", _TRUTH, "code", True),
     ("```python\ndef half(x):\n    return x // 2\n```", _TRUTH, "code", False),
@@ -166,7 +166,8 @@ def _task(item: dict[str, Any]) -> Task:
     calls = [_call(number, f"{entry}({', '.join(map(source, args))})") for args in inputs]
     second = _SECOND.get(number)
     also = {i: [second(*args)] for i, args in enumerate(inputs)} if second else None
-    truth = checks(calls, also=also, rtol=1e-7, atol=float(item["atol"]), float_atol=1e-6)
+    close = Comparison(rtol=1e-7, atol=float(item["atol"]), float_atol=1e-6)
+    truth = checks(calls, also=also, compared=close)
     question = item["prompt"].strip().removeprefix('"""').removesuffix('"""').strip()
     return Task(
         f"mbpp/{number}",

@@ -273,19 +273,19 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         if key not in (*HEAD, *BLOCKS):
             raise ValueError(f"{path}: unknown key '{key}'. {near(key, [*HEAD, *BLOCKS])}")
     where = str(path)
-    found = conditions(where, raw, read_yaml(folder / "presets.yaml"))
+    planned = conditions(where, raw, read_yaml(folder / "presets.yaml"))
     seeds = _seeds(where, raw)
     runs = {
         condition.label: _runs(
             f"{where}, condition {condition.label}",
             condition,
-            _other_seeds(seeds, _earlier(condition, found)) if condition.repeats else seeds,
+            _other_seeds(seeds, _earlier(condition, planned)) if condition.repeats else seeds,
             listed,
         )
-        for condition in found
+        for condition in planned
     }
     _apart(where, runs)
-    repeats = {condition.label: condition.repeats for condition in found if condition.repeats}
+    repeats = {condition.label: condition.repeats for condition in planned if condition.repeats}
     for pair in _pairs(where, raw, runs):
         _paired(where, pair, repeats)
     protocols = _protocols(where, raw.get("evaluate"), folder)
@@ -295,7 +295,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "name": name,
         "runs": runs,
         "protocols": protocols,
-        "presets": {c.label: c.preset for c in found if c.preset},
+        "presets": {c.label: c.preset for c in planned if c.preset},
         "repeats": repeats,
         **{key: raw[key] for key in HEAD if key in raw},
     }
@@ -340,9 +340,9 @@ def _other_seeds(seeds: Sequence[int], earlier: int) -> list[int]:
     return [seed + step * (1 + earlier) for seed in seeds]
 
 
-def _earlier(condition: Condition, found: Sequence[Condition]) -> int:
+def _earlier(condition: Condition, planned: Sequence[Condition]) -> int:
     """How many repeats of the same condition stand before this one."""
-    of_same = [other.label for other in found if other.repeats == condition.repeats]
+    of_same = [other.label for other in planned if other.repeats == condition.repeats]
     return of_same.index(condition.label)
 
 

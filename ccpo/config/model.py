@@ -156,11 +156,11 @@ class Model(Strict):
         """
         if isinstance(self.spec, WarmStart):
             return 12.0 * self.spec.layers * self.spec.hidden**2 + 100 * self.spec.hidden
-        said = re.search(
+        size = re.search(
             r"(\d+(?:\.\d+)?)([BbMm])(?![a-z])",
             f"{getattr(self.spec, 'id', '')} {getattr(self.spec, 'file', '')} {self.name}",
         )
-        return float(said[1]) * (1e9 if said[2] in "Bb" else 1e6) if said else None
+        return float(size[1]) * (1e9 if size[2] in "Bb" else 1e6) if size else None
 
     @property
     def slug(self) -> str:
@@ -192,8 +192,8 @@ class Listed(Strict):
         Raises:
             ValueError: it is pinned, but some replica is not, or was made by another recipe.
         """
-        found = self.unpinned()
-        return tuple(self._pinned(model) for model in found) if self.pins else found
+        made = self.unpinned()
+        return tuple(self._pinned(model) for model in made) if self.pins else made
 
     def _pinned(self, model: Model) -> Model:
         spec = model.spec

@@ -140,9 +140,9 @@ def _tokens(text: str, kind: str) -> Iterator[str]:
         " ", _BRACED.sub(r" \1 ", _SHORT.sub(r"\1 \2 ", _TYPESETTING.sub(" ", text)))
     )
     return (
-        found[0].lower() if kind == "word" else found[0]
-        for found in _TOKEN.finditer(text)
-        if found.lastgroup == kind
+        token[0].lower() if kind == "word" else token[0]
+        for token in _TOKEN.finditer(text)
+        if token.lastgroup == kind
     )
 
 
@@ -172,7 +172,7 @@ def overlaps(train: Sequence[Task], test: Sequence[Task]) -> list[Overlap]:
         by_norm[normalised(task.question)].append(task)
         by_symbols[reading(task.question).symbols].append(task)
         by_origin[task.origin].append(task)
-    found = []
+    pairs = []
     for task in test:
         read = reading(task.question)
         near = (
@@ -189,12 +189,12 @@ def overlaps(train: Sequence[Task], test: Sequence[Task]) -> list[Overlap]:
         for how, others in by_way:
             for other in others:
                 ways.setdefault(other.task_id, how)
-        found += [
+        pairs += [
             Overlap(other.task_id, task.task_id, "origin")
             for other in (by_origin[task.origin] if task.origin else [])
         ]
-        found += [Overlap(other, task.task_id, how) for other, how in ways.items()]
-    return found
+        pairs += [Overlap(other, task.task_id, how) for other, how in ways.items()]
+    return pairs
 
 
 class Pair(Record):

@@ -60,9 +60,9 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
             sources.model.glob("policy*"),
             key=lambda folder: int(folder.name.removeprefix("policy")),
         )
-        trained = _speakers(run, team, folders)
+        trained = _endpoints(run, team, folders)
         started = (
-            _speakers(run, team, starts)
+            _endpoints(run, team, starts)
             if any(map(plays_untrained, protocol.interventions))
             else None
         )
@@ -80,14 +80,14 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
 def sample(
     run: RunConfig,
     protocol: Protocol,
-    speakers: list[AgentEndpoint],
+    endpoints: list[AgentEndpoint],
     tasks: Sequence[Path],
     most: int,
 ) -> tuple[Rows, int, float]:
     """What a few tasks of each benchmark cost: rows of all interventions with one set of policies,
     tasks, seconds. `tasks`: a table for each of the protocol's benchmarks.
     """
-    evaluated = _Evaluated(run, protocol, run.build_team(), speakers, speakers)
+    evaluated = _Evaluated(run, protocol, run.build_team(), endpoints, endpoints)
     start = time.perf_counter()
     rows: Rows = []
     n = 0
@@ -98,15 +98,15 @@ def sample(
     return rows, n, time.perf_counter() - start
 
 
-def _speakers(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
+def _endpoints(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
     from ccpo.models import policy
 
     make = engine.load(run.sampling.engine)
-    voices = []
+    endpoints = []
     for folder in folders:
         model, tokenizer = policy.load(folder, run.train.dtype)
-        voices.append(AgentEndpoint(make(model, policy.end_ids(model, tokenizer)), tokenizer))
-    return [voices[agent if len(voices) > 1 else 0] for agent in range(team.agents)]
+        endpoints.append(AgentEndpoint(make(model, policy.end_ids(model, tokenizer)), tokenizer))
+    return [endpoints[agent if len(endpoints) > 1 else 0] for agent in range(team.agents)]
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,13 @@ class _Evaluated:
         asked = benchmark.load(choice.name)
         demos = tuple(asked.demos(run.shots, **choice.params)) if run.shots else ()
         shown = {
-            id(voices): [replace(s, demos=demos, form=asked.FORM) for s in voices]
-            for voices in (self.trained, self.started or [])
+            id(of_all): [replace(each, demos=demos, form=asked.FORM) for each in of_all]
+            for of_all in (self.trained, self.started or [])
         }
         limits = protocol.limits(run)
         room.check(PlayingTeam(self.team, shown[id(self.trained)], 1.0, limits), items)
         rows: Rows = []
-        heard: dict[int, list[str]] = defaultdict(list)
+        factual: dict[int, list[str]] = defaultdict(list)
         for name, kind in parts_of(run, protocol):
             decoding = protocol.decodings[name]
             untrained = self.started and plays_untrained(kind)
@@ -149,12 +149,12 @@ class _Evaluated:
                 self._play,
                 PlayingTeam(self.team, endpoints, decoding.temperature, limits),
                 items,
-                rollouts.EvaluationPass(kind, decoding.samples, heard),
+                rollouts.EvaluationPass(kind, decoding.samples, factual),
             )
             played = parts(Part(choice.name, name, kind), play)
             if (name, kind) == (protocol.primary, "factual"):
                 for row in played:
-                    heard[row["turn"]].append(row["completion"])
+                    factual[row["turn"]].append(row["completion"])
             rows += played
         return rows
 
@@ -203,26 +203,16 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
     for key, judged in zip(episodes, judge(team, episodes, truths, unlike), strict=True):
         name, task_id, decoding, sample, kind = key
         head = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}
-        task = truths[name, task_id]
         rows.append({**head, "intervention": kind, **judged})
         if kind == "factual" and team.answer == "last":
-            last = max(episodes[key], key=lambda m: m["turn"])["completion"]
             try:
-                theirs = {
-                    g: paper_graders.verdict(g, last, task.truth, task.kind)
-                    for g in paper_graders.GRADERS
-                }
+                theirs = _by_papers(episodes[key], truths[name, task_id])
             except process.Late:
                 late += 1
                 continue
-            if None not in theirs.values():
-                audited.append(
-                    {
-                        **head,
-                        **{k: judged[k] for k in ("answer", "truth", "accuracy")},
-                        **{g: float(bool(v)) for g, v in theirs.items()},
-                    }
-                )
+            if theirs:
+                ours = {column: judged[column] for column in ("answer", "truth", "accuracy")}
+                audited.append({**head, **ours, **theirs})
     if late:
         log.warning("%d answers are left out of %s: no verdict was reached", late, graders)
     schema.write_table(graders, schema.rows_to_table("graders", audited))
@@ -232,6 +222,23 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
         lineage.write_passport(artefact, inputs)
     for folder in scratch:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _by_papers(messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, float]:
+    """What each paper's grader says of an episode's last message; empty where one was not used on
+    answers of this kind.
+
+    Raises:
+        process.Late: no verdict was reached.
+    """
+    last = max(messages, key=lambda message: message["turn"])["completion"]
+    verdicts = {
+        grader: paper_graders.verdict(grader, last, task.truth, task.kind)
+        for grader in paper_graders.GRADERS
+    }
+    if None in verdicts.values():
+        return {}
+    return {grader: float(bool(verdict)) for grader, verdict in verdicts.items()}
 
 
 Episodes = dict[tuple[str, str, str, int, str], list[dict[str, Any]]]

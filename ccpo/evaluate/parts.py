@@ -7,6 +7,7 @@ protocol that has one intervention more than another plays that one only.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -61,12 +62,23 @@ class Sources:
         named = (self.provenance, self.protocol, self.trained_on, *self.tasks)
         return tuple(dict.fromkeys((*self.policies, *named)))
 
+    @functools.cached_property
+    def hashes(self) -> dict[Path, str]:
+        """sha256 of each, computed once: a model's weights are many gigabytes."""
+        return {path: schema.sha256(path) for path in self.files}
+
     def key(self) -> str:
         """16 hex digits of their content: what was kept of another evaluation is not taken for this
         one's.
         """
-        hashes = [schema.sha256(path) for path in (*self.policies, self.protocol, *self.tasks)]
+        hashes = [self.hashes[path] for path in (*self.policies, self.protocol, *self.tasks)]
         return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
+
+    def unchanged(self, recorded: Mapping[str, str], paths: Iterable[Path], folder: Path) -> bool:
+        """Whether files are today what a passport in `folder` recorded that they were."""
+        return all(
+            recorded.get(os.path.relpath(path, folder)) == self.hashes[path] for path in paths
+        )
 
 
 def parts_of(run: RunConfig, protocol: Protocol) -> list[tuple[str, str]]:
@@ -126,19 +138,19 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
     say so.
     """
     asked = read_protocol(sources.protocol)
-    have = lineage.hashes(sources.files, out.parent)
     rows: dict[Part, Rows] = {}
     for table in sorted(out.parent.parent.glob(f"*/{out.name}")):
         if table == out or not lineage.passport_of(table).is_file():
             continue
+        folder = table.parent
         passport = lineage.read_passport(table)
         protocol = _protocol_of(passport, table)
-        if not protocol or not _equal(passport.inputs, have, sources.policies, out.parent):
+        if not protocol or not sources.unchanged(passport.inputs, sources.policies, folder):
             continue
         same = [
             Part(choice.name, *part)
             for choice, path in zip(asked.benchmarks(run), sources.tasks, strict=True)
-            if _equal(passport.inputs, have, [path], out.parent)
+            if sources.unchanged(passport.inputs, [path], folder)
             for part in parts_of(run, asked)
             if _played_alike(asked, protocol, part)
         ]
@@ -153,14 +165,6 @@ def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
     named = [name for name in passport.inputs if Path(name).name == f"{table.parent.name}.json"]
     path = Path(os.path.normpath(table.parent / named[0])) if named else None
     return read_protocol(path) if path and path.is_file() else None
-
-
-def _equal(
-    recorded: Mapping[str, str], have: Mapping[str, str], paths: Iterable[Path], folder: Path
-) -> bool:
-    """Whether files are today what a passport says that they were."""
-    names = [os.path.relpath(path, folder) for path in paths]
-    return all(recorded.get(name) == have.get(name, "") for name in names)
 
 
 def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:

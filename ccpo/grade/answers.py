@@ -102,7 +102,8 @@ def _unknown(name: str, truth: str, leaf: Leaf) -> bool:
 
 
 def _worth(side: str, truth: str, leaf: Leaf) -> bool:
-    side, truth = without_unit(side)[0], without_unit(truth)[0]
+    side = without_unit(side)[0]
+    truth = without_unit(truth)[0]
     return not (monstrous(side) or prose(side) or prose(truth)) and leaf(side, truth, 0.0)
 
 
@@ -157,7 +158,8 @@ def _valued(a: str, t: str, tolerance: float, leaf: Leaf) -> bool:
         return _rounded(formula_a, unit_a, key, tolerance, leaf)
     if (dimensions := _dimensions(formula_t)) or _dimensions(formula_a):
         return dimensions == _dimensions(formula_a)
-    formula_a, formula_t = _without_thousands(formula_a), _without_thousands(formula_t)
+    formula_a = _without_thousands(formula_a)
+    formula_t = _without_thousands(formula_t)
     if key and not unit_t and re.fullmatch(r"\\?\$.*|.*%", t):
         formula_t = str(key.value / (100 if key.percent else 1))
     return _formulas(formula_a, formula_t, tolerance, leaf)
@@ -207,7 +209,8 @@ def _without_thousands(text: str) -> str:
 
 def _sides(a: str, t: str, equal: Equal, leaf: Leaf, tolerance: float) -> bool:
     """Two equations: side by side, with equal names (y may stand for f(x)), or by algebra."""
-    own, key = members(a), members(t)
+    own = members(a)
+    key = members(t)
     if len(own) == len(key) == 2:
         if squeeze(own[0]) == squeeze(key[0]):
             return equal(own[1], key[1])
@@ -215,7 +218,8 @@ def _sides(a: str, t: str, equal: Equal, leaf: Leaf, tolerance: float) -> bool:
             return equal(own[1], key[1])
     if len(own) > 2 and len(key) == 2 and _same_function(own[0], key[0]):
         return _chained("=".join(own[1:]), key[1], equal, leaf)
-    formula_a, formula_t = without_unit(a)[0], without_unit(t)[0]
+    formula_a = without_unit(a)[0]
+    formula_t = without_unit(t)[0]
     if len(own) != 2 or len(key) != 2 or prose(formula_a) or prose(formula_t):
         return False
     if len(split(a)) != len(split(t)) or monstrous(a) or monstrous(t):

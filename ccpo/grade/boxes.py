@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 _MARK = r"\\(?:f?boxed|fbox|framebox)(?![A-Za-z])"
 # A box, an escaped backslash (not the one of "\\boxed"), an escaped brace, a brace.
 _TOKEN = re.compile(rf"({_MARK})\s*(\{{)?|\\\\(?!f?boxed|fbox|framebox)|\\[{{}}]|([{{}}])")
+_FIRST = re.compile(_MARK)
 # What a box without braces holds: a command with its arguments, or the characters up to a space.
 _UNBRACED = re.compile(r"\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s{}$\\]+")
 
 
 @dataclass
 class _Open:
-    """A brace that has not been closed yet; of a box, where it starts and the last box in it."""
+    """A box that has not been closed yet: where it starts, and the last box in it."""
 
     start: int
     inside: int
-    box: bool
     last: Box | None = None
 
 
@@ -52,24 +52,25 @@ class Box:
 def boxes(text: str) -> list[Box]:
     """Every outermost box, in the order of the text."""
     out: list[Box] = []
-    stack: list[_Open] = []
+    stack: list[_Open | None] = []  # what is open: boxes, and None for other braces
     enclosing: list[_Open] = []  # those of the stack that are boxes
     past = 0
-    for token in _TOKEN.finditer(text):
+    first = _FIRST.search(text)  # braces before it close nothing of it
+    for token in _TOKEN.finditer(text, first.start()) if first else ():
         if token.start() < past:
             continue
         box: Box | None = None
         if token[1] and token[2]:
-            stack.append(_Open(token.start(), token.end(), True))
-            enclosing.append(stack[-1])
+            enclosing.append(_Open(token.start(), token.end()))
+            stack.append(enclosing[-1])
         elif token[1]:
             box = _unbraced(text, token)
             past = box.end
         elif token[3] == "{":
-            stack.append(_Open(token.start(), token.end(), False))
+            stack.append(None)
         elif token[3] == "}" and stack:
             opened = stack.pop()
-            if opened.box:
+            if opened:
                 enclosing.pop()
                 box = Box(opened.start, token.end(), opened.inside, token.start(), opened.last)
         if box and enclosing:

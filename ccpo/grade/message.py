@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ccpo.grade import choices, units
+from ccpo.grade import choices, thinking, units
 from ccpo.grade.boxes import Box, boxes
 from ccpo.grade.lists import items
 from ccpo.grade.sandbox import programs
@@ -20,7 +20,6 @@ _CLAUSE = 2000  # characters behind a mark that may hold one
 _BOXES = 60  # the last ones of a message are looked into
 _LISTS = ("set", "multiset", "tuple")
 
-_THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.IGNORECASE | re.DOTALL)
 
 # ---- marks of a stated answer -----------------------------------------------------------------
@@ -107,29 +106,10 @@ _LABEL = re.compile(
 )
 
 
-def without_thinking(text: str) -> str | None:
-    """The message behind its <think> blocks; None: one was begun and never finished. A template may
-    have opened the first one.
-    """
-    kept: list[str] = []
-    start = 0
-    opened = False
-    for tag in _THINK.finditer(text):
-        if tag[1]:
-            if not opened:
-                kept = []  # what stands before was thought already
-            opened = False
-        elif not opened:
-            kept.append(text[start : tag.start()])
-            opened = True
-        start = tag.end()
-    return None if opened else "".join([*kept, text[start:]])
-
-
 def extract(text: str, kind: str = "number", wanted: Collection[str] = ()) -> str | None:
     """The answer a message gives, or None; of code the program (`wanted`: names its tests call)."""
-    spoken = without_thinking(text)
-    if spoken is None:
+    spoken, finished = thinking.spoken(text)
+    if not finished:
         return None
     if kind == "code":
         return programs.program(spoken, wanted)
@@ -141,8 +121,8 @@ def extract(text: str, kind: str = "number", wanted: Collection[str] = ()) -> st
 
 def place(text: str, kind: str) -> str:
     """Where in a message its answer was looked for, in words."""
-    spoken = without_thinking(text)
-    if spoken is None:
+    spoken, finished = thinking.spoken(text)
+    if not finished:
         return "a thought that was never finished"
     if kind == "code":
         return "the blocks of Python"

@@ -45,15 +45,15 @@ def c3(text: str, truth: str, kind: str) -> bool:
     hashed = [line for line in kept if line.strip().startswith("####")]
     text = "\n".join(kept)
     held = [content for box in boxes(text) if (content := box.content(text))]
-    said = _ANCHOR.findall(text)
+    anchored = _ANCHOR.findall(text)
     last = next((line for line in reversed(kept) if line.strip()), "")
     answer = typeset.tidy(
         hashed[-1].strip().lstrip("#")
         if hashed
         else held[-1]
         if held
-        else said[-1]
-        if said
+        else anchored[-1]
+        if anchored
         else last
     )
     return bool(answer) and _listed(answer, typeset.tidy(truth), kind, _c3_one)
@@ -63,20 +63,20 @@ def _c3_one(answer: str, truth: str, kind: str) -> bool:
     answer = re.sub(r"^[A-Za-z]\s*=\s*(?=[^=]*$)", "", answer)
     if typeset.squeeze(answer) == typeset.squeeze(truth):
         return True
-    mine = _value(answer.removesuffix("%"))
+    own = _value(answer.removesuffix("%"))
     theirs = _value(truth.removesuffix("%"))
     if answer.endswith("%") == truth.endswith("%") or truth.isdigit():
         if (
-            mine is not None
+            own is not None
             and theirs is not None
             and theirs != 0
-            and abs(mine - theirs) <= 0.04 * abs(theirs)
+            and abs(own - theirs) <= 0.04 * abs(theirs)
             and _decimal(truth)
         ):
             return True
-        if mine is not None and theirs is not None and theirs == round(theirs) and _decimal(truth):
-            return round(mine) == theirs
-        if mine is not None and theirs is not None and abs(mine - theirs) <= 0.04 * theirs:
+        if own is not None and theirs is not None and theirs == round(theirs) and _decimal(truth):
+            return round(own) == theirs
+        if own is not None and theirs is not None and abs(own - theirs) <= 0.04 * theirs:
             return True
     return "%" not in answer + truth and verifier.equal(
         answer, truth, "expression" if kind == "set" else kind
@@ -100,9 +100,10 @@ def ccpo(text: str, truth: str, kind: str) -> bool:
 def _ccpo_one(answer: str, truth: str, kind: str) -> bool:
     if typeset.squeeze(answer) == typeset.squeeze(truth):
         return True
-    mine, theirs = (_value(x) if _decimal(x) else None for x in (answer, truth))
-    if mine is not None and theirs is not None:
-        return abs(mine - theirs) <= 1e-6 * max(1.0, abs(theirs))
+    own = _value(answer) if _decimal(answer) else None
+    theirs = _value(truth) if _decimal(truth) else None
+    if own is not None and theirs is not None:
+        return abs(own - theirs) <= 1e-6 * max(1.0, abs(theirs))
     letters = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", answer + truth)))
     if (
         "=" in truth
@@ -125,10 +126,10 @@ def _ccpo_one(answer: str, truth: str, kind: str) -> bool:
 
 def _listed(answer: str, truth: str, kind: str, one: Callable[[str, str, str], bool]) -> bool:
     """Lists item by item, in their order."""
-    mine = typeset.split(answer, ",")
+    own = typeset.split(answer, ",")
     theirs = typeset.split(truth, ",")
-    if len(theirs) > 1 and len(mine) == len(theirs) and not numbers.literal(truth):
-        return all(one(a, t, "expression") for a, t in zip(mine, theirs, strict=True))
+    if len(theirs) > 1 and len(own) == len(theirs) and not numbers.literal(truth):
+        return all(one(a, t, "expression") for a, t in zip(own, theirs, strict=True))
     return one(answer, truth, kind)
 
 
@@ -139,7 +140,7 @@ def _decimal(text: str) -> bool:
 @functools.lru_cache(maxsize=1 << 14)
 def _value(text: str) -> float | None:
     """The value of a number or of a formula without letters."""
-    found = numbers.literal(text)
-    if found:
-        return float(found[0])
+    literal = numbers.literal(text)
+    if literal:
+        return float(literal[0])
     return verifier.value(text)

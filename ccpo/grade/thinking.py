@@ -10,13 +10,12 @@ import re
 MARK = re.compile(r"[<\[](/?)(?:\w+:)?think(?:ing)?[>\]]", re.IGNORECASE)
 
 
-def without_thinking(text: str) -> str:
-    """A message without its thinking: from an opening mark to the next closing one. What follows an
-    opening mark that is never closed is thinking, and so is all that precedes a closing mark that
-    was never opened. A message without such marks is as it was.
+def spoken(text: str) -> tuple[str, bool]:
+    """A message without its thinking, from each opening mark to the next closing one, and whether
+    every block is finished. What follows an opening mark that is never closed is thinking, and so
+    is all that precedes a closing mark that was never opened, as where a template opened it. A
+    message without such marks is as it was.
     """
-    if not MARK.search(text):
-        return text
     kept: list[str] = []
     thinking = False
     end = 0
@@ -25,6 +24,11 @@ def without_thinking(text: str) -> str:
             kept = [] if match[1] else [*kept, text[end : match.start()]]
         thinking = not match[1]
         end = match.end()
-    if not thinking:
-        kept.append(text[end:])
-    return "".join(kept).strip()
+    if not end:
+        return text, True
+    return "".join([*kept, *([] if thinking else [text[end:]])]).strip(), not thinking
+
+
+def without_thinking(text: str) -> str:
+    """A message without its thinking, as a partner reads it."""
+    return spoken(text)[0]

@@ -211,18 +211,6 @@ _CHANGING_WORDS = (
 )
 _HARMLESS = frozenset(_HARMLESS_WORDS.split())
 _CHANGERS = frozenset(_CHANGING_WORDS.split())
-_COUNTED = {
-    "path",
-    "paths",
-    "cloth",
-    "cloths",
-    "bath",
-    "baths",
-    "moths",
-    "births",
-    "fish",
-    "booths",
-}
 _CHANGING_CHARACTERS = set("万亿千百半成折分之以上以下左右多余约负不非或到至")
 _TOKEN = re.compile(
     r"\^\s*\{?\s*(-?\d+)\s*\}?|([A-Za-zΩμµÅå]+(?:['’.-][A-Za-z]+)*\.?)|([一-鿿]+)|(/)|([*·]|\\cdot)|"

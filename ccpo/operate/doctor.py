@@ -37,15 +37,15 @@ NETWORK = (
 # What a probe says of its node, as JSON; it imports what the rules import.
 PROBE = """
 import json, os, sys
-said = {"python": sys.executable}
-said["gpus"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-said["node"] = os.environ.get("SLURMD_NODENAME", "")
+seen = {"python": sys.executable}
+seen["gpus"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+seen["node"] = os.environ.get("SLURMD_NODENAME", "")
 try:
     import ccpo, snakemake, torch, transformers
-    said["cuda"] = torch.cuda.device_count()
+    seen["cuda"] = torch.cuda.device_count()
 except Exception as error:
-    said["error"] = f"{type(error).__name__}: {error}"
-print(json.dumps(said))
+    seen["error"] = f"{type(error).__name__}: {error}"
+print(json.dumps(seen))
 """
 
 
@@ -61,11 +61,11 @@ class Partition:
     memory: int
 
 
-def minutes(said: str) -> float:
+def minutes(text: str) -> float:
     """SLURM's times (D-HH:MM:SS, HH:MM:SS, MM:SS, MM; infinite) in minutes."""
-    if said in ("infinite", "UNLIMITED"):
+    if text in ("infinite", "UNLIMITED"):
         return float("inf")
-    days, _, rest = said.rpartition("-")
+    days, _, rest = text.rpartition("-")
     parts = [int(x) for x in rest.split(":")]
     if days:
         parts += [0] * (3 - len(parts))
@@ -84,18 +84,18 @@ def asked(value: Any) -> float:
 
 def partitions() -> dict[str, Partition]:
     """The cluster's partitions by name."""
-    found: dict[str, Partition] = {}
+    by_name: dict[str, Partition] = {}
     for line in ask("sinfo", "-h", "-o", "%R|%a|%l|%G|%c|%m").splitlines():
         name, up, limit, gres, cpus, memory = line.split("|")
-        before = found.get(name)
+        before = by_name.get(name)
         number = [int(re.sub(r"\D.*", "", x) or 0) for x in (cpus, memory)]
         both = gres if not before else f"{before.gres},{gres}"
         largest = [
             max(a, b)
             for a, b in zip(number, (before.cpus, before.memory) if before else (0, 0), strict=True)
         ]
-        found[name] = Partition(name, up == "up", minutes(limit), both, *largest)
-    return found
+        by_name[name] = Partition(name, up == "up", minutes(limit), both, *largest)
+    return by_name
 
 
 def jobs(profile: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -249,16 +249,16 @@ def _account(profile: Mapping[str, Any], settings: Mapping[str, str]) -> Iterato
         return
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or "root"
     try:
-        mine = set(
+        allowed = set(
             ask("sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account").split()
         )
     except ValueError as error:
         print(f"accounts could not be asked for: {error}")
         return
-    if mine and account not in mine:
+    if allowed and account not in allowed:
         yield (
             f"{user} may not use account {account!r}. Remedy: slurm_account: one of "
-            f"{', '.join(sorted(mine))}"
+            f"{', '.join(sorted(allowed))}"
         )
 
 
@@ -321,7 +321,7 @@ def _probed(name: str, job: str, out: Path, wanted: Mapping[str, Any]) -> Iterat
         return
     last = out.read_text().strip().splitlines()[-1]
     try:
-        said = json.loads(last)
+        seen = json.loads(last)
     except json.JSONDecodeError:
         yield (
             f"the job of {name} failed ({state}): {last}. Remedy: the nodes need this "
@@ -329,15 +329,15 @@ def _probed(name: str, job: str, out: Path, wanted: Mapping[str, Any]) -> Iterat
         )
         return
     print(
-        f"{name}: node {said['node']}, CUDA_VISIBLE_DEVICES={said['gpus'] or '(none)'}, torch "
-        f"sees {said.get('cuda', '?')} GPU(s)"
+        f"{name}: node {seen['node']}, CUDA_VISIBLE_DEVICES={seen['gpus'] or '(none)'}, torch "
+        f"sees {seen.get('cuda', '?')} GPU(s)"
     )
-    if "error" in said:
+    if "error" in seen:
         yield (
-            f"on node {said['node']} the environment does not work: {said['error']}. Remedy: "
+            f"on node {seen['node']} the environment does not work: {seen['error']}. Remedy: "
             "install it where all nodes see it"
         )
-    elif str(wanted.get("gres", "")).startswith("gpu") and not said["gpus"]:
+    elif str(wanted.get("gres", "")).startswith("gpu") and not seen["gpus"]:
         yield (
             f"{name} asked for {wanted['gres']}, its job saw no GPU (no CUDA_VISIBLE_DEVICES). "
             "Remedy: ask the site for its GPU gres"

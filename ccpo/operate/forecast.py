@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -166,15 +166,13 @@ def of_pilot(
     from ccpo.learn.train import pilot
 
     counts, state = pilot(run, _table(tables, run.benchmark), model, PILOT_UPDATES)
-    generated = 0
-    n = 0
-    seconds = 0.0
+    generated = []
+    seconds = []
     for protocol in protocols:
         tests = [_table(tables, choice) for choice in protocol.benchmarks(run)]
-        rows, played, spent = sample(run, protocol, state.endpoints, tests, PILOT_TASKS)
-        generated += sum(row["n_completion_tokens"] for row in rows)
-        n += played
-        seconds += spent
+        rows, n, spent = sample(run, protocol, state.endpoints, tests, PILOT_TASKS)
+        generated.append(sum(row["n_completion_tokens"] for row in rows) / n)
+        seconds.append(spent / n)
     steps = [c for c in counts if c.seconds > 0]
     usual = steps[1:] or steps  # the first update warms up what the later ones use
     per = {
@@ -186,8 +184,8 @@ def of_pilot(
         updates=_updates(run, per["generated"]),
         **per,
         seconds=mean(c.seconds for c in usual) if usual else 0.0,
-        task_generated=generated / n,
-        task_seconds=seconds / n,
+        task_generated=_weighted(generated, run, protocols),
+        task_seconds=_weighted(seconds, run, protocols),
         start=start,
         disk=sum(_weights(run, folder) for folder in state.folders)
         * len(state.models)
@@ -204,11 +202,51 @@ def _process_began() -> float:
     return float(psutil.Process().create_time())
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """Tokens generated and read, and verdicts, for one task of an update."""
+
+    generated: float
+    prompt: float
+    calls: int
+
+
 def of_size(run: RunConfig, protocols: Sequence[Protocol], parameters: float, gpus: bool) -> Pace:
     """The pace that a model's size and the limits of messages suggest."""
+    counts = _counts(run)
+    evaluated = _weighted([_of_evaluated(run, protocol) for protocol in protocols], run, protocols)
+    if gpus:
+        make = 2 * parameters / (GPU_FLOPS * GENERATING)
+        learn = 6 * parameters / (GPU_FLOPS * TRAINING)
+        reading = counts.prompt * make / 10 + (counts.generated + counts.prompt) * learn
+        seconds = counts.generated * make + reading
+        task_seconds = evaluated * make
+    else:
+        pace = max(CPU_TOKENS, 8 * parameters / 3e10)
+        seconds = counts.generated * pace
+        task_seconds = evaluated * pace / 3
+    tasks = run.train.tasks
+    policies = 1 if run.policy == "shared" else run.build_team().agents
+    return Pace(
+        source="model size",
+        updates=_updates(run, counts.generated * tasks),
+        generated=counts.generated * tasks,
+        prompt=counts.prompt * tasks,
+        calls=float(counts.calls * tasks),
+        seconds=seconds * tasks,
+        task_generated=evaluated,
+        task_seconds=task_seconds,
+        start=PROCESS + parameters * 4 / 1e9,
+        disk=parameters * (2 if run.train.dtype == "bfloat16" else 4) * policies,
+    )
+
+
+def _counts(run: RunConfig) -> _Counts:
+    """What a run's plan generates for a task, its messages filled to their usual share."""
     plan = run.plan()
     team = run.build_team()
-    limit = lambda t, limits: FILLED * limits[min(t, len(limits) - 1)]  # noqa: E731
+    lengths = [_length(turn, run.sampling.max_tokens) for turn in range(len(team.turns))]
+    read = [sum(lengths[r] for r in turn.reads) for turn in team.turns]
     width = 1
     messages = []
     for turn, n in enumerate(plan.fanout):
@@ -216,52 +254,36 @@ def of_size(run: RunConfig, protocols: Sequence[Protocol], parameters: float, gp
         messages.append((width, turn))
     for removal in plan.removals:
         messages += [(removal.n, turn) for turn in team.without(removal.agent)]
-    generated = sum(n * limit(t, run.sampling.max_tokens) for n, t in messages)
-    context = {
-        t: sum(limit(r, run.sampling.max_tokens) for r in team.turns[t].reads)
-        for t in range(len(team.turns))
-    }
     base = QUESTION + ROLE + SHOT * run.shots
-    prompt = sum(n * (base + context[t]) for n, t in messages)
-    calls = sum(n for n, t in messages if t == len(team.turns) - 1 or team.answer == "vote")
+    generated = sum(n * lengths[turn] for n, turn in messages)
+    prompt = sum(n * (base + read[turn]) for n, turn in messages)
+    last = len(team.turns) - 1
+    calls = sum(n for n, turn in messages if turn == last or team.answer == "vote")
     if plan.ratings:
         generated += plan.episodes * len(team.turns) * FILLED * run.sampling.rating_tokens
-        prompt += plan.episodes * len(team.turns) * (base + sum(context.values()))
-    task = mean(
-        sum(
-            protocol.decodings[name].samples * limit(t, protocol.limits(run))
-            for name, kind in parts_of(run, protocol)
-            for t in intervention.load(kind).speaks(team)
-        )
-        for protocol in protocols
+        prompt += plan.episodes * len(team.turns) * (base + sum(read))
+    return _Counts(generated, prompt, calls)
+
+
+def _length(turn: int, limits: Sequence[int]) -> float:
+    """Tokens of a turn's message."""
+    return FILLED * limits[min(turn, len(limits) - 1)]
+
+
+def _of_evaluated(run: RunConfig, protocol: Protocol) -> float:
+    """Tokens generated for a task that is evaluated."""
+    team = run.build_team()
+    return sum(
+        protocol.decodings[name].samples * _length(turn, protocol.limits(run))
+        for name, kind in parts_of(run, protocol)
+        for turn in intervention.load(kind).speaks(team)
     )
-    if gpus:
-        make = 2 * parameters / (GPU_FLOPS * GENERATING)
-        learn = 6 * parameters / (GPU_FLOPS * TRAINING)
-        seconds = (generated * make + prompt * make / 10) + (generated + prompt) * learn
-        task_seconds = task * make
-    else:
-        pace = max(CPU_TOKENS, 8 * parameters / 3e10)
-        seconds = generated * pace
-        task_seconds = task * pace / 3
-    tasks = run.train.tasks
-    weights = (
-        parameters
-        * (2 if run.train.dtype == "bfloat16" else 4)
-        * (1 if run.policy == "shared" else team.agents)
-    )
-    return Pace(
-        source="model size",
-        updates=_updates(run, generated * tasks),
-        generated=generated * tasks,
-        prompt=prompt * tasks,
-        calls=float(calls * tasks),
-        seconds=seconds * tasks,
-        task_generated=task,
-        task_seconds=task_seconds,
-        start=PROCESS + parameters * 4 / 1e9,
-        disk=weights,
-    )
+
+
+def _weighted(each: Sequence[float], run: RunConfig, protocols: Sequence[Protocol]) -> float:
+    """The mean over the tasks of all protocols of what a task of each protocol takes."""
+    tasks = [_tasks(run, protocol) for protocol in protocols]
+    return sum(n * value for n, value in zip(tasks, each, strict=True)) / sum(tasks)
 
 
 def _updates(run: RunConfig, generated: float) -> int:

@@ -86,10 +86,10 @@ def show(look: Callable[[], Summary], seconds: float | None) -> None:
     console = Console()
     if seconds is None:
         return console.print(page(look(), 10_000))
-    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as screen:
         while True:
             summary = look()
-            live.update(page(summary, max(4, console.height - 6)), refresh=True)
+            screen.update(page(summary, max(4, console.height - 6)), refresh=True)
             if summary.done:
                 break
             time.sleep(seconds)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0  # seconds after which a server is given up
 SLOW = 60.0  # the same for a file on this machine, which is made and migrated at first
-EACH = 1.0  # seconds more for each run that was imported: who needs more holds the study up
+EACH = 1.0  # seconds more for each run that was imported: who needs more holds Snakemake up
 BATCH = 1000  # metrics a request
 METRICS = ("reward", "credit", "loss", "role_information", "grad_norm", "entropy", "clip_fraction")
 
