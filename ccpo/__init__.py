@@ -1,6 +1,6 @@
 """ccpo: a neutral referee of credit assignment in teams of language models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # A stage's number enters what depends on it (the run's identity for `train`, a rule's `params` for
 # the rest), so that a deliberate change of results reruns exactly the stages it touches, and an

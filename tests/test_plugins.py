@@ -226,6 +226,7 @@ TESTS = {
     advantage: test_advantage.test_every_advantage_keeps_the_contract,
     objective: test_objective.test_every_objective_keeps_the_contract,
     intervention: test_intervention.test_every_intervention_keeps_the_contract,
+    figure: test_figure.test_every_figure_keeps_the_contract,
 }
 
 
@@ -313,6 +314,15 @@ HALF_WRITTEN = [
         'is an image of the shared reward\'s, and degenerate("group") says nothing',
     ),
     (team, TEAM, "def team()", "def make()", "has no team(). Remedy: def team(**params), see"),
+    (
+        figure,
+        FIGURE,
+        "ORDER = ",
+        "PLACE = ",
+        "half_written.py has no ORDER. Remedy: ORDER =",
+    ),
+    (figure, FIGURE, "def paint", "def draw", "has no paint(). Remedy: def paint(frame, axes, col"),
+    (figure, FIGURE, "def collect(numbers", "def collect(stats", "collect(stats) does not take"),
     (team, TEAM, "VERSION = 1\n", "", "team/half_written.py has no VERSION"),
     (
         team,

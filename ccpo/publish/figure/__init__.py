@@ -20,6 +20,17 @@ import pkgutil
 from dataclasses import dataclass
 from types import ModuleType
 
+from ccpo.contract import Contract
+
+CONTRACT = Contract(
+    constants={"KIND": ("training", "oracle"), "ORDER": int, "CAPTION": str},
+    functions={
+        "applies": ("contents",),
+        "collect": ("numbers",),
+        "paint": ("frame", "axes", "colours"),
+    },
+)
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -44,8 +55,12 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The figure file of this name; `names()` says which exist."""
-    return importlib.import_module(f"{__name__}.{name}")
+    """The figure file of this name; `names()` says which exist.
+
+    Raises:
+        ValueError: the file breaks the contract; says what is missing and how to write it.
+    """
+    return CONTRACT.require(importlib.import_module(f"{__name__}.{name}"))
 
 
 def of_contents(contents: Contents) -> list[str]:

@@ -59,9 +59,9 @@ def painter(
     """A dot with its interval for each method (rows, by shape of world) and advantage, or family
     (colours).
     """
-    colours: dict[str, str] = COLOURS if by == "advantage" else FAMILIES
+    palette: dict[str, str] = COLOURS if by == "advantage" else FAMILIES
 
-    def paint(frame: pd.DataFrame, axes: Any, _: dict[str, str]) -> None:
+    def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         rows = list(dict.fromkeys(zip(frame["shape"], frame["method"], strict=True)))
         axes.figure.set_size_inches(6.6, 1.5 + 0.3 * len(rows))
         drawn = [
@@ -82,7 +82,7 @@ def painter(
                 fmt="o",
                 ms=4,
                 lw=1.2,
-                color=colours[name],
+                color=palette[name],
                 label=name,
             )
         axes.set_yticks(range(len(rows)), [f"{shape}  {method}" for shape, method in rows])
