@@ -14,6 +14,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 # A letter with what marks it as one: brackets, a full stop, a colon.
+_ALONE = re.compile(r"\(?[A-Za-z]\)?")
 _FIRST = re.compile(r"[(\[]?\s*([A-Za-z])(\s*[)\]]\s*[.:,;]?|[.:,;]?)")
 _LABEL = re.compile(r"(?<![A-Za-z\\])(?:[(\[][A-K][)\]]|[A-K][.:)](?=\s|$|[A-Z(\[]))")
 # Another letter right behind: after a mark or a word that joins, or alone at the end.
@@ -47,6 +48,8 @@ def letter(text: str) -> str | None:
     """The letter of a choice: "B", "(B)", "\\text{(B)}", "B. Paris", "option b", "C because ...";
     None: it is not one choice. Several letters and a denied one are none.
     """
+    if _ALONE.fullmatch(text.strip()):
+        return text.strip().strip("()").upper()
     text = re.sub(r"[$\"“”'`]|\\ ", " ", untexted(tidy(text))).replace("**", "").strip()
     text = _INSTEAD.sub("", _WHY.sub("", text), count=1)
     lead = _LEAD.match(text)

@@ -4,6 +4,7 @@ what an answer is worth.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -140,6 +141,8 @@ _THIN_THOUSANDS = re.compile(
     r"(?<![\d.])(\d{1,3})(?:(?:\\[,;:!]|\\ |~|[\u2009\u202f\u00a0])\d{3})+(?!\d)"
 )
 _APOSTROPHES = re.compile(r"(?<![\d.'])\d{1,3}(?:['’]\d{3})+(?!\d)")
+# What is typeset in no other way.
+_PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]")
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ("**", "**"))
 
 
@@ -161,7 +164,23 @@ def tidy(answer: str) -> str:
     """An answer without the marks of typesetting: dollar signs, \\left, fonts, spaces of all kinds,
     a final full stop, Unicode look-alikes.
     """
-    text = _unicode(answer.strip())
+    text = answer.strip()
+    if _PLAIN.fullmatch(text):
+        return text
+    return _kept(text) if len(text) <= KEPT else _tidied(text)
+
+
+# Many messages give one answer, and every one is compared with the same truth.
+KEPT = 300  # characters of a text that is kept
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _kept(text: str) -> str:
+    return _tidied(text)
+
+
+def _tidied(text: str) -> str:
+    text = _unicode(text)
     for pattern, to in _SPELLINGS:
         text = pattern.sub(to, text)
     text = _unwrapped(text.strip())
@@ -210,6 +229,8 @@ def squeeze(text: str) -> str:
     """An answer without what never changes its meaning: white space, the braces of single
     characters, \\cdot.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     text = untexted(text)
     text = re.sub(r"\s*\\cdot\s*|\\times ", "*", text)
     text = re.sub(r"\{\s*([A-Za-z0-9])\s*\}", r"\1", text)
