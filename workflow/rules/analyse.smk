@@ -1,15 +1,15 @@
 rule analyse:
     input:
-        experiment="results/experiments/{study}/experiment.json",
+        experiment="results/experiments/{training}/experiment.json",
         runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet"),
         evaluations=evaluations("scores.parquet", "graders.parquet", every=True),
     output:
-        stats="results/experiments/{study}/stats.json",
-        passport="results/experiments/{study}/stats.json.passport.json",
+        stats="results/experiments/{training}/stats.json",
+        passport="results/experiments/{training}/stats.json.passport.json",
     log:
-        "logs/analyse/{study}.log",
+        "logs/analyse/{training}.log",
     benchmark:
-        "logs/benchmarks/analyse/{study}.tsv"
+        "logs/benchmarks/analyse/{training}.tsv"
     conda:
         "../../envs/main.yaml"
     params:

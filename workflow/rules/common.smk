@@ -47,41 +47,45 @@ EXPERIMENTS = (
     else [config["experiments"]]
 )
 try:
-    FOUND = {name: read_experiment(name) for name in EXPERIMENTS}
+    READ = {name: read_experiment(name) for name in EXPERIMENTS}
 except ValueError as error:
     raise WorkflowError(str(error))
 ORACLES = {
-    name: found for name, found in FOUND.items() if isinstance(found, OracleExperiment)
+    name: experiment
+    for name, experiment in READ.items()
+    if isinstance(experiment, OracleExperiment)
 }
-STUDIES = {name: found for name, found in FOUND.items() if name not in ORACLES}
+TRAININGS = {
+    name: experiment for name, experiment in READ.items() if name not in ORACLES
+}
 IDS = {
-    name: {run.id: run for runs in study.runs.values() for run in runs.values()}
-    for name, study in STUDIES.items()
+    name: {run.id: run for runs in training.runs.values() for run in runs.values()}
+    for name, training in TRAININGS.items()
 }
 RUNS = {key: run for runs in IDS.values() for key, run in runs.items()}
 SPOKEN = [asked.model for asked in ORACLES.values() if asked.model]
 MODELS = {
     m.slug: m for m in [*SPOKEN, *(m for run in RUNS.values() for m in run.models)]
 }
-PROTOCOLS = {p.id: p for study in STUDIES.values() for p in study.protocols}
+PROTOCOLS = {p.id: p for training in TRAININGS.values() for p in training.protocols}
 EVALUATED = {
-    name: [protocol.id for protocol in study.protocols]
-    for name, study in STUDIES.items()
+    name: [protocol.id for protocol in training.protocols]
+    for name, training in TRAININGS.items()
 }
 
 
-def benchmarks_of(study):
+def benchmarks_of(training):
     # trained on, held out of the training, evaluated
-    for run in IDS[study].values():
+    for run in IDS[training].values():
         yield run.benchmark
         if run.train.steps:
             yield from test_sets(run.benchmark)
-        for protocol in STUDIES[study].protocols:
+        for protocol in TRAININGS[training].protocols:
             yield from protocol.benchmarks(run)
 
 
 TASKS = {
-    tasks_slug(choice): choice for name in STUDIES for choice in benchmarks_of(name)
+    tasks_slug(choice): choice for name in TRAININGS for choice in benchmarks_of(name)
 }
 FOLDERS = [
     *(Path("results/models", slug) for slug in MODELS),
@@ -97,10 +101,10 @@ except ValueError as error:
 BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()}
 
 
-def figures_of(study):
-    # those that a study has something to draw in
-    runs = list(IDS[study].values())
-    protocol = STUDIES[study].primary
+def figures_of(training):
+    # those that an experiment has something to draw in
+    runs = list(IDS[training].values())
+    protocol = TRAININGS[training].primary
     changes = {
         name
         for run in runs
@@ -112,7 +116,7 @@ def figures_of(study):
             any(run.train.steps for run in runs),
             len(protocol.decodings),
             frozenset(changes),
-            bool(STUDIES[study].compare or STUDIES[study].repeats),
+            bool(TRAININGS[training].compare or TRAININGS[training].repeats),
         )
     )
 
@@ -124,13 +128,14 @@ def any_of(names):
 
 
 wildcard_constraints:
-    # of the thousand names of a large study the pattern would be so long that matching takes most of a dry run; `run_of` refuses others
+    # of the thousand names of a large experiment the pattern would be so long that matching
+    # takes most of a dry run; `run_of` refuses others
     run="[^/]+",
     protocol="[^/]+",
     model=any_of(MODELS),
     tasks=any_of(TASKS),
     experiment=any_of(EXPERIMENTS),
-    study=any_of(STUDIES),
+    training=any_of(TRAININGS),
     oracle=any_of(ORACLES),
     figure=any_of(figure.names()),
     family="[a-z_]+",
@@ -154,8 +159,10 @@ def table_of_run(wildcards):
 
 
 def held_out_of_run(wildcards):
-    # Where a new test set holds none of the items trained on, the document is made again, and nothing else: for a run that read this table and
-    # this document it is ancient. Not for others, since Snakemake looks for no other reason to make what is made from something ancient that
+    # Where a new test set holds none of the items trained on, the document is made again, and
+    # nothing else: for a run that read this table and
+    # this document it is ancient. Not for others, since Snakemake looks for no other reason
+    # to make what is made from something ancient that
     # is made anew.
     run = run_of(wildcards)
     if not run.train.steps:
@@ -185,7 +192,8 @@ def scratch_of_evaluation(wildcards):
 
 
 def folders(models):
-    # Snakemake knows folders by their time alone, which a copy changes: so it shall ignore it, and judge the manifest beside each instead
+    # Snakemake knows folders by their time alone, which a copy changes: so it shall ignore
+    # it, and judge the manifest beside each instead
     return [ancient(f"results/models/{model.slug}") for model in models]
 
 
@@ -206,21 +214,21 @@ def manifests_of_run(wildcards):
     return manifests(run_of(wildcards).models)
 
 
-def models_of(study):
-    found = {m.slug: m for run in IDS[study].values() for m in run.models}
+def models_of(training):
+    found = {m.slug: m for run in IDS[training].values() for m in run.models}
     return [found[slug] for slug in sorted(found)]
 
 
-def models_of_study(wildcards):
-    return folders(models_of(wildcards.study))
+def models_of_training(wildcards):
+    return folders(models_of(wildcards.training))
 
 
-def manifests_of_study(wildcards):
-    return manifests(models_of(wildcards.study))
+def manifests_of_training(wildcards):
+    return manifests(models_of(wildcards.training))
 
 
-def tasks_of_study(wildcards):
-    return sorted(set(tables(benchmarks_of(wildcards.study))))
+def tasks_of_training(wildcards):
+    return sorted(set(tables(benchmarks_of(wildcards.training))))
 
 
 SPEAKS_VLLM = {key for key, run in RUNS.items() if run.sampling.engine == "vllm"}
@@ -237,9 +245,12 @@ def python_of(runs):
 
 
 def memory_of_run(wildcards, attempt):
-    # MB: what Python and torch take, and for each parameter weights, gradient and two moments in float32, twice over (measured: 965 for
-    # models built here, 3,654 for SmolLM2-135M); half of it for adapters, whose base is there once. A model whose size nobody knows gets
-    # 16 GB. A job that was killed for it gets more. vLLM has its weights a second time, and its cache (measured: 1,821 and 3,493 before any
+    # MB: what Python and torch take, and for each parameter weights, gradient and two moments
+    # in float32, twice over (measured: 965 for
+    # models built here, 3,654 for SmolLM2-135M); half of it for adapters, whose base is there
+    # once. A model whose size nobody knows gets
+    # 16 GB. A job that was killed for it gets more. vLLM has its weights a second time, and
+    # its cache (measured: 1,821 and 3,493 before any
     # training).
     run = run_of(wildcards)
     sizes = [model.parameters or 500e6 for model in run.models]
@@ -249,7 +260,7 @@ def memory_of_run(wildcards, attempt):
 
 
 def run_ids(wildcards):
-    return list(IDS[wildcards.study])
+    return list(IDS[wildcards.training])
 
 
 def files_of_runs(*names):
@@ -263,14 +274,14 @@ def evaluations(*names, every=False):
     return lambda wildcards: [
         f"results/runs/{run}/eval/{protocol}/{name}"
         for run in run_ids(wildcards)
-        for protocol in EVALUATED[wildcards.study][: None if every else 1]
+        for protocol in EVALUATED[wildcards.training][: None if every else 1]
         for name in names
     ]
 
 
-def plan_of_study(wildcards):
+def plan_of_training(wildcards):
     # a forecast that was made stands beside the actual in the report; none is made for it
-    plan = Path(f"results/plans/{wildcards.study}.json")
+    plan = Path(f"results/plans/{wildcards.training}.json")
     return [str(plan)] if plan.is_file() else []
 
 

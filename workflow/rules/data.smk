@@ -16,7 +16,8 @@ rule tasks:
 
 
 rule held_out:
-    # What was compared stands in the passport, so that a new test set that holds no training item changes nothing here, and no training.
+    # What was compared stands in the passport, so that a new test set that holds no training
+    # item changes nothing here, and no training.
     input:
         tasks="results/tasks/{tasks}.parquet",
         tests=lambda wildcards: tables(test_sets(TASKS[wildcards.tasks])),
@@ -94,7 +95,7 @@ rule experiment_config:
         "../../envs/main.yaml"
     params:
         manifest=lambda wildcards: canonical(
-            FOUND[wildcards.experiment].manifest().model_dump(mode="json")
+            READ[wildcards.experiment].manifest().model_dump(mode="json")
         ),
     shell:
         "printf '%s\\n' {params.manifest:q} > {output:q} 2> {log:q}"

@@ -1,4 +1,5 @@
-# How a team is evaluated is no part of its training: a protocol has a file of its own, and its tables a folder of its own in each run's.
+# How a team is evaluated is no part of its training: a protocol has a file of its own, and its
+# tables a folder of its own in each run's.
 rule protocol:
     output:
         "results/protocols/{protocol}.json",

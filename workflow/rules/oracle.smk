@@ -1,4 +1,5 @@
-# Credit methods in oracle worlds. One job for each kind of world; then statistics, figures, table and report as for any experiment.
+# Credit methods in oracle worlds. One job for each kind of world; then statistics, figures, table
+# and report as for any experiment.
 
 
 rule diagnose:

@@ -45,24 +45,24 @@ rule table:
 
 rule report:
     input:
-        stats="results/experiments/{study}/stats.json",
-        experiment="results/experiments/{study}/experiment.json",
+        stats="results/experiments/{training}/stats.json",
+        experiment="results/experiments/{training}/experiment.json",
         figures=lambda wildcards: expand(
-            "results/experiments/{study}/figures/{figure}.svg",
-            study=wildcards.study,
-            figure=figures_of(wildcards.study),
+            "results/experiments/{training}/figures/{figure}.svg",
+            training=wildcards.training,
+            figure=figures_of(wildcards.training),
         ),
-        table="results/experiments/{study}/tables/main.csv",
+        table="results/experiments/{training}/tables/main.csv",
         runs=files_of_runs("credit.parquet", "ledger.parquet", "seconds.parquet"),
         evaluations=evaluations("rollouts.parquet", "scores.parquet"),
-        plan=plan_of_study,
+        plan=plan_of_training,
     output:
-        html="results/experiments/{study}/report.html",
-        passport="results/experiments/{study}/report.html.passport.json",
+        html="results/experiments/{training}/report.html",
+        passport="results/experiments/{training}/report.html.passport.json",
     log:
-        "logs/report/{study}.log",
+        "logs/report/{training}.log",
     benchmark:
-        "logs/benchmarks/report/{study}.tsv"
+        "logs/benchmarks/report/{training}.tsv"
     conda:
         "../../envs/main.yaml"
     params:
@@ -77,14 +77,14 @@ rule report:
 
 rule track:
     input:
-        stats="results/experiments/{study}/stats.json",
-        experiment="results/experiments/{study}/experiment.json",
+        stats="results/experiments/{training}/stats.json",
+        experiment="results/experiments/{training}/experiment.json",
     output:
-        "results/experiments/{study}/mlflow.json",
+        "results/experiments/{training}/mlflow.json",
     log:
-        "logs/track/{study}.log",
+        "logs/track/{training}.log",
     benchmark:
-        "logs/benchmarks/track/{study}.tsv"
+        "logs/benchmarks/track/{training}.tsv"
     conda:
         "../../envs/main.yaml"
     resources:

@@ -23,7 +23,8 @@ rule train:
     resources:
         mem_mb=memory_of_run,  # weights, gradients, two moments, and the activations of one micro-batch
         runtime=240,
-        # resources, since what a parameter says is part of what was made: by which program, and how it is computed, is not
+        # resources, since what a parameter says is part of what was made: by which
+        # program, and how it is computed, is not
         python=lambda wildcards: python_of([wildcards.run]),
         sharding=f"--zero {SHARDING.stage}{' --offload' * SHARDING.offload}",
     params:
@@ -32,8 +33,10 @@ rule train:
         held_out=lambda wildcards, input: (
             f"--held-out {shlex.quote(input.held_out[0])}" if input.held_out else ""
         ),
-    # On SLURM the training is a step of its own, so that the signals of time limit, pre-emption and scancel reach it and not the shell around it
-    # (a job's id without srun is inherited, as a container inherits its environment: then there is no step to make). It saves; over the time
+    # On SLURM the training is a step of its own, so that the signals of time limit, pre-
+    # emption and scancel reach it and not the shell around it
+    # (a job's id without srun is inherited, as a container inherits its environment: then
+    # there is no step to make). It saves; over the time
     # limit it queues its job again, else the cluster or the profile's retries do.
     shell:
         "export OMP_NUM_THREADS={threads}; "
@@ -44,15 +47,15 @@ rule train:
 
 rule plan:
     input:
-        models=models_of_study,
-        manifests=manifests_of_study,
-        tasks=tasks_of_study,
+        models=models_of_training,
+        manifests=manifests_of_training,
+        tasks=tasks_of_training,
     output:
-        "results/plans/{study}.json",
+        "results/plans/{training}.json",
     log:
-        "logs/plan/{study}.log",
+        "logs/plan/{training}.log",
     benchmark:
-        "logs/benchmarks/plan/{study}.tsv"
+        "logs/benchmarks/plan/{training}.tsv"
     conda:
         "../../envs/main.yaml"
     resources:
@@ -60,4 +63,4 @@ rule plan:
         runtime=60,
         python=lambda wildcards: python_of(run_ids(wildcards)),
     shell:
-        "OMP_NUM_THREADS={threads} {resources.python:q} -m ccpo plan {wildcards.study:q} --pilot --out {output:q} &> {log:q}"
+        "OMP_NUM_THREADS={threads} {resources.python:q} -m ccpo plan {wildcards.training:q} --pilot --out {output:q} &> {log:q}"
