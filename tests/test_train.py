@@ -424,7 +424,7 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda lr: 0.0
         lessons = update.Lessons(played.messages, advantage, chosen)
-        update.update_policy(run, fresh.learner(0), lessons, 0)
+        update.update_policy(run, fresh.learner(0, run), lessons, 0)
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, atol=1e-6)

@@ -12,8 +12,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ccpo import benchmark
-from ccpo.config import RunConfig
-from ccpo.learn import canary, optimisers
+from ccpo.config import Objective, RunConfig
+from ccpo.learn import canary, optimisers, schedule
 from ccpo.learn.critic import Critic
 from ccpo.learn.update import Learner
 from ccpo.models import policy
@@ -107,9 +107,28 @@ class State:
         """
         return policy.set_adapter(self.models[index], self.adapters[index])
 
-    def learner(self, index: int) -> Learner:
-        """A policy, activated, with what moves it."""
-        return Learner(index, self.activate(index), self.optimisers[index], self.references[index])
+    def learner(self, index: int, run: RunConfig) -> Learner:
+        """A policy, activated, with what moves it in the next update."""
+        return Learner(
+            index,
+            self.activate(index),
+            self.optimisers[index],
+            self.references[index],
+            lr=schedule.learning_rate(run.train, self.step, self.generated),
+            kl=self.memory.get(f"kl-{index}", {}).get("weight", run.objective.kl),
+        )
+
+    def steer(
+        self, objective: Objective, learner: Learner, divergence: float, messages: int
+    ) -> None:
+        """Remembers the weight of a policy's KL term for its next update (`schedule.steered`), and
+        records the divergence (nats per token) and the weight that it had.
+        """
+        weight = schedule.steered(objective, learner.kl, divergence, messages)
+        self.memory[f"kl-{learner.index}"] = {"weight": weight}
+        head = {"step": self.step + 1, "policy": learner.index}
+        seen = {"kl": divergence, "kl weight": learner.kl}
+        self.rows["canary"] += [{**head, "name": k, "value": v} for k, v in seen.items()]
 
     @contextmanager
     def gathered(self) -> Iterator[None]:

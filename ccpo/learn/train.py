@@ -317,10 +317,14 @@ def _learn(
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((assigned.group >= 0) & (policies == index))
         lessons = Lessons(scored.messages, assigned.advantage, chosen)
-        stats[index] = update_policy(run, state.learner(index), lessons, state.step, state.ranks)
+        learner = state.learner(index, run)
+        stats[index] = update_policy(run, learner, lessons, state.step, state.ranks)
+        if run.objective.kl_target is not None:
+            state.steer(run.objective, learner, stats[index].divergence, len(chosen))
         for agent in np.unique(agents[chosen]):
             moving = chosen[(agents[chosen] == agent) & (assigned.advantage[chosen] != 0)]
-            ledger.add(int(agent), "update", trained_tokens=sum(lessons.tokens(moving)))
+            trained = run.train.epochs * sum(lessons.tokens(moving))
+            ledger.add(int(agent), "update", trained_tokens=trained)
     ledger.timed("update", start)
     return stats
 
