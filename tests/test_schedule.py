@@ -179,7 +179,7 @@ def test_a_steered_weight_is_recorded_and_survives_a_resume(
             raise KeyboardInterrupt
         return update(*arguments)
 
-    monkeypatch.setattr(training, "EVERY", 1)
+    monkeypatch.setattr(training, "SAVED", -1.0)
     monkeypatch.setattr(training, "update", dying)
     fresh = {**files, "out": again, "scratch": files["scratch"].with_name("fresh")}
     with pytest.raises(KeyboardInterrupt):

@@ -56,14 +56,31 @@ class Objective(Choice):
 
 
 class Critic(Strict):
-    """A critic: the starting model's body with a value head, trained in the loop
-    (ccpo/learn/critic.py).
+    """A critic: the starting model's body, or that of a model of its own, with a value head,
+    trained in the loop (ccpo/learn/critic.py).
     """
 
+    model: Model | None = Field(
+        None,
+        description="a name in models.yaml: its own, with its own tokenizer; none: as the policies",
+        json_schema_extra=LATER,
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of its own model", json_schema_extra=LATER
+    )
     lr: float = Field(gt=0)
     steps: int = Field(1, ge=1, description="optimiser steps of an update")
     warmup: int = Field(0, ge=0, description="first updates in which only the critic learns")
     clip: float = Field(0.5, gt=0, description="largest change of a value in one update")
+
+    @model_validator(mode="after")
+    def _own(self) -> Critic:
+        if self.model is None and self.dtype != "float32":
+            raise ValueError(
+                f"critic.dtype={self.dtype} is of a model of its own, and it has none: it computes "
+                "as the policies do. Leave dtype out, or name a model"
+            )
+        return self
 
 
 class Lora(Strict):
@@ -258,6 +275,11 @@ class RunConfig(Strict):
 
     def _policies(self, the_team: Team) -> None:
         """What the agents act with fits the team."""
+        if mute := [model.name for model in self.models if model.reader]:
+            raise ValueError(
+                f"model {mute[0]} speaks nothing (reader: true in models.yaml): no agent can act "
+                "with it. Name it as critic.model, or another model here"
+            )
         if isinstance(self.model, tuple):
             named = f"model {[m.name for m in self.model]}"
             if self.policy != "separate":
@@ -275,11 +297,11 @@ class RunConfig(Strict):
                     f"{named} names one model for every agent. Say it once: `model: "
                     f"{self.model[0].name}`"
                 )
-            if self.critic:
+            if self.critic and self.critic.model is None:
                 raise ValueError(
                     f"{named}: a critic reads all agents' contexts with one model, whose tokens "
-                    "the other agents' are not. "
-                    "Use one model, or a credit and an advantage without a critic."
+                    "the other agents' are not. Use one model, a critic with a model of its own "
+                    "(critic.model), or a credit and an advantage without a critic."
                 )
         if self.policy == "separate" and the_team.agents == 1:
             raise ValueError(
@@ -343,6 +365,14 @@ class RunConfig(Strict):
     def models(self) -> tuple[Model, ...]:
         """The models that training starts with: one for all agents, or one for each."""
         return self.model if isinstance(self.model, tuple) else (self.model,)
+
+    @property
+    def prepared(self) -> tuple[Model, ...]:
+        """What has to be prepared before training: the models that it starts with, then the
+        critic's own, if it has one.
+        """
+        own = self.critic.model if self.critic else None
+        return (*self.models, own) if own else self.models
 
     @property
     def base(self) -> str:

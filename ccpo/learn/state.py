@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ccpo import benchmark
 from ccpo.config import Objective, RunConfig
 from ccpo.learn import canary, optimisers, schedule
-from ccpo.learn.critic import Critic
+from ccpo.learn.critic import Body, Critic
 from ccpo.learn.update import Learner
 from ccpo.models import policy
 from ccpo.play import engine
@@ -46,10 +46,13 @@ class State:
     ) -> None:
         self.ranks = ranks
         self.run = run.id
-        self.folders = policy.starts(run, model)
+        given = [model] if isinstance(model, Path) else list(model)
+        own = given.pop() if len(given) > 1 and len(run.prepared) > len(run.models) else None
+        self.folders = policy.starts(run, given)
         self.dtype = run.train.dtype
         self.models, self.tokenizers = _load_policies(run, self.folders)
-        self.critic = _critic(run, self.models[0])  # of the model without adapters
+        self.critic = _critic(run, self.models[0], own)  # of the model without adapters
+        self.read = [*self.folders, *([own] if own else [])]
         self.adapters = _add_adapters(run, self.models)
         self.references = _references(run, self.models, self.folders)
         # sharded, nobody can copy the models any more
@@ -222,10 +225,24 @@ def _of_policies(folders: Sequence[Path], n: int) -> list[Path]:
     return (list(folders) * n)[:n]
 
 
-def _critic(run: RunConfig, model: PreTrainedModel) -> Critic | None:
-    """The critic that the run's credit or advantage asks for, if any."""
+def _critic(run: RunConfig, model: PreTrainedModel, own: Path | None) -> Critic | None:
+    """The critic that the run's credit or advantage asks for, if any: with the body of the model
+    that training starts with, or of the model in the folder `own`.
+
+    Raises:
+        ValueError: it should have a model of its own, and no folder is given.
+    """
     kind = run.plan().critic or ("context" if run.critic else "")
-    return Critic(model, kind, run.critic) if kind and run.critic else None
+    if not kind or not run.critic:
+        return None
+    if run.critic.model is None:
+        return Critic(Body.of_policy(model), kind, run.critic)
+    if own is None:
+        raise ValueError(
+            f"the critic of {run.id} has a model of its own, {run.critic.model.name}, and its "
+            "folder is not given. Remedy: name it after the models that training starts with."
+        )
+    return Critic(Body(*policy.load_reader(own, run.critic.dtype)), kind, run.critic)
 
 
 def _add_adapters(run: RunConfig, models: Sequence[PreTrainedModel]) -> list[str]:

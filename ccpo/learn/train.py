@@ -75,7 +75,8 @@ def train(
     options: Options = Options(),
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and
-    provenance.json. `model`: the folder that all agents start from, or one for each.
+    provenance.json. `model`: the folder that all agents start from, or one for each; then the
+    critic's own, if it has one.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
@@ -105,7 +106,7 @@ def train(
             if held:
                 held.check()
                 held_out = [options.held_out] if options.held_out else []
-                inputs = [config, tasks, *held_out, *state.folders]
+                inputs = [config, tasks, *held_out, *state.read]
                 trained = _trained(run, state, options, held.status.starts)
                 _finish(state, out, inputs, trained)
 
@@ -310,7 +311,7 @@ def _learn(
     """Fits the critic and updates the active policies; what the update of each did."""
     start = time.perf_counter()
     if state.critic:
-        fit_critic(state.critic, scored, assigned, ledger)
+        fit_critic(state, state.critic, scored, assigned, ledger)
     stats = {}
     agents = scored.tree.agent
     policies = np.array([state.policy_of(int(a)) for a in agents])
