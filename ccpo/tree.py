@@ -28,12 +28,14 @@ class Plan:
     known (flat episodes only).
     `critic`: what a critic estimates the outcome from: a message's `context`, the `message` with
     its context, or "": there is none.
+    `untaught`: turns whose messages get no credit, whatever happens: they never learn.
     """
 
     fanout: tuple[int, ...]
     removals: tuple[Removal, ...] = ()
     ratings: bool = False
     critic: Literal["", "context", "message"] = ""
+    untaught: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.fanout or any(n < 1 for n in self.fanout):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from ccpo.grade import numbers, typeset, verifier
 
 MIRROR = os.environ.get("CCPO_DATA_MIRROR", "")
 pytestmark = pytest.mark.skipif(not MIRROR, reason="needs the sets' files: set CCPO_DATA_MIRROR")
-SETS = [name for name in benchmark.names() if benchmark.load(name).SOURCES]
+MIXED = {"math_cmath": {"math": "math_train", "cmath": "cmath"}}  # of items tested as their own
+SETS = [name for name in benchmark.names() if benchmark.load(name).SOURCES and name not in MIXED]
 SPOKEN = [name for name in SETS if benchmark.load(name).FORM == benchmark.BOXED]
 EDITIONS = {
     "gaokao2023en": [{"edition": "ccpo"}, {"edition": "qwen"}],
@@ -385,3 +387,16 @@ def test_the_gate_drops_what_cannot_be_used_and_says_so(
     )
     if dropped is not None:
         assert len(report["dropped"]) == dropped
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_mixed_set_holds_every_training_item_of_its_sets_once(name: str) -> None:
+    held = {task.task_id: task for task in benchmark.load(name).tasks("train", raw(name))}
+    count = 0
+    for prefix, source in MIXED[name].items():
+        module = benchmark.load(source)
+        for task in module.tasks("train", raw(source)):
+            own = held[f"{prefix}-{task.task_id}"]
+            assert replace(own, task_id=task.task_id) == task
+            count += 1
+    assert count == len(held) == benchmark.load(name).SPLITS["train"]

@@ -13,8 +13,10 @@ from ccpo.objective import kl_k3, kl_to_go
 
 grpo = OBJECTIVES["grpo"]
 rema_turn = OBJECTIVES["rema_turn"]
+grpo_dual = OBJECTIVES["grpo_dual"]
 
-TOKENWISE = ("grpo", "dapo", "dr_grpo", "reinforce_pp")
+TOKENWISE = ("grpo", "dapo", "dr_grpo", "grpo_dual", "reinforce_pp")
+DUAL = {"grpo_dual": 3.0, "rema_turn": 3.0}
 CLIP = {"clip_low": 0.2, "clip_high": 0.3}
 
 
@@ -57,8 +59,10 @@ def test_equals_the_loop(name: str) -> None:
         for r in ratios:
             free = r * a[i].item()
             bound = min(max(r, 0.8), 1.3) * a[i].item()
-            want -= min(free, bound)
-            count += bound < free
+            gain = min(free, bound)
+            least = DUAL.get(name, np.inf) * a[i].item() if a[i] < 0 else -np.inf
+            want -= max(gain, least)
+            count += bound < free or gain < least
     assert loss.item() == pytest.approx(want, rel=1e-12)
     assert int(clipped) == count > 0
 
@@ -114,6 +118,19 @@ def test_the_dual_clip_bounds_what_a_bad_message_can_cost() -> None:
         assert loss.item() == pytest.approx(cost, rel=1e-12)
         assert new.grad.sum().item() == pytest.approx(pulled, rel=1e-9)
         assert int(clipped) == (pulled == 0)
+
+
+def test_a_dual_clip_by_token_is_grpo_where_nothing_is_far_off() -> None:
+    new, old, a, mask = batch(5)
+    near = new.detach() + 0.1 * (old - new.detach())
+    assert grpo_dual(new, near, a, mask, **CLIP)[0].item() == pytest.approx(
+        grpo(new, near, a, mask, **CLIP)[0].item(), rel=1e-12
+    )
+    far = torch.full((1, 2), 2.0, dtype=torch.float64)
+    down = (torch.zeros(1, 2), torch.tensor([-1.0]), torch.ones(1, 2, dtype=torch.bool))
+    assert grpo(far, *down, **CLIP)[0].item() == pytest.approx(2 * np.exp(2.0))
+    assert grpo_dual(far, *down, **CLIP)[0].item() == pytest.approx(2 * 3.0)
+    assert grpo_dual(far, *down, **CLIP, dual=5.0)[0].item() == pytest.approx(2 * 5.0)
 
 
 def test_the_divergence_to_go_is_what_the_later_tokens_cost() -> None:

@@ -116,7 +116,7 @@ def test_an_update_of_empty_messages_moves_nothing(files: dict[str, Path]) -> No
     state = training.State(run, files["model"])
     empty = [Message([5, 6], NO_ROOM, "", "rollout")] * 3
     lessons = Lessons(empty, np.ones(3), np.arange(3))
-    stats = update_policy(run, state.learner(0), lessons, 0)
+    stats = update_policy(run, state.learner(0, run), lessons, 0)
     assert set(stats.columns().values()) == {0.0}
     start = policy.load(files["model"])[0].state_dict()
     weights = state.models[0].state_dict()

@@ -424,7 +424,7 @@ def test_messages_without_advantage_are_left_out_of_the_update_exactly(
         fresh = training.State(run, files["model"])
         fresh.optimisers[0].step = lambda lr: 0.0
         lessons = update.Lessons(played.messages, advantage, chosen)
-        update.update_policy(run, fresh.learner(0), lessons, 0)
+        update.update_policy(run, fresh.learner(0, run), lessons, 0)
         grads.append([p.grad.clone() for p in fresh.models[0].parameters()])
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -552,14 +552,14 @@ def test_a_critic_learns_what_a_text_is_worth(tiny: Path) -> None:
     texts get equal values.
     """
     from ccpo.config import Critic as Settings
-    from ccpo.learn.critic import Critic
+    from ccpo.learn.critic import Body, Critic
 
     model = policy.load(tiny)[0]
     rng = np.random.default_rng(0)
     texts = [[*rng.integers(5, 60, rng.integers(1, 6)).tolist(), 10 + k % 2] for k in range(64)]
     worth = np.array([k % 2 for k in range(64)], float)
     for kind, start in (("context", 0.0), ("message", 0.5)):
-        critic = Critic(model, kind, Settings(lr=1e-2, steps=2))
+        critic = Critic(Body.of_policy(model), kind, Settings(lr=1e-2, steps=2))
         before = critic.values(texts)
         assert before == pytest.approx(start, abs=1e-6)
         for _ in range(40):
@@ -582,10 +582,10 @@ def test_every_weight_of_a_critic_that_has_a_gradient_moves(
     first step of AdamW moves a weight by lr where its gradient is far above eps (1e-8).
     """
     from ccpo.config import Critic as Settings
-    from ccpo.learn.critic import Critic
+    from ccpo.learn.critic import Body, Critic
 
     lr = 1e-5
-    critic = Critic(policy.load(tiny, dtype)[0], kind, Settings(lr=lr))
+    critic = Critic(Body.of_policy(policy.load(tiny, dtype)[0]), kind, Settings(lr=lr))
     texts = [[5, 6, 7 + k] for k in range(8)]
     targets = np.arange(8) % 2.0
     network: Any = critic.network
@@ -638,9 +638,10 @@ def test_the_optimisers_state_goes_on_beside_its_parameter(tiny: Path) -> None:
 
 def test_value_clipping_stops_the_gradient_of_what_moved_too_far(tiny: Path) -> None:
     from ccpo.config import Critic as Settings
-    from ccpo.learn.critic import Critic
+    from ccpo.learn.critic import Body, Critic
 
-    critic = Critic(policy.load(tiny)[0], "context", Settings(lr=1e-2, clip=0.5))
+    body = Body.of_policy(policy.load(tiny)[0])
+    critic = Critic(body, "context", Settings(lr=1e-2, clip=0.5))
     # moved by 0.2, 0.9 towards and 0.9 beyond their targets
     scores = torch.tensor([0.2, 0.9, 0.9], requires_grad=True)
     loss = critic._loss(scores, torch.zeros(3), torch.tensor([1.0, 1.0, 0.3]))

@@ -22,7 +22,7 @@ from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmS
 from ccpo.config.names import check_case, check_folder, check_name
 from ccpo.config.protocol import Protocol, read_protocol
 from ccpo.config.reading import read_json, read_yaml
-from ccpo.config.run import Accepted, Critic, Lora, RunConfig, tasks_slug
+from ccpo.config.run import Accepted, Critic, Lora, Objective, RunConfig, Train, tasks_slug
 from ccpo.files import canonical
 
 __all__ = [
@@ -36,11 +36,13 @@ __all__ = [
     "Lora",
     "Measured",
     "Model",
+    "Objective",
     "OracleExperiment",
     "Pin",
     "Protocol",
     "Replicated",
     "RunConfig",
+    "Train",
     "WarmStart",
     "Wheel",
     "canonical",

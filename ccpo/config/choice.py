@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 
 from ccpo import advantage, benchmark, credit, objective, team
 from ccpo.files import canonical
@@ -35,14 +43,28 @@ FUNCTIONS = {
 
 COMMON = {
     "advantage": ("per_token",),
-    "objective": ("kl", "entropy"),
+    "objective": ("kl", "kl_target", "kl_horizon", "entropy"),
 }  # keys that every file of a folder has beside its own
+
+
+# Of a setting that came after runs had been named: at its default, which is what runs did before,
+# it is no part of what is written or named, so that these runs keep names and results.
+LATER: dict[str, JsonValue] = {"later": True}
 
 
 class Strict(BaseModel):
     """Frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings marked LATER are left out at their default."""
+        written: dict[str, Any] = handler(self)
+        for name, field in type(self).model_fields.items():
+            if field.json_schema_extra == LATER and getattr(self, name) == field.default:
+                written.pop(name, None)
+        return written
 
 
 class Choice(Strict):

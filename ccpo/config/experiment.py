@@ -370,6 +370,11 @@ def _runs(
         )
     bases = _bases(where, settings.pop("model", None), listed)
     own = {seed: {"seed": seed, "model": _of_seed(bases, seed)} for seed in seeds}
+    critic = settings.get("critic")
+    if isinstance(critic, Mapping) and "model" in critic:
+        # one for all seeds: seeds differ in what their policies start from
+        named = _replicas(f"{where}, critic", str(critic["model"]), listed)
+        settings["critic"] = {**critic, "model": named[0]}
     data = {**settings, **own[seeds[0]]}
     first = validated(where, lambda: RunConfig.model_validate(data))
     runs = {seed: first.model_copy(update=own[seed]) for seed in seeds}

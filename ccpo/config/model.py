@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ccpo import STAGE_VERSIONS, benchmark
 from ccpo.benchmark import Habits
-from ccpo.config.choice import Choice, Strict, fingerprint, resolve
+from ccpo.config.choice import LATER, Choice, Strict, fingerprint, resolve
 
 
 class Recipe(Strict):
@@ -102,6 +102,11 @@ class Source(Strict):
     thinks: bool = Field(
         False, description="its messages begin with thinking, between <think> and </think>"
     )
+    reader: bool = Field(
+        False,
+        description="it speaks nothing (an encoder): the body of a critic, and of no policy",
+        json_schema_extra=LATER,
+    )
 
 
 class Wheel(Source):
@@ -148,6 +153,11 @@ class Model(Strict):
     def base(self) -> str:
         """The base model: "tiny/3" is the replica of `tiny` with seed 3; others are their name."""
         return f"{self.name}/{self.spec.seed}" if isinstance(self.spec, WarmStart) else self.name
+
+    @property
+    def reader(self) -> bool:
+        """Whether it speaks nothing."""
+        return isinstance(self.spec, Source) and self.spec.reader
 
     @property
     def parameters(self) -> float | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, team
-from ccpo.config.choice import FOLDERS, Choice, Strict, fingerprint, resolve
+from ccpo.config.choice import FOLDERS, LATER, Choice, Strict, fingerprint, resolve
 from ccpo.config.model import Model, WarmStart
 from ccpo.team import Team
 from ccpo.tree import Plan
@@ -32,17 +32,55 @@ class Objective(Choice):
         description="weight of the KL divergence from the policy that training starts with",
     )
     entropy: float = Field(0.0, ge=0, description="weight of the entropy bonus")
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="nats per token that the divergence is steered to, from the weight `kl` on",
+        json_schema_extra=LATER,
+    )
+    kl_horizon: int = Field(
+        10_000,
+        ge=1,
+        description="messages in which a divergence twice the target raises the weight by a fifth",
+        json_schema_extra=LATER,
+    )
+
+    @model_validator(mode="after")
+    def _steered(self) -> Objective:
+        if self.kl_target is not None and not self.kl:
+            raise ValueError(
+                f"objective.kl_target={self.kl_target} steers the weight kl, which is 0. Give the "
+                "weight to begin with, as kl: 0.01"
+            )
+        return self
 
 
 class Critic(Strict):
-    """A critic: the starting model's body with a value head, trained in the loop
-    (ccpo/learn/critic.py).
+    """A critic: the starting model's body, or that of a model of its own, with a value head,
+    trained in the loop (ccpo/learn/critic.py).
     """
 
+    model: Model | None = Field(
+        None,
+        description="a name in models.yaml: its own, with its own tokenizer; none: as the policies",
+        json_schema_extra=LATER,
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of its own model", json_schema_extra=LATER
+    )
     lr: float = Field(gt=0)
     steps: int = Field(1, ge=1, description="optimiser steps of an update")
     warmup: int = Field(0, ge=0, description="first updates in which only the critic learns")
     clip: float = Field(0.5, gt=0, description="largest change of a value in one update")
+
+    @model_validator(mode="after")
+    def _own(self) -> Critic:
+        if self.model is None and self.dtype != "float32":
+            raise ValueError(
+                f"critic.dtype={self.dtype} is of a model of its own, and it has none: it computes "
+                "as the policies do. Leave dtype out, or name a model"
+            )
+        return self
 
 
 class Lora(Strict):
@@ -100,9 +138,37 @@ class Train(Strict):
     )
     lr: float = Field(gt=0)
     warmup: int = Field(0, ge=0, description="updates of linear warm-up")
+    warmup_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training that is linear warm-up, instead of `warmup`",
+        json_schema_extra=LATER,
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="of the learning rate after the warm-up, down to `floor` at the end",
+        json_schema_extra=LATER,
+    )
+    floor: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the learning rate that a schedule ends with",
+        json_schema_extra=LATER,
+    )
     weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="AdamW's two decays", json_schema_extra=LATER
+    )
     grad_clip: float = Field(1.0, gt=0)
-    minibatches: int = Field(1, ge=1, description="optimiser steps of one update")
+    minibatches: int = Field(1, ge=1, description="optimiser steps of one update, each epoch")
+    epochs: int = Field(
+        1,
+        ge=1,
+        description="times that an update goes through its messages",
+        json_schema_extra=LATER,
+    )
     order: Literal["alternating", "simultaneous"] = Field(
         "alternating", description="policies of their own: one learns at a time, or all"
     )
@@ -111,6 +177,20 @@ class Train(Strict):
     )
     start: int = Field(0, ge=0, description="alternating: the agent that learns first")
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _schedule(self) -> Train:
+        if self.warmup and self.warmup_share:
+            raise ValueError(
+                f"train.warmup={self.warmup} and train.warmup_share={self.warmup_share} both say "
+                "how long the learning rate rises. Give one of them"
+            )
+        if self.floor and self.schedule == "constant":
+            raise ValueError(
+                f"train.floor={self.floor} is where a schedule ends, and schedule is constant. "
+                "Use schedule linear or cosine, or leave floor out"
+            )
+        return self
 
 
 class Accepted(Strict):
@@ -195,6 +275,11 @@ class RunConfig(Strict):
 
     def _policies(self, the_team: Team) -> None:
         """What the agents act with fits the team."""
+        if mute := [model.name for model in self.models if model.reader]:
+            raise ValueError(
+                f"model {mute[0]} speaks nothing (reader: true in models.yaml): no agent can act "
+                "with it. Name it as critic.model, or another model here"
+            )
         if isinstance(self.model, tuple):
             named = f"model {[m.name for m in self.model]}"
             if self.policy != "separate":
@@ -212,11 +297,11 @@ class RunConfig(Strict):
                     f"{named} names one model for every agent. Say it once: `model: "
                     f"{self.model[0].name}`"
                 )
-            if self.critic:
+            if self.critic and self.critic.model is None:
                 raise ValueError(
                     f"{named}: a critic reads all agents' contexts with one model, whose tokens "
-                    "the other agents' are not. "
-                    "Use one model, or a credit and an advantage without a critic."
+                    "the other agents' are not. Use one model, a critic with a model of its own "
+                    "(critic.model), or a credit and an advantage without a critic."
                 )
         if self.policy == "separate" and the_team.agents == 1:
             raise ValueError(
@@ -280,6 +365,14 @@ class RunConfig(Strict):
     def models(self) -> tuple[Model, ...]:
         """The models that training starts with: one for all agents, or one for each."""
         return self.model if isinstance(self.model, tuple) else (self.model,)
+
+    @property
+    def prepared(self) -> tuple[Model, ...]:
+        """What has to be prepared before training: the models that it starts with, then the
+        critic's own, if it has one.
+        """
+        own = self.critic.model if self.critic else None
+        return (*self.models, own) if own else self.models
 
     @property
     def base(self) -> str:

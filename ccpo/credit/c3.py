@@ -34,21 +34,23 @@ VERSION = 1
 
 
 def plan(team: Team, fanout: tuple[int, ...], *, variant: str = "reward_only", **_: object) -> Plan:
-    """Needs turns that follow each other, and siblings in each; the value variants need a critic
-    that reads the message.
+    """Needs turns that follow each other, and siblings in the last: another turn without never
+    learns (as in the paper's fan-out 1 x 8). The value variants need a critic that reads the
+    message.
     """
     if team.answer != "last":
         raise ValueError(
             "credit c3 compares continuations of one transcript; this team's answer is a "
             f"{team.answer}. Use ccpo_vote or shapley"
         )
-    if alone := [turn for turn, n in enumerate(fanout) if n < 2]:
+    alone = tuple(turn for turn, n in enumerate(fanout) if n < 2)
+    if fanout[-1] < 2:
         raise ValueError(
             f"credit c3 compares siblings, but fan-out {list(fanout)} gives the messages of turn "
-            f"{alone[0]} none, so it would never learn. "
-            "Use at least 2 everywhere, as [2, 4]"
+            f"{len(fanout) - 1} none, so that who answers would never learn. "
+            "Use at least 2 there, as [2, 4]"
         )
-    return Plan(fanout, critic="" if variant == "reward_only" else "message")
+    return Plan(fanout, critic="" if variant == "reward_only" else "message", untaught=alone)
 
 
 def degenerate(compares: str, *, variant: str, **_: object) -> str:

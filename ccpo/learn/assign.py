@@ -13,7 +13,7 @@ from ccpo.advantage import Messages
 from ccpo.config import RunConfig
 from ccpo.learn.critic import Critic
 from ccpo.learn.state import State
-from ccpo.play.types import Ledger, Message, ScoredTree
+from ccpo.play.types import Ledger, ScoredTree
 from ccpo.tree import Tree
 
 
@@ -38,8 +38,7 @@ def assign(run: RunConfig, state: State, scored: ScoredTree, learner: np.ndarray
     estimate = np.full(len(tree), np.nan)
     if state.critic:
         used = np.flatnonzero(tree.factual)
-        texts = [_critic_reads(state.critic, scored.messages[i]) for i in used]
-        estimate[used] = state.critic.values(texts)
+        estimate[used] = state.critic.values(_critic_reads(state, state.critic, scored, used))
     value, group = _credit(run, state, replace(tree, value=estimate))
     tokens = np.array([len(m.completion.token_ids) for m in scored.messages])
     weight = np.zeros(len(tree))
@@ -79,20 +78,24 @@ def _advantage(run: RunConfig, state: State, index: int, messages: Messages) -> 
     return value
 
 
-def _critic_reads(critic: Critic, message: Message) -> list[int]:
-    """What a critic reads of a message: its context, or the message too; the last tokens, where
-    that is longer than the model's own context.
-    """
-    text = message.prompt
-    if critic.kind == "message":
-        text = text + message.completion.token_ids
-    return text[-critic.context :]
+def _critic_reads(
+    state: State, critic: Critic, scored: ScoredTree, rows: np.ndarray
+) -> list[list[int]]:
+    """The tokens that a critic reads of some messages."""
+    texts = []
+    for i in rows:
+        message = scored.messages[i]
+        tokenizer = state.tokenizers[state.policy_of(int(scored.tree.agent[i]))]
+        texts.append(critic.reads(message.prompt, message.completion.token_ids, tokenizer))
+    return texts
 
 
-def fit_critic(critic: Critic, scored: ScoredTree, assigned: Assigned, ledger: Ledger) -> None:
+def fit_critic(
+    state: State, critic: Critic, scored: ScoredTree, assigned: Assigned, ledger: Ledger
+) -> None:
     """Moves the critic towards its targets, and counts what it read."""
     rows = np.flatnonzero(~np.isnan(assigned.target))
-    texts = [_critic_reads(critic, scored.messages[i]) for i in rows]
+    texts = _critic_reads(state, critic, scored, rows)
     critic.fit(texts, assigned.estimate[rows], assigned.target[rows])
     for i, text in zip(rows, texts, strict=True):
         agent = int(scored.tree.agent[i])

@@ -1,8 +1,9 @@
 """A critic: estimates of the outcome from the messages so far, learnt in the loop.
 
-It has a body of its own, which starts as the model that training starts with, and a linear value
-head, which starts at zero. Both learn as policies do: with float32 weights, whatever the model's. A
-text is a list of token ids; its value is read at the last token.
+It has a body of its own, which starts as the model that training starts with, or as another model,
+and a linear value head, which starts at zero. Both learn as policies do: with float32 weights,
+whatever the model's. A text is a list of token ids; its value is read at the last token, of a body
+that reads in both directions at the first.
 """
 
 from __future__ import annotations
@@ -10,17 +11,34 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ccpo.config import Critic as Settings
 from ccpo.learn.optimisers import AdamWSettings, Plain
 from ccpo.play.engine.batching import Bounds, RowSizes, pack, right_pad
 
 BOUNDS = Bounds(tokens=1 << 14, logits=0)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a critic reads with: a model without its head; its own `tokenizer`, or None where it
+    reads the tokens of the policies; and whether it is `causal`, or reads in both directions.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None = None
+    causal: bool = True
+
+    @classmethod
+    def of_policy(cls, model: PreTrainedModel) -> Body:
+        """A copy of a policy's."""
+        return cls(copy.deepcopy(cast(PreTrainedModel, model.base_model)))
 
 
 class Critic:
@@ -32,14 +50,32 @@ class Critic:
     (C3's Q-critic).
     """
 
-    def __init__(
-        self, model: PreTrainedModel, kind: Literal["context", "message"], settings: Settings
-    ) -> None:
+    def __init__(self, body: Body, kind: Literal["context", "message"], settings: Settings) -> None:
         self.kind = kind
         self.settings = settings
-        self.context = int(model.config.max_position_embeddings)
-        self.network = _Network(model)
+        self.body = body
+        self.context = int(body.model.config.max_position_embeddings)
+        self.network = _Network(body)
         self.optimiser = Plain(self.network, AdamWSettings(lr=settings.lr))
+
+    def reads(
+        self, prompt: list[int], completion: list[int], tokenizer: PreTrainedTokenizerBase
+    ) -> list[int]:
+        """The tokens that it reads of a message: its context, or the message too; the last ones,
+        where that is longer than the body's own context. Where it has a tokenizer of its own, what
+        these tokens spell is read anew, the chat's marks as text.
+
+        tokenizer: that of the policy which wrote the message.
+        """
+        token_ids = prompt + completion if self.kind == "message" else prompt
+        own = self.body.tokenizer
+        if own is None:
+            return token_ids[-self.context :]
+        text = tokenizer.decode(token_ids, skip_special_tokens=False)
+        read: list[int] = own(text)["input_ids"]
+        if len(read) <= self.context:
+            return read
+        return [*read[:1], *read[1 - self.context :]]  # the first is what a value is read at
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -116,21 +152,27 @@ class Critic:
 
 
 class _Network(torch.nn.Module):
-    """A copy of a model's body, and a value head in float32 that starts at zero."""
+    """A body, and a value head in float32 that starts at zero."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, body: Body) -> None:
         super().__init__()
-        self.body = copy.deepcopy(model.base_model).train()
+        self.body = body.model.train()
+        self.causal = body.causal
         self.head = torch.nn.Linear(
-            model.config.hidden_size, 1, dtype=torch.float32, device=model.device
+            body.model.config.hidden_size, 1, dtype=torch.float32, device=body.model.device
         )
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, token_ids: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-        """Head outputs [S] at the last token of right-padded rows [S, T]; attention is causal, so
-        that the padding needs no mask.
+        """Head outputs [S] of right-padded rows [S, T]: at the last token, where attention is
+        causal, so that the padding needs no mask; else at the first.
         """
+        if not self.causal:
+            columns = torch.arange(token_ids.shape[1], device=token_ids.device)
+            mask = (columns < length[:, None]).long()
+            hidden = self.body(input_ids=token_ids, attention_mask=mask).last_hidden_state
+            return self.head(hidden[:, 0].float())[:, 0]
         hidden = self.body(input_ids=token_ids, use_cache=False).last_hidden_state
         rows = torch.arange(len(token_ids), device=hidden.device)
         return self.head(hidden[rows, length - 1].float())[:, 0]

@@ -84,6 +84,8 @@ class Settings(Protocol):
     @property
     def weight_decay(self) -> float: ...
     @property
+    def betas(self) -> tuple[float, float]: ...
+    @property
     def grad_clip(self) -> float: ...
 
 
@@ -93,6 +95,7 @@ class AdamWSettings:
 
     lr: float
     weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float = 1.0
 
 
@@ -134,6 +137,7 @@ class Plain:
         self.adamw = torch.optim.AdamW(
             self.masters.values(),
             lr=settings.lr,
+            betas=settings.betas,
             eps=EPS,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -238,7 +242,12 @@ class Sharded:
         parameters = list(self.parameters.values())
         # fused: without the compiler that DeepSpeed's own Adam for CPUs needs
         self.adamw = torch.optim.AdamW(
-            parameters, lr=settings.lr, eps=EPS, weight_decay=settings.weight_decay, fused=True
+            parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=EPS,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         with redirect_stdout(io.StringIO()):  # tables of memory
             self.engine = _deepspeed().initialize(

@@ -12,9 +12,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ccpo import benchmark
-from ccpo.config import RunConfig
-from ccpo.learn import canary, optimisers
-from ccpo.learn.critic import Critic
+from ccpo.config import Objective, RunConfig
+from ccpo.learn import canary, optimisers, schedule
+from ccpo.learn.critic import Body, Critic
 from ccpo.learn.update import Learner
 from ccpo.models import policy
 from ccpo.play import engine
@@ -46,10 +46,13 @@ class State:
     ) -> None:
         self.ranks = ranks
         self.run = run.id
-        self.folders = policy.starts(run, model)
+        given = [model] if isinstance(model, Path) else list(model)
+        own = given.pop() if len(given) > 1 and len(run.prepared) > len(run.models) else None
+        self.folders = policy.starts(run, given)
         self.dtype = run.train.dtype
         self.models, self.tokenizers = _load_policies(run, self.folders)
-        self.critic = _critic(run, self.models[0])  # of the model without adapters
+        self.critic = _critic(run, self.models[0], own)  # of the model without adapters
+        self.read = [*self.folders, *([own] if own else [])]
         self.adapters = _add_adapters(run, self.models)
         self.references = _references(run, self.models, self.folders)
         # sharded, nobody can copy the models any more
@@ -107,9 +110,28 @@ class State:
         """
         return policy.set_adapter(self.models[index], self.adapters[index])
 
-    def learner(self, index: int) -> Learner:
-        """A policy, activated, with what moves it."""
-        return Learner(index, self.activate(index), self.optimisers[index], self.references[index])
+    def learner(self, index: int, run: RunConfig) -> Learner:
+        """A policy, activated, with what moves it in the next update."""
+        return Learner(
+            index,
+            self.activate(index),
+            self.optimisers[index],
+            self.references[index],
+            lr=schedule.learning_rate(run.train, self.step, self.generated),
+            kl=self.memory.get(f"kl-{index}", {}).get("weight", run.objective.kl),
+        )
+
+    def steer(
+        self, objective: Objective, learner: Learner, divergence: float, messages: int
+    ) -> None:
+        """Remembers the weight of a policy's KL term for its next update (`schedule.steered`), and
+        records the divergence (nats per token) and the weight that it had.
+        """
+        weight = schedule.steered(objective, learner.kl, divergence, messages)
+        self.memory[f"kl-{learner.index}"] = {"weight": weight}
+        head = {"step": self.step + 1, "policy": learner.index}
+        seen = {"kl": divergence, "kl weight": learner.kl}
+        self.rows["canary"] += [{**head, "name": k, "value": v} for k, v in seen.items()]
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -203,10 +225,24 @@ def _of_policies(folders: Sequence[Path], n: int) -> list[Path]:
     return (list(folders) * n)[:n]
 
 
-def _critic(run: RunConfig, model: PreTrainedModel) -> Critic | None:
-    """The critic that the run's credit or advantage asks for, if any."""
+def _critic(run: RunConfig, model: PreTrainedModel, own: Path | None) -> Critic | None:
+    """The critic that the run's credit or advantage asks for, if any: with the body of the model
+    that training starts with, or of the model in the folder `own`.
+
+    Raises:
+        ValueError: it should have a model of its own, and no folder is given.
+    """
     kind = run.plan().critic or ("context" if run.critic else "")
-    return Critic(model, kind, run.critic) if kind and run.critic else None
+    if not kind or not run.critic:
+        return None
+    if run.critic.model is None:
+        return Critic(Body.of_policy(model), kind, run.critic)
+    if own is None:
+        raise ValueError(
+            f"the critic of {run.id} has a model of its own, {run.critic.model.name}, and its "
+            "folder is not given. Remedy: name it after the models that training starts with."
+        )
+    return Critic(Body(*policy.load_reader(own, run.critic.dtype)), kind, run.critic)
 
 
 def _add_adapters(run: RunConfig, models: Sequence[PreTrainedModel]) -> list[str]:

@@ -75,7 +75,8 @@ def train(
     options: Options = Options(),
 ) -> None:
     """Trains one run and writes {out}/model, train, credit, ledger, seconds (Parquet) and
-    provenance.json. `model`: the folder that all agents start from, or one for each.
+    provenance.json. `model`: the folder that all agents start from, or one for each; then the
+    critic's own, if it has one.
 
     Raises:
         ValueError: bad input, before any update; or a canary stopped the run.
@@ -105,7 +106,7 @@ def train(
             if held:
                 held.check()
                 held_out = [options.held_out] if options.held_out else []
-                inputs = [config, tasks, *held_out, *state.folders]
+                inputs = [config, tasks, *held_out, *state.read]
                 trained = _trained(run, state, options, held.status.starts)
                 _finish(state, out, inputs, trained)
 
@@ -310,17 +311,21 @@ def _learn(
     """Fits the critic and updates the active policies; what the update of each did."""
     start = time.perf_counter()
     if state.critic:
-        fit_critic(state.critic, scored, assigned, ledger)
+        fit_critic(state, state.critic, scored, assigned, ledger)
     stats = {}
     agents = scored.tree.agent
     policies = np.array([state.policy_of(int(a)) for a in agents])
     for index in sorted({state.policy_of(a) for a in active}):
         chosen = np.flatnonzero((assigned.group >= 0) & (policies == index))
         lessons = Lessons(scored.messages, assigned.advantage, chosen)
-        stats[index] = update_policy(run, state.learner(index), lessons, state.step, state.ranks)
+        learner = state.learner(index, run)
+        stats[index] = update_policy(run, learner, lessons, state.step, state.ranks)
+        if run.objective.kl_target is not None:
+            state.steer(run.objective, learner, stats[index].divergence, len(chosen))
         for agent in np.unique(agents[chosen]):
             moving = chosen[(agents[chosen] == agent) & (assigned.advantage[chosen] != 0)]
-            ledger.add(int(agent), "update", trained_tokens=sum(lessons.tokens(moving)))
+            trained = run.train.epochs * sum(lessons.tokens(moving))
+            ledger.add(int(agent), "update", trained_tokens=trained)
     ledger.timed("update", start)
     return stats
 

@@ -27,13 +27,16 @@ from ccpo.ranks import ALONE, Ranks
 @dataclass(frozen=True)
 class Learner:
     """One policy and what moves it. `reference`: the model that training started with, once
-    adapters are off (None where the objective has no KL term).
+    adapters are off (None where the objective has no KL term); `lr` and `kl`: the learning rate and
+    the weight of the KL term in this update.
     """
 
     index: int
     model: PreTrainedModel
     optimiser: Optimiser
     reference: PreTrainedModel | None
+    lr: float
+    kl: float
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,15 @@ class Batch:
 
 @dataclass
 class BatchStats:
-    """Sums over a mini-batch's messages: loss, share of clipped terms, entropy, and the counts of
-    tokens by importance ratio (`canary.RATIOS`); and the largest difference between the engine's
-    log-probs and the trainer's.
+    """Sums over a mini-batch's messages: loss, share of clipped terms, entropy, divergence from the
+    reference, and the counts of tokens by importance ratio (`canary.RATIOS`); and the largest
+    difference between the engine's log-probs and the trainer's.
     """
 
     loss: float = 0.0
     clip_fraction: float = 0.0
     entropy: float = 0.0
+    divergence: float = 0.0
     ratios: list[float] = field(default_factory=lambda: [0.0] * (len(canary.RATIOS) + 1))
     logprob_gap: float = 0.0
 
@@ -85,27 +89,30 @@ class BatchStats:
         self.loss += loss
         self.clip_fraction += other.clip_fraction
         self.entropy += other.entropy
+        self.divergence += other.divergence
         self.ratios = [a + b for a, b in zip(self.ratios, other.ratios, strict=True)]
         self.logprob_gap = max(self.logprob_gap, other.logprob_gap)
 
     def over_ranks(self, ranks: Ranks) -> BatchStats:
         """The sums (of the gap the largest) over all ranks."""
-        sums = ranks.total([self.loss, self.clip_fraction, self.entropy, *self.ratios])
-        loss, clip_fraction, entropy, *ratios = sums
-        return BatchStats(loss, clip_fraction, entropy, ratios, ranks.most(self.logprob_gap))
+        own = [self.loss, self.clip_fraction, self.entropy, self.divergence]
+        loss, clip_fraction, entropy, divergence, *ratios = ranks.total([*own, *self.ratios])
+        gap = ranks.most(self.logprob_gap)
+        return BatchStats(loss, clip_fraction, entropy, divergence, ratios, gap)
 
 
 @dataclass
 class UpdateStats:
     """What an update of a policy did: means over its mini-batches of loss, gradient norm and share
-    of clipped terms; mean entropy of a token; the log-prob gap before the first step; counts of
-    tokens by importance ratio.
+    of clipped terms; mean entropy of a token, and its mean divergence from the reference; the
+    log-prob gap before the first step; counts of tokens by importance ratio.
     """
 
     loss: float = 0.0
     grad_norm: float = 0.0
     clip_fraction: float = 0.0
     entropy: float = 0.0
+    divergence: float = 0.0
     logprob_gap: float = 0.0
     ratios: list[float] = field(default_factory=lambda: [0.0] * (len(canary.RATIOS) + 1))
 
@@ -123,7 +130,7 @@ class UpdateStats:
 def update_policy(
     run: RunConfig, learner: Learner, lessons: Lessons, step: int, ranks: Ranks = ALONE
 ) -> UpdateStats:
-    """The optimiser steps of one policy in update `step`.
+    """The optimiser steps of one policy in update `step`: `epochs` times through the messages.
 
     Messages whose advantage is exactly 0 have no policy loss: where the objective has no other term
     they count in the mean but are not computed, and entropy and gap are those of the others. Each
@@ -135,11 +142,11 @@ def update_policy(
         gradient is not finite.
     """
     where = f"update {step}, policy {learner.index}"
-    lr = run.train.lr * min(1.0, (step + 1) / (run.train.warmup + 1))
     rng = np.random.default_rng(stream("minibatch", run.seed, step, learner.index))
-    order = rng.permutation(lessons.chosen)
-    parts = [p for p in np.array_split(order, run.train.minibatches) if len(p)]
-    tokens = sum(lessons.tokens(_computed(run, lessons, order)))
+    orders = [rng.permutation(lessons.chosen) for _ in range(run.train.epochs)]
+    split = [p for order in orders for p in np.array_split(order, run.train.minibatches)]
+    parts = [p for p in split if len(p)]
+    tokens = sum(lessons.tokens(_computed(run, lessons, np.concatenate(orders))))
     stats = UpdateStats()
     for number, part in enumerate(parts):
         batches = micro_batches(lessons.messages, _computed(run, lessons, part), learner.model)
@@ -149,18 +156,19 @@ def update_policy(
         stats.loss += sums.loss / len(parts)
         stats.clip_fraction += sums.clip_fraction / len(parts)
         stats.entropy += sums.entropy / max(1, tokens)
+        stats.divergence += sums.divergence / max(1, tokens)
         stats.ratios = [a + b for a, b in zip(stats.ratios, sums.ratios, strict=True)]
         if not stats.logprob_gap <= canary.GAP[run.train.dtype]:
             words = canary.disagreement(stats.logprob_gap, run.train.dtype)
             raise ValueError(f"{where}: {words}")
         if batches:
-            stats.grad_norm += _step(learner.optimiser, lr, where) / len(parts)
+            stats.grad_norm += _step(learner, where) / len(parts)
     return stats
 
 
-def _step(optimiser: Optimiser, lr: float, where: str) -> float:
+def _step(learner: Learner, where: str) -> float:
     """The gradient's norm before the step."""
-    norm = optimiser.step(lr)
+    norm = learner.optimiser.step(learner.lr)
     if not np.isfinite(norm):
         raise ValueError(
             f"{where}: gradient norm is {norm}. The last checkpoint is untouched; lower train.lr."
@@ -190,7 +198,7 @@ def _backward(
     loss = functools.partial(
         _loss,
         run=run,
-        reference=learner.reference,
+        learner=learner,
         lessons=lessons,
         lengths=lessons.tokens(part),
     )
@@ -208,7 +216,7 @@ def _loss(
     model: PreTrainedModel,
     *,
     run: RunConfig,
-    reference: PreTrainedModel | None,
+    learner: Learner,
     lessons: Lessons,
     batch: Batch,
     lengths: list[int],
@@ -232,27 +240,30 @@ def _loss(
     behaviour = _engine_logprobs(messages, logprobs)
     weight = logprobs.new_tensor(lessons.advantage[batch.rows])
     extra = logprobs.new_zeros(())
-    if reference is not None and goal.kl:
-        with torch.no_grad(), policy.without_adapters(reference) as start:
+    divergence = 0.0
+    if learner.reference is not None and goal.kl:
+        with torch.no_grad(), policy.without_adapters(learner.reference) as start:
             initial = logprobs_of(start).logprobs
+        k3 = objective.kl_k3(logprobs, initial, mask)
+        divergence = float(k3.detach())
         if rule.KL == "reward":
-            weight = weight[:, None] - goal.kl * objective.kl_to_go(behaviour, initial, mask)
+            weight = weight[:, None] - learner.kl * objective.kl_to_go(behaviour, initial, mask)
         else:
-            extra = extra + goal.kl * objective.kl_k3(logprobs, initial, mask)
+            extra = extra + learner.kl * k3
     if goal.entropy:
         extra = extra - goal.entropy * entropy.sum()
     terms = objective.Batch(logprobs, behaviour, weight, mask)
     loss, clipped = rule.loss(terms, **goal.params)
-    return loss / count + extra / sum(lengths), _stats(computed, behaviour, float(clipped) / count)
+    stats = _stats(computed, behaviour)
+    stats.clip_fraction = float(clipped) / count
+    stats.divergence = divergence
+    return loss / count + extra / sum(lengths), stats
 
 
-def _stats(
-    computed: policy.TokenLogprobs, behaviour: torch.Tensor, clip_fraction: float
-) -> BatchStats:
-    """What is recorded of a micro-batch; its loss is added by who takes its gradient."""
+def _stats(computed: policy.TokenLogprobs, behaviour: torch.Tensor) -> BatchStats:
+    """What is recorded of a micro-batch's tokens; its loss is added by who takes its gradient."""
     log_ratio = (computed.logprobs.detach() - behaviour)[computed.mask]
     return BatchStats(
-        clip_fraction=clip_fraction,
         entropy=float(computed.entropy.detach().sum()),
         ratios=canary.histogram(log_ratio.exp()),
         logprob_gap=float(log_ratio.abs().max()),

@@ -87,6 +87,47 @@ def load(
     return model, tokenizer
 
 
+def load_reader(
+    folder: Path, dtype: str = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
+    """Body and tokenizer of a Hugging Face folder for a critic, of a model that speaks or of one
+    that only reads, and whether it reads from left to right alone.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.utils import logging
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"model folder {folder} has no config.json. Remedy: run the rule that makes it "
+            f"(snakemake {folder})."
+        )
+    check_manifest(folder)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # that a body leaves its head behind
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        body: Any = AutoModel.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"model folder {folder} cannot be loaded: {error}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    switch_off_dropout(body)
+    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not _masked(config)
+    return body.to(device()), tokenizer, causal
+
+
+def _masked(config: Any) -> bool:
+    """Whether a model was made to fill in masked words, whatever else its family can do."""
+    return any("MaskedLM" in name for name in config.architectures or ())
+
+
 def switch_off_dropout(model: torch.nn.Module) -> list[str]:
     """Sets every dropout of a model to 0, whatever it is called, in its modules and in their
     configuration; the names of those that were not. An importance ratio compares one function with

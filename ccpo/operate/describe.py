@@ -59,6 +59,11 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
             gate(first, held_out)
         if why := first.degenerate():
             yield f"  degenerate: {why}"
+        for turn in first.plan().untaught:
+            yield (
+                f"  turn {turn} never learns: credit {first.credit.name} gives its messages "
+                f"nothing under fan-out {list(first.train.fanout)}"
+            )
     for protocol in experiment.protocols:
         yield f"evaluated by {protocol.id}: {_played(protocol)}"
     yield from compared(experiment)

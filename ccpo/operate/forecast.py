@@ -369,7 +369,7 @@ def forecast(
         condition, chain = _condition(label, list(runs.values()), protocols, pace, gpus)
         conditions.append(condition)
         chains += [chain] * len(runs)
-        models |= {model.slug: model for run in runs.values() for model in run.models}
+        models |= {model.slug: model for run in runs.values() for model in run.prepared}
     preparing = [
         sum(job_seconds(folder, "model", slug)) or _preparing(model)
         for slug, model in models.items()
@@ -510,7 +510,7 @@ def piloted(experiment: Experiment, folder: Path = Path()) -> dict[str, Pace]:
         known = key(first, experiment.protocols)
         if known in paces:
             continue
-        starts = [folder / "results/models" / model.slug for model in first.models]
+        starts = [folder / "results/models" / model.slug for model in first.prepared]
         tables = folder / "results/tasks"
         paces[known] = of_pilot(first, experiment.protocols, starts, tables, start)
     return paces

@@ -65,7 +65,7 @@ IDS = {
 RUNS = {key: run for runs in IDS.values() for key, run in runs.items()}
 SPOKEN = [asked.model for asked in ORACLES.values() if asked.model]
 MODELS = {
-    m.slug: m for m in [*SPOKEN, *(m for run in RUNS.values() for m in run.models)]
+    m.slug: m for m in [*SPOKEN, *(m for run in RUNS.values() for m in run.prepared)]
 }
 PROTOCOLS = {p.id: p for training in TRAININGS.values() for p in training.protocols}
 EVALUATED = {
@@ -214,8 +214,17 @@ def manifests_of_run(wildcards):
     return manifests(run_of(wildcards).models)
 
 
+def prepared_of_run(wildcards):
+    # and the critic's own, if it has one
+    return folders(run_of(wildcards).prepared)
+
+
+def manifests_of_prepared(wildcards):
+    return manifests(run_of(wildcards).prepared)
+
+
 def models_of(training):
-    found = {m.slug: m for run in IDS[training].values() for m in run.models}
+    found = {m.slug: m for run in IDS[training].values() for m in run.prepared}
     return [found[slug] for slug in sorted(found)]
 
 

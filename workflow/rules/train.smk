@@ -3,8 +3,8 @@ rule train:
         config="results/runs/{run}/config.json",
         tasks=table_of_run,
         held_out=held_out_of_run,  # no test item is trained on
-        model=models_of_run,
-        manifests=manifests_of_run,
+        model=prepared_of_run,
+        manifests=manifests_of_prepared,
     output:
         model=directory("results/runs/{run}/model"),
         manifest="results/runs/{run}/model.manifest.json",
