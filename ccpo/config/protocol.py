@@ -229,7 +229,11 @@ class Protocol(Strict):
         return [choice for choice in (run.benchmark, *self.also) if _has_test_split(choice.name)]
 
     def limits(self, run: RunConfig) -> tuple[int, ...]:
-        """Largest number of tokens of a run's message, by turn (the last one repeats)."""
+        """Largest number of tokens of a run's message, by turn (the last one repeats); that of the
+        last turn for a single agent, which answers.
+        """
+        if self.max_tokens and len(run.train.fanout) == 1:
+            return self.max_tokens[-1:]
         return self.max_tokens or run.sampling.max_tokens
 
     def samples(self, decoding: str, run: RunConfig, name: str, tasks: int) -> int:
