@@ -11,7 +11,7 @@ STAGE_VERSIONS = {
     "model": 3,
     "train": 5,
     "rollout": 5,
-    "score": 4,
+    "score": 5,
     "diagnose": 2,
     "analyse": 4,
 }

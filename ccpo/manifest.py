@@ -27,6 +27,7 @@ class PlannedCondition(Record):
     # under the protocol that claims are made under
     evaluated: tuple[str, ...]  # benchmarks; that of the primary metric is first
     decodings: dict[str, float]  # temperature by name; 0 is greedy
+    words: dict[str, str] = Field(default_factory=dict)  # how each decoding is called in a sentence
     primary: str  # the decoding that claims are made of
     degenerate: str  # why its credit teaches nothing of its own, by algebra; "" where it may
     preset: str  # of config/presets.yaml; "" without one
@@ -43,6 +44,7 @@ class PlannedProtocol(Record):
     id: str
     name: str
     decodings: dict[str, float]  # temperature by name; 0 is greedy
+    words: dict[str, str] = Field(default_factory=dict)  # how each decoding is called in a sentence
     config: dict[str, JsonValue]  # whole, but for its name
 
     def folder(self, run: Path) -> Path:

@@ -216,9 +216,11 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
         },
     ),
     # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its
-    # verdict; tokens and log-probs of the messages that were drawn for it.
+    # verdict; tokens and log-probs of the messages that were drawn for it. `ballot`: the class of
+    # its answer among those of the task's samples: 0 right, -1 none, from 1 on the wrong ones,
+    # equal where the verifier holds them for equal.
     "scores": (
-        4,
+        5,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -227,13 +229,15 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "intervention": _STR,
             "answer": _STR,
             "truth": _STR,
+            "ballot": _I32,
             "accuracy": _F64,
             # of a program's tests that passed; for other kinds of answers as accuracy
             "fraction": _F64,
             # an earlier message holds the truth; that of another task, which is met by chance
             "leakage": _F64,
             "leakage_by_chance": _F64,
-            # verdicts of its messages that were not reached; counted as wrong
+            # verdicts of its messages that were not reached, counted as wrong; and (at a task's
+            # first sample) comparisons of its samples' answers, where spelling decides then
             "late": _I32,
             # something is known to be wrong with the item or its key
             "defect": _BOOL,

@@ -863,7 +863,8 @@ def test_a_block_that_one_condition_lacks_is_named_by_its_settings_alone(tmp_pat
         "seed": [0],
     }
     pairs = [["adapters", "whole"]]
-    study = read_experiment("smoke", experiment(tmp_path / "config", grid=grid, compare=pairs))
+    folder = experiment(tmp_path / "config", grid=grid, compare=pairs, single=False)
+    study = read_experiment("smoke", folder)
     assert isinstance(study, Experiment)
     adapters, whole = (of_label[0] for of_label in study.runs.values())
     assert differences(adapters, whole) == {

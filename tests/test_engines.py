@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from scipy.stats import chisquare
 
 from ccpo.models import policy
 from ccpo.play import engine as engines
-from ccpo.play.engine import Completion, Engine, SamplingParams
+from ccpo.play.engine import Completion, Engine, SamplingParams, hf
 from ccpo.play.engine.scripted import Scripted
 from ccpo.ranks import ALONE
 
@@ -275,6 +276,70 @@ def test_log_probs_are_those_of_a_plain_forward_at_the_drawing_temperature(spoke
     ):
         for c in row:
             speaks_as(plain(model, prompt, c.token_ids, 0.7), c)
+
+
+def kept_by_hand(shares: list[float], top_p: float, top_k: int) -> dict[int, float]:
+    """What top-k and then top-p leave of a distribution, renormalised: token by token."""
+    order = sorted(range(len(shares)), key=lambda token: -shares[token])
+    if top_k:
+        last = shares[order[min(top_k, len(order)) - 1]]
+        order = [token for token in order if shares[token] >= last]
+    total = sum(shares[token] for token in order)
+    left = list[int]()
+    held = 0.0
+    for token in order:
+        if held >= top_p and top_p < 1:
+            break
+        left.append(token)
+        held += shares[token] / total
+    return {token: shares[token] / sum(shares[t] for t in left) for token in left}
+
+
+@pytest.mark.parametrize(
+    ("top_p", "top_k"), [(1.0, 0), (0.8, 0), (1.0, 3), (0.8, 3), (0.55, 5), (0.01, 0), (0.93, 99)]
+)
+def test_truncation_is_top_k_and_then_top_p_of_what_is_left(top_p: float, top_k: int) -> None:
+    """Against a count by hand, and against transformers' own warpers in that order; equally likely
+    tokens at the end of top-k are both kept.
+    """
+    from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
+
+    rows = [
+        [0.4, 0.05, 0.3, 0.15, 0.1],
+        [0.25, 0.25, 0.2, 0.2, 0.1],  # ties
+        [0.02, 0.9, 0.05, 0.02, 0.01],
+    ]
+    logprobs = torch.tensor(rows, dtype=torch.float64).log()
+    ours = hf.truncate(logprobs, top_p, top_k).exp()
+    theirs = logprobs
+    if top_k:
+        theirs = TopKLogitsWarper(top_k)(None, theirs)
+    if top_p < 1:
+        theirs = TopPLogitsWarper(top_p)(None, theirs)
+    for i, shares in enumerate(rows):
+        expected = kept_by_hand(shares, top_p, top_k)
+        by_hand = [expected.get(token, 0.0) for token in range(len(shares))]
+        assert ours[i].tolist() == pytest.approx(by_hand, abs=1e-12), shares
+        assert len(expected) == int(theirs[i].isfinite().sum()), shares
+
+
+def test_truncated_draws_stay_in_what_is_left_with_log_probs_of_it(spoken: Case) -> None:
+    """400 first tokens at temperature 1.5: all that is left is drawn and nothing else, as often as
+    it is likely; without truncation many others are.
+    """
+    engine, model, prompts = spoken
+    shares = plain(model, prompts[0], [2], 1.5)[0].exp().tolist()
+    [results] = engine.generate(prompts[:1], 400, SamplingParams(1.5, 1, 0.5, 6), [3])
+    left = kept_by_hand(shares, 0.5, 6)
+    drawn = Counter(c.token_ids[0] for c in results)
+    assert set(drawn) == set(left)
+    assert len(left) in range(2, 7)
+    for c in results:
+        assert c.logprobs[0] == pytest.approx(np.log(left[c.token_ids[0]]), abs=1e-4)
+    expected = [400 * left[token] for token in left]
+    assert chisquare([drawn[token] for token in left], expected).pvalue > 1e-4
+    [full] = engine.generate(prompts[:1], 400, SamplingParams(1.5, 1), [3])
+    assert len({c.token_ids[0] for c in full}) > len(left)
 
 
 def test_tokens_are_drawn_as_often_as_the_model_says(spoken: Case) -> None:

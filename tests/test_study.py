@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -314,7 +315,11 @@ def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_p
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
 PROTOCOL = PlannedProtocol(id="made-up", name="made", decodings=DECODINGS, config={})
 SCORES = Path("eval", "made-up", "scores.parquet")
-FIGURES = [name for name in figure.names() if figure.load(name).KIND == "training"]
+FIGURES = figure.of_contents(  # of one sample a task
+    figure.Contents(
+        "training", decodings=2, interventions=frozenset({"solo", "untrained"}), compared=True
+    )
+)
 
 
 def made_condition(label: str, credit: str, seeds: Iterable[int]) -> PlannedCondition:
@@ -419,7 +424,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         for s in range(1, 5)
     ]
     accuracy = {"factual": 0.8 if better else 0.6, "untrained": 0.3, "solo": 0.4}
-    scores = [
+    scores: list[dict[str, Any]] = [
         {
             "benchmark": "arithmetic",
             "task_id": str(t),
@@ -441,6 +446,8 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         for kind, p in accuracy.items()
         for t in range(50)
     ]
+    for row in scores:
+        row["ballot"] = int(row["accuracy"] == 0)
     shared = ("benchmark", "task_id", "decoding", "sample", "answer", "truth", "accuracy")
     graded = [{**{k: s[k] for k in shared}, "c3": 1.0, "ccpo": 0.0} for s in scores[:3]]
     message = {

@@ -16,6 +16,7 @@ from ccpo.config.names import check_case, check_folder, check_name
 from ccpo.config.protocol import Protocol
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
+from ccpo.config.single import with_single
 from ccpo.manifest import (
     OracleManifest,
     PlannedCondition,
@@ -68,6 +69,7 @@ class Experiment(Strict):
                     id=protocol.id,
                     name=protocol.name,
                     decodings={name: d.temperature for name, d in protocol.decodings.items()},
+                    words={name: d.words for name, d in protocol.decodings.items()},
                     config=protocol.model_dump(mode="json", exclude={"name"}),
                 )
                 for protocol in self.protocols
@@ -88,6 +90,7 @@ class Experiment(Strict):
             turns=len(first.train.fanout),
             evaluated=tuple(choice.name for choice in self.primary.benchmarks(first)),
             decodings={name: d.temperature for name, d in self.primary.decodings.items()},
+            words={name: d.words for name, d in self.primary.decodings.items()},
             primary=self.primary.primary,
             degenerate=first.degenerate(),
             preset=self.presets.get(label, ""),
@@ -253,6 +256,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
 
 
 BLOCKS = ("base", "grid", "evaluate")
+SINGLE = "single"  # false: no single agent is added
 HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
 
 
@@ -270,20 +274,16 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
     if "oracle" in raw:
         return _oracle(path, raw, listed)
     for key in raw:
-        if key not in (*HEAD, *BLOCKS):
-            raise ValueError(f"{path}: unknown key '{key}'. {near(key, [*HEAD, *BLOCKS])}")
+        if key not in (*HEAD, *BLOCKS, SINGLE):
+            raise ValueError(f"{path}: unknown key '{key}'. {near(key, [*HEAD, *BLOCKS, SINGLE])}")
     where = str(path)
-    planned = conditions(where, raw, read_yaml(folder / "presets.yaml"))
-    seeds = _seeds(where, raw)
-    runs = {
-        condition.label: _runs(
-            f"{where}, condition {condition.label}",
-            condition,
-            _other_seeds(seeds, _earlier(condition, planned)) if condition.repeats else seeds,
-            listed,
-        )
-        for condition in planned
-    }
+    presets = read_yaml(folder / "presets.yaml")
+    declared = conditions(where, raw, presets)
+    runs = _runs_of(where, declared, _seeds(where, raw), listed)
+    first_runs = {label: next(iter(of_label.values())) for label, of_label in runs.items()}
+    planned = with_single(where, raw, presets, declared, first_runs)
+    if len(planned) > len(declared):
+        runs = _runs_of(where, planned, _seeds(where, raw), listed)
     _apart(where, runs)
     repeats = {condition.label: condition.repeats for condition in planned if condition.repeats}
     for pair in _pairs(where, raw, runs):
@@ -300,6 +300,24 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         **{key: raw[key] for key in HEAD if key in raw},
     }
     return validated(where, lambda: Experiment.model_validate(data))
+
+
+def _runs_of(
+    where: str,
+    planned: Sequence[Condition],
+    seeds: Sequence[int],
+    listed: Mapping[str, Listed],
+) -> dict[str, dict[int, RunConfig]]:
+    """The runs of every condition, by label and seed."""
+    return {
+        condition.label: _runs(
+            f"{where}, condition {condition.label}",
+            condition,
+            _other_seeds(seeds, _earlier(condition, planned)) if condition.repeats else seeds,
+            listed,
+        )
+        for condition in planned
+    }
 
 
 def _experiment_file(name: str, folder: Path) -> Path:
@@ -332,7 +350,7 @@ def _seeds(where: str, raw: Mapping[str, object]) -> list[int]:
 REPEATED = 5040  # added to a seed: a multiple of every number of replicas up to ten
 
 
-def _other_seeds(seeds: Sequence[int], earlier: int) -> list[int]:
+def _other_seeds(seeds: Sequence[int], earlier: int) -> Sequence[int]:
     """The seeds of a repeat: none of `seeds`, nor of the `earlier` repeats of the same condition.
     They start from the same base models, whose number divides what is added.
     """

@@ -23,7 +23,9 @@ from ccpo.evaluate.condition import (
     parts,
     runs,
 )
+from ccpo.evaluate.equal_tokens import equal_tokens
 from ccpo.evaluate.marks import Played
+from ccpo.evaluate.measured import measured
 from ccpo.manifest import PlannedProtocol, TrainingManifest
 from ccpo.publish.statistics import (
     Comparison,
@@ -70,7 +72,10 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         raise ValueError(
             f"experiment {planned.experiment}: none of its runs is there. Remedy: run snakemake"
         )
-    conditions = {label: condition(of) for label, of in there.items()}
+    conditions = {
+        label: condition(of).model_copy(update={"metrics": measured(of)})
+        for label, of in there.items()
+    }
     first = next(iter(conditions.values()))
     bases = [list(c.bases.values()) for c in conditions.values()]
     comparable = [
@@ -90,6 +95,7 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         conditions=conditions,
         comparisons=_comparisons(planned, comparable, there, conditions),
         repeats=tuple(_repeats(planned, there)),
+        equal_tokens=equal_tokens(there),
         gain_counted=GAIN,
     )
 
@@ -119,6 +125,7 @@ def _repeats(planned: TrainingManifest, there: Mapping[str, Runs]) -> Iterator[R
 def other(protocol: PlannedProtocol, planned: TrainingManifest, folder: Path) -> OtherProtocol:
     """Accuracies under a protocol that no claim is made under, of the runs that are there."""
     conditions = {}
+    metrics = {}
     for c in planned.conditions:
         paths = {s: protocol.folder(folder / run) / "scores.parquet" for s, run in c.runs.items()}
         scores = {
@@ -128,12 +135,20 @@ def other(protocol: PlannedProtocol, planned: TrainingManifest, folder: Path) ->
         }
         if scores:
             own = c.model_copy(update={"decodings": protocol.decodings})
-            conditions[c.label] = accuracies(marked(own, scores))
+            there = marked(own, scores)
+            conditions[c.label] = accuracies(there)
+            metrics[c.label] = measured(there)
     words = {
-        name: Decoding(temperature=t, words=sentences.decoded(t))
+        name: Decoding(temperature=t, words=protocol.words.get(name, sentences.decoded(t)))
         for name, t in protocol.decodings.items()
     }
-    return OtherProtocol(name=protocol.name, id=protocol.id, decodings=words, conditions=conditions)
+    return OtherProtocol(
+        name=protocol.name,
+        id=protocol.id,
+        decodings=words,
+        conditions=conditions,
+        metrics=metrics,
+    )
 
 
 def files(run: Path, protocol: PlannedProtocol) -> dict[str, Path]:
@@ -278,7 +293,8 @@ def differences(a: Runs, b: Runs, effect: float) -> dict[str, DecodedDifference]
             played: first[played] for played in compared if played in first
         }
     pair = f"{a.planned.label} and {b.planned.label}"
-    marks.refuse_unequal(of_both, f"comparison of {pair}, condition")
+    # a single agent may have drawn more samples than a team
+    marks.refuse_unequal(of_both, f"comparison of {pair}, condition", samples=False)
     by_seed = {d: marks.minus(a.under(d), b.under(d)) for d in shared}
     seeds = by_seed[a.planned.primary]
     bases = {s: f"{a.bases[s]}, {b.bases[s]}" for s in seeds}

@@ -22,12 +22,13 @@ from ccpo.benchmark import Task
 from ccpo.config import Choice, Protocol, RunConfig, read_protocol, read_run
 from ccpo.data import overlap
 from ccpo.data.tables import read_tasks
+from ccpo.evaluate.classes import by_grader, classes_of, lot
 from ccpo.evaluate.parts import Kept, Part, Rows, Sources, parts_of, played_before, plays_untrained
 from ccpo.grade import leakage, paper_graders, process, verifier
 from ccpo.play import engine, room
 from ccpo.play import rollout as rollouts
 from ccpo.play.types import AgentEndpoint, Ledger, PlayingTeam
-from ccpo.team import Team, vote_outcome
+from ccpo.team import Team, vote_answer, vote_outcome
 
 log = logging.getLogger("ccpo")
 
@@ -71,7 +72,7 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
         for choice, path in zip(protocol.benchmarks(run), sources.tasks, strict=True):
             items = read_tasks(path, "test")[: protocol.tasks]
             log.info("%s: %d test tasks", choice.name, len(items))
-            rows += evaluated.play(choice, items, kept)
+            rows += evaluated.play(choice, items, len(items), kept)
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
         lineage.write_passport(out, sources.files)
@@ -92,8 +93,9 @@ def sample(
     rows: Rows = []
     n = 0
     for choice, path in zip(protocol.benchmarks(run), tasks, strict=True):
-        items = read_tasks(path, "test")[: min(most, protocol.tasks or most)]
-        rows += evaluated.play(choice, items, lambda part, play: play())
+        every = read_tasks(path, "test")[: protocol.tasks]
+        items = every[:most]
+        rows += evaluated.play(choice, items, len(every), lambda part, play: play())
         n += len(items)
     return rows, n, time.perf_counter() - start
 
@@ -123,11 +125,14 @@ class _Evaluated:
         self,
         choice: Choice,
         items: list[Task],
+        tasks: int,
         parts: Callable[[Part, Callable[[], Rows]], Rows],
     ) -> Rows:
         """Rows of one benchmark. All interventions of a run, and all conditions of a training seed,
         draw from the same stream, so that comparisons are paired; another training seed draws
         others, so that the noise of drawing is in every interval over seeds.
+
+        tasks: how many of it the whole evaluation plays.
         """
         run = self.run
         protocol = self.protocol
@@ -145,11 +150,19 @@ class _Evaluated:
             decoding = protocol.decodings[name]
             untrained = self.started and plays_untrained(kind)
             endpoints = shown[id(self.started if untrained else self.trained)]
+            samples = protocol.samples(name, run, choice.name, tasks)
             play = functools.partial(
                 self._play,
-                PlayingTeam(self.team, endpoints, decoding.temperature, limits),
+                PlayingTeam(
+                    self.team,
+                    endpoints,
+                    decoding.temperature,
+                    limits,
+                    top_p=decoding.top_p,
+                    top_k=decoding.top_k,
+                ),
                 items,
-                rollouts.EvaluationPass(kind, decoding.samples, factual),
+                rollouts.EvaluationPass(kind, samples, factual),
             )
             played = parts(Part(choice.name, name, kind), play)
             if (name, kind) == (protocol.primary, "factual"):
@@ -185,10 +198,10 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
     """
     run = read_run(played.config)
     team = run.build_team()
-    benchmarks = read_protocol(played.protocol).benchmarks(run)
+    protocol = read_protocol(played.protocol)
     truths = {
         (choice.name, task.task_id): task
-        for choice, path in zip(benchmarks, played.tasks, strict=True)
+        for choice, path in zip(protocol.benchmarks(run), played.tasks, strict=True)
         for task in read_tasks(path, "test")
     }
     episodes: Episodes = defaultdict(list)
@@ -200,7 +213,8 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
     audited = []
     unlike = {pair: _unlike(truths, pair) for pair in truths}
     late = 0
-    for key, judged in zip(episodes, judge(team, episodes, truths, unlike), strict=True):
+    every = judge(team, episodes, truths, unlike, protocol.grader)
+    for key, judged in zip(episodes, every, strict=True):
         name, task_id, decoding, sample, kind = key
         head = {"benchmark": name, "task_id": task_id, "decoding": decoding, "sample": sample}
         rows.append({**head, "intervention": kind, **judged})
@@ -211,7 +225,7 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
                 late += 1
                 continue
             if theirs:
-                ours = {column: judged[column] for column in ("answer", "truth", "accuracy")}
+                ours = {column: judged[column] for column in ("answer", "truth")}
                 audited.append({**head, **ours, **theirs})
     if late:
         log.warning("%d answers are left out of %s: no verdict was reached", late, graders)
@@ -225,8 +239,8 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
 
 
 def _by_papers(messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, float]:
-    """What each paper's grader says of an episode's last message; empty where one was not used on
-    answers of this kind.
+    """What our verifier and each paper's grader say of an episode's last message; empty where one
+    was not used on answers of this kind.
 
     Raises:
         process.Late: no verdict was reached.
@@ -238,7 +252,11 @@ def _by_papers(messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, f
     }
     if None in verdicts.values():
         return {}
-    return {grader: float(bool(verdict)) for grader, verdict in verdicts.items()}
+    ours = verifier.verify(last, task.truth, task.kind, task.tolerance)
+    return {
+        "accuracy": float(ours.correct),
+        **{grader: float(bool(verdict)) for grader, verdict in verdicts.items()},
+    }
 
 
 Episodes = dict[tuple[str, str, str, int, str], list[dict[str, Any]]]
@@ -246,10 +264,15 @@ Truths = Mapping[tuple[str, str], Task]
 
 
 def judge(
-    team: Team, episodes: Episodes, truths: Truths, unlike: Mapping[tuple[str, str], Task | None]
+    team: Team,
+    episodes: Episodes,
+    truths: Truths,
+    unlike: Mapping[tuple[str, str], Task | None],
+    grader: str = "ours",
 ) -> Iterator[dict[str, Any]]:
-    """Answer, truth, accuracy, leakage, late verdicts, tokens and log-prob of each episode, in
-    order. `unlike`: for each task one with another truth, to say how often one is met by chance.
+    """Answer, truth, accuracy, class of the answer, leakage, late verdicts, tokens and log-prob of
+    each episode, in order. `unlike`: for each task one with another truth, to say how often one is
+    met by chance; `grader`: as of a protocol.
     """
     spoken: list[_Spoken] = []
     for (name, task_id, *_), rows in episodes.items():
@@ -266,7 +289,14 @@ def judge(
     pairs = list(zip(spoken, read, strict=True))
     leaks = leakage.leaks_many(item for one, texts in pairs for item in _items(texts, one.task))
     chances = leakage.leaks_many(item for one, texts in pairs for item in _items(texts, one.other))
-    judged = [list(itertools.islice(verdicts, len(one.answering))) for one in spoken]
+    judged = [
+        [
+            by_grader(grader, verdict, message["completion"], one.task)
+            for message, verdict in zip(one.answering, verdicts, strict=False)
+        ]
+        for one in spoken
+    ]
+    classes = classes_of(list(episodes), [one.task for one in spoken], judged)
     ballots = verifier.in_order(
         verifier.ballots,
         (
@@ -275,9 +305,12 @@ def judge(
             if one.voting
         ),
     )
-    for one, own in zip(spoken, judged, strict=True):
+    for key, one, own, (codes, late) in zip(episodes, spoken, judged, classes, strict=True):
+        outcome = _outcome(team, one, own, next(ballots) if one.voting else None)
         yield {
-            **_outcome(team, one, own, next(ballots) if one.voting else None),
+            **outcome,
+            "late": outcome["late"] + late,
+            "ballot": vote_answer(np.array(codes), team.tie, lot(key)) if one.voting else codes[0],
             "leakage": float(any(list(itertools.islice(leaks, len(one.thoughts))))),
             "leakage_by_chance": float(
                 any(list(itertools.islice(chances, len(one.thoughts) if one.other else 0)))

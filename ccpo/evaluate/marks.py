@@ -25,10 +25,15 @@ class Played:
 
 @dataclass(frozen=True)
 class Marks:
-    """Accuracy of answers from 0 to 1. tasks: [tasks] ids, sorted; values: [tasks, samples]."""
+    """Accuracy of answers from 0 to 1. tasks: [tasks] ids, sorted; values: [tasks, samples];
+    ballots: [tasks, samples], the class of each answer within its task (table `scores`), and
+    tokens: [tasks], generated for an answer on average; both None where nobody asks for them.
+    """
 
     tasks: np.ndarray
     values: np.ndarray
+    ballots: np.ndarray | None = None
+    tokens: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -49,7 +54,7 @@ def of_run(scores: pd.DataFrame, run: str) -> dict[Played, Marks]:
     codes, tasks = pd.factorize(scores["task_id"], sort=True)
     order = np.lexsort((scores["sample"].to_numpy(), codes, keys))
     starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    values = scores["accuracy"].to_numpy()
+    columns = {name: scores[name].to_numpy() for name in ("accuracy", "ballot", "n_tokens")}
     out = {}
     for which, rows in zip(played, np.split(order, starts[1:]), strict=True):
         own, counts = np.unique(codes[rows], return_counts=True)
@@ -59,12 +64,18 @@ def of_run(scores: pd.DataFrame, run: str) -> dict[Played, Marks]:
                 f"run {run}, {which}: task {tasks[fewest]} has {counts.min()} samples, others "
                 f"have {counts.max()}. Remedy: delete its scores and evaluate it again"
             )
-        out[which] = Marks(np.asarray(tasks[own]), values[rows].reshape(len(own), -1))
+        values, ballots, tokens = (
+            column[rows].reshape(len(own), -1) for column in columns.values()
+        )
+        out[which] = Marks(np.asarray(tasks[own]), values, ballots, tokens.mean(axis=1))
     return out
 
 
-def refuse_unequal(marks: Mapping[str, Mapping[Played, Marks]], where: str) -> None:
+def refuse_unequal(
+    marks: Mapping[str, Mapping[Played, Marks]], where: str, samples: bool = True
+) -> None:
     """Refuses runs (or conditions), by name, of which one was not played as the others were.
+    `samples`: on as many samples of a task, too.
 
     Raises:
         ValueError: names the place, the run, what it lacks, and the remedy.
@@ -76,13 +87,15 @@ def refuse_unequal(marks: Mapping[str, Mapping[Played, Marks]], where: str) -> N
                     f"{where} {name}: {played} is missing, which others have. Remedy: delete its "
                     "scores and evaluate it again"
                 )
-        _refuse_unequal({name: of_run[played] for name, of_run in marks.items()}, where, played)
+        own = {name: of_run[played] for name, of_run in marks.items()}
+        _refuse_unequal(own, where, played, samples)
 
 
-def _refuse_unequal(marks: Mapping[str, Marks], where: str, played: Played) -> None:
+def _refuse_unequal(marks: Mapping[str, Marks], where: str, played: Played, samples: bool) -> None:
     first = next(iter(marks.values()))
     if all(
-        np.array_equal(own.tasks, first.tasks) and own.values.shape == first.values.shape
+        np.array_equal(own.tasks, first.tasks)
+        and (not samples or own.values.shape == first.values.shape)
         for own in marks.values()
     ):
         return
@@ -94,7 +107,7 @@ def _refuse_unequal(marks: Mapping[str, Marks], where: str, played: Played) -> N
                 f"{where} {name}: {played} has {len(own.tasks)} of the {len(every)} tasks that "
                 "were scored in all. Remedy: delete its scores and evaluate it again"
             )
-        if own.values.shape[1] < most:
+        if samples and own.values.shape[1] < most:
             raise ValueError(
                 f"{where} {name}: {played} has {own.values.shape[1]} answers a task, others have "
                 f"{most}. Remedy: delete its scores and evaluate it again"

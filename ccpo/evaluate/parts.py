@@ -18,6 +18,7 @@ from typing import Any
 
 from ccpo import intervention, lease, lineage, schema
 from ccpo.config import Protocol, RunConfig, read_protocol
+from ccpo.data.tables import read_tasks
 
 log = logging.getLogger("ccpo")
 
@@ -153,6 +154,7 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
             if sources.unchanged(passport.inputs, [path], folder)
             for part in parts_of(run, asked)
             if _played_alike(asked, protocol, part)
+            and _drawn_alike(run, (asked, protocol), part[0], (choice.name, path))
         ]
         wanted = [part for part in same if part not in rows]
         if wanted and schema.sha256(table) == passport.sha256:
@@ -168,15 +170,30 @@ def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
 
 
 def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:
-    """Whether two protocols play a (decoding, intervention) in the same way."""
+    """Whether two protocols play a (decoding, intervention) in the same way, but for the number of
+    samples.
+    """
     decoding, kind = part
-    if decoding not in b.decodings or a.decodings[decoding] != b.decodings[decoding]:
+    if decoding not in b.decodings:
+        return False
+    one, other = (p.decodings[decoding].model_dump(exclude={"samples"}) for p in (a, b))
+    if one != other:
         return False
     if kind != "factual" and a.versions[kind] != b.versions.get(kind):
         return False
     if not (kind == "factual" or plays_untrained(kind)) and b.primary != decoding:
         return False
     return (a.tasks, a.seed, a.max_tokens, a.stage) == (b.tasks, b.seed, b.max_tokens, b.stage)
+
+
+def _drawn_alike(
+    run: RunConfig, protocols: tuple[Protocol, Protocol], decoding: str, asked: tuple[str, Path]
+) -> bool:
+    """Whether two protocols of as many tasks draw as many samples of each task of a benchmark."""
+    name, table = asked
+    tasks = len(read_tasks(table, "test")[: protocols[0].tasks])
+    one, other = (protocol.samples(decoding, run, name, tasks) for protocol in protocols)
+    return one == other
 
 
 def _rows(table: Path, parts: Iterable[Part]) -> dict[Part, Rows]:

@@ -30,9 +30,14 @@ def counted(row: Difference) -> str:
 
 def points(row: Interval) -> str:
     """A difference in percentage points with its interval."""
-    if row.ci_low is None or row.ci_high is None:
-        return f"{100 * row.mean:+.1f}"
-    return f"{100 * row.mean:+.1f} [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}]"
+    return signed(row.mean, row.ci_low, row.ci_high)
+
+
+def signed(mean: float, low: float | None, high: float | None) -> str:
+    """A difference in percentage points with its interval, where there is one."""
+    if low is None or high is None:
+        return f"{100 * mean:+.1f}"
+    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def percent(row: Interval) -> str:

@@ -65,20 +65,37 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
                 f"nothing under fan-out {list(first.train.fanout)}"
             )
     for protocol in experiment.protocols:
-        yield f"evaluated by {protocol.id}: {_played(protocol)}"
+        yield f"evaluated by {protocol.id}: {_played(protocol, experiment)}"
     yield from compared(experiment)
 
 
-def _played(protocol: Protocol) -> str:
+def _played(protocol: Protocol, experiment: Experiment) -> str:
     """What a protocol plays, in words."""
     tasks = f"{protocol.tasks} tasks" if protocol.tasks else "all tasks"
+    runs = [next(iter(of_label.values())) for of_label in experiment.runs.values()]
+    teams = [run for run in runs if len(run.train.fanout) > 1] or runs
     decodings = ", ".join(
-        f"{name} ({decoding.samples} at temperature {decoding.temperature:g})"
+        f"{name} ({_samples(protocol, name, teams[0])} {decoding.words})"
         for name, decoding in protocol.decodings.items()
     )
+    if len(teams) < len(runs):
+        decodings += f" (a single agent draws {protocol.single_samples} at least, but greedily)"
+    if protocol.grader != "ours":
+        decodings += f"; judged by the grader of {protocol.grader}"
     also = f" and {', '.join(choice.name for choice in protocol.also)}" if protocol.also else ""
     changed = ", ".join(protocol.interventions) or "none"
     return f"{tasks} of the benchmark trained on{also}; {decodings}; interventions {changed}"
+
+
+def _samples(protocol: Protocol, decoding: str, run: RunConfig) -> str:
+    """Samples of each task, by benchmark where they differ."""
+    of_each = {
+        choice.name: protocol.samples(decoding, run, choice.name, protocol.tasks_of(choice))
+        for choice in protocol.benchmarks(run)
+    }
+    if len(set(of_each.values())) == 1:
+        return str(next(iter(of_each.values())))
+    return " + ".join(f"{samples} of {name}" for name, samples in of_each.items())
 
 
 def _generated(run: RunConfig) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from ccpo import benchmark, intervention, schema
+from ccpo import intervention, schema
 from ccpo.config import (
     Choice,
     Experiment,
@@ -65,7 +65,6 @@ PROCESS = 6.0
 PAGES = 25.0
 SCORED = 5e-4
 SD = 0.03  # of paired differences of accuracy between seeds, where no finished experiment tells
-ITEMS = 256  # test items of a procedural benchmark that does not say how many it makes
 GROUPED = 8  # scores that share a job (workflow/profiles/slurm)
 
 
@@ -274,7 +273,7 @@ def _of_evaluated(run: RunConfig, protocol: Protocol) -> float:
     """Tokens generated for a task that is evaluated."""
     team = run.build_team()
     return sum(
-        protocol.decodings[name].samples * _length(turn, protocol.limits(run))
+        _episodes(run, protocol, name) * _length(turn, protocol.limits(run))
         for name, kind in parts_of(run, protocol)
         for turn in intervention.load(kind).speaks(team)
     )
@@ -422,7 +421,7 @@ def _condition(
     train = pace.start + pace.updates * pace.seconds
     rollout = len(protocols) * pace.start + tasks * pace.task_seconds
     verdicts = sum(
-        n * sum(protocol.decodings[name].samples for name, _ in parts_of(first, protocol))
+        n * sum(_episodes(first, protocol, name) for name, _ in parts_of(first, protocol))
         for n, protocol in zip(by_protocol, protocols, strict=True)
     )
     score = len(protocols) * PROCESS / 4 + verdicts * SCORED
@@ -446,14 +445,14 @@ def _condition(
 
 def _tasks(run: RunConfig, protocol: Protocol) -> int:
     """Test tasks of all benchmarks that a run is evaluated on."""
-    sizes = [_test_items(choice) for choice in protocol.benchmarks(run)]
-    return sum(min(protocol.tasks or size, size) for size in sizes)
+    return sum(protocol.tasks_of(choice) for choice in protocol.benchmarks(run))
 
 
-def _test_items(choice: Choice) -> int:
-    """Items of a benchmark's test split; of a procedural one as many as its parameter says."""
-    items = int(benchmark.load(choice.name).SPLITS["test"])
-    return items or int(choice.params.get("n_test", 0)) or ITEMS
+def _episodes(run: RunConfig, protocol: Protocol, decoding: str) -> float:
+    """Of a task under a decoding: the mean over the tasks of all benchmarks."""
+    sizes = {choice.name: protocol.tasks_of(choice) for choice in protocol.benchmarks(run)}
+    every = sum(n * protocol.samples(decoding, run, name, n) for name, n in sizes.items())
+    return every / sum(sizes.values())
 
 
 def _preparing(model: Model) -> float:

@@ -89,7 +89,8 @@ class AgentEndpoint:
 
 @dataclass(frozen=True)
 class PlayingTeam:
-    """A team that can play: its topology, an endpoint for each agent, and how messages are drawn.
+    """A team that can play: its topology, an endpoint for each agent, and how messages are drawn
+    (`top_p`, `top_k`: in evaluations, see SamplingParams).
 
     `max_tokens`: the largest message of each turn; the last number stands for all later turns.
     """
@@ -99,12 +100,13 @@ class PlayingTeam:
     temperature: float
     max_tokens: Sequence[int]
     rating_tokens: int = 512
+    top_p: float = 1.0
+    top_k: int = 0
 
     def sampling(self, turn: int) -> SamplingParams:
         """How the messages of a turn are drawn."""
-        return SamplingParams(
-            self.temperature, self.max_tokens[min(turn, len(self.max_tokens) - 1)]
-        )
+        most = self.max_tokens[min(turn, len(self.max_tokens) - 1)]
+        return SamplingParams(self.temperature, most, self.top_p, self.top_k)
 
     def endpoint(self, turn: int) -> AgentEndpoint:
         """The endpoint of the agent that writes a turn."""

@@ -114,7 +114,9 @@ def _height(part: pd.DataFrame) -> float:
     """Inches for a panel: for a line over updates or tokens always the same, else enough for a line
     of text for each condition or agent.
     """
-    if "condition" not in part or {"step", "tokens", "generated_tokens", "temperature"} & set(part):
+    if "condition" not in part or {"step", "tokens", "generated_tokens", "temperature", "k"} & set(
+        part
+    ):
         return 2.8
     return max(
         1.4,

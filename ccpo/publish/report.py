@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, messages, oracle, page, statistics, tables
+from ccpo.publish import figure, messages, metrics, oracle, page, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import (
@@ -91,6 +91,9 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>Conditions</h2>{page.wide(tables.as_html(files.table))}",
         f"<h2>Declared comparisons</h2>{page.wide(comparisons(numbers))}",
         f"<h2>Where the spread comes from</h2>{page.wide(sources(numbers))}",
+        "<h2>Against a single agent at equal tokens</h2>",
+        page.wide(metrics.against_single(numbers)),
+        f"<h2>Several answers to a task</h2>{page.wide(metrics.by_samples(numbers))}",
         f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
@@ -112,6 +115,8 @@ def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterato
         yield f"{row.sentence} {row.elsewhere}".strip()
     for repeat in numbers.repeats:
         yield repeat.sentence
+    if numbers.equal_tokens:
+        yield from numbers.equal_tokens.sentences
     yield numbers.scope
     for label, condition in numbers.conditions.items():
         yield from _of_condition(condition, planned.condition(label))

@@ -10,8 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from ccpo import document
 from ccpo.document import Document, Record
+from ccpo.publish.metric_statistics import ByPlayed, EqualTokens
 
 FACTUAL = "factual"
 UNTRAINED = "untrained"
@@ -183,6 +186,7 @@ class Condition(Record):
     clean: dict[str, Clean]  # by benchmark
     late: Late
     graders: dict[str, Graded]  # by benchmark
+    metrics: ByPlayed = Field(default_factory=dict)  # avg@k, pass@k, majority@k
 
     def under(self, decoding: str) -> dict[str, Accuracy]:
         """Accuracies by intervention on the primary benchmark under a decoding."""
@@ -272,6 +276,7 @@ class OtherProtocol(Record):
     decodings: dict[str, Decoding]
     # by condition, benchmark, decoding, intervention
     conditions: dict[str, dict[str, dict[str, dict[str, Accuracy]]]]
+    metrics: dict[str, ByPlayed] = Field(default_factory=dict)  # by condition
 
 
 class TrainingStatistics(Document):
@@ -291,6 +296,7 @@ class TrainingStatistics(Document):
     comparisons: tuple[Comparison, ...]
     repeats: tuple[Repeat, ...]
     others: tuple[OtherProtocol, ...] = ()
+    equal_tokens: EqualTokens | None = None
     gain_counted: float
 
 

@@ -159,6 +159,23 @@ def vote_outcome(answers: np.ndarray, tie: str) -> np.ndarray:
     return correct * (np.round(n_tied) == 1)
 
 
+def vote_answer(answers: np.ndarray, tie: str, lot: float) -> int:
+    """The class that a plurality vote over classes [K] (0 = correct, -1 = abstains) answers with,
+    -1 where nobody votes or a tie counts as wrong; `vote_outcome` is the chance that it is 0.
+
+    lot: a number in [0, 1) that decides a tie under `uniform`.
+    """
+    votes = answers[answers >= 0]
+    if votes.size == 0:
+        return -1
+    # of each class its first voter's place: classes are in the order in which they are first voted
+    classes, places, counts = np.unique(votes, return_index=True, return_counts=True)
+    tied = sorted(zip(places[counts == counts.max()], classes[counts == counts.max()], strict=True))
+    if tie == "wrong" and len(tied) > 1:
+        return -1
+    return int(tied[int(lot * len(tied)) if tie == "uniform" else 0][1])
+
+
 def names() -> list[str]:
     """Names of all teams: the files of this folder."""
     return sorted(file.name for file in pkgutil.iter_modules(__path__))

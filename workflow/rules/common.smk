@@ -117,6 +117,7 @@ def figures_of(training):
             len(protocol.decodings),
             frozenset(changes),
             bool(TRAININGS[training].compare or TRAININGS[training].repeats),
+            max(p.most_samples(run) for p in TRAININGS[training].protocols for run in runs),
         )
     )
 

@@ -17,17 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How one message is drawn: temperature (0: greedy) and the largest number of tokens."""
+    """How one message is drawn: temperature (0: greedy) and the largest number of tokens; in an
+    evaluation also truncated, in this order: `top_k` keeps so many likeliest tokens, and what is as
+    likely as the last of them (0: all); `top_p` the likeliest of these until they hold that share.
+    """
 
     temperature: float
     max_tokens: int
+    top_p: float = 1.0
+    top_k: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some tokens are never drawn."""
+        return self.top_p < 1 or self.top_k > 0
 
 
 @dataclass(frozen=True)
 class Completion:
     """One message: its token ids (with the end token, if it came), the engine's log-probs of these
-    at the sampling temperature (at temperature 1 if greedy), and why it ended: `stop`, or `length`
-    if it was cut.
+    under the distribution that they were drawn from (at the sampling temperature, at temperature 1
+    if greedy; where draws are truncated, of what is left, renormalised), and why it ended: `stop`,
+    or `length` if it was cut.
     """
 
     token_ids: list[int]
@@ -55,8 +66,8 @@ class Engine(Protocol):
     def logprobs(
         self, prompts: Sequence[list[int]], completions: Sequence[list[int]], temperature: float
     ) -> list[list[float]]:
-        """The engine's own log-probs of the tokens of given completions, one for each prompt; at
-        temperature 1 if greedy.
+        """The engine's own log-probs of the tokens of given completions, one for each prompt, under
+        the full distribution; at temperature 1 if greedy.
         """
         ...
 

@@ -70,9 +70,7 @@ class HF:
             for part in self._parts([prompts[i] for i in share], n, room):
                 indices = share[part]
                 uniforms = torch.from_numpy(all_uniforms[indices].reshape(-1, room))
-                draw = functools.partial(
-                    _sampled, sampling.temperature, uniforms.to(self.model.device)
-                )
+                draw = functools.partial(_sampled, sampling, uniforms.to(self.model.device))
                 start = self._begin([prompts[i] for i in indices], n, room)
                 tokens, logprobs = self._decode(start, room, draw, self.end_ids)
                 pairs = zip(tokens.tolist(), logprobs.tolist(), strict=True)
@@ -224,13 +222,16 @@ _Sampler = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch
 
 
 def pick(
-    logits: torch.Tensor, temperature: float, uniform: torch.Tensor
+    logits: torch.Tensor, sampling: SamplingParams, uniform: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens [rows] drawn by inverting the cumulative distribution at `uniform`, and their
-    log-probs [rows]; greedy at temperature 0.
+    log-probs [rows] under the distribution drawn from, truncated where `sampling` says so; greedy
+    at temperature 0.
     """
-    logprobs = _log_softmax(logits, temperature)
-    if temperature == 0:
+    logprobs = _log_softmax(logits, sampling.temperature)
+    if sampling.truncated:
+        logprobs = truncate(logprobs, sampling.top_p, sampling.top_k)
+    if sampling.temperature == 0:
         token = logprobs.argmax(-1)
     else:
         cumulative = logprobs.exp().double().cumsum(-1)
@@ -242,10 +243,33 @@ def pick(
     return token, logprobs.gather(1, token[:, None]).squeeze(1)
 
 
+def truncate(logprobs: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:
+    """Log-probs [rows, V] of what top-k and then top-p leave, renormalised; -inf of the rest.
+
+    As vLLM and transformers do it, after the temperature: kept are the `top_k` likeliest tokens
+    (0: all) and what is as likely as the last of them; of these, the likeliest whose more likely
+    ones hold less than `top_p`, one at least.
+    """
+    if 0 < top_k < logprobs.shape[-1]:
+        last = logprobs.topk(top_k, dim=-1).values[:, -1:]
+        logprobs = logprobs.masked_fill(logprobs < last, -torch.inf).log_softmax(-1)
+    if top_p < 1:
+        ordered, tokens = logprobs.sort(dim=-1, descending=True, stable=True)
+        shares = ordered.exp().double()
+        before = shares.cumsum(-1) - shares
+        left_out = (before >= top_p).scatter(-1, tokens, before >= top_p)
+        logprobs = logprobs.masked_fill(left_out, -torch.inf).log_softmax(-1)
+    return logprobs
+
+
 def _sampled(
-    temperature: float, uniforms: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, t: int
+    sampling: SamplingParams,
+    uniforms: torch.Tensor,
+    logits: torch.Tensor,
+    rows: torch.Tensor,
+    t: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return pick(logits, temperature, uniforms[rows, t])
+    return pick(logits, sampling, uniforms[rows, t])
 
 
 def _forced(

@@ -22,7 +22,9 @@ class Scripted:
     def generate(
         self, prompts: Sequence[list[int]], n: int, sampling: SamplingParams, seed: Sequence[int]
     ) -> list[list[Completion]]:
-        """See Engine; every log-prob is 0 (a script is certain of its tokens)."""
+        """See Engine; every log-prob is 0: a script is certain of its tokens, so that top-k and
+        top-p, which keep the likeliest, leave every one.
+        """
         check_context(prompts, sampling, self.limit)
         uniforms = np.random.default_rng(list(seed)).random((len(prompts), n))
         return [

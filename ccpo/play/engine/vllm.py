@@ -8,8 +8,8 @@ until it next generates.
 Draws: each completion has a seed of its own, from the seed of the call and its place. vLLM then
 draws the same whatever else is in the batch, as long as the logits are the same; their last bits
 may move with the shape of the batch, so that a token may come out differently where another is as
-likely to seven digits. Log-probs are of the full distribution at the sampling temperature, from the
-sampling pass.
+likely to seven digits. Log-probs are from the sampling pass, of the distribution drawn from: at the
+sampling temperature, and where draws are truncated of what is left, renormalised.
 """
 
 from __future__ import annotations
@@ -147,6 +147,8 @@ class VLLM:
         params = [
             vllm.SamplingParams(
                 temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
                 max_tokens=sampling.max_tokens,
                 detokenize=False,
                 # the end tokens are those given here, not those of the model's folder
