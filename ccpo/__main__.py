@@ -354,6 +354,9 @@ def train(
             "--offload", help="Keep optimiser states in main memory, with --zero 1 or more."
         ),
     ] = False,
+    keep: Annotated[
+        list[float] | None, typer.Option(help="Shares of the training whose weights are kept.")
+    ] = None,
 ) -> None:
     """Train one run, going on from its newest checkpoint."""
     from ccpo.config import read_run
@@ -375,7 +378,7 @@ def train(
             model=model,
             scratch=scratch,
             out=out,
-            options=training.Options(without, held_out, ranks, sharding),
+            options=training.Options(without, held_out, tuple(keep or ()), ranks, sharding),
         )
     except training.Interrupted as stop:
         if stop.progress and stop.first and (outcome := slurm.requeue()):
