@@ -533,6 +533,43 @@ def track(
         print(f"warning: {warning}", file=sys.stderr)
 
 
+@rules()
+def probe(
+    config: RunConfigPath,
+    probe: Annotated[Path, typer.Option(callback=_file, help="The probe's JSON file.")],
+    tasks: TaskTable,
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            callback=_folder, help="Folder of what training left, kept, or began with (several)."
+        ),
+    ],
+    scratch: Scratch,
+    out: Annotated[Path, typer.Option(help="Table of messages to write.")],
+) -> None:
+    """Draw a run's probe: contexts, candidates and replays."""
+    from ccpo.evaluate import probe as probes
+
+    sources = probes.Sources(config, probe, tasks, probes.policies_in(model))
+    probes.draw(sources, scratch=scratch, out=out)
+
+
+@rules()
+def probe_credit(
+    config: RunConfigPath,
+    tasks: TaskTable,
+    messages: Annotated[Path, typer.Option(callback=_file, help="Table of messages.")],
+    scratch: Annotated[Path, typer.Option(help="Folder of the drawing, deleted in the end.")],
+    table: Annotated[Path, typer.Option(help="Table of replays to write.")],
+    diagnostics: Annotated[Path, typer.Option(help="Diagnostics to write.")],
+) -> None:
+    """Give the verdicts of a probe, and measure credit on it."""
+    from ccpo.evaluate import probe_credit as measured
+
+    drawn = measured.Drawn(config, tasks, messages)
+    measured.measure(drawn, scratch=scratch, table=table, diagnostics=diagnostics)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"ccpo {__version__}")

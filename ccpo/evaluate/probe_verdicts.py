@@ -137,10 +137,11 @@ def _outcome(team: Team, codes: list[int]) -> dict[str, Any]:
     cast = [code for code in codes if code >= 0]
     most = max(map(cast.count, cast), default=0)
     tied = [code for code in dict.fromkeys(cast) if cast.count(code) == most]
-    if not tied:
-        leading = -1
-    else:
-        leading = tied[0] if len(tied) == 1 or team.tie == "first" else UNDECIDED
+    leading = -1
+    if len(tied) == 1 or (tied and team.tie == "first"):
+        leading = tied[0]
+    elif tied:
+        leading = UNDECIDED
     return {
         "reward": float(vote_outcome(np.array([codes]), team.tie)[0]),
         "answer": leading,

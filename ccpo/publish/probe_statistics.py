@@ -94,6 +94,56 @@ class RunProbe(Document):
     turns: tuple[TurnProbe, ...]
 
 
+class ProbeRow(Record):
+    """A mean over replicates and its interval, and the value of every seed, of one quantity of the
+    messages of a turn at a share of the training. `method`: "" where it is none's.
+    """
+
+    condition: str
+    at: float
+    turn: int
+    agent: int
+    method: str
+    quantity: str
+    mean: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    by_seed: dict[int, float]  # seeds whose draws can tell
+
+
+class Calibration(Record):
+    """Fifths of the credit of all seeds' messages: how many, their mean credit and target."""
+
+    condition: str
+    at: float
+    turn: int
+    method: str
+    bins: tuple[Bin, ...]
+
+
+class ProbeLeftOut(LeftOut):
+    """A method that cannot be measured in a condition."""
+
+    condition: str
+
+
+class Probes(Record):
+    """What an experiment's probes say."""
+
+    id: str
+    at: tuple[float, ...]
+    rows: tuple[ProbeRow, ...]
+    calibration: tuple[Calibration, ...]
+    left_out: tuple[ProbeLeftOut, ...]
+    missing: tuple[str, ...]  # probes that are not there, in words
+    sentences: tuple[str, ...]
+
+    def of(self, quantity: str) -> list[ProbeRow]:
+        """The rows of a quantity."""
+        return [row for row in self.rows if row.quantity == quantity]
+
+
 def read_run_probe(path: str | Path) -> RunProbe:
     """A run's diagnostics. ValueError as `document.read`."""
     return document.read(path, RunProbe)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ccpo import document
 from ccpo.document import Document, Record
+from ccpo.publish.probe_statistics import Probes
 
 FACTUAL = "factual"
 UNTRAINED = "untrained"
@@ -291,6 +292,7 @@ class TrainingStatistics(Document):
     comparisons: tuple[Comparison, ...]
     repeats: tuple[Repeat, ...]
     others: tuple[OtherProtocol, ...] = ()
+    probes: Probes | None = None
     gain_counted: float
 
 
