@@ -334,16 +334,20 @@ def target(pair: Sequence[Half], rng: np.random.Generator) -> Target:
     second = np.concatenate([half.second for half in pair], axis=1)
     signal = _covariance(first, second)
     blocks = len(pair)
-    noise = [_covariance(first, shuffled(second, blocks, rng)) for _ in range(SHUFFLES)]
+    noise = [_covariance(first, unrelated(second, blocks, rng)) for _ in range(SHUFFLES)]
     clear = signal > max(0.0, float(np.quantile(noise, LEVEL)))
     return Target(values, float(values.var()), signal, clear)
 
 
-def shuffled(values: np.ndarray, blocks: int, rng: np.random.Generator) -> np.ndarray:
-    """Values [C, n] in another order inside each context and each of `blocks` equal blocks."""
+def unrelated(values: np.ndarray, blocks: int, rng: np.random.Generator) -> np.ndarray:
+    """Values [C, n] that keep their spread in each context and nothing else: in another order
+    inside each of `blocks` equal blocks, and the sign of each block by lot. (Order alone would keep
+    what a context's mean has in common with the target's.)
+    """
     contexts, n = values.shape
-    parts = values.reshape(contexts * blocks, n // blocks)
-    return rng.permuted(parts, axis=1).reshape(contexts, n)
+    parts = rng.permuted(values.reshape(contexts * blocks, n // blocks), axis=1)
+    signs = rng.choice((-1.0, 1.0), (contexts * blocks, 1))
+    return np.asarray((parts * signs).reshape(contexts, n))
 
 
 def _covariance(a: np.ndarray, b: np.ndarray) -> float:
@@ -361,7 +365,7 @@ def measure(
     covariance = _covariance(credits, of.values)
     size = float(np.sqrt(spread * of.variance))
     correlation = covariance / size if size > 0 else 0.0
-    nulls = [_covariance(shuffled(credits, 2, rng), of.values) for _ in range(SHUFFLES)]
+    nulls = [_covariance(unrelated(credits, 2, rng), of.values) for _ in range(SHUFFLES)]
     by_chance = np.array(nulls) / size if size > 0 else np.zeros(SHUFFLES)
     ceiling = float(np.sqrt(of.reliability)) if of.reliability else None
     scale = covariance / of.signal if of.clear else 0.0

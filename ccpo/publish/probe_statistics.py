@@ -31,8 +31,8 @@ class MethodProbe(Record):
     calls: int  # evaluator calls of the tree that it was given
     correlation: float  # of credit and target
     fidelity: float | None  # the same, over what the target's own reliability allows
-    floor: float | None  # 95 % of |fidelity| of credit that is shuffled inside each context
-    p: float  # one-sided, of the shuffling
+    floor: float | None  # 95 % of |fidelity| of credit shuffled inside contexts, signs by lot
+    p: float  # one-sided, of the same
     variance: float | None  # inside a context, in units of the target
     slope: float | None  # of the target on the credit
     bins: tuple[Bin, ...]
