@@ -90,10 +90,11 @@ def draw(sources: Sources, *, scratch: Path, out: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
+    parts = 1 + len(run.build_team().turns) + removable(run.build_team())
     with lease.hold(scratch, "probe") as held:
         drawing = _Drawing(probe, run, tasks, _playing(run, probe, sources.policies))
         room.check(drawing.playing, tasks)
-        keep = _Keep(scratch / f"probe-{sources.key()}", held)
+        keep = _Keep(scratch / f"probe-{sources.key()}", held, parts)
         own = keep("own", drawing.own)
         rows = list(own)
         for turn in range(len(drawing.team.turns)):
@@ -121,20 +122,21 @@ def _playing(run: RunConfig, probe: Probe, folders: Sequence[Path]) -> PlayingTe
 
 @dataclass(frozen=True)
 class _Keep:
-    """Where parts of a probe are kept as they are drawn."""
+    """Where the `parts` of a probe are kept as they are drawn."""
 
     folder: Path
     held: lease.Lease
+    parts: int
 
     def __call__(self, name: str, play: Callable[[], Rows]) -> Rows:
         """Rows of a part, as they were kept, else drawn now."""
         path = self.folder / f"{name}.parquet"
+        self.held.tell(len(list(self.folder.glob("*.parquet"))), self.parts, name)
         if path.is_file():
             return schema.read_table(path, TABLE).to_pylist()
         rows = play()
         self.held.check()
         schema.write_table(path, schema.rows_to_table(TABLE, rows))
-        self.held.tell(1, 1, name)
         return rows
 
 
@@ -163,7 +165,7 @@ def removable(team: Team) -> bool:
     """Whether the team still answers without its first agent, alone: what CCPO's credit compares
     with.
     """
-    return team.answer == "last" and team.agents == 2 and bool(team.without(0))
+    return team.answer == "last" and team.agents == 2 and len(team.without(0)) == 1
 
 
 @dataclass(frozen=True)

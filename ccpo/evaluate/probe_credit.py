@@ -106,6 +106,7 @@ def of_turn(team: Team, draws: Draws, next_text: np.ndarray, late: int = 0) -> T
         contexts=contexts,
         candidates=candidates,
         replays=replays,
+        reward=float(draws.reward.mean()),
         mixed=draws.mixed,
         late=late,
         reliability=of.reliability,

@@ -27,7 +27,7 @@ from ccpo.publish.probe_statistics import (
 )
 
 # quantities of a turn and of a method, as they are called in stats.json
-OF_TURN = ("mixed", "reliability", "signal")
+OF_TURN = ("reward", "mixed", "reliability", "signal")
 OF_INFLUENCE = {
     "value": "influence",
     "floor": "influence floor",
@@ -36,7 +36,7 @@ OF_INFLUENCE = {
     "entropy": "entropy of the answer",
 }
 OF_METHOD = ("fidelity", "floor", "correlation", "variance", "slope", "calls")
-SHARES = {"mixed"}
+SHARES = {"reward", "mixed"}
 
 Place = tuple[str, float]  # condition, share of the training
 Quantity = tuple[str, str]  # method ("": none), quantity

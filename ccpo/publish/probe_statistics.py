@@ -75,6 +75,7 @@ class TurnProbe(Record):
     contexts: int
     candidates: int
     replays: int
+    reward: float  # mean outcome: the team's accuracy as it plays in training
     mixed: float  # share of contexts whose outcomes are not all the same
     late: int  # verdicts that were not reached
     reliability: float | None  # of the target: its split halves, to full length
