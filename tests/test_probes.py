@@ -130,7 +130,7 @@ def test_page_and_figure_show_ours_beside_the_published(tmp_path: Path) -> None:
     assert "told from shuffled messages in 4 of 4 seeds" in page
     frame = mechanism.collect(TrainingStatistics.model_construct(probes=out))
     kinds = {(panel, kind) for panel, kind in zip(frame.panel, frame.kind, strict=True)}
-    assert {kind for panel, kind in kinds if panel.startswith("Fidelity")} == {
+    assert {kind for panel, kind in kinds if panel.startswith("fidelity")} == {
         *("ours", "published", "floor")
     }
     assert set(frame.condition) == {"taught"}

@@ -379,7 +379,7 @@ def measure(
         fidelity=correlation / ceiling if ceiling else None,
         floor=float(np.quantile(np.abs(by_chance), LEVEL)) / ceiling if ceiling else None,
         p=float((seen.sum() + 1) / (SHUFFLES + 1)),
-        variance=variance / scale**2 if scale > 0 else None,
+        variance=variance / scale**2 / of.signal if scale > 0 else None,
         slope=covariance / spread if spread > 0 else None,
         bins=_bins(credits.reshape(-1), of.values.reshape(-1)),
     )

@@ -142,14 +142,14 @@ class _Keep:
 
 def ancestors(team: Team, turn: int) -> tuple[int, ...]:
     """The turns that a message is written from: those it reads, and those that these read."""
-    found: set[int] = set()
+    turns: set[int] = set()
     pending = list(team.turns[turn].reads)
     while pending:
         read = pending.pop()
-        if read not in found:
-            found.add(read)
+        if read not in turns:
+            turns.add(read)
             pending += team.turns[read].reads
-    return tuple(sorted(found))
+    return tuple(sorted(turns))
 
 
 def redrawn(team: Team, turn: int) -> tuple[int, ...]:

@@ -205,10 +205,10 @@ def sentences(rows: Sequence[ProbeRow]) -> Iterator[str]:
             continue
         seen = index[condition, at, turn, "influence seen"]
         entropy = index[condition, at, turn, "entropy of the answer"]
-        told = sum(value > 0 for value in seen.by_seed.values())
+        seeds = sum(value > 0 for value in seen.by_seed.values())
         band = "" if row.ci_low is None else f" [{row.ci_low:.3f}, {row.ci_high:.3f}]"
         yield (
             f"In condition {condition} at {at:.0%} of the training, agent {row.agent}'s message "
             f"(turn {turn}) moves the team's answer by {row.mean:.3f}{band} of "
-            f"{entropy.mean:.3f} nats; told from shuffled messages in {told} of {row.n} seeds."
+            f"{entropy.mean:.3f} nats; told from shuffled messages in {seeds} of {row.n} seeds."
         )

@@ -85,8 +85,8 @@ def influence_of_texts(texts: np.ndarray) -> float:
     total = 0.0
     for own in symbols:
         counts = np.stack([np.bincount(row, minlength=other + 1) for row in own]) + SMOOTHING
-        given = counts / counts.sum(axis=1, keepdims=True)
-        total += max(0.0, float(entropy(given.mean(axis=0)) - entropy(given).mean()))
+        by_candidate = counts / counts.sum(axis=1, keepdims=True)
+        total += max(0.0, float(entropy(by_candidate.mean(axis=0)) - entropy(by_candidate).mean()))
     return total / len(symbols)
 
 

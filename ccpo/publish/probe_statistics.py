@@ -33,7 +33,9 @@ class MethodProbe(Record):
     fidelity: float | None  # the same, over what the target's own reliability allows
     floor: float | None  # 95 % of |fidelity| of credit shuffled inside contexts, signs by lot
     p: float  # one-sided, of the same
-    variance: float | None  # inside a context, in units of the target
+    # inside a context, the scale of the credit taken out, over the exact advantage's; leaving
+    # itself out among n siblings makes it (n / (n - 1))^2 without adding noise
+    variance: float | None
     slope: float | None  # of the target on the credit
     bins: tuple[Bin, ...]
 

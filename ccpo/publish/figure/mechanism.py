@@ -16,19 +16,20 @@ ORDER = 7
 CAPTION = (
     "Credit measured on the runs at the last share of the training that was probed. Filled: "
     "estimate and target from separate samples; fidelity is the correlation with the exact "
-    "advantage, 1 at most; variance is that inside a context over the variance of the exact "
-    "advantage, 1 for credit without noise; influence is in nats. Open: the same messages under "
-    "C3's published definition. Grey bar: what shuffled messages stay below in 95 of 100 cases. "
+    "advantage, 1 at most. Open: the same messages under C3's published definitions, whose "
+    "variance is 0 wherever a context has one outcome only: beside it the share of contexts with "
+    "several. Grey bar: what shuffled messages stay below in 95 of 100 cases. "
     "Where nothing follows a message there is no influence; where the target has no spread that "
     "could be told from noise there is no fidelity."
 )
 PANELS = {
-    "fidelity": "Fidelity of credit",
-    "variance": "Variance of credit inside a context, over that of the exact advantage",
-    "influence": "Influence of the message on the team's answer, nats",
+    "fidelity": "fidelity of credit",
+    "mixed": "variance of credit inside a context (open), contexts with mixed outcomes (filled)",
+    "influence": "influence of the message on the team's answer, nats",
 }
 PUBLISHED = {
     "fidelity": "published fidelity, all_candidates",
+    "mixed": "published variance, ddof 0",
     "influence": "published influence, texts",
 }
 FLOORS = {"fidelity": "floor", "influence": "influence floor"}
@@ -57,7 +58,10 @@ def collect(numbers: TrainingStatistics) -> pd.DataFrame:
                 for row in _last(numbers.probes, name or "")
                 if row["method"] != "c3, all replays" or kind == "ours"
             ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if not frame.empty:  # one colour for a method in every panel
+        frame["colour"] = frame.method.map({m: i for i, m in enumerate(frame.method.unique())})
+    return frame
 
 
 def _last(probes: Probes, quantity: str) -> list[dict[str, object]]:
@@ -92,9 +96,10 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         floor = rows[rows.kind == "floor"]["mean"]
         if len(floor):
             axes.barh(y, float(floor.max()), height=0.8, color="#dddddd", zorder=0)
-    for i, method in enumerate(methods or [WHOLE]):
+    shown = [*methods, *([WHOLE] if WHOLE in set(frame.method) else [])]
+    for i, method in enumerate(shown):
         own = frame[frame.method == method]
-        shift = 0.7 * ((i + 0.5) / max(len(methods), 1) - 0.5)
+        shift = 0.7 * ((i + 0.5) / len(shown) - 0.5)
         for kind, face in (("ours", None), ("published", "none")):
             drawn = own[own.kind == kind]
             if drawn.empty:
@@ -106,12 +111,15 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
                 xerr=ends(drawn),
                 fmt="o" if kind == "ours" else "D",
                 ms=3.5,
-                color=COLOURS[i % len(COLOURS)],
+                color=COLOURS[int(drawn.colour.iloc[0]) % len(COLOURS)],
                 markerfacecolor=face,
                 elinewidth=1,
                 label=method if kind == "ours" else f"{method}, as published",
             )
     axes.set_yticks(range(len(places)), [f"{c}, agent {a}" for c, _, a in places])
     axes.set_ylim(len(places) - 0.5, -0.5)
-    labels(axes, "Credit on the runs themselves, by method", "", "")
+    labels(axes, "Credit measured on the runs, by method", "", "")
+    axes.set_xlabel(frame.panel.iloc[0])  # the panels share an axis, and not what it shows
+    axes.tick_params(labelbottom=True)
+    axes.set_xlim(0, max(1.02, *axes.get_xlim()))
     legend(axes)
