@@ -12,6 +12,8 @@ STAGE_VERSIONS = {
     "train": 5,
     "rollout": 5,
     "score": 5,
+    "probe": 1,
+    "probe_credit": 1,
     "diagnose": 2,
     "analyse": 4,
 }

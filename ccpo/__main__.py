@@ -354,6 +354,9 @@ def train(
             "--offload", help="Keep optimiser states in main memory, with --zero 1 or more."
         ),
     ] = False,
+    keep: Annotated[
+        list[float] | None, typer.Option(help="Shares of the training whose weights are kept.")
+    ] = None,
 ) -> None:
     """Train one run, going on from its newest checkpoint."""
     from ccpo.config import read_run
@@ -375,7 +378,7 @@ def train(
             model=model,
             scratch=scratch,
             out=out,
-            options=training.Options(without, held_out, ranks, sharding),
+            options=training.Options(without, held_out, tuple(keep or ()), ranks, sharding),
         )
     except training.Interrupted as stop:
         if stop.progress and stop.first and (outcome := slurm.requeue()):
@@ -528,6 +531,43 @@ def track(
 
     if warning := track.track(track.Source(experiment, runs, stats, uri), out):
         print(f"warning: {warning}", file=sys.stderr)
+
+
+@rules()
+def probe(
+    config: RunConfigPath,
+    probe: Annotated[Path, typer.Option(callback=_file, help="The probe's JSON file.")],
+    tasks: TaskTable,
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            callback=_folder, help="Folder of what training left, kept, or began with (several)."
+        ),
+    ],
+    scratch: Scratch,
+    out: Annotated[Path, typer.Option(help="Table of messages to write.")],
+) -> None:
+    """Draw a run's probe: contexts, candidates and replays."""
+    from ccpo.evaluate import probe as probes
+
+    sources = probes.Sources(config, probe, tasks, probes.policies_in(model))
+    probes.draw(sources, scratch=scratch, out=out)
+
+
+@rules()
+def probe_credit(
+    config: RunConfigPath,
+    tasks: TaskTable,
+    messages: Annotated[Path, typer.Option(callback=_file, help="Table of messages.")],
+    scratch: Annotated[Path, typer.Option(help="Folder of the drawing, deleted in the end.")],
+    table: Annotated[Path, typer.Option(help="Table of replays to write.")],
+    diagnostics: Annotated[Path, typer.Option(help="Diagnostics to write.")],
+) -> None:
+    """Give the verdicts of a probe, and measure credit on it."""
+    from ccpo.evaluate import probe_credit as measured
+
+    drawn = measured.Drawn(config, tasks, messages)
+    measured.measure(drawn, scratch=scratch, table=table, diagnostics=diagnostics)
 
 
 def _print_version(wanted: bool) -> None:

@@ -52,6 +52,20 @@ class PlannedProtocol(Record):
         return run / "eval" / self.id
 
 
+class PlannedProbe(Record):
+    """What credit is measured on: its name, the shares of the training at which it is drawn, and
+    the rest of it.
+    """
+
+    id: str
+    at: tuple[float, ...]
+    config: dict[str, JsonValue]
+
+    def stem(self, at: float) -> str:
+        """What the files of a share are called in results/runs/{run}/probe."""
+        return f"{at:.2f}-{self.id}"
+
+
 class TrainingManifest(Document):
     """experiment.json of an experiment that trains."""
 
@@ -66,6 +80,7 @@ class TrainingManifest(Document):
     compare: tuple[tuple[str, str], ...]
     protocols: tuple[PlannedProtocol, ...]  # claims are made under the first
     conditions: tuple[PlannedCondition, ...]
+    probe: PlannedProbe | None = None
 
     @property
     def primary(self) -> PlannedProtocol:

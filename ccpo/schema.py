@@ -245,6 +245,55 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "logprob": _F64,
         },
     ),
+    # One row per message of a probe. `probed`: the turn whose candidates it belongs to (-1: the
+    # team's own play, that contexts are taken from; or an episode without agent `removed`).
+    # `candidate`: -1 in own play, else its number (of an episode without an agent: the episode's).
+    # `replay`: -1 for what is not drawn below a candidate.
+    "probe_messages": (
+        1,
+        {
+            "probed": _I32,
+            "context": _I32,
+            "task_id": _STR,
+            "candidate": _I32,
+            "replay": _I32,
+            "turn": _I32,
+            "agent": _I32,
+            "removed": _I32,
+            "text": _STR,
+            "tokens": _I32,
+            "logprob": _F64,
+            "finish_reason": _STR,
+        },
+    ),
+    # One row per replay of a probe (turn, context, candidate, replay); a candidate that nothing
+    # follows has one. With `removed` >= 0: an episode without that agent (turn -1).
+    "probe": (
+        1,
+        {
+            "turn": _I32,
+            "agent": _I32,
+            "context": _I32,
+            "task_id": _STR,
+            "candidate": _I32,
+            "replay": _I32,
+            "removed": _I32,
+            # 16 hex digits of the candidate's whole text, and of the next message's
+            "text": _STR,
+            "next_text": _STR,
+            "reward": _F64,
+            # class of the team's answer within its task: 0 correct, 1, 2, ... others, -1 none, -2 a
+            # vote that several answers lead
+            "answer": _I32,
+            # class of each voter's answer, joined by commas; "" where nobody votes
+            "votes": _STR,
+            # verdicts that were not reached, of the episode; counted as wrong
+            "late": _I32,
+            # of the candidate
+            "tokens": _I32,
+            "logprob": _F64,
+        },
+    ),
 }
 
 

@@ -28,6 +28,7 @@ def test_every_figure_keeps_the_contract(name: str) -> None:
         interventions=frozenset({"solo", "untrained"}),
         compared=True,
         samples=8,
+        probed=True,
     )
     assert module.applies(rich), (
         f"{where}: applies() is False for an experiment that has everything. Remedy: True where "

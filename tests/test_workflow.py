@@ -256,6 +256,40 @@ def test_the_same_bytes_are_the_same_run_whatever_their_times(
     assert not set(planned(folder)) & set(MADE_ONCE)
 
 
+def test_probes_of_a_finished_run_train_nothing_and_kept_weights_change_no_run(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "probed", symlinks=True))
+    path = folder / "config" / "experiments" / "smoke.yaml"
+    raw = read_yaml(path)
+    small = {"tasks": 2, "contexts": 2, "candidates": 4, "replays": 4}
+    raw["probes"] = {"at": [0, 1], **small}
+    path.write_text(yaml.safe_dump(raw))
+    wanted = planned(folder)
+    assert wanted["probe"] == wanted["probe_credit"] == 2
+    assert not set(wanted) & {*MADE_ONCE, "train_kept"}
+    done = snakemake(folder, "--until", "probe_credit", *SMOKE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(folder.glob("results/runs/*/probe/*.diagnostics.json"))) == 2
+    assert not list(folder.glob("scratch/*.probe-*"))
+    # a share between needs weights that this training did not keep
+    raw["probes"] = {"at": [0, 0.5, 1], **small}
+    path.write_text(yaml.safe_dump(raw))
+    wanted = planned(folder)
+    assert wanted["train_kept"] == wanted["probe"] == 1
+    assert "train" not in wanted
+    before = {p: p.read_bytes() for p in folder.glob("results/runs/*/model/*/model.safetensors")}
+    done = snakemake(folder, "--until", "probe_credit", *SMOKE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert before == {path: path.read_bytes() for path in before}
+    assert len(list(folder.glob("results/runs/*/kept-0.50/policy*"))) == 2
+    assert len(list(folder.glob("results/runs/*/probe/0.50-*.diagnostics.json"))) == 1
+    # and one that keeps none any more does not train again
+    raw["probes"] = {"at": [0, 1], **small}
+    path.write_text(yaml.safe_dump(raw))
+    assert not set(planned(folder)) & {*MADE_ONCE, "train_kept", "probe"}
+
+
 def change(path: Path) -> None:
     """Another last byte."""
     data = path.read_bytes()

@@ -20,6 +20,7 @@ from ccpo.config.experiment import (
 )
 from ccpo.config.model import Folder, Hub, Listed, Model, Pin, Replicated, WarmStart, Wheel
 from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.probe import Probe, read_probe, share_name
 from ccpo.config.protocol import Protocol, read_protocol
 from ccpo.config.reading import read_json, read_yaml
 from ccpo.config.run import Accepted, Critic, Lora, Objective, RunConfig, Train, tasks_slug
@@ -39,6 +40,7 @@ __all__ = [
     "Objective",
     "OracleExperiment",
     "Pin",
+    "Probe",
     "Protocol",
     "Replicated",
     "RunConfig",
@@ -57,11 +59,13 @@ __all__ = [
     "read_json",
     "read_listed",
     "read_models",
+    "read_probe",
     "read_profile",
     "read_protocol",
     "read_protocols",
     "read_run",
     "read_yaml",
     "resolve",
+    "share_name",
     "tasks_slug",
 ]

@@ -13,6 +13,7 @@ from ccpo.config.choice import Choice, Strict, near, resolve
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
+from ccpo.config.probe import Probe
 from ccpo.config.protocol import Protocol
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
@@ -21,6 +22,7 @@ from ccpo.manifest import (
     OracleManifest,
     PlannedCondition,
     PlannedMethod,
+    PlannedProbe,
     PlannedProtocol,
     TrainingManifest,
 )
@@ -44,6 +46,7 @@ class Experiment(Strict):
     protocols: tuple[Protocol, ...] = Field(
         min_length=1, description="claims are made under the first"
     )
+    probes: Probe | None = Field(None, description="what credit is measured on; none: nothing")
     presets: dict[str, str] = Field(default_factory=dict)
     repeats: dict[str, str] = Field(
         default_factory=dict, description="by the label of a repeat, that of what it repeats"
@@ -74,6 +77,7 @@ class Experiment(Strict):
                 )
                 for protocol in self.protocols
             ),
+            probe=self._planned_probe(),
             conditions=tuple(self._planned(label) for label in self.runs),
         )
 
@@ -100,6 +104,13 @@ class Experiment(Strict):
             pairs=self._pairs(label),
             config=first.model_dump(mode="json", exclude={"seed"}),
         )
+
+    def _planned_probe(self) -> PlannedProbe | None:
+        probe = self.probes
+        if probe is None:
+            return None
+        config = probe.model_dump(mode="json", exclude={"at"})
+        return PlannedProbe(id=probe.id, at=probe.at, config=config)
 
     def _pairs(self, label: str) -> dict[int, int]:
         """By each seed of a repeat, the seed that it repeats."""
@@ -255,7 +266,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
     return pins
 
 
-BLOCKS = ("base", "grid", "evaluate")
+BLOCKS = ("base", "grid", "evaluate", "probes")
 SINGLE = "single"  # false: no single agent is added
 HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
 
@@ -294,6 +305,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
     data = {
         "name": name,
         "runs": runs,
+        "probes": _probes(where, raw.get("probes"), runs),
         "protocols": protocols,
         "presets": {c.label: c.preset for c in planned if c.preset},
         "repeats": repeats,
@@ -492,6 +504,22 @@ def _can_be_evaluated(where: str, run: RunConfig, protocols: Sequence[Protocol])
     for protocol in protocols:
         validated(where, lambda protocol=protocol: protocol.check(run))  # type: ignore[misc]
     validated(where, lambda: protocols[0].check_claims(run))
+
+
+def _probes(where: str, block: object, runs: Mapping[str, Mapping[int, RunConfig]]) -> Probe | None:
+    """What credit is measured on, if the experiment asks for it."""
+    if block is None:
+        return None
+    if not isinstance(block, Mapping):
+        raise ValueError(f"{where}: probes is a mapping, as {{at: [0, 0.5, 1]}}; it is {block!r}")
+    probe = validated(f"{where}, probes", lambda: Probe.model_validate(block))
+    for label, of_label in runs.items():
+        first = next(iter(of_label.values()))
+        validated(
+            f"{where}, condition {label}",
+            lambda first=first: probe.check(first),  # type: ignore[misc]
+        )
+    return probe
 
 
 def _replicas(where: str, name: str, listed: Mapping[str, Listed]) -> tuple[Model, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ccpo import lineage, manifest, schema
-from ccpo.evaluate import marks, sentences
+from ccpo.evaluate import marks, probes, sentences
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.condition import (
     GAIN,
@@ -57,7 +57,9 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
             if not missing(runs / run, planned.primary)
         }
     others = tuple(other(protocol, planned, runs) for protocol in planned.protocols[1:])
-    statistics(planned, tables).model_copy(update={"others": others}).write(stats)
+    measured = probes.of_experiment(planned, runs)
+    update = {"others": others, "probes": measured}
+    statistics(planned, tables).model_copy(update=update).write(stats)
     lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
 
 
@@ -180,7 +182,11 @@ def inputs(experiment: Path, runs: Path) -> list[Path]:
         for protocol in planned.protocols[1:]
         for folder in folders
     ]
-    return [*main, *(path for path in others if path.is_file())]
+    return [
+        *main,
+        *(path for path in others if path.is_file()),
+        *probes.files(planned, runs).values(),
+    ]
 
 
 def _tables(run: Path, protocol: PlannedProtocol) -> dict[str, pd.DataFrame]:

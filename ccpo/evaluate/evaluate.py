@@ -61,9 +61,9 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
             sources.model.glob("policy*"),
             key=lambda folder: int(folder.name.removeprefix("policy")),
         )
-        trained = _endpoints(run, team, folders)
+        trained = endpoints_of(run, team, folders)
         started = (
-            _endpoints(run, team, starts)
+            endpoints_of(run, team, starts)
             if any(map(plays_untrained, protocol.interventions))
             else None
         )
@@ -100,7 +100,8 @@ def sample(
     return rows, n, time.perf_counter() - start
 
 
-def _endpoints(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
+def endpoints_of(run: RunConfig, team: Team, folders: list[Path]) -> list[AgentEndpoint]:
+    """An endpoint for each agent, from the folders of the policies."""
     from ccpo.models import policy
 
     make = engine.load(run.sampling.engine)

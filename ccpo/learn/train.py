@@ -23,7 +23,7 @@ from ccpo import lease, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run
 from ccpo.data.tables import read_tasks
-from ccpo.learn import canary
+from ccpo.learn import canary, kept
 from ccpo.learn.assign import Assigned, assign, fit_critic
 from ccpo.learn.interrupt import Interrupted, Stop, Stopped
 from ccpo.learn.progress import Tell, progress
@@ -55,12 +55,14 @@ class Options:
 
     left_out  ids of training items that are left out, since they are test items
     held_out  the file that says so
+    keep      shares of the training whose weights are kept, for probes
     ranks     processes that train the run together, all of which call `train`
     sharding  what these do not all hold in full
     """
 
     left_out: Collection[str] = ()
     held_out: Path | None = None
+    keep: tuple[float, ...] = ()
     ranks: int = 1
     sharding: Sharding = UNSHARDED
 
@@ -96,10 +98,11 @@ def train(
         state = State(run, model, ranks, options.sharding)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)
+        kept.refuse_missed(scratch, options.keep, _done(run, state))
         if ranks.first:
             room.check(_playing(run, state), pool)
         tell(state)
-        _loop(_Session(run, pool, state, scratch, held), stop, tell)
+        _loop(_Session(run, pool, state, scratch, held, options.keep), stop, tell)
         # the last checkpoint stays until the run is scored: of a job that fails afterwards, outputs
         # are deleted
         with state.gathered():
@@ -108,7 +111,8 @@ def train(
                 held_out = [options.held_out] if options.held_out else []
                 inputs = [config, tasks, *held_out, *state.read]
                 trained = _trained(run, state, options, held.status.starts)
-                _finish(state, out, inputs, trained)
+                folders = kept.publish(scratch, options.keep, out)
+                _finish(state, out, inputs, trained, folders)
 
 
 def _repeatable() -> None:
@@ -186,6 +190,18 @@ class _Session:
     state: State
     scratch: Path
     held: lease.Lease | None
+    keep: tuple[float, ...] = ()
+
+    def keep_weights(self, before: float) -> None:
+        """Keeps the weights of a share of the training that an update has reached. Before the
+        checkpoint that follows, so that a training that is killed between goes on before the share.
+        """
+        now = _done(self.run, self.state)
+        for share in kept.reached(self.keep, before, now):
+            with self.state.gathered():
+                if self.held:
+                    self.held.check()
+                    kept.write(self.scratch, share, self.state)
 
     def save(self, ledger: Ledger) -> None:
         """Writes a checkpoint."""
@@ -205,6 +221,7 @@ def _loop(session: _Session, stop: Stop, tell: Tell) -> None:
     first = state.step
     while not _finished(run, state):
         start = time.perf_counter()
+        before = _done(run, state)
         try:
             # ranks that wait for each other cannot leave a batch one by one
             ledger = update(
@@ -216,6 +233,7 @@ def _loop(session: _Session, stop: Stop, tell: Tell) -> None:
             )
         except Stopped:  # nothing has changed since the update before
             ledger = Ledger()
+        session.keep_weights(before)
         due = state.step % EVERY == 0 or time.monotonic() - saved > SAVED
         asked, due = (votes > 0 for votes in state.ranks.total([stop.asked, due]))
         if asked or due or _finished(run, state):
@@ -232,6 +250,13 @@ def _loop(session: _Session, stop: Stop, tell: Tell) -> None:
                 state.step - first,
                 state.ranks.first,
             )
+
+
+def _done(run: RunConfig, state: State) -> float:
+    """Share of a training that is done: of its updates, or of its tokens where they end it."""
+    by_updates = state.step / run.train.steps if run.train.steps else 1.0
+    by_tokens = state.generated / run.train.tokens if run.train.tokens else 0.0
+    return max(by_updates, by_tokens)
 
 
 def _finished(run: RunConfig, state: State) -> bool:
@@ -424,12 +449,20 @@ def _trained(run: RunConfig, state: State, options: Options, starts: int) -> lin
     )
 
 
-def _finish(state: State, out: Path, inputs: list[Path], trained: lineage.Trained) -> None:
-    """Writes the run's artefacts; provenance comes last: where it stands, everything stands."""
+def _finish(
+    state: State,
+    out: Path,
+    inputs: list[Path],
+    trained: lineage.Trained,
+    folders: Sequence[Path] = (),
+) -> None:
+    """Writes the run's artefacts beside the `folders` of kept weights; provenance comes last: where
+    it stands, everything stands.
+    """
     out.mkdir(parents=True, exist_ok=True)
     state.write(out / "model")
     schema.write_manifest(out / "model")
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
-    lineage.write_provenance(out, inputs, outputs, trained)
+    lineage.write_provenance(out, inputs, [*outputs, *folders], trained)

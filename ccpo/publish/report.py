@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, messages, metrics, oracle, page, statistics, tables
+from ccpo.publish import figure, messages, metrics, oracle, page, probes, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import (
@@ -96,6 +96,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>Several answers to a task</h2>{page.wide(metrics.by_samples(numbers))}",
         f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
+        *_probed(numbers),
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
         "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
@@ -103,6 +104,12 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         compared = forecast(read_forecast(files.plan), planned, files.runs)
         parts.append(f"<h2>Forecast and actual</h2>{page.wide(compared)}")
     return parts
+
+
+def _probed(numbers: TrainingStatistics) -> list[str]:
+    if numbers.probes is None:
+        return []
+    return [f"<h2>Credit measured on the runs</h2>{probes.part(numbers.probes)}"]
 
 
 def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterator[str]:

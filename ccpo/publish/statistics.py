@@ -15,6 +15,7 @@ from pydantic import Field
 from ccpo import document
 from ccpo.document import Document, Record
 from ccpo.publish.metric_statistics import ByPlayed, EqualTokens
+from ccpo.publish.probe_statistics import Probes
 
 FACTUAL = "factual"
 UNTRAINED = "untrained"
@@ -297,6 +298,7 @@ class TrainingStatistics(Document):
     repeats: tuple[Repeat, ...]
     others: tuple[OtherProtocol, ...] = ()
     equal_tokens: EqualTokens | None = None
+    probes: Probes | None = None
     gain_counted: float
 
 

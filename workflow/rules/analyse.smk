@@ -3,6 +3,7 @@ rule analyse:
         experiment="results/experiments/{training}/experiment.json",
         runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet"),
         evaluations=evaluations("scores.parquet", "graders.parquet", every=True),
+        probes=probes_of_training,
     output:
         stats="results/experiments/{training}/stats.json",
         passport="results/experiments/{training}/stats.json.passport.json",

@@ -17,6 +17,7 @@ from ccpo.config import (
     canonical,
     read_experiment,
     read_yaml,
+    share_name,
     tasks_slug,
 )
 from ccpo.data.overlap import test_sets
@@ -74,6 +75,24 @@ EVALUATED = {
 }
 
 
+PROBES = {t.probes.id: t.probes for t in TRAININGS.values() if t.probes}
+
+
+def shares_of(run, probe):
+    # of a run that trains nothing there is its start alone
+    return probe.at if run.train.steps else (0.0,)
+
+
+# what a training keeps, over all experiments that ask for probes of it
+KEPT = {}
+for name, training in TRAININGS.items():
+    for key, run in IDS[name].items() if training.probes else []:
+        shares = [s for s in shares_of(run, training.probes) if 0 < s < 1]
+        if shares:
+            KEPT.setdefault(key, set()).update(map(share_name, shares))
+SHARES_KEPT = sorted(set().union(*KEPT.values()))
+
+
 def benchmarks_of(training):
     # trained on, held out of the training, evaluated
     for run in IDS[training].values():
@@ -82,6 +101,8 @@ def benchmarks_of(training):
             yield from test_sets(run.benchmark)
         for protocol in TRAININGS[training].protocols:
             yield from protocol.benchmarks(run)
+        if probe := TRAININGS[training].probes:
+            yield probe.benchmark_of(run)
 
 
 TASKS = {
@@ -118,6 +139,7 @@ def figures_of(training):
             frozenset(changes),
             bool(TRAININGS[training].compare or TRAININGS[training].repeats),
             max(p.most_samples(run) for p in TRAININGS[training].protocols for run in runs),
+            probed=bool(TRAININGS[training].probes),
         )
     )
 
@@ -133,6 +155,8 @@ wildcard_constraints:
     # takes most of a dry run; `run_of` refuses others
     run="[^/]+",
     protocol="[^/]+",
+    probe="[0-9a-f]{8}",
+    at=r"[01]\.[0-9]{2}",
     model=any_of(MODELS),
     tasks=any_of(TASKS),
     experiment=any_of(EXPERIMENTS),
@@ -286,6 +310,49 @@ def evaluations(*names, every=False):
         for run in run_ids(wildcards)
         for protocol in EVALUATED[wildcards.training][: None if every else 1]
         for name in names
+    ]
+
+
+def probe_of(wildcards):
+    if wildcards.probe not in PROBES:
+        raise WorkflowError(
+            f"probe {wildcards.probe} belongs to none of the experiments {EXPERIMENTS}. Remedy: name its experiment, as --config 'experiments=[...]'."
+        )
+    return PROBES[wildcards.probe]
+
+
+def probed_tasks(wildcards):
+    return tables([probe_of(wildcards).benchmark_of(run_of(wildcards))])
+
+
+def probed_folder(wildcards):
+    # what training left, or kept; judged by its manifest
+    name = "model" if float(wildcards.at) == 1 else f"kept-{wildcards.at}"
+    return f"results/runs/{wildcards.run}/{name}"
+
+
+def probed_model(wildcards):
+    if float(wildcards.at) == 0:
+        return models_of_run(wildcards)
+    return [ancient(probed_folder(wildcards))]
+
+
+def manifests_of_probed(wildcards):
+    if float(wildcards.at) == 0:
+        return manifests_of_run(wildcards)
+    return [f"{probed_folder(wildcards)}.manifest.json"]
+
+
+def scratch_of_probe(wildcards):
+    return f"scratch/{wildcards.run}.probe-{wildcards.at}-{wildcards.probe}"
+
+
+def probes_of_training(wildcards):
+    probe = TRAININGS[wildcards.training].probes
+    return [
+        f"results/runs/{key}/probe/{share_name(at)}-{probe.id}.diagnostics.json"
+        for key, run in IDS[wildcards.training].items()
+        for at in (shares_of(run, probe) if probe else [])
     ]
 
 

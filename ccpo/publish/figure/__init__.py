@@ -36,7 +36,8 @@ CONTRACT = Contract(
 class Contents:
     """What an experiment is known to hold before it is run: whether anything is trained, how many
     decodings its evaluations have at most, the interventions that mean something for one of its
-    teams, whether any conditions are compared, and the largest number of samples of a task.
+    teams, whether any conditions are compared, the largest number of samples of a task, and whether
+    credit is measured on its runs.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Contents:
     interventions: frozenset[str] = frozenset()
     compared: bool = False
     samples: int = 1
+    probed: bool = False
 
 
 def names() -> list[str]:
