@@ -14,4 +14,5 @@ STAGE_VERSIONS = {
     "score": 4,
     "diagnose": 2,
     "analyse": 4,
+    "cross": 1,
 }

@@ -50,6 +50,44 @@ class PlannedProtocol(Record):
         return run / "eval" / self.id
 
 
+class CrossPlayer(Record):
+    """Whose policies speak in cross-play: those that a run ended with, or those it began with."""
+
+    trained: bool
+    runs: dict[int, str]  # by seed
+
+
+class CrossPlan(Document):
+    """cross/{id}.json: the cross-play of one topology, on the benchmark of the primary metric."""
+
+    kind: Literal["cross-play"] = "cross-play"
+    version: Literal[1] = 1
+    id: str
+    team: str
+    roles: tuple[str, ...]  # of each agent's first turn
+    players: dict[str, CrossPlayer]  # by label, each with the same seeds
+    benchmark: str
+    params: dict[str, JsonValue]  # of the benchmark
+    trained_on: str  # name of a task table
+    tasks: str  # that of the table that is played
+    most: int | None  # tasks that are played, from the table's start
+    decoding: str
+    temperature: float
+    samples: int
+    limits: tuple[int, ...]  # largest number of tokens of a message by turn; the last one repeats
+    seed: int  # of the protocol
+    stage: int
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The training seeds that are crossed, each with itself."""
+        return tuple(next(iter(self.players.values())).runs)
+
+    def table(self, experiment: Path, seed: int) -> Path:
+        """Where the verdicts of a seed lie, from the experiment's folder."""
+        return experiment / "cross" / f"{self.id}.s{seed}.parquet"
+
+
 class TrainingManifest(Document):
     """experiment.json of an experiment that trains."""
 
@@ -64,6 +102,7 @@ class TrainingManifest(Document):
     compare: tuple[tuple[str, str], ...]
     protocols: tuple[PlannedProtocol, ...]  # claims are made under the first
     conditions: tuple[PlannedCondition, ...]
+    cross: tuple[CrossPlan, ...] = ()
 
     @property
     def primary(self) -> PlannedProtocol:
@@ -112,6 +151,11 @@ def read_training(path: str | Path) -> TrainingManifest:
 def read_oracle(path: str | Path) -> OracleManifest:
     """experiment.json of an oracle experiment. ValueError as `document.read`."""
     return document.read(path, OracleManifest)
+
+
+def read_cross(path: str | Path) -> CrossPlan:
+    """The plan of a cross-play. ValueError as `document.read`."""
+    return document.read(path, CrossPlan)
 
 
 def read(path: str | Path) -> TrainingManifest | OracleManifest:

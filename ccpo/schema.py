@@ -241,6 +241,20 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "logprob": _F64,
         },
     ),
+    # One row per (team, task, sample) of a seed's cross-play. `seats`: the condition of each agent,
+    # between bars.
+    "cross": (
+        1,
+        {
+            "task_id": _STR,
+            "sample": _I32,
+            "seats": _STR,
+            "answer": _STR,
+            "accuracy": _F64,
+            # verdicts of its messages that were not reached; counted as wrong
+            "late": _I32,
+        },
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
+from ccpo.config.cross import Cross, plans
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
@@ -17,6 +18,7 @@ from ccpo.config.protocol import Protocol
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
 from ccpo.manifest import (
+    CrossPlan,
     OracleManifest,
     PlannedCondition,
     PlannedMethod,
@@ -47,6 +49,7 @@ class Experiment(Strict):
     repeats: dict[str, str] = Field(
         default_factory=dict, description="by the label of a repeat, that of what it repeats"
     )
+    cross: Cross | None = None
 
     @property
     def primary(self) -> Protocol:
@@ -73,7 +76,17 @@ class Experiment(Strict):
                 for protocol in self.protocols
             ),
             conditions=tuple(self._planned(label) for label in self.runs),
+            cross=self.crossed(),
         )
+
+    def crossed(self) -> tuple[CrossPlan, ...]:
+        """The cross-play of each topology, where it is asked for; repeats have seeds of their own
+        and are left out. ValueError as `config.cross.plans`.
+        """
+        if self.cross is None:
+            return ()
+        runs = {label: of for label, of in self.runs.items() if label not in self.repeats}
+        return plans(self.cross, runs, self.primary)
 
     def _planned(self, label: str) -> PlannedCondition:
         runs = self.runs[label]
@@ -252,7 +265,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
     return pins
 
 
-BLOCKS = ("base", "grid", "evaluate")
+BLOCKS = ("base", "grid", "evaluate", "cross")
 HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
 
 
@@ -297,9 +310,11 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "protocols": protocols,
         "presets": {c.label: c.preset for c in planned if c.preset},
         "repeats": repeats,
-        **{key: raw[key] for key in HEAD if key in raw},
+        **{key: raw[key] for key in (*HEAD, "cross") if key in raw},
     }
-    return validated(where, lambda: Experiment.model_validate(data))
+    experiment = validated(where, lambda: Experiment.model_validate(data))
+    validated(where, experiment.crossed)
+    return experiment
 
 
 def _experiment_file(name: str, folder: Path) -> Path:

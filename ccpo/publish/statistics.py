@@ -12,18 +12,13 @@ from typing import Literal
 
 from ccpo import document
 from ccpo.document import Document, Record
+from ccpo.publish.cross_statistics import CrossPlay
+from ccpo.publish.interval import Interval as Interval
+from ccpo.publish.interval import Row as Row
+from ccpo.publish.referee_statistics import Budget, SpecificationCurve
 
 FACTUAL = "factual"
 UNTRAINED = "untrained"
-
-
-class Interval(Record):
-    """A mean over replicates and its interval (None where one replicate gives none)."""
-
-    mean: float
-    ci_low: float | None
-    ci_high: float | None
-    n: int
 
 
 # -- training
@@ -36,12 +31,6 @@ class OverTasks(Record):
     n: int
     low: float
     high: float
-
-
-class Row(Interval):
-    """A mean over replicates, and the value of every seed."""
-
-    by_seed: dict[int, float]
 
 
 class Accuracy(Row):
@@ -292,6 +281,9 @@ class TrainingStatistics(Document):
     repeats: tuple[Repeat, ...]
     others: tuple[OtherProtocol, ...] = ()
     gain_counted: float
+    cross: tuple[CrossPlay, ...] = ()  # where the experiment asks for it
+    budgets: tuple[Budget, ...] = ()
+    curves: tuple[SpecificationCurve, ...] = ()  # one for each declared comparison
 
 
 # -- oracle

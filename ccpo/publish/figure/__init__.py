@@ -36,7 +36,7 @@ CONTRACT = Contract(
 class Contents:
     """What an experiment is known to hold before it is run: whether anything is trained, how many
     decodings its evaluations have at most, the interventions that mean something for one of its
-    teams, and whether any conditions are compared.
+    teams, whether any conditions are compared, and whether their agents are crossed.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class Contents:
     decodings: int = 1
     interventions: frozenset[str] = frozenset()
     compared: bool = False
+    crossed: bool = False
 
 
 def names() -> list[str]:
