@@ -11,8 +11,8 @@ STAGE_VERSIONS = {
     "model": 3,
     "train": 5,
     "rollout": 5,
-    "score": 4,
+    "score": 5,
     "diagnose": 2,
-    "analyse": 4,
+    "analyse": 5,
     "cross": 1,
 }

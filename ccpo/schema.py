@@ -218,7 +218,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # One row per (benchmark, task, decoding, sample, intervention): the team's answer and its
     # verdict; tokens and log-probs of the messages that were drawn for it.
     "scores": (
-        4,
+        5,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -237,6 +237,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "late": _I32,
             # something is known to be wrong with the item or its key
             "defect": _BOOL,
+            # the class of each vote (0 right, -1 none, from 1 on wrong answers), "": no vote
+            "votes": _STR,
             "n_tokens": _I32,
             "logprob": _F64,
         },

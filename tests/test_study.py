@@ -434,6 +434,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "leakage_by_chance": 0.5,
             "late": int(t == 7),
             "defect": t < 10,
+            "votes": "",
             "n_tokens": 3,
             "logprob": -0.6,
         }
