@@ -10,6 +10,7 @@ A figure file has
   collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else; its CSV
                               holds this frame
   paint(frame, axes, colours) draws a panel; `colours`: of the conditions in the frame
+  height(frame) -> inches     of a panel, where it is not the usual one; panels then share no axis
 Titles say what is shown, never what it means. Helpers are in _axes.py and _oracle.py.
 """
 
