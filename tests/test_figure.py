@@ -27,6 +27,7 @@ def test_every_figure_keeps_the_contract(name: str) -> None:
         decodings=5,
         interventions=frozenset({"solo", "untrained"}),
         compared=True,
+        crossed=True,
     )
     assert module.applies(rich), (
         f"{where}: applies() is False for an experiment that has everything. Remedy: True where "

@@ -251,6 +251,7 @@ def test_statistics_hold_curves_and_budgets_and_name_what_they_read(tmp_path: Pa
     assert twice == [r.mean for r in of.specifications if r.choices.get("protocol") == "made"]
     assert sum(row.declared for row in of.specifications) == 1
     assert [row.number for row in numbers.budgets] == ["plain", "other", "other − plain"]
-    assert numbers.cross == ()
+    assert [play.labels for play in numbers.cross] == [("plain", "other")]
     named = {path.name for path in analyse.inputs(experiment, runs)}
-    assert {"scores.parquet", "graders.parquet", "train.parquet", "ledger.parquet"} == named
+    evaluated = {"scores.parquet", "graders.parquet", "train.parquet", "ledger.parquet"}
+    assert named == evaluated | {f"think_solve-made.s{seed}.parquet" for seed in range(3)}

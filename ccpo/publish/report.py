@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, messages, oracle, page, statistics, tables
+from ccpo.publish import figure, messages, oracle, page, referee, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import (
@@ -93,6 +93,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>Where the spread comes from</h2>{page.wide(sources(numbers))}",
         f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
+        *referee.parts(numbers),
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
         "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
