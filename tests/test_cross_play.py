@@ -244,8 +244,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """Two trained dyads of one seed as the workflow lays them out, and their plan."""
     folder = tmp_path_factory.mktemp("crossed")
     runs = configs(**DYADS)
-    [plan] = plans(Cross(seeds=(0,)), runs, PROTOCOL)
-    plan.write(folder / "plan.json")
+    for decoding in ("greedy", "sampled"):
+        [plan] = plans(Cross(seeds=(0,), decoding=decoding), runs, PROTOCOL)
+        plan.write(folder / f"{decoding}.json")
     (folder / "models").mkdir()
     (folder / "models" / runs["a"][0].models[0].slug).symlink_to(tiny)
     door.tasks(runs["a"][0].benchmark, folder / "tasks.parquet")
@@ -262,20 +263,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     return folder
 
 
-def crossing(folder: Path) -> cross_play.CrossSources:
+def crossing(folder: Path, decoding: str = "greedy") -> cross_play.CrossSources:
     table = folder / "tasks.parquet"
     return cross_play.CrossSources(
-        folder / "plan.json", 0, folder / "runs", folder / "models", table, table
+        folder / f"{decoding}.json", 0, folder / "runs", folder / "models", table, table
     )
 
 
+@pytest.mark.parametrize("decoding", ["greedy", "sampled"])
 def test_a_team_that_is_not_mixed_says_what_its_evaluation_says(
-    trained: Path, tmp_path: Path
+    trained: Path, tmp_path: Path, decoding: str
 ) -> None:
     """Against the evaluation of each run, trained and untrained: messages, and then verdicts."""
-    cross_play.play(crossing(trained), scratch=tmp_path / "s", out=tmp_path / "x.parquet")
+    of = crossing(trained, decoding)
+    cross_play.play(of, scratch=tmp_path / "s", out=tmp_path / "x.parquet")
     rows = schema.read_table(tmp_path / "x.parquet", "rollouts").to_pandas()
-    of = crossing(trained)
     run = of.run("b")
     config = read_run(run / "config.json")
     table = trained / "tasks.parquet"
@@ -286,7 +288,7 @@ def test_a_team_that_is_not_mixed_says_what_its_evaluation_says(
     out = tmp_path / "run" / "eval" / "p" / "rollouts.parquet"
     evaluate.rollout(inputs, scratch=tmp_path / "t", out=out)
     alone = schema.read_table(out, "rollouts").to_pandas()
-    alone = alone[alone.decoding == "greedy"]
+    alone = alone[alone.decoding == decoding]
     for label, kind in (("b", "factual"), ("untrained", "untrained")):
         own = alone[alone.intervention == kind]
         for turn, seats in ((0, f"{label}|*"), (1, f"{label}|{label}")):
@@ -300,9 +302,7 @@ def test_a_team_that_is_not_mixed_says_what_its_evaluation_says(
     assert len(first) == len(mixed) == 6
     guarded = [team.guard(text) for text in first]
     assert all(text in prompt for text, prompt in zip(guarded, mixed, strict=True) if text)
-    played = cross_play.CrossPlayed(
-        trained / "plan.json", run / "config.json", table, tmp_path / "x.parquet"
-    )
+    played = cross_play.CrossPlayed(of.plan, run / "config.json", table, tmp_path / "x.parquet")
     cross_play.score(played, scratch=tmp_path / "s", out=tmp_path / "verdicts.parquet")
     assert not (tmp_path / "s").exists()
     verdicts = schema.read_table(tmp_path / "verdicts.parquet", "cross").to_pandas()
@@ -315,7 +315,7 @@ def test_a_team_that_is_not_mixed_says_what_its_evaluation_says(
         graders=tmp_path / "graders.parquet",
     )
     scores = schema.read_table(tmp_path / "scores.parquet", "scores").to_pandas()
-    scores = scores[(scores.decoding == "greedy") & (scores.intervention == "factual")]
+    scores = scores[(scores.decoding == decoding) & (scores.intervention == "factual")]
     own = verdicts[verdicts.seats == "b|b"]
     assert own.accuracy.tolist() == scores.accuracy.tolist()
     assert own.answer.replace("-", "").tolist() == scores.answer.tolist()
