@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_protocol, run_data, sources
+import torch
+from conftest import SPEC, make_protocol, run_data, sources
 
 from ccpo import schema, team
-from ccpo.config import Cross, Protocol, RunConfig, canonical, read_run
+from ccpo.config import Cross, Protocol, RunConfig, WarmStart, canonical, read_run
 from ccpo.config.cross import plans
 from ccpo.data import door
 from ccpo.evaluate import cross_gains, cross_play, evaluate
 from ccpo.evaluate.cross_play import joined, narrowed, seatings
 from ccpo.learn import train as training
 from ccpo.manifest import CrossPlan, CrossPlayer
+from ccpo.models import policy, prepare
 
 PROTOCOL = Protocol(name="test", tasks=6)
 
@@ -241,8 +243,15 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
-    """Two trained dyads of one seed as the workflow lays them out, and their plan."""
+    """Two trained dyads of one seed as the workflow lays them out, and their plans. They start from
+    other weights, since so short a training teaches nothing that could tell them apart.
+    """
     folder = tmp_path_factory.mktemp("crossed")
+    torch.manual_seed(1)
+    spec = WarmStart.model_validate(SPEC)
+    tokenizer = prepare.tiny_tokenizer(prepare.roles_of(spec.teams))
+    policy.save(prepare.tiny_model(spec, tokenizer), tokenizer, folder / "other")
+    starts = {"a": tiny, "b": folder / "other"}
     runs = configs(**DYADS)
     for decoding in ("greedy", "sampled"):
         [plan] = plans(Cross(seeds=(0,), decoding=decoding), runs, PROTOCOL)
@@ -250,13 +259,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     (folder / "models").mkdir()
     (folder / "models" / runs["a"][0].models[0].slug).symlink_to(tiny)
     door.tasks(runs["a"][0].benchmark, folder / "tasks.parquet")
-    for of_label in runs.values():
+    for label, of_label in runs.items():
         out = folder / "runs" / of_label[0].id
         schema.write_text(out / "config.json", canonical(of_label[0].model_dump(mode="json")))
         training.train(
             config=out / "config.json",
             tasks=folder / "tasks.parquet",
-            model=tiny,
+            model=starts[label],
             scratch=folder / "scratch" / of_label[0].id,
             out=out,
         )
