@@ -51,6 +51,11 @@ class Experiment(Strict):
     )
     cross: Cross | None = None
 
+    @model_validator(mode="after")
+    def _crossable(self) -> Experiment:
+        self.crossed()
+        return self
+
     @property
     def primary(self) -> Protocol:
         """The protocol that claims are made under."""
@@ -312,9 +317,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "repeats": repeats,
         **{key: raw[key] for key in (*HEAD, "cross") if key in raw},
     }
-    experiment = validated(where, lambda: Experiment.model_validate(data))
-    validated(where, experiment.crossed)
-    return experiment
+    return validated(where, lambda: Experiment.model_validate(data))
 
 
 def _experiment_file(name: str, folder: Path) -> Path:

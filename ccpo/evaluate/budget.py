@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from ccpo.evaluate import answers, marks, sentences
+from ccpo.evaluate import answers, marks, referee_sentences
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.answers import Answers
 from ccpo.evaluate.condition import Runs
@@ -206,7 +206,7 @@ def budget(number: Number) -> Budget:
         variances=variances,
         over_seeds=over_seeds,
         over_both=_bought(of, made, number.greedy, other_tasks=True),
-        sentence=sentences.spent(number.name, unit, variances, over_seeds),
+        sentence=referee_sentences.spent(number.name, unit, variances, over_seeds),
     )
 
 

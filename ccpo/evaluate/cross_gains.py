@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ccpo import schema
-from ccpo.evaluate import condition, sentences
+from ccpo.evaluate import condition, referee_sentences, sentences
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.cross_play import Seats, joined, seatings, swapped
 from ccpo.manifest import CrossPlan, TrainingManifest
@@ -155,13 +155,16 @@ def gain(of: Crossed, a: str, b: str) -> CrossGain:
     parts = tuple(combined(of, {seats: 1.0, own: -1.0}, pair) for seats in each)
     left = {theirs: 1.0, own: len(agents) - 1.0, **dict.fromkeys(each, -1.0)}
     fit = combined(of, left, pair)
+    lives = referee_sentences.Lives(total, parts, fit, of.plan.roles)
     return CrossGain(
         a=a,
         b=b,
         total=total,
         agents=parts,
         fit=fit,
-        sentence=sentences.lives(a, b, sentences.Lives(total, parts, fit, of.plan.roles)),
+        sentence=referee_sentences.lives(
+            a, b, referee_sentences.Lives(total, parts, fit, of.plan.roles)
+        ),
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ccpo import schema
-from ccpo.evaluate import answers, condition, marks, sentences
+from ccpo.evaluate import answers, condition, marks, referee_sentences, sentences
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.answers import OURS, TIES, Answers
 from ccpo.evaluate.condition import Runs
@@ -166,13 +166,13 @@ def curve(
     ]
     ordered = tuple(sorted(rows, key=lambda row: row.mean))
     matchings = tuple(_matchings(spent, tolerance))
-    compared = sentences.Compared(a.label, b.label, ordered, matchings)
+    compared = referee_sentences.Compared(a.label, b.label, ordered, matchings)
     return SpecificationCurve(
         a=a.label,
         b=b.label,
         specifications=ordered,
         matchings=matchings,
-        sentence=sentences.hangs(compared),
+        sentence=referee_sentences.hangs(compared),
     )
 
 

@@ -61,6 +61,8 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
             yield f"  degenerate: {why}"
     for protocol in experiment.protocols:
         yield f"evaluated by {protocol.id}: {_played(protocol)}"
+    for plan in experiment.crossed():
+        yield f"cross-play of {plan.team}: {', '.join(plan.players)}; {len(plan.seeds)} seeds"
     yield from compared(experiment)
 
 
