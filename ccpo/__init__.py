@@ -15,5 +15,6 @@ STAGE_VERSIONS = {
     "probe": 1,
     "probe_credit": 1,
     "diagnose": 2,
-    "analyse": 4,
+    "analyse": 5,
+    "cross": 1,
 }

@@ -570,6 +570,44 @@ def probe_credit(
     measured.measure(drawn, scratch=scratch, table=table, diagnostics=diagnostics)
 
 
+CrossPath = Annotated[Path, typer.Option(callback=_file, help="The plan of the cross-play.")]
+PlayedTable = Annotated[Path, typer.Option(callback=_file, help="Task table of what is played.")]
+
+
+@rules()
+def cross(
+    plan: CrossPath,
+    seed: Annotated[int, typer.Option(help="Training seed.")],
+    runs: RunsFolder,
+    models: Annotated[Path, typer.Option(callback=_folder, help="Folder of base models.")],
+    trained_on: TaskTable,
+    tasks: PlayedTable,
+    scratch: Scratch,
+    out: Annotated[Path, typer.Option(help="Table of rollouts to write.")],
+) -> None:
+    """Play teams whose agents come from several conditions."""
+    from ccpo.evaluate import cross_play
+
+    sources = cross_play.CrossSources(plan, seed, runs, models, trained_on, tasks)
+    cross_play.play(sources, scratch=scratch, out=out)
+
+
+@rules()
+def cross_score(
+    plan: CrossPath,
+    config: RunConfigPath,
+    tasks: PlayedTable,
+    rollouts: Annotated[Path, typer.Option(callback=_file, help="Table of rollouts.")],
+    scratch: Annotated[Path, typer.Option(help="Folder of what was kept, deleted in the end.")],
+    out: Annotated[Path, typer.Option(help="Table of verdicts to write.")],
+) -> None:
+    """Grade cross-play."""
+    from ccpo.evaluate import cross_play
+
+    played = cross_play.CrossPlayed(plan, config, tasks, rollouts)
+    cross_play.score(played, scratch=scratch, out=out)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"ccpo {__version__}")

@@ -66,6 +66,46 @@ class PlannedProbe(Record):
         return f"{at:.2f}-{self.id}"
 
 
+class CrossPlayer(Record):
+    """Whose policies speak in cross-play: those that a run ended with, or those it began with."""
+
+    trained: bool
+    runs: dict[int, str]  # by seed
+
+
+class CrossPlan(Document):
+    """cross/{id}.json: the cross-play of one topology, on the benchmark of the primary metric."""
+
+    kind: Literal["cross-play"] = "cross-play"
+    version: Literal[1] = 1
+    id: str
+    team: str
+    roles: tuple[str, ...]  # of each agent's first turn
+    players: dict[str, CrossPlayer]  # by label, each with the same seeds
+    benchmark: str
+    params: dict[str, JsonValue]  # of the benchmark
+    trained_on: str  # name of a task table
+    tasks: str  # that of the table that is played
+    most: int | None  # tasks that are played, from the table's start
+    decoding: str
+    temperature: float
+    top_p: float
+    top_k: int
+    samples: int
+    limits: tuple[int, ...]  # largest number of tokens of a message by turn; the last one repeats
+    seed: int  # of the protocol
+    stage: int
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The training seeds that are crossed, each with itself."""
+        return tuple(next(iter(self.players.values())).runs)
+
+    def table(self, experiment: Path, seed: int) -> Path:
+        """Where the verdicts of a seed lie, from the experiment's folder."""
+        return experiment / "cross" / f"{self.id}.s{seed}.parquet"
+
+
 class TrainingManifest(Document):
     """experiment.json of an experiment that trains."""
 
@@ -81,6 +121,7 @@ class TrainingManifest(Document):
     protocols: tuple[PlannedProtocol, ...]  # claims are made under the first
     conditions: tuple[PlannedCondition, ...]
     probe: PlannedProbe | None = None
+    cross: tuple[CrossPlan, ...] = ()
 
     @property
     def primary(self) -> PlannedProtocol:
@@ -129,6 +170,11 @@ def read_training(path: str | Path) -> TrainingManifest:
 def read_oracle(path: str | Path) -> OracleManifest:
     """experiment.json of an oracle experiment. ValueError as `document.read`."""
     return document.read(path, OracleManifest)
+
+
+def read_cross(path: str | Path) -> CrossPlan:
+    """The plan of a cross-play. ValueError as `document.read`."""
+    return document.read(path, CrossPlan)
 
 
 def read(path: str | Path) -> TrainingManifest | OracleManifest:

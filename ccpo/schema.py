@@ -241,6 +241,8 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "late": _I32,
             # something is known to be wrong with the item or its key
             "defect": _BOOL,
+            # the class of each vote (0 right, -1 none, from 1 on wrong answers), "": no vote
+            "votes": _STR,
             "n_tokens": _I32,
             "logprob": _F64,
         },
@@ -292,6 +294,20 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             # of the candidate
             "tokens": _I32,
             "logprob": _F64,
+        },
+    ),
+    # One row per (team, task, sample) of a seed's cross-play. `seats`: the condition of each agent,
+    # between bars.
+    "cross": (
+        1,
+        {
+            "task_id": _STR,
+            "sample": _I32,
+            "seats": _STR,
+            "answer": _STR,
+            "accuracy": _F64,
+            # verdicts of its messages that were not reached; counted as wrong
+            "late": _I32,
         },
     ),
 }

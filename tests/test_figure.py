@@ -29,6 +29,7 @@ def test_every_figure_keeps_the_contract(name: str) -> None:
         compared=True,
         samples=8,
         probed=True,
+        crossed=True,
     )
     assert module.applies(rich), (
         f"{where}: applies() is False for an experiment that has everything. Remedy: True where "

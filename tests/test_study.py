@@ -21,7 +21,13 @@ from ccpo.evaluate import stats as st
 from ccpo.evaluate.analyse import analyse, inputs
 from ccpo.evaluate.condition import Runs
 from ccpo.evaluate.marks import Marks, Played
-from ccpo.manifest import PlannedCondition, PlannedProtocol, TrainingManifest
+from ccpo.manifest import (
+    CrossPlan,
+    CrossPlayer,
+    PlannedCondition,
+    PlannedProtocol,
+    TrainingManifest,
+)
 from ccpo.publish import draw, figure, report, statistics, tables
 from ccpo.publish.statistics import DecodedDifference, GainRow, Interval, Late, OverTasks, Row
 
@@ -366,8 +372,48 @@ def made_up(folder: Path, n_seeds: int = 3) -> tuple[Path, Path]:
         compare=(("other", "plain"),),
         protocols=(PROTOCOL,),
         conditions=tuple(planned),
+        cross=(made_cross(folder, planned, rng),),
     ).write(folder / "experiment.json")
     return folder / "experiment.json", runs
+
+
+def made_cross(
+    folder: Path, planned: Iterable[PlannedCondition], rng: np.random.Generator
+) -> CrossPlan:
+    """A cross-play of invented verdicts (test data)."""
+    plan = CrossPlan(
+        id="think_solve-made",
+        team="think_solve",
+        roles=("thinker", "solver"),
+        players={c.label: CrossPlayer(trained=True, runs=c.runs) for c in planned},
+        benchmark="arithmetic",
+        params={},
+        trained_on="t",
+        tasks="t",
+        most=None,
+        decoding="greedy",
+        temperature=0.0,
+        samples=1,
+        limits=(6,),
+        seed=0,
+        stage=1,
+    )
+    for seed in plan.seeds:
+        rows = [
+            {
+                "task_id": str(t),
+                "sample": 0,
+                "seats": f"{a}|{b}",
+                "answer": "1",
+                "accuracy": float(rng.random() < 0.5),
+                "late": 0,
+            }
+            for a in plan.players
+            for b in plan.players
+            for t in range(50)
+        ]
+        schema.write_table(plan.table(folder, seed), schema.rows_to_table("cross", rows))
+    return plan
 
 
 def change(experiment: Path, **fields: object) -> TrainingManifest:
@@ -439,6 +485,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "leakage_by_chance": 0.5,
             "late": int(t == 7),
             "defect": t < 10,
+            "votes": "",
             "n_tokens": 3,
             "logprob": -0.6,
         }

@@ -7,6 +7,7 @@ hex of the canonical JSON}, so that experiments which share a condition share it
 
 from ccpo.config.choice import Choice, fingerprint, near, resolve
 from ccpo.config.compared import compared, differences
+from ccpo.config.cross import Cross
 from ccpo.config.experiment import (
     Experiment,
     Measured,
@@ -30,6 +31,7 @@ __all__ = [
     "Accepted",
     "Choice",
     "Critic",
+    "Cross",
     "Experiment",
     "Folder",
     "Hub",

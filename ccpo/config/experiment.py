@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
+from ccpo.config.cross import Cross, plans
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
@@ -19,6 +20,7 @@ from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
 from ccpo.config.single import with_single
 from ccpo.manifest import (
+    CrossPlan,
     OracleManifest,
     PlannedCondition,
     PlannedMethod,
@@ -51,6 +53,12 @@ class Experiment(Strict):
     repeats: dict[str, str] = Field(
         default_factory=dict, description="by the label of a repeat, that of what it repeats"
     )
+    cross: Cross | None = None
+
+    @model_validator(mode="after")
+    def _crossable(self) -> Experiment:
+        self.crossed()
+        return self
 
     @property
     def primary(self) -> Protocol:
@@ -79,7 +87,17 @@ class Experiment(Strict):
             ),
             probe=self._planned_probe(),
             conditions=tuple(self._planned(label) for label in self.runs),
+            cross=self.crossed(),
         )
+
+    def crossed(self) -> tuple[CrossPlan, ...]:
+        """The cross-play of each topology, where it is asked for; repeats have seeds of their own
+        and are left out. ValueError as `config.cross.plans`.
+        """
+        if self.cross is None:
+            return ()
+        runs = {label: of for label, of in self.runs.items() if label not in self.repeats}
+        return plans(self.cross, runs, self.primary)
 
     def _planned(self, label: str) -> PlannedCondition:
         runs = self.runs[label]
@@ -266,7 +284,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
     return pins
 
 
-BLOCKS = ("base", "grid", "evaluate", "probes")
+BLOCKS = ("base", "grid", "evaluate", "probes", "cross")
 SINGLE = "single"  # false: no single agent is added
 HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
 
@@ -309,7 +327,7 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "protocols": protocols,
         "presets": {c.label: c.preset for c in planned if c.preset},
         "repeats": repeats,
-        **{key: raw[key] for key in HEAD if key in raw},
+        **{key: raw[key] for key in (*HEAD, "cross") if key in raw},
     }
     return validated(where, lambda: Experiment.model_validate(data))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ccpo import lineage, manifest, schema
-from ccpo.evaluate import marks, probes, sentences
+from ccpo.evaluate import budget, cross_gains, marks, probes, sentences, specifications
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.condition import (
     GAIN,
@@ -56,15 +56,21 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
             for seed, run in c.runs.items()
             if not missing(runs / run, planned.primary)
         }
-    others = tuple(other(protocol, planned, runs) for protocol in planned.protocols[1:])
-    measured = probes.of_experiment(planned, runs)
-    update = {"others": others, "probes": measured}
-    statistics(planned, tables).model_copy(update=update).write(stats)
+    there = runs_there(planned, tables)
+    pairs = comparable(planned, there)
+    update = {
+        "others": tuple(other(protocol, planned, runs) for protocol in planned.protocols[1:]),
+        "probes": probes.of_experiment(planned, runs),
+        "cross": cross_gains.crossed(planned, experiment.parent),
+        "budgets": budget.budgets(there, pairs),
+        "curves": specifications.curves(planned, there, runs, pairs),
+    }
+    statistics(planned, there).model_copy(update=update).write(stats)
     lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
 
 
-def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
-    """Statistics of an experiment from the tables of its runs, by condition, seed and name.
+def runs_there(planned: TrainingManifest, tables: Tables) -> dict[str, Runs]:
+    """What is there of each condition, from the tables of its runs, by condition, seed and name.
 
     Raises:
         ValueError: there is no run, or runs were not evaluated alike.
@@ -74,17 +80,27 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         raise ValueError(
             f"experiment {planned.experiment}: none of its runs is there. Remedy: run snakemake"
         )
+    return there
+
+
+def comparable(planned: TrainingManifest, there: Mapping[str, Runs]) -> list[tuple[str, str]]:
+    """The declared pairs of which a seed of both is there."""
+    return [
+        (a, b)
+        for a, b in planned.compare
+        if a in there and b in there and set(there[a].tables) & set(there[b].tables)
+    ]
+
+
+def statistics(planned: TrainingManifest, there: Mapping[str, Runs]) -> TrainingStatistics:
+    """Statistics of an experiment from the runs that are there."""
     conditions = {
         label: condition(of).model_copy(update={"metrics": measured(of)})
         for label, of in there.items()
     }
     first = next(iter(conditions.values()))
     bases = [list(c.bases.values()) for c in conditions.values()]
-    comparable = [
-        (a, b)
-        for a, b in planned.compare
-        if a in there and b in there and set(there[a].tables) & set(there[b].tables)
-    ]
+    pairs = comparable(planned, there)
     return TrainingStatistics(
         experiment=planned.experiment,
         question=planned.question,
@@ -95,7 +111,7 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         scope=sentences.scope(bases, first.tasks),
         left_out=tuple(_left_out(planned, there)),
         conditions=conditions,
-        comparisons=_comparisons(planned, comparable, there, conditions),
+        comparisons=_comparisons(planned, pairs, there, conditions),
         repeats=tuple(_repeats(planned, there)),
         equal_tokens=equal_tokens(there),
         gain_counted=GAIN,
@@ -178,15 +194,15 @@ def inputs(experiment: Path, runs: Path) -> list[Path]:
         for path in files(folder, planned.primary).values()
     ]
     others = [
-        protocol.folder(folder) / "scores.parquet"
+        path
         for protocol in planned.protocols[1:]
         for folder in folders
+        for path in specifications.paths_of(protocol.folder(folder)).values()
     ]
-    return [
-        *main,
-        *(path for path in others if path.is_file()),
-        *probes.files(planned, runs).values(),
-    ]
+    seconds = [folder / "seconds.parquet" for folder in folders]
+    probed = probes.files(planned, runs).values()
+    crossed = cross_gains.tables(planned, experiment.parent)
+    return [*main, *(path for path in (*others, *seconds, *crossed) if path.is_file()), *probed]
 
 
 def _tables(run: Path, protocol: PlannedProtocol) -> dict[str, pd.DataFrame]:
@@ -216,7 +232,7 @@ def _left_out(planned: TrainingManifest, there: Mapping[str, Runs]) -> list[str]
 
 def _comparisons(
     planned: TrainingManifest,
-    comparable: list[tuple[str, str]],
+    pairs: list[tuple[str, str]],
     there: Mapping[str, Runs],
     conditions: Mapping[str, Condition],
 ) -> tuple[Comparison, ...]:
@@ -225,13 +241,13 @@ def _comparisons(
     match; beside each the same difference under every decoding that both conditions have,
     unadjusted.
     """
-    under = [differences(there[a], there[b], planned.effect) for a, b in comparable]
-    primary = [rows[conditions[a].primary] for (a, _), rows in zip(comparable, under, strict=True)]
-    undone = [1.0] * (len(planned.compare) - len(comparable))
+    under = [differences(there[a], there[b], planned.effect) for a, b in pairs]
+    primary = [rows[conditions[a].primary] for (a, _), rows in zip(pairs, under, strict=True)]
+    undone = [1.0] * (len(planned.compare) - len(pairs))
     adjusted = st.holm([*(row.p for row in primary), *undone])
     equivalent = st.holm([*(row.p_equivalent for row in primary), *undone])
     out = []
-    for i, (a, b) in enumerate(comparable):
+    for i, (a, b) in enumerate(pairs):
         declared = sentences.Declared(
             a,
             b,

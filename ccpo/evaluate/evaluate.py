@@ -380,4 +380,5 @@ def _outcome(
         "fraction": fraction,
         "late": late,
         "defect": bool(one.task.defect),
+        "votes": " ".join(map(str, ballots.codes)) if ballots else "",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ccpo.evaluate.stats import LEAST, LEVEL
 from ccpo.publish.statistics import (
@@ -260,10 +261,17 @@ def _only_surer(sampled: Sequence[tuple[Interval, Interval]], greedy: Interval) 
 
     sampled: what there is at temperature 1, and how far it is from what there is greedily.
     """
-    return not _clear(greedy) and any(_clear(row) and _clear(apart) for row, apart in sampled)
+    return not clear(greedy) and any(clear(row) and clear(apart) for row, apart in sampled)
 
 
-def _clear(row: Interval) -> bool:
+def side(row: Interval) -> Literal["above", "below", "not clear"]:
+    """On which side of 0 an unadjusted interval lies."""
+    if not clear(row):
+        return "not clear"
+    return "above" if row.mean > 0 else "below"
+
+
+def clear(row: Interval) -> bool:
     """Whether an interval over enough replicates for a claim leaves 0 out."""
     if row.n < LEAST or row.ci_low is None or row.ci_high is None:
         return False

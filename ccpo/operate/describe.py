@@ -66,6 +66,8 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
             )
     for protocol in experiment.protocols:
         yield f"evaluated by {protocol.id}: {_played(protocol, experiment)}"
+    for plan in experiment.crossed():
+        yield f"cross-play of {plan.team}: {', '.join(plan.players)}; {len(plan.seeds)} seeds"
     yield from compared(experiment)
 
 

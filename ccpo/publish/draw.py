@@ -56,26 +56,36 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
         raise ValueError(f"figure {name}: {stats} holds nothing to draw")
     schema.write_text(csv, frame.to_csv(index=False))
     parts = [("", frame)] if frame.empty else panels(numbers, frame)
-    schema.write_bytes(svg, _picture(parts, rule.paint))
+    height = _height if frame.empty else getattr(rule, "height", _height)
+    schema.write_bytes(svg, _picture(parts, rule.paint, height))
     for artefact in (svg, csv):
         lineage.write_passport(artefact, [stats])
 
 
+LEGEND = 0.6  # inches of title and legend, around panels of a height of their own
 Paint = Callable[[pd.DataFrame, Any, dict[str, str]], None]
+Height = Callable[[pd.DataFrame], float]
 
 
-def _picture(parts: list[tuple[str, pd.DataFrame]], paint: Paint) -> bytes:
+def _picture(parts: list[tuple[str, pd.DataFrame]], paint: Paint, height: Height) -> bytes:
     """The SVG of panels, one below the other."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    heights = [_height(part) for _, part in parts]
-    size = STYLE["figure.figsize"] if len(parts) == 1 else (7.4, sum(heights))
+    usual = height is _height
+    heights = [height(part) for _, part in parts]
+    size = (7.4, sum(heights) + (0.0 if usual else LEGEND))
+    if len(parts) == 1 and usual:
+        size = STYLE["figure.figsize"]
     with plt.rc_context(STYLE):
         drawn, grid = plt.subplots(
-            len(parts), figsize=size, sharex=len(parts) > 1, squeeze=False, height_ratios=heights
+            len(parts),
+            figsize=size,
+            sharex=usual and len(parts) > 1,
+            squeeze=False,
+            height_ratios=heights,
         )
         for (title, part), axes in zip(parts, grid[:, 0], strict=True):
             if part.empty:

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, messages, metrics, oracle, page, probes, statistics, tables
+from ccpo.publish import (
+    figure,
+    messages,
+    metrics,
+    oracle,
+    page,
+    probes,
+    referee,
+    statistics,
+    tables,
+)
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import (
@@ -97,6 +107,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
         *_probed(numbers),
+        *referee.parts(numbers),
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
         "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]

@@ -14,20 +14,15 @@ from pydantic import Field
 
 from ccpo import document
 from ccpo.document import Document, Record
+from ccpo.publish.cross_statistics import CrossPlay
+from ccpo.publish.interval import Interval as Interval
+from ccpo.publish.interval import Row as Row
 from ccpo.publish.metric_statistics import ByPlayed, EqualTokens
 from ccpo.publish.probe_statistics import Probes
+from ccpo.publish.referee_statistics import Budget, SpecificationCurve
 
 FACTUAL = "factual"
 UNTRAINED = "untrained"
-
-
-class Interval(Record):
-    """A mean over replicates and its interval (None where one replicate gives none)."""
-
-    mean: float
-    ci_low: float | None
-    ci_high: float | None
-    n: int
 
 
 # -- training
@@ -40,12 +35,6 @@ class OverTasks(Record):
     n: int
     low: float
     high: float
-
-
-class Row(Interval):
-    """A mean over replicates, and the value of every seed."""
-
-    by_seed: dict[int, float]
 
 
 class Accuracy(Row):
@@ -300,6 +289,9 @@ class TrainingStatistics(Document):
     equal_tokens: EqualTokens | None = None
     probes: Probes | None = None
     gain_counted: float
+    cross: tuple[CrossPlay, ...] = ()  # where the experiment asks for it
+    budgets: tuple[Budget, ...] = ()
+    curves: tuple[SpecificationCurve, ...] = ()  # one for each declared comparison
 
 
 # -- oracle

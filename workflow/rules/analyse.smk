@@ -1,9 +1,12 @@
 rule analyse:
     input:
         experiment="results/experiments/{training}/experiment.json",
-        runs=files_of_runs("train.parquet", "credit.parquet", "ledger.parquet"),
+        runs=files_of_runs(
+            "train.parquet", "credit.parquet", "ledger.parquet", "seconds.parquet"
+        ),
         evaluations=evaluations("scores.parquet", "graders.parquet", every=True),
         probes=probes_of_training,
+        cross=tables_of_cross,
     output:
         stats="results/experiments/{training}/stats.json",
         passport="results/experiments/{training}/stats.json.passport.json",

@@ -91,6 +91,10 @@ for name, training in TRAININGS.items():
         if shares:
             KEPT.setdefault(key, set()).update(map(share_name, shares))
 SHARES_KEPT = sorted(set().union(*KEPT.values()))
+CROSSED = {
+    name: {plan.id: plan for plan in training.crossed()}
+    for name, training in TRAININGS.items()
+}
 
 
 def benchmarks_of(training):
@@ -140,6 +144,7 @@ def figures_of(training):
             bool(TRAININGS[training].compare or TRAININGS[training].repeats),
             max(p.most_samples(run) for p in TRAININGS[training].protocols for run in runs),
             probed=bool(TRAININGS[training].probes),
+            crossed=bool(CROSSED[training]),
         )
     )
 
@@ -163,6 +168,8 @@ wildcard_constraints:
     training=any_of(TRAININGS),
     oracle=any_of(ORACLES),
     figure=any_of(figure.names()),
+    crossed=any_of(key for plans in CROSSED.values() for key in plans),
+    seed="[0-9]+",
     family="[a-z_]+",
     shape="[a-z_]+",
 
@@ -263,6 +270,76 @@ def manifests_of_training(wildcards):
 
 def tasks_of_training(wildcards):
     return sorted(set(tables(benchmarks_of(wildcards.training))))
+
+
+def cross_of(wildcards):
+    if wildcards.crossed not in CROSSED[wildcards.training]:
+        raise WorkflowError(
+            f"experiment {wildcards.training} asks for no cross-play {wildcards.crossed}."
+        )
+    return CROSSED[wildcards.training][wildcards.crossed]
+
+
+def ids_of_cross(wildcards):
+    # whose policies are mixed: of one seed, or, where none is named, of the first
+    plan = cross_of(wildcards)
+    seed = int(getattr(wildcards, "seed", plan.seeds[0]))
+    return list(dict.fromkeys(player.runs[seed] for player in plan.players.values()))
+
+
+def runs_of_cross(wildcards):
+    # a run's folder by its manifest, as in rollout
+    return [
+        path
+        for run in ids_of_cross(wildcards)
+        for path in (
+            f"results/runs/{run}/config.json",
+            f"results/runs/{run}/provenance.json",
+            ancient(f"results/runs/{run}/model"),
+            f"results/runs/{run}/model.manifest.json",
+        )
+    ]
+
+
+def starts_of_cross(wildcards):
+    # of the untrained players' runs
+    untrained = [p for p in cross_of(wildcards).players.values() if not p.trained]
+    found = {
+        model.slug: model
+        for player in untrained
+        for model in RUNS[player.runs[int(wildcards.seed)]].models
+    }
+    return list(found.values())
+
+
+def models_of_cross(wildcards):
+    return folders(starts_of_cross(wildcards))
+
+
+def manifests_of_cross(wildcards):
+    return manifests(starts_of_cross(wildcards))
+
+
+def memory_of_cross(wildcards, attempt):
+    # one policy at a time: no more than the evaluation of the largest run
+    sizes = [
+        model.parameters or 500e6
+        for run in ids_of_cross(wildcards)
+        for model in RUNS[run].models
+    ]
+    return attempt * int(4500 + 24 * max(sizes) / 1e6)
+
+
+def scratch_of_cross(wildcards):
+    return f"scratch/{wildcards.training}.{wildcards.crossed}.s{wildcards.seed}"
+
+
+def tables_of_cross(wildcards):
+    return [
+        f"results/experiments/{wildcards.training}/cross/{plan.id}.s{seed}.parquet"
+        for plan in CROSSED[wildcards.training].values()
+        for seed in plan.seeds
+    ]
 
 
 SPEAKS_VLLM = {key for key, run in RUNS.items() if run.sampling.engine == "vllm"}

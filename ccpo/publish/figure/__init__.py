@@ -10,6 +10,7 @@ A figure file has
   collect(numbers) -> frame   the plotted numbers, tidy, from stats.json and nothing else; its CSV
                               holds this frame
   paint(frame, axes, colours) draws a panel; `colours`: of the conditions in the frame
+  height(frame) -> inches     of a panel, where it is not the usual one; panels then share no axis
 Titles say what is shown, never what it means. Helpers are in _axes.py and _oracle.py.
 """
 
@@ -36,8 +37,8 @@ CONTRACT = Contract(
 class Contents:
     """What an experiment is known to hold before it is run: whether anything is trained, how many
     decodings its evaluations have at most, the interventions that mean something for one of its
-    teams, whether any conditions are compared, the largest number of samples of a task, and whether
-    credit is measured on its runs.
+    teams, whether any conditions are compared, the largest number of samples of a task, whether
+    credit is measured on its runs, and whether agents are crossed.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Contents:
     compared: bool = False
     samples: int = 1
     probed: bool = False
+    crossed: bool = False
 
 
 def names() -> list[str]:

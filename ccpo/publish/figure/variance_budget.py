@@ -1,0 +1,90 @@
+"""What the variance of each primary number is made of, and what more effort buys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ccpo.publish.figure import Contents
+from ccpo.publish.figure._axes import COLOURS, labels
+from ccpo.publish.statistics import TrainingStatistics
+
+KIND = "training"
+ORDER = 21
+CAPTION = (
+    "Where the variance of each primary number comes from, in shares of the whole: which training "
+    "seed (with its base model, where the two cannot be told apart), which tasks, which tasks "
+    "which seed learns, which answers are drawn, which grader, which tie rule. Right: half the "
+    "95 % interval over seeds in points as it is predicted from these parts, now, and with one "
+    "replicate (base model or seed), one sample of each task, or 100 tasks more. A dash: changes "
+    "nothing, or cannot be told."
+)
+PARTS = {
+    "base": "base model",
+    "seed": "training seed",
+    "item": "tasks",
+    "seed_item": "seed × task",
+    "draw": "draw of answers",
+    "grader": "grader",
+    "tie": "tie rule",
+}
+MORE = {"now": "now", "replicate": "+1 seed", "sample": "+1 sample", "tasks": "+100 tasks"}
+
+
+def applies(contents: Contents) -> bool:
+    """Where something is trained: one seed has no variance, and says so."""
+    return contents.trained
+
+
+def collect(numbers: TrainingStatistics) -> pd.DataFrame:
+    """The plotted numbers."""
+    rows = []
+    for row in numbers.budgets:
+        parts = row.variances.model_dump()
+        total = sum(value or 0.0 for value in parts.values())
+        shares = {name: (parts[name] or 0.0) / total if total else 0.0 for name in PARTS}
+        rows.append(
+            {
+                "panel": f"{row.kind}s",
+                "number": row.number,
+                "standard_deviation": total**0.5,
+                **shares,
+                **row.over_seeds.model_dump(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def height(frame: pd.DataFrame) -> float:
+    """Inches of a panel."""
+    return 0.9 + 0.27 * len(frame)
+
+
+def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
+    """One panel."""
+    left = pd.Series(0.0, frame.index)
+    for i, (name, words) in enumerate(PARTS.items()):
+        axes.barh(
+            range(len(frame)),
+            100 * frame[name],
+            left=left,
+            color=COLOURS[i],
+            height=0.7,
+            label=words,
+        )
+        left = left + 100 * frame[name]
+    for x, (name, words) in enumerate(MORE.items()):
+        at = 109 + 15 * x
+        axes.text(at, -0.75, words, ha="center", va="bottom", fontsize=7.5)
+        for y, value in enumerate(frame[name].astype(float)):
+            text = "–" if pd.isna(value) else f"±{100 * value:.1f}"
+            axes.text(at, y, text, ha="center", va="center", fontsize=8)
+    axes.set_yticks(range(len(frame)), frame.number, fontsize=9)
+    axes.set_ylim(len(frame) - 0.5, -0.5)
+    axes.set_xlim(0, 109 + 15 * len(MORE) - 7)
+    axes.set_xticks([0, 25, 50, 75, 100])
+    labels(axes, "Where the variance comes from", "share of the variance, %", "")
+    if axes is axes.figure.axes[-1]:
+        handles, words = axes.get_legend_handles_labels()
+        axes.figure.legend(handles, words, loc="outside lower center", ncols=4, fontsize=8)
