@@ -4,7 +4,7 @@ the difference of their results."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ccpo.config.run import RunConfig
 
@@ -23,14 +23,14 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[object, object]]:
     omitted = {*METHOD, "seed", "model"}
     if a.critic is None or b.critic is None:
         omitted.add("critic")
-    one = {**_flat(a.model_dump(mode="json", exclude=omitted)), "model": a.base}
-    other = {**_flat(b.model_dump(mode="json", exclude=omitted)), "model": b.base}
+    one = {**flat(a.model_dump(mode="json", exclude=omitted)), "model": a.base}
+    other = {**flat(b.model_dump(mode="json", exclude=omitted)), "model": b.base}
     keys = dict.fromkeys([*one, *other])
     pairs = {key: (one.get(key), other.get(key)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _flat(value: object, key: str = "") -> dict[str, object]:
+def flat(value: Any, key: str = "") -> dict[str, Any]:
     """Settings by dotted key; a list is one setting. What is not set has no key, nor has a block
     without settings.
     """
@@ -38,7 +38,7 @@ def _flat(value: object, key: str = "") -> dict[str, object]:
         return {}
     if not isinstance(value, Mapping):
         return {key: value}
-    parts = [_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
+    parts = [flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
     return {name: item for part in parts for name, item in part.items()}
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
+from ccpo.config.deviations import deviations
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
@@ -17,6 +18,8 @@ from ccpo.config.protocol import Protocol
 from ccpo.config.reading import read_json, read_yaml, validated
 from ccpo.config.run import RunConfig
 from ccpo.manifest import (
+    Deviation,
+    FollowedPaper,
     OracleManifest,
     PlannedCondition,
     PlannedMethod,
@@ -47,6 +50,12 @@ class Experiment(Strict):
     repeats: dict[str, str] = Field(
         default_factory=dict, description="by the label of a repeat, that of what it repeats"
     )
+    paper: FollowedPaper | None = Field(
+        None, description="that it means to follow; no part of what a run is"
+    )
+    deviations: dict[str, tuple[Deviation, ...]] = Field(
+        default_factory=dict, description="by condition, from that paper; generated"
+    )
 
     @property
     def primary(self) -> Protocol:
@@ -72,6 +81,7 @@ class Experiment(Strict):
                 )
                 for protocol in self.protocols
             ),
+            paper=self.paper,
             conditions=tuple(self._planned(label) for label in self.runs),
         )
 
@@ -95,6 +105,7 @@ class Experiment(Strict):
             bases={seed: run.base for seed, run in runs.items()},
             repeats=self.repeats.get(label, ""),
             pairs=self._pairs(label),
+            deviations=self.deviations.get(label, ()),
             config=first.model_dump(mode="json", exclude={"seed"}),
         )
 
@@ -253,7 +264,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
 
 
 BLOCKS = ("base", "grid", "evaluate")
-HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
+HEAD = ("question", "note", "paper", "primary_metric", "compare", "token_tolerance", "effect")
 
 
 def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | OracleExperiment:
@@ -299,7 +310,21 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "repeats": repeats,
         **{key: raw[key] for key in HEAD if key in raw},
     }
-    return validated(where, lambda: Experiment.model_validate(data))
+    experiment = validated(where, lambda: Experiment.model_validate(data))
+    return validated(where, lambda: _beside_paper(experiment, folder))
+
+
+def _beside_paper(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the deviations of each condition from the paper that it follows."""
+    if experiment.paper is None:
+        return experiment
+    found = {
+        label: deviations(
+            next(iter(runs.values())), experiment.paper, experiment.primary, list(runs), folder
+        )
+        for label, runs in experiment.runs.items()
+    }
+    return experiment.model_copy(update={"deviations": found})
 
 
 def _experiment_file(name: str, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from ccpo.config import (
     Protocol,
     RunConfig,
     compared,
+    deviations,
     read_experiment,
     tasks_slug,
 )
@@ -62,6 +63,8 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
     for protocol in experiment.protocols:
         yield f"evaluated by {protocol.id}: {_played(protocol)}"
     yield from compared(experiment)
+    if experiment.paper:
+        yield from deviations.lines(experiment.paper, experiment.deviations)
 
 
 def _played(protocol: Protocol) -> str:

@@ -5,6 +5,7 @@ from the statistics.
 from __future__ import annotations
 
 import html
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ SOURCES = {
 @dataclass(frozen=True)
 class Files:
     """What the page of an experiment is made from. `runs`: none of an oracle experiment; `plan`: a
-    forecast to compare with.
+    forecast to compare with; `published`: what the paper printed beside it, of one that follows a
+    paper.
     """
 
     stats: Path
@@ -47,6 +49,7 @@ class Files:
     table: Path
     runs: Path | None = None
     plan: Path | None = None
+    published: Path | None = None
 
 
 def write(files: Files, out: Path) -> None:
@@ -66,7 +69,7 @@ def write(files: Files, out: Path) -> None:
     if isinstance(numbers, OracleStatistics):
         parts += oracle.parts(numbers, "".join(_figure(path) for path in files.figures))
     elif isinstance(planned, TrainingManifest):
-        parts += _of_runs(numbers, planned, files)
+        parts += _of_runs(numbers, planned, files, out)
     else:
         raise ValueError(
             f"report: {files.stats} is of an experiment that trains, {files.experiment} of an "
@@ -74,12 +77,14 @@ def write(files: Files, out: Path) -> None:
         )
     parts.append("<h2>Where it comes from</h2>" + origin(planned))
     schema.write_text(out, page.whole(numbers.question, "".join(parts)))
-    optional = [files.plan] if files.plan else []
+    optional = [path for path in (files.plan, files.published) if path]
     inputs = [files.stats, files.experiment, files.table, *files.figures, *optional]
     lineage.write_passport(out, inputs)
 
 
-def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: Files) -> list[str]:
+def _of_runs(
+    numbers: TrainingStatistics, planned: TrainingManifest, files: Files, out: Path
+) -> list[str]:
     if files.runs is None:
         raise ValueError(
             "report: an experiment's page shows messages of its runs; --runs says where they are"
@@ -93,6 +98,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>Where the spread comes from</h2>{page.wide(sources(numbers))}",
         f"<h2>Benchmarks and interventions</h2>{page.wide(interventions(numbers))}",
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
+        *_beside_paper(planned, files.published, out),
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
         "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
@@ -100,6 +106,19 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         compared = forecast(read_forecast(files.plan), planned, files.runs)
         parts.append(f"<h2>Forecast and actual</h2>{page.wide(compared)}")
     return parts
+
+
+def _beside_paper(planned: TrainingManifest, table: Path | None, out: Path) -> Iterator[str]:
+    """Links to what the paper printed beside what was measured, and to the deviations from it."""
+    if planned.paper is None or table is None:
+        return
+    paper = html.escape(f"{planned.paper.name}, {planned.paper.version}")
+    folder = os.path.relpath(table.parent, out.parent)
+    yield (
+        f"<p>It follows {paper}: <a href='{folder}/published.csv'>published values beside these"
+        f"</a>, <a href='{folder}/deviations.csv'>in which settings it is not as published</a>."
+        "</p>"
+    )
 
 
 def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterator[str]:
