@@ -3,10 +3,9 @@ the difference of their results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ccpo.config.run import RunConfig
+from ccpo.config.run import RunConfig, flat
 
 if TYPE_CHECKING:
     from ccpo.config.experiment import Experiment
@@ -28,18 +27,6 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[object, object]]:
     keys = dict.fromkeys([*one, *other])
     pairs = {key: (one.get(key), other.get(key)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Settings by dotted key; a list is one setting. What is not set has no key, nor has a block
-    without settings.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        return {key: value}
-    parts = [flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
-    return {name: item for part in parts for name, item in part.items()}
 
 
 def compared(experiment: Experiment) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from ccpo import objective
-from ccpo.config.compared import flat
+from ccpo.config.choice import near
 from ccpo.config.protocol import Protocol
-from ccpo.config.run import RunConfig
+from ccpo.config.run import RunConfig, flat
 from ccpo.manifest import Deviation, FollowedPaper, by_deviation
 from ccpo.publish import published
 from ccpo.publish.published import Hyper
@@ -88,9 +88,7 @@ def followed(paper: FollowedPaper, folder: Path = Path("config")) -> list[Hyper]
     versions = [f"{row.paper} {row.version}" for row in published.read_papers(place)]
     named = f"{paper.name} {paper.version}"
     if named not in versions:
-        raise ValueError(
-            f"paper '{named}' is not in {place}/papers.csv. {published.near(named, versions)}"
-        )
+        raise ValueError(f"paper '{named}' is not in {place}/papers.csv. {near(named, versions)}")
     every = published.read_hyper(place)
     rows = [row for row in every if (row.paper, row.version) == (paper.name, paper.version)]
     if not any(row.part == "train" for row in rows):

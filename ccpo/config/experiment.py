@@ -318,13 +318,13 @@ def _beside_paper(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment with the deviations of each condition from the paper that it follows."""
     if experiment.paper is None:
         return experiment
-    found = {
+    by_label = {
         label: deviations(
             next(iter(runs.values())), experiment.paper, experiment.primary, list(runs), folder
         )
         for label, runs in experiment.runs.items()
     }
-    return experiment.model_copy(update={"deviations": found})
+    return experiment.model_copy(update={"deviations": by_label})
 
 
 def _experiment_file(name: str, folder: Path) -> Path:

@@ -8,7 +8,6 @@ could not be recovered is a row of missing.csv with the reason.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
@@ -21,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError, model_validator
 
-from ccpo.document import Record
+from ccpo.document import Record, near
 
 FOLDER = Path("config/published")
 How = Literal["text", "figure", "code", "second-hand", "computed", "inferred"]
@@ -235,13 +234,6 @@ def files(folder: Path = FOLDER) -> list[Path]:
     return sorted([*folder.glob("*.csv"), *(folder / "values").glob("*.csv")])
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """What a wrong word may have been meant to be."""
-    names = sorted(set(known))
-    close = difflib.get_close_matches(word, names, 1)
-    return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {', '.join(names)}."
-
-
 def _rows(path: Path, kind: type[R]) -> list[tuple[str, R]]:
     """Rows of a CSV file, each with its place (`file, line n`)."""
     if not path.is_file():
@@ -318,12 +310,7 @@ def _of_known_papers(rows: Sequence[tuple[str, OfPaper]], known: set[tuple[str, 
 def _keys_known(place: str, keys: Iterable[str], values: Mapping[str, Value]) -> None:
     for key in keys:
         if key not in values:
-            raise ValueError(f"{place}: no value has the key '{key}'. {_close(key, values)}")
-
-
-def _close(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"Did you mean '{close[0]}'?" if close else "Remedy: add it, or correct the key"
+            raise ValueError(f"{place}: no value has the key '{key}'. {near(key, values)}")
 
 
 def _typed(text: str) -> JsonValue:

@@ -251,12 +251,12 @@ def _status(row: Interval | None, low: float | None, why: str) -> str:
 
 def _lost(row: Missing) -> Line:
     empty = {field.name: "" if field.type == "str" else None for field in fields(Line)}
-    told = {
+    filled = {
         "source": row.source,
         "metric": row.what,
         "status": f"not recovered: {row.reason}",
     }
-    return Line(**{**empty, **told})  # type: ignore[arg-type]
+    return Line(**{**empty, **filled})  # type: ignore[arg-type]
 
 
 # -- files

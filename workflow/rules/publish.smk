@@ -47,7 +47,7 @@ rule beside_paper:
     input:
         stats="results/experiments/{training}/stats.json",
         experiment="results/experiments/{training}/experiment.json",
-        published=lambda wildcards: published.files(),
+        published=[str(path) for path in published.files()],
     output:
         tables=expand(
             "results/experiments/{{training}}/tables/{table}.{kind}",
