@@ -20,6 +20,7 @@ import scipy.stats
 from conftest import ROOT
 from test_study import FIGURES, made_up
 
+from ccpo import __main__ as main
 from ccpo import lineage, manifest, schema
 from ccpo.config import Experiment, RunConfig, read_experiment, read_yaml
 from ccpo.config import deviations as following
@@ -318,7 +319,7 @@ def test_a_run_equal_to_its_paper_deviates_nowhere_and_a_changed_key_appears(
     own = following.settings(run)
     texts = [("", key, as_written(setting)) for key, setting in own.items()]
     folder = papers(tmp_path, texts)
-    assert following.deviations(run, TOY, folder=folder) == ()
+    assert following.deviations(run, following.followed(TOY, folder)) == ()
     for key, changed in {
         "lr": 2e-6,
         "period": 7,
@@ -328,7 +329,7 @@ def test_a_run_equal_to_its_paper_deviates_nowhere_and_a_changed_key_appears(
         "weight_decay": 0.0,
     }.items():
         other = run.model_copy(update={"train": run.train.model_copy(update={key: changed})})
-        (found,) = following.deviations(other, TOY, folder=folder)
+        (found,) = following.deviations(other, following.followed(TOY, folder))
         assert (found.key, found.ours) == (f"train.{key}", changed)
         assert found.published == as_written(own[f"train.{key}"])
         assert found.source == "Table 1"
@@ -369,7 +370,7 @@ def test_settings_are_compared_by_value_where_they_apply(
     tmp_path: Path, setting: str, key: str, text: str, deviates: bool
 ) -> None:
     folder = papers(tmp_path, [(setting, key, text)])
-    found = following.deviations(run_of("ccpo_math", "ccpo"), TOY, folder=folder)
+    found = following.deviations(run_of("ccpo_math", "ccpo"), following.followed(TOY, folder))
     assert [row.key for row in found] == ([key] if deviates else [])
     if key == "not.ours" and deviates:
         assert not found[0].settable
@@ -378,7 +379,9 @@ def test_settings_are_compared_by_value_where_they_apply(
 def test_one_number_for_every_message_is_published_as_one(tmp_path: Path) -> None:
     run = run_of("c3_math", "c3")
     folder = papers(tmp_path, [("", "sampling.max_tokens", "512"), ("", "train.fanout", "2")])
-    assert [row.key for row in following.deviations(run, TOY, folder=folder)] == ["train.fanout"]
+    assert [row.key for row in following.deviations(run, following.followed(TOY, folder))] == [
+        "train.fanout"
+    ]
 
 
 def test_the_evaluation_and_the_seeds_are_compared_where_they_are_given() -> None:
@@ -386,8 +389,9 @@ def test_the_evaluation_and_the_seeds_are_compared_where_they_are_given() -> Non
     assert isinstance(experiment, Experiment)
     assert experiment.paper is not None
     run = experiment.runs["ccpo"][0]
-    alone = following.deviations(run, experiment.paper, folder=CONFIG)
-    whole = following.deviations(run, experiment.paper, experiment.primary, [0, 1], CONFIG)
+    paper = following.followed(experiment.paper, CONFIG)
+    alone = following.deviations(run, paper)
+    whole = following.deviations(run, paper, experiment.primary, [0, 1])
     assert {row.key for row in whole} - {row.key for row in alone} == {
         "evaluate.top_p",
         "evaluate.benchmarks",
@@ -395,17 +399,16 @@ def test_the_evaluation_and_the_seeds_are_compared_where_they_are_given() -> Non
         "grid.seed",
     }
     greedy = experiment.primary.model_copy(update={"primary": "greedy"})
-    other = following.deviations(run, experiment.paper, greedy, folder=CONFIG)
+    other = following.deviations(run, paper, greedy)
     assert "evaluate.temperature" in {row.key for row in other}
 
 
 def test_a_paper_that_cannot_be_followed_is_refused(tmp_path: Path) -> None:
     folder = papers(tmp_path, [("", "train.lr", "1")])
-    run = run_of("c3_math", "c3")
     with pytest.raises(ValueError, match=r"paper 'toy v3' is not in .* Did you mean 'toy v"):
-        following.deviations(run, FollowedPaper(name="toy", version="v3"), folder=folder)
+        following.followed(FollowedPaper(name="toy", version="v3"), folder)
     with pytest.raises(ValueError, match=r"has no settings of it.*Remedy: name one of toy v1"):
-        following.deviations(run, FollowedPaper(name="toy", version="v2"), folder=folder)
+        following.followed(FollowedPaper(name="toy", version="v2"), folder)
 
 
 def config_with(tmp_path: Path, paper: str) -> Path:
@@ -572,8 +575,8 @@ def test_each_printed_value_is_reproduced_or_it_is_said_why_not(
     out = tmp_path / "tables"
     reproduced.write(follower["experiment"], follower["stats"], out, follower["folder"])
     rows = pd.read_csv(out / "published.csv", dtype={"published": str}).set_index("method")
-    main = schema.read_json(follower["stats"])["conditions"]["other"]["accuracy"]["arithmetic"]
-    mean = main["greedy"]["factual"]["mean"]
+    measured = schema.read_json(follower["stats"])["conditions"]["other"]["accuracy"]["arithmetic"]
+    mean = measured["greedy"]["factual"]["mean"]
     assert rows.loc["ma", "reproduced"] == pytest.approx(100 * mean)
     assert rows.loc["ma", "difference"] == pytest.approx(100 * mean - 70)
     assert rows.loc["ma", "difference_low"] < rows.loc["ma", "difference"]
@@ -586,7 +589,7 @@ def test_each_printed_value_is_reproduced_or_it_is_said_why_not(
     assert rows.loc["SFT", "reproduced"] == pytest.approx(
         100 * untrained["arithmetic"]["greedy"]["untrained"]["mean"]
     )
-    assert rows.loc["SFT", "status"] == "reproduced, without an interval: no spread is known"
+    assert rows.loc["SFT", "status"] == "reproduced, without an interval: not both have a spread"
     why = rows.status.to_dict()
     assert why["SEPO"] == "not run: no condition has preset sepo@v5, team think_solve"
     assert why["CORY"] == "not run: CORY has no preset"
@@ -645,3 +648,20 @@ def test_an_experiment_that_follows_no_paper_has_no_such_table(tmp_path: Path) -
     analyse(experiment=experiment, runs=runs, stats=stats)
     with pytest.raises(ValueError, match=r"made_up follows no paper\. Remedy: say which"):
         reproduced.write(experiment, stats, tmp_path / "tables", CONFIG / "published")
+
+
+def test_the_verbs_say_what_is_known_and_how_an_experiment_departs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    main.published("ccpo", tmp_path / "values.csv")
+    out = capsys.readouterr().out
+    assert "ccpo v1: 11 values" in out
+    assert "c3 v2" not in out
+    assert len((tmp_path / "values.csv").read_text().splitlines()) == 12
+    main.check("c3_math")
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("follows c3 v2, except in ") for line in lines)
+    assert "  all: train.schedule: constant; published cosine (Tables 3 and 4)" in lines
+    main.check("smoke")
+    assert "follows" not in capsys.readouterr().out

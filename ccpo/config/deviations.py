@@ -42,18 +42,14 @@ def evaluation(run: RunConfig, protocol: Protocol) -> dict[str, JsonValue]:
 
 def deviations(
     run: RunConfig,
-    paper: FollowedPaper,
+    paper: Iterable[Hyper],
     protocol: Protocol | None = None,
     seeds: Sequence[int] = (),
-    folder: Path = Path("config"),
 ) -> tuple[Deviation, ...]:
-    """Settings in which a run is not as a version of a paper has it, in the order of hyper.csv.
+    """Settings in which a run is not as a paper has it (what `followed` gives), in its order.
 
     How it is evaluated is compared where a protocol is given, and its seeds where some are. What a
     paper says of data files, machines and diagnostics is no setting of a run.
-
-    Raises:
-        ValueError: that version of the paper is unknown, or nothing of its settings is.
     """
     own = settings(run)
     parts = {"train"}
@@ -62,7 +58,7 @@ def deviations(
         parts.add("evaluate")
     if seeds:
         own["grid.seed"] = list(seeds)
-    rows = [row for row in followed(paper, folder) if row.part in parts and _applies(row, own)]
+    rows = [row for row in paper if row.part in parts and _applies(row, own)]
     return tuple(
         Deviation(
             key=row.key,

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
-from ccpo.config.deviations import deviations
+from ccpo.config.deviations import deviations, followed
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
@@ -318,10 +318,9 @@ def _beside_paper(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment with the deviations of each condition from the paper that it follows."""
     if experiment.paper is None:
         return experiment
+    paper = followed(experiment.paper, folder)
     by_label = {
-        label: deviations(
-            next(iter(runs.values())), experiment.paper, experiment.primary, list(runs), folder
-        )
+        label: deviations(next(iter(runs.values())), paper, experiment.primary, list(runs))
         for label, runs in experiment.runs.items()
     }
     return experiment.model_copy(update={"deviations": by_label})

@@ -11,12 +11,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError, model_validator
 
@@ -278,7 +278,7 @@ def _record(place: str, content: Mapping[str, str], kind: type[R]) -> R:
         raise ValueError(f"{place}{at}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _once(rows: Sequence[tuple[str, R]], key: Any) -> dict[str, R]:
+def _once(rows: Sequence[tuple[str, R]], key: Callable[[R], str]) -> dict[str, R]:
     """Rows by a key that no two share."""
     places: dict[str, str] = {}
     out: dict[str, R] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,32 +30,34 @@ SCALES = {"%": 100.0, "share": 1.0}
 class Line:
     """One printed value. Printed and measured numbers are in its unit."""
 
-    key: str
-    source: str
-    how: str
-    method: str
-    team: str
-    model: str
-    benchmark: str
-    metric: str
-    unit: str
-    items: int | None
-    runs: int | None
-    published: str  # with the digits as printed; "" where it could not be recovered
-    spread: str
-    spread_kind: str
-    possible: str  # whether it can be what it says: yes, no, or "" where nothing can be checked
-    arithmetic: str  # what was checked
-    condition: str
-    reproduced: float | None
-    ci_low: float | None
-    ci_high: float | None
-    seeds: int | None
-    difference: float | None  # reproduced minus published
-    difference_low: float | None
-    difference_high: float | None
-    status: str
-    caveat: str
+    key: str = ""
+    source: str = ""
+    how: str = ""
+    method: str = ""
+    team: str = ""
+    model: str = ""
+    benchmark: str = ""
+    metric: str = ""
+    unit: str = ""
+    items: int | None = None
+    runs: int | None = None
+    published: str = ""  # with the digits as printed; "" where it could not be recovered
+    spread: str = ""
+    spread_kind: str = ""
+    possible: str = (
+        ""  # whether it can be what it says: yes, no, or "" where nothing can be checked
+    )
+    arithmetic: str = ""  # what was checked
+    condition: str = ""
+    reproduced: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    seeds: int | None = None
+    difference: float | None = None  # reproduced minus published
+    difference_low: float | None = None
+    difference_high: float | None = None
+    status: str = ""
+    caveat: str = ""
 
 
 def beside(planned: TrainingManifest, numbers: TrainingStatistics, known: Published) -> list[Line]:
@@ -245,18 +247,14 @@ def _status(row: Interval | None, low: float | None, why: str) -> str:
     if row is None:
         return f"not run: {why}"
     return (
-        "reproduced" if low is not None else "reproduced, without an interval: no spread is known"
+        "reproduced"
+        if low is not None
+        else "reproduced, without an interval: not both have a spread"
     )
 
 
 def _lost(row: Missing) -> Line:
-    empty = {field.name: "" if field.type == "str" else None for field in fields(Line)}
-    filled = {
-        "source": row.source,
-        "metric": row.what,
-        "status": f"not recovered: {row.reason}",
-    }
-    return Line(**{**empty, **filled})  # type: ignore[arg-type]
+    return Line(source=row.source, metric=row.what, status=f"not recovered: {row.reason}")
 
 
 # -- files
