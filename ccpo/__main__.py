@@ -137,6 +137,23 @@ def check(experiment: ExperimentName) -> None:
 
 
 @people()
+def published(
+    paper: Annotated[str, typer.Argument(help="Name of a paper; none: all.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="CSV to write: every value with its arithmetic.")
+    ] = None,
+) -> None:
+    """Say what of the papers' printed values is known, and which cannot be what they say."""
+    from ccpo import schema
+    from ccpo.publish import published as values
+
+    known = values.read()
+    print("\n".join(values.summary(known, paper)))
+    if out:
+        schema.write_text(out, values.as_csv(known, paper))
+
+
+@people()
 def plan(
     experiment: ExperimentName,
     slots: Annotated[
@@ -498,6 +515,18 @@ def table(
 
 
 @rules()
+def beside_paper(
+    stats: StatsPath,
+    experiment: ManifestPath,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+) -> None:
+    """Write published values beside reproduced ones, and the deviations from the paper."""
+    from ccpo.publish import reproduced
+
+    reproduced.write(experiment, stats, out)
+
+
+@rules()
 def report(
     stats: StatsPath,
     experiment: ManifestPath,
@@ -511,11 +540,15 @@ def report(
     plan: Annotated[
         Path | None, typer.Option(callback=_file, help="Forecast made before the runs.")
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(callback=_file, help="Published values beside reproduced ones (CSV)."),
+    ] = None,
 ) -> None:
     """Write the report page."""
     from ccpo.publish import report
 
-    report.write(report.Files(stats, experiment, figures, table, runs, plan), out)
+    report.write(report.Files(stats, experiment, figures, table, runs, plan, published), out)
 
 
 @rules()

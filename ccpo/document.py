@@ -4,6 +4,8 @@ one type.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +34,16 @@ class Document(Record):
 
 
 D = TypeVar("D", bound=Document)
+LISTED = 60  # names that a message can list
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """What a wrong word may have been meant to be, and what is known, if that can be read."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, 1)
+    meant = f"Did you mean '{close[0]}'? " if close else ""
+    listed = ", ".join(names) if len(names) <= LISTED else f"{len(names)} names"
+    return f"{meant}Known: {listed or 'none'}."
 
 
 def read(path: str | Path, *types: type[D]) -> D:

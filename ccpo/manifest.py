@@ -5,6 +5,7 @@ and `publish`, which stand below and above it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,48 @@ from pydantic import Field, JsonValue
 
 from ccpo import document
 from ccpo.document import Document, Record
+
+
+class FollowedPaper(Record):
+    """The version of a paper that an experiment means to follow, as
+    config/published/papers.csv names it.
+    """
+
+    name: str
+    version: str
+
+
+class Deviation(Record):
+    """A setting in which a condition is not as its paper has it (ccpo/config/deviations.py)."""
+
+    key: str
+    ours: JsonValue
+    settable: bool  # False: there is no such setting here
+    published: str  # as config/published/hyper.csv has it; `|` between alternatives
+    source: str
+    how: str  # it was had
+    note: str
+
+
+def by_deviation(
+    by_label: Mapping[str, Sequence[Deviation]],
+) -> list[tuple[Deviation, tuple[str, ...]]]:
+    """Each deviation once, with the conditions that have it (`all` where all do), those of most
+    conditions first.
+    """
+    out: list[tuple[Deviation, list[str]]] = []
+    for label, of_label in by_label.items():
+        for deviation in of_label:
+            same = next((labels for known, labels in out if known == deviation), None)
+            if same is None:
+                out.append((deviation, [label]))
+            else:
+                same.append(label)
+    out.sort(key=lambda pair: -len(pair[1]))
+    return [
+        (deviation, ("all",) if len(labels) == len(by_label) else tuple(labels))
+        for deviation, labels in out
+    ]
 
 
 class PlannedCondition(Record):
@@ -35,6 +78,7 @@ class PlannedCondition(Record):
     bases: dict[int, str]  # base model by seed
     repeats: str = ""  # label of the condition that it repeats with other seeds; "" of none
     pairs: dict[int, int] = Field(default_factory=dict)  # by its own seed, the seed that it repeats
+    deviations: tuple[Deviation, ...] = ()  # from the paper that the experiment follows
     config: dict[str, JsonValue]  # of its first seed, without the seed
 
 
@@ -119,6 +163,7 @@ class TrainingManifest(Document):
     effect: float  # smallest difference of the primary metric that matters
     compare: tuple[tuple[str, str], ...]
     protocols: tuple[PlannedProtocol, ...]  # claims are made under the first
+    paper: FollowedPaper | None = None  # that it means to follow
     conditions: tuple[PlannedCondition, ...]
     probe: PlannedProbe | None = None
     cross: tuple[CrossPlan, ...] = ()

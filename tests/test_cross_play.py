@@ -140,6 +140,8 @@ def made(worth: Mapping[tuple[str, ...], float], n_seeds: int, noise: float) -> 
         most=None,
         decoding="greedy",
         temperature=0.0,
+        top_p=1.0,
+        top_k=0,
         samples=1,
         limits=(6,),
         seed=0,

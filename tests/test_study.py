@@ -393,6 +393,8 @@ def made_cross(
         most=None,
         decoding="greedy",
         temperature=0.0,
+        top_p=1.0,
+        top_k=0,
         samples=1,
         limits=(6,),
         seed=0,

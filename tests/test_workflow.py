@@ -424,6 +424,16 @@ def test_published_test_sets_are_held_out_of_a_training_on_published_items(check
         assert f"results/tasks/{name}-" in held_out, name
 
 
+def test_an_experiment_that_follows_a_paper_stands_beside_it(checkout: Path) -> None:
+    page = "results/experiments/{}/report.html"
+    for name, tables in (("c3_math", 1), ("smoke", 0)):
+        done = snakemake(checkout, "-n", page.format(name), "--config", f"experiments=[{name}]")
+        assert done.returncode == 0, done.stderr
+        text = done.stdout + done.stderr
+        assert jobs(text).get("beside_paper", 0) == tables
+        assert len(re.findall(r"input: .*tables/published\.csv", text)) == tables
+
+
 def test_the_table_of_overlaps_is_a_target_of_its_own(checkout: Path) -> None:
     done = snakemake(checkout, "results/overlap.csv", "-n", "--quiet", "rules")
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ Parameters are the keyword-only arguments of the file's function: the function i
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from ccpo import advantage, benchmark, credit, objective, team
+from ccpo.document import near as near
 from ccpo.files import canonical
 
 FOLDERS: dict[str, Any] = {
@@ -156,13 +156,6 @@ def _hints(
         k: eval(p.annotation, names) if isinstance(p.annotation, str) else p.annotation
         for k, p in schema.items()
     }
-
-
-def near(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    return (
-        f"Did you mean '{close[0]}'? " if close else ""
-    ) + f"Known: {', '.join(sorted(known)) or 'none'}."
 
 
 def fingerprint(value: object) -> str:

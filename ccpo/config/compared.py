@@ -3,10 +3,9 @@ the difference of their results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ccpo.config.run import RunConfig
+from ccpo.config.run import RunConfig, flat
 
 if TYPE_CHECKING:
     from ccpo.config.experiment import Experiment
@@ -23,23 +22,11 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[object, object]]:
     omitted = {*METHOD, "seed", "model"}
     if a.critic is None or b.critic is None:
         omitted.add("critic")
-    one = {**_flat(a.model_dump(mode="json", exclude=omitted)), "model": a.base}
-    other = {**_flat(b.model_dump(mode="json", exclude=omitted)), "model": b.base}
+    one = {**flat(a.model_dump(mode="json", exclude=omitted)), "model": a.base}
+    other = {**flat(b.model_dump(mode="json", exclude=omitted)), "model": b.base}
     keys = dict.fromkeys([*one, *other])
     pairs = {key: (one.get(key), other.get(key)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _flat(value: object, key: str = "") -> dict[str, object]:
-    """Settings by dotted key; a list is one setting. What is not set has no key, nor has a block
-    without settings.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        return {key: value}
-    parts = [_flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
-    return {name: item for part in parts for name, item in part.items()}
 
 
 def compared(experiment: Experiment) -> list[str]:

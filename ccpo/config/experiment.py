@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from ccpo import advantage
 from ccpo.config.choice import Choice, Strict, near, resolve
 from ccpo.config.cross import Cross, plans
+from ccpo.config.deviations import deviations, followed
 from ccpo.config.grid import Condition, conditions
 from ccpo.config.model import Listed, Model
 from ccpo.config.names import check_case, check_folder, check_name
@@ -21,6 +22,8 @@ from ccpo.config.run import RunConfig
 from ccpo.config.single import with_single
 from ccpo.manifest import (
     CrossPlan,
+    Deviation,
+    FollowedPaper,
     OracleManifest,
     PlannedCondition,
     PlannedMethod,
@@ -54,6 +57,12 @@ class Experiment(Strict):
         default_factory=dict, description="by the label of a repeat, that of what it repeats"
     )
     cross: Cross | None = None
+    paper: FollowedPaper | None = Field(
+        None, description="that it means to follow; no part of what a run is"
+    )
+    deviations: dict[str, tuple[Deviation, ...]] = Field(
+        default_factory=dict, description="by condition, from that paper; generated"
+    )
 
     @model_validator(mode="after")
     def _crossable(self) -> Experiment:
@@ -86,6 +95,7 @@ class Experiment(Strict):
                 for protocol in self.protocols
             ),
             probe=self._planned_probe(),
+            paper=self.paper,
             conditions=tuple(self._planned(label) for label in self.runs),
             cross=self.crossed(),
         )
@@ -120,6 +130,7 @@ class Experiment(Strict):
             bases={seed: run.base for seed, run in runs.items()},
             repeats=self.repeats.get(label, ""),
             pairs=self._pairs(label),
+            deviations=self.deviations.get(label, ()),
             config=first.model_dump(mode="json", exclude={"seed"}),
         )
 
@@ -286,7 +297,7 @@ def _read_pins(folder: Path) -> Mapping[str, object]:
 
 BLOCKS = ("base", "grid", "evaluate", "probes", "cross")
 SINGLE = "single"  # false: no single agent is added
-HEAD = ("question", "note", "primary_metric", "compare", "token_tolerance", "effect")
+HEAD = ("question", "note", "paper", "primary_metric", "compare", "token_tolerance", "effect")
 
 
 def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | OracleExperiment:
@@ -329,7 +340,20 @@ def read_experiment(name: str, folder: Path = Path("config")) -> Experiment | Or
         "repeats": repeats,
         **{key: raw[key] for key in (*HEAD, "cross") if key in raw},
     }
-    return validated(where, lambda: Experiment.model_validate(data))
+    experiment = validated(where, lambda: Experiment.model_validate(data))
+    return validated(where, lambda: _beside_paper(experiment, folder))
+
+
+def _beside_paper(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the deviations of each condition from the paper that it follows."""
+    if experiment.paper is None:
+        return experiment
+    paper = followed(experiment.paper, folder)
+    by_label = {
+        label: deviations(next(iter(runs.values())), paper, experiment.primary, list(runs))
+        for label, runs in experiment.runs.items()
+    }
+    return experiment.model_copy(update={"deviations": by_label})
 
 
 def _runs_of(

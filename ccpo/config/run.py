@@ -426,3 +426,15 @@ def tasks_slug(choice: Choice) -> str:
     """
     identity = {**choice.model_dump(mode="json"), "stage": STAGE_VERSIONS["tasks"]}
     return f"{choice.name}-{fingerprint(identity)}"
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Settings by dotted key; a list is one setting. What is not set has no key, nor has a block
+    without settings.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return {key: value}
+    parts = [flat(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()]
+    return {name: item for part in parts for name, item in part.items()}

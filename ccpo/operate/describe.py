@@ -11,6 +11,7 @@ from ccpo.config import (
     Protocol,
     RunConfig,
     compared,
+    deviations,
     read_experiment,
     tasks_slug,
 )
@@ -69,6 +70,8 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
     for plan in experiment.crossed():
         yield f"cross-play of {plan.team}: {', '.join(plan.players)}; {len(plan.seeds)} seeds"
     yield from compared(experiment)
+    if experiment.paper:
+        yield from deviations.lines(experiment.paper, experiment.deviations)
 
 
 def _played(protocol: Protocol, experiment: Experiment) -> str:

@@ -5,6 +5,7 @@ from the statistics.
 from __future__ import annotations
 
 import html
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ SOURCES = {
 @dataclass(frozen=True)
 class Files:
     """What the page of an experiment is made from. `runs`: none of an oracle experiment; `plan`: a
-    forecast to compare with.
+    forecast to compare with; `published`: what the paper printed beside it, of one that follows a
+    paper.
     """
 
     stats: Path
@@ -57,6 +59,7 @@ class Files:
     table: Path
     runs: Path | None = None
     plan: Path | None = None
+    published: Path | None = None
 
 
 def write(files: Files, out: Path) -> None:
@@ -76,7 +79,7 @@ def write(files: Files, out: Path) -> None:
     if isinstance(numbers, OracleStatistics):
         parts += oracle.parts(numbers, "".join(_figure(path) for path in files.figures))
     elif isinstance(planned, TrainingManifest):
-        parts += _of_runs(numbers, planned, files)
+        parts += _of_runs(numbers, planned, files, out)
     else:
         raise ValueError(
             f"report: {files.stats} is of an experiment that trains, {files.experiment} of an "
@@ -84,12 +87,14 @@ def write(files: Files, out: Path) -> None:
         )
     parts.append("<h2>Where it comes from</h2>" + origin(planned))
     schema.write_text(out, page.whole(numbers.question, "".join(parts)))
-    optional = [files.plan] if files.plan else []
+    optional = [path for path in (files.plan, files.published) if path]
     inputs = [files.stats, files.experiment, files.table, *files.figures, *optional]
     lineage.write_passport(out, inputs)
 
 
-def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: Files) -> list[str]:
+def _of_runs(
+    numbers: TrainingStatistics, planned: TrainingManifest, files: Files, out: Path
+) -> list[str]:
     if files.runs is None:
         raise ValueError(
             "report: an experiment's page shows messages of its runs; --runs says where they are"
@@ -108,6 +113,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
         *_probed(numbers),
         *referee.parts(numbers),
+        *_beside_paper(planned, files.published, out),
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
         "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
@@ -121,6 +127,19 @@ def _probed(numbers: TrainingStatistics) -> list[str]:
     if numbers.probes is None:
         return []
     return [f"<h2>Credit measured on the runs</h2>{probes.part(numbers.probes)}"]
+
+
+def _beside_paper(planned: TrainingManifest, table: Path | None, out: Path) -> Iterator[str]:
+    """Links to what the paper printed beside what was measured, and to the deviations from it."""
+    if planned.paper is None or table is None:
+        return
+    paper = html.escape(f"{planned.paper.name}, {planned.paper.version}")
+    folder = os.path.relpath(table.parent, out.parent)
+    yield (
+        f"<p>It follows {paper}: <a href='{folder}/published.csv'>published values beside these"
+        f"</a>, <a href='{folder}/deviations.csv'>in which settings it is not as published</a>."
+        "</p>"
+    )
 
 
 def sentences(numbers: TrainingStatistics, planned: TrainingManifest) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ccpo.config import (
     tasks_slug,
 )
 from ccpo.data.overlap import test_sets
-from ccpo.publish import figure
+from ccpo.publish import figure, published
 from ccpo.ranks import Sharding
 
 try:
@@ -437,6 +437,13 @@ def plan_of_training(wildcards):
     # a forecast that was made stands beside the actual in the report; none is made for it
     plan = Path(f"results/plans/{wildcards.training}.json")
     return [str(plan)] if plan.is_file() else []
+
+
+def beside_paper_of_training(wildcards):
+    # of an experiment that follows a paper
+    if TRAININGS[wildcards.training].paper is None:
+        return []
+    return [f"results/experiments/{wildcards.training}/tables/published.csv"]
 
 
 def worlds_of_oracle(wildcards):

@@ -43,6 +43,34 @@ rule table:
         "python -m ccpo table --stats {input:q} --out {output.csv:q} &> {log:q}"
 
 
+rule beside_paper:
+    input:
+        stats="results/experiments/{training}/stats.json",
+        experiment="results/experiments/{training}/experiment.json",
+        published=[str(path) for path in published.files()],
+    output:
+        tables=expand(
+            "results/experiments/{{training}}/tables/{table}.{kind}",
+            table=["published", "deviations"],
+            kind=["csv", "md", "tex"],
+        ),
+        passports=expand(
+            "results/experiments/{{training}}/tables/{table}.{kind}.passport.json",
+            table=["published", "deviations"],
+            kind=["csv", "md", "tex"],
+        ),
+    log:
+        "logs/beside_paper/{training}.log",
+    benchmark:
+        "logs/benchmarks/beside_paper/{training}.tsv"
+    conda:
+        "../../envs/main.yaml"
+    params:
+        out="results/experiments/{training}/tables",
+    shell:
+        "python -m ccpo beside-paper --stats {input.stats:q} --experiment {input.experiment:q} --out {params.out:q} &> {log:q}"
+
+
 rule report:
     input:
         stats="results/experiments/{training}/stats.json",
@@ -56,6 +84,7 @@ rule report:
         runs=files_of_runs("credit.parquet", "ledger.parquet", "seconds.parquet"),
         evaluations=evaluations("rollouts.parquet", "scores.parquet"),
         plan=plan_of_training,
+        published=beside_paper_of_training,
     output:
         html="results/experiments/{training}/report.html",
         passport="results/experiments/{training}/report.html.passport.json",
@@ -70,9 +99,15 @@ rule report:
         plan=lambda wildcards, input: (
             f"--plan {shlex.quote(str(input.plan))}" if input.plan else ""
         ),
+        published=lambda wildcards, input: (
+            f"--published {shlex.quote(str(input.published))}"
+            if input.published
+            else ""
+        ),
     shell:
         "python -m ccpo report --stats {input.stats:q} --experiment {input.experiment:q} --figures {input.figures:q}"
-        " --table {input.table:q} --runs {params.runs:q} {params.plan} --out {output.html:q} &> {log:q}"
+        " --table {input.table:q} --runs {params.runs:q} {params.plan} {params.published}"
+        " --out {output.html:q} &> {log:q}"
 
 
 rule track:
