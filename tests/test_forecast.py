@@ -160,7 +160,7 @@ def test_each_base_model_is_prepared_once_and_a_pinned_one_is_only_copied() -> N
 def test_sizes_from_names_and_from_folders(tiny: Path) -> None:
     named = {
         m: read_experiment(e)
-        for m, e in (("1.5", "ccpo_math"), ("4", "c3_math"), ("0.135", "smollm2"))
+        for m, e in (("1.5", "ccpo_v5"), ("4", "c3_duo_math"), ("0.135", "smollm2"))
     }
     for billions, experiment in named.items():
         assert isinstance(experiment, Experiment)

@@ -315,7 +315,7 @@ def papers(tmp_path: Path, settings: list[tuple[str, str, str]]) -> Path:
 def test_a_run_equal_to_its_paper_deviates_nowhere_and_a_changed_key_appears(
     tmp_path: Path,
 ) -> None:
-    run = run_of("ccpo_math", "ccpo")
+    run = run_of("ccpo_v5", "gspo_ccpo")
     own = following.settings(run)
     texts = [("", key, as_written(setting)) for key, setting in own.items()]
     folder = papers(tmp_path, texts)
@@ -370,14 +370,14 @@ def test_settings_are_compared_by_value_where_they_apply(
     tmp_path: Path, setting: str, key: str, text: str, deviates: bool
 ) -> None:
     folder = papers(tmp_path, [(setting, key, text)])
-    found = following.deviations(run_of("ccpo_math", "ccpo"), following.followed(TOY, folder))
+    found = following.deviations(run_of("ccpo_v5", "gspo_ccpo"), following.followed(TOY, folder))
     assert [row.key for row in found] == ([key] if deviates else [])
     if key == "not.ours" and deviates:
         assert not found[0].settable
 
 
 def test_one_number_for_every_message_is_published_as_one(tmp_path: Path) -> None:
-    run = run_of("c3_math", "c3")
+    run = run_of("c3_duo_math", "c3")
     folder = papers(tmp_path, [("", "sampling.max_tokens", "512"), ("", "train.fanout", "2")])
     assert [row.key for row in following.deviations(run, following.followed(TOY, folder))] == [
         "train.fanout"
@@ -385,22 +385,24 @@ def test_one_number_for_every_message_is_published_as_one(tmp_path: Path) -> Non
 
 
 def test_the_evaluation_and_the_seeds_are_compared_where_they_are_given() -> None:
-    experiment = read_experiment("ccpo_math", CONFIG)
+    experiment = read_experiment("ccpo_v5", CONFIG)
     assert isinstance(experiment, Experiment)
     assert experiment.paper is not None
-    run = experiment.runs["ccpo"][0]
+    run = experiment.runs["gspo_ccpo"][0]
     paper = following.followed(experiment.paper, CONFIG)
     alone = following.deviations(run, paper)
     whole = following.deviations(run, paper, experiment.primary, [0, 1])
     assert {row.key for row in whole} - {row.key for row in alone} == {
         "evaluate.top_p",
-        "evaluate.benchmarks",
-        "evaluate.tasks",
         "grid.seed",
     }
-    greedy = experiment.primary.model_copy(update={"primary": "greedy"})
-    other = following.deviations(run, paper, greedy)
-    assert "evaluate.temperature" in {row.key for row in other}
+    changed = {"primary": "greedy", "tasks": 9, "also": experiment.primary.also[:2]}
+    other = following.deviations(run, paper, experiment.primary.model_copy(update=changed))
+    assert {row.key for row in other} - {row.key for row in whole} == {
+        "evaluate.temperature",
+        "evaluate.benchmarks",
+        "evaluate.tasks",
+    }
 
 
 def test_a_paper_that_cannot_be_followed_is_refused(tmp_path: Path) -> None:
@@ -412,17 +414,17 @@ def test_a_paper_that_cannot_be_followed_is_refused(tmp_path: Path) -> None:
 
 
 def config_with(tmp_path: Path, paper: str) -> Path:
-    """The configuration folder, whose c3_math says this about its paper."""
+    """The configuration folder, whose c3_duo_math says this about its paper."""
     folder = Path(shutil.copytree(CONFIG, tmp_path / "config", ignore=lambda *_: ["base_models"]))
-    path = folder / "experiments" / "c3_math.yaml"
+    path = folder / "experiments" / "c3_duo_math.yaml"
     lines = [line for line in path.read_text().splitlines() if not line.startswith("paper:")]
     path.write_text("\n".join([paper, *lines]) + "\n")
     return folder
 
 
 def test_the_paper_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
-    followed = read_experiment("c3_math", CONFIG)
-    free = read_experiment("c3_math", config_with(tmp_path, ""))
+    followed = read_experiment("c3_duo_math", CONFIG)
+    free = read_experiment("c3_duo_math", config_with(tmp_path, ""))
     assert isinstance(followed, Experiment)
     assert isinstance(free, Experiment)
     assert followed.runs == free.runs
@@ -437,8 +439,8 @@ def test_the_paper_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paper", "complaint"),
     [
-        ("paper: {name: c4, version: v2}", r"c3_math.yaml: paper 'c4 v2' is not in"),
-        ("paper: {name: c3}", r"c3_math.yaml: paper.version: Field required"),
+        ("paper: {name: c4, version: v2}", r"c3_duo_math.yaml: paper 'c4 v2' is not in"),
+        ("paper: {name: c3}", r"c3_duo_math.yaml: paper.version: Field required"),
         ("paper: {name: c3, version: 0.2}", r"paper.version: Input should be a valid string"),
         ("paper: {name: c3, version: v2, table: 4}", r"unknown key 'paper.table'"),
         ("paper: {name: ccpo, version: v2}", r"paper 'ccpo v2': .* has no settings of it"),
@@ -448,7 +450,7 @@ def test_a_wrong_paper_is_refused_in_its_experiment(
     tmp_path: Path, paper: str, complaint: str
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
-        read_experiment("c3_math", config_with(tmp_path, paper))
+        read_experiment("c3_duo_math", config_with(tmp_path, paper))
 
 
 def test_a_deviation_is_said_once_with_those_that_have_it() -> None:
@@ -659,9 +661,9 @@ def test_the_verbs_say_what_is_known_and_how_an_experiment_departs(
     assert "ccpo v1: 11 values" in out
     assert "c3 v2" not in out
     assert len((tmp_path / "values.csv").read_text().splitlines()) == 12
-    main.check("c3_math")
+    main.check("c3_duo_math")
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("follows c3 v2, except in ") for line in lines)
-    assert "  all: train.schedule: constant; published cosine (Tables 3 and 4)" in lines
+    assert "  all: sampling.top_p: 1.0; published 0.8 (Tables 3 and 4)" in lines
     main.check("smoke")
     assert "follows" not in capsys.readouterr().out
