@@ -27,7 +27,7 @@ from ccpo.config import deviations as following
 from ccpo.evaluate.analyse import analyse
 from ccpo.manifest import Deviation, FollowedPaper, by_deviation
 from ccpo.oracle import claims
-from ccpo.publish import draw, published, report, reproduced, tables
+from ccpo.publish import draw, published, report, reproduced, statistics, tables
 from ccpo.publish.published import Published, Value
 from ccpo.publish.statistics import Interval
 
@@ -530,6 +530,8 @@ PRINTED = [
     {"key": "g", "preset": "ccpo@v5", "value": "1", "metric": "fidelity", "unit": "Spearman"},
     {"key": "h", "preset": "ccpo@v5", "value": "1", "team": "vote"},
     {"key": "i", "preset": "ccpo@v5", "value": "1", "model_id": "org/other"},
+    {"key": "j", "value": "41", "unit": "points", "relation": "difference", "of": "a b"},
+    {"key": "k", "value": "1", "unit": "points", "relation": "difference", "of": "a c"},
 ]
 
 
@@ -598,7 +600,19 @@ def test_each_printed_value_is_reproduced_or_it_is_said_why_not(
     assert why["mg"] == "not run: fidelity is not among what this table compares"
     assert why["mh"] == "not run: no condition has preset ccpo@v5, team vote"
     assert why["mi"].endswith("team think_solve, model org/other")
-    assert rows.reproduced.notna().sum() == 2
+    assert rows.reproduced.notna().sum() == 3
+    assert why["mk"] == why["SEPO"]
+    by_seed = [
+        statistics.read_training(follower["stats"]).conditions[label].under("greedy")[kind].by_seed
+        for label, kind in (("other", "factual"), ("plain", "untrained"))
+    ]
+    gaps = [100 * (by_seed[0][seed] - by_seed[1][seed]) for seed in range(3)]
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(gaps), scipy.stats.sem(gaps))
+    columns = ["reproduced", "ci_low", "ci_high", "difference"]
+    assert rows.loc["mj", columns].to_list() == pytest.approx(
+        [np.mean(gaps), low, high, np.mean(gaps) - 41]
+    )
+    assert rows.loc["mj", "condition"] == "other - plain"
     lost = rows[rows.metric == "Table 9"]
     assert lost.status.to_list() == ["not recovered: it was | torn out & lost"]
 
