@@ -27,7 +27,7 @@ from ccpo.config import deviations as following
 from ccpo.evaluate.analyse import analyse
 from ccpo.manifest import Deviation, FollowedPaper, by_deviation
 from ccpo.oracle import claims
-from ccpo.publish import draw, published, report, reproduced, statistics, tables
+from ccpo.publish import arithmetic, draw, published, report, reproduced, statistics, tables
 from ccpo.publish.published import Published, Value
 from ccpo.publish.statistics import Interval
 
@@ -86,9 +86,9 @@ def test_what_the_data_names_exists(known: Published) -> None:
 def test_printed_values_that_cannot_be_what_they_say_are_these(known: Published) -> None:
     """AIME 2025, 30 questions x 5: counted by hand; nothing else fails."""
     failing = {
-        key: published.check(row, known.values).reason
+        key: arithmetic.check(row, known.values).reason
         for key, row in known.values.items()
-        if published.check(row, known.values).possible is False
+        if arithmetic.check(row, known.values).possible is False
     }
     assert all("aime25" in key for key in failing)
     values = {str(known.values[key].value) for key, why in failing.items() if "no share" in why}
@@ -98,7 +98,7 @@ def test_printed_values_that_cannot_be_what_they_say_are_these(known: Published)
 
 
 def test_the_summary_counts_what_the_files_hold(known: Published) -> None:
-    lines = list(published.summary(known, "c3"))
+    lines = list(arithmetic.summary(known, "c3"))
     own = [v for v in known.values.values() if (v.paper, v.version) == ("c3", "v2")]
     assert any(line.startswith(f"c3 v2: {len(own)} values") for line in lines)
     assert sum(line.startswith("impossible: ") for line in lines) == 12
@@ -106,8 +106,8 @@ def test_the_summary_counts_what_the_files_hold(known: Published) -> None:
     with pytest.raises(
         ValueError, match=r"paper 'cosaq' is not in papers\.csv\. Did you mean 'cosac'"
     ):
-        list(published.summary(known, "cosaq"))
-    table = list(csv.DictReader(published.as_csv(known, "c3").splitlines()))
+        list(arithmetic.summary(known, "cosaq"))
+    table = list(csv.DictReader(arithmetic.as_csv(known, "c3").splitlines()))
     assert {row["possible"] for row in table} == {"yes", "no", ""}
     assert {row["key"] for row in table if row["possible"] == "no"} == {
         line.split()[1] for line in lines if line.startswith("impossible")
@@ -217,13 +217,13 @@ def test_a_share_is_possible_if_some_count_rounds_to_it(items: int, runs: int) -
     for tenths in range(1001):
         share = Decimal(tenths) / 10
         share = share.quantize(TENTH)
-        assert bool(published.counts(share, items, runs)) == (share in printed), share
+        assert bool(arithmetic.counts(share, items, runs)) == (share in printed), share
 
 
 def test_counts_are_those_that_round_to_it() -> None:
-    assert list(published.counts(Decimal("82.80"), 500, 5)) == [2070]
-    assert list(published.counts(Decimal("82.8"), 500, 5)) == [2069, 2070, 2071]
-    assert list(published.counts(Decimal("100.0"), 30, 1)) == [30]
+    assert list(arithmetic.counts(Decimal("82.80"), 500, 5)) == [2070]
+    assert list(arithmetic.counts(Decimal("82.8"), 500, 5)) == [2069, 2070, 2071]
+    assert list(arithmetic.counts(Decimal("100.0"), 30, 1)) == [30]
 
 
 @pytest.mark.parametrize("total", [2, 5, 6, 10])
@@ -237,7 +237,7 @@ def test_a_spread_is_possible_if_some_counts_have_it(total: int) -> None:
     assert len(printed) > 1
     for tenths in range(201):
         spread = (Decimal(tenths) / 10).quantize(TENTH)
-        can = published.spread_possible(mean, spread, 30, 5)
+        can = arithmetic.spread_possible(mean, spread, 30, 5)
         if spread in printed:
             assert can, spread
         elif spread < min(printed) + 1:
@@ -263,14 +263,14 @@ def test_a_relation_holds_within_rounding() -> None:
         ("ratio", "y x", "1.63", False),
     ]
     for relation, of, text, possible in cases:
-        checked = published.check(value(text, relation=relation, of=of), parts)
+        checked = arithmetic.check(value(text, relation=relation, of=of), parts)
         assert checked.possible is possible, (relation, of, text, checked)
-    assert published.check(value("2.0"), {}).possible is None
+    assert arithmetic.check(value("2.0"), {}).possible is None
 
 
 def test_what_is_no_count_is_not_counted() -> None:
-    assert published.check(value("7.9", items="30", runs="5"), {}).possible is False
-    assert published.check(value("8.0", items="30", runs="5"), {}).possible is True
+    assert arithmetic.check(value("7.9", items="30", runs="5"), {}).possible is False
+    assert arithmetic.check(value("8.0", items="30", runs="5"), {}).possible is True
     for over in (
         {"metric": "tests passed"},
         {"unit": "points"},
@@ -278,7 +278,7 @@ def test_what_is_no_count_is_not_counted() -> None:
         {"items": ""},
         {"runs": ""},
     ):
-        checked = published.check(value("7.9", **{"items": "30", "runs": "5", **over}), {})
+        checked = arithmetic.check(value("7.9", **{"items": "30", "runs": "5", **over}), {})
         assert checked.possible is None, over
 
 

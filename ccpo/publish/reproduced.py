@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import FollowedPaper, PlannedCondition, TrainingManifest, by_deviation
-from ccpo.publish import published, statistics
+from ccpo.publish import arithmetic, published, statistics
 from ccpo.publish.published import Missing, Published, Value
 from ccpo.publish.statistics import FACTUAL, UNTRAINED, Condition, Interval, TrainingStatistics
 
@@ -242,7 +242,7 @@ def difference(row: Interval, value: Value) -> tuple[float, float | None, float 
 
 
 def _line(value: Value, values: Mapping[str, Value], measured: Measured) -> Line:
-    checked = published.check(value, values)
+    checked = arithmetic.check(value, values)
     row = measured.row
     scale = SCALES.get(value.unit, 1.0)
     gap, low, high = difference(row, value) if row else (None, None, None)
@@ -262,7 +262,7 @@ def _line(value: Value, values: Mapping[str, Value], measured: Measured) -> Line
         published=f"{value.value}{upper}",
         spread="" if value.spread is None else str(value.spread),
         spread_kind=value.spread_kind,
-        possible=published.POSSIBLE[checked.possible],
+        possible=arithmetic.POSSIBLE[checked.possible],
         arithmetic=checked.reason,
         condition=measured.condition,
         reproduced=scale * row.mean if row else None,
