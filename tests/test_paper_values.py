@@ -530,6 +530,7 @@ PRINTED = [
     {"key": "g", "preset": "ccpo@v5", "value": "1", "metric": "fidelity", "unit": "Spearman"},
     {"key": "h", "preset": "ccpo@v5", "value": "1", "team": "vote"},
     {"key": "i", "preset": "ccpo@v5", "value": "1", "model_id": "org/other"},
+    {"key": "l", "preset": "ccpo@v5", "value": "1", "model_id": ""},
     {"key": "j", "value": "41", "unit": "points", "relation": "difference", "of": "a b"},
     {"key": "k", "value": "1", "unit": "points", "relation": "difference", "of": "a c"},
 ]
@@ -545,7 +546,13 @@ def follower(tmp_path: Path) -> dict[str, Path]:
         key="train.lr", ours=0.1, settable=True, published="1|2", source="T1", how="text", note=""
     )
     conditions = [
-        c.model_copy(update={"preset": "ccpo@v5" * (c.label == "other"), "deviations": (off,)})
+        c.model_copy(
+            update={
+                "preset": "ccpo@v5" * (c.label == "other"),
+                "deviations": (off,),
+                "config": {"model": {"name": "tiny", "spec": {"source": "hub", "id": "org/tiny"}}},
+            }
+        )
         for c in planned.conditions
     ]
     planned = planned.model_copy(update={"conditions": tuple(conditions), "paper": TOY})
@@ -556,7 +563,7 @@ def follower(tmp_path: Path) -> dict[str, Path]:
     (folder / "values").mkdir()
     defaults = {"paper": "toy", "version": "v1", "source": "T1", "how": "text", "unit": "%"}
     defaults |= {"metric": "accuracy", "benchmark": "arithmetic", "temperature": "0"}
-    defaults |= {"team": "think_solve"}
+    defaults |= {"team": "think_solve", "model_id": "org/tiny"}
     with (folder / "values" / "toy.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(Value.model_fields)
@@ -593,12 +600,15 @@ def test_each_printed_value_is_reproduced_or_it_is_said_why_not(
     )
     assert rows.loc["SFT", "status"] == "reproduced, without an interval: not both have a spread"
     why = rows.status.to_dict()
-    assert why["SEPO"] == "not run: no condition has preset sepo@v5, team think_solve"
+    assert (
+        why["SEPO"] == "not run: no condition has preset sepo@v5, team think_solve, model org/tiny"
+    )
     assert why["CORY"] == "not run: CORY has no preset"
     assert why["me"] == "not run: not evaluated on math500"
     assert why["mf"] == "not run: not evaluated at temperature 0.3"
     assert why["mg"] == "not run: fidelity is not among what this table compares"
-    assert why["mh"] == "not run: no condition has preset ccpo@v5, team vote"
+    assert why["mh"] == "not run: no condition has preset ccpo@v5, team vote, model org/tiny"
+    assert why["ml"] == "not run: its model is not named"
     assert why["mi"].endswith("team think_solve, model org/other")
     assert rows.reproduced.notna().sum() == 3
     assert why["mk"] == why["SEPO"]

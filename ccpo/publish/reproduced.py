@@ -125,6 +125,8 @@ def _accuracy(value: Value, planned: TrainingManifest, numbers: TrainingStatisti
         return Measured(why=f"{value.metric} is not among what this table compares")
     if not value.preset:
         return Measured(why=f"{value.method} has no preset")
+    if not value.model_id:
+        return Measured(why="its model is not named")
     same = [c for c in planned.conditions if _follows(c, value)]
     if not same:
         return Measured(why=f"no condition has {_wanted(value)}")
@@ -138,7 +140,7 @@ def _follows(condition: PlannedCondition, value: Value) -> bool:
     return (
         (value.preset == ANY_TEAM or condition.preset == value.preset)
         and (not value.team or condition.team == value.team)
-        and (not value.model_id or model_ids(condition) == {value.model_id})
+        and model_ids(condition) == {value.model_id}
         and not condition.repeats
     )
 
