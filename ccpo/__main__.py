@@ -145,12 +145,13 @@ def published(
 ) -> None:
     """Say what of the papers' printed values is known, and which cannot be what they say."""
     from ccpo import schema
+    from ccpo.publish import arithmetic
     from ccpo.publish import published as values
 
     known = values.read()
-    print("\n".join(values.summary(known, paper)))
+    print("\n".join(arithmetic.summary(known, paper)))
     if out:
-        schema.write_text(out, values.as_csv(known, paper))
+        schema.write_text(out, arithmetic.as_csv(known, paper))
 
 
 @people()

@@ -27,7 +27,7 @@ from ccpo.config import deviations as following
 from ccpo.evaluate.analyse import analyse
 from ccpo.manifest import Deviation, FollowedPaper, by_deviation
 from ccpo.oracle import claims
-from ccpo.publish import draw, published, report, reproduced, tables
+from ccpo.publish import arithmetic, draw, published, report, reproduced, statistics, tables
 from ccpo.publish.published import Published, Value
 from ccpo.publish.statistics import Interval
 
@@ -86,9 +86,9 @@ def test_what_the_data_names_exists(known: Published) -> None:
 def test_printed_values_that_cannot_be_what_they_say_are_these(known: Published) -> None:
     """AIME 2025, 30 questions x 5: counted by hand; nothing else fails."""
     failing = {
-        key: published.check(row, known.values).reason
+        key: arithmetic.check(row, known.values).reason
         for key, row in known.values.items()
-        if published.check(row, known.values).possible is False
+        if arithmetic.check(row, known.values).possible is False
     }
     assert all("aime25" in key for key in failing)
     values = {str(known.values[key].value) for key, why in failing.items() if "no share" in why}
@@ -98,7 +98,7 @@ def test_printed_values_that_cannot_be_what_they_say_are_these(known: Published)
 
 
 def test_the_summary_counts_what_the_files_hold(known: Published) -> None:
-    lines = list(published.summary(known, "c3"))
+    lines = list(arithmetic.summary(known, "c3"))
     own = [v for v in known.values.values() if (v.paper, v.version) == ("c3", "v2")]
     assert any(line.startswith(f"c3 v2: {len(own)} values") for line in lines)
     assert sum(line.startswith("impossible: ") for line in lines) == 12
@@ -106,8 +106,8 @@ def test_the_summary_counts_what_the_files_hold(known: Published) -> None:
     with pytest.raises(
         ValueError, match=r"paper 'cosaq' is not in papers\.csv\. Did you mean 'cosac'"
     ):
-        list(published.summary(known, "cosaq"))
-    table = list(csv.DictReader(published.as_csv(known, "c3").splitlines()))
+        list(arithmetic.summary(known, "cosaq"))
+    table = list(csv.DictReader(arithmetic.as_csv(known, "c3").splitlines()))
     assert {row["possible"] for row in table} == {"yes", "no", ""}
     assert {row["key"] for row in table if row["possible"] == "no"} == {
         line.split()[1] for line in lines if line.startswith("impossible")
@@ -217,13 +217,13 @@ def test_a_share_is_possible_if_some_count_rounds_to_it(items: int, runs: int) -
     for tenths in range(1001):
         share = Decimal(tenths) / 10
         share = share.quantize(TENTH)
-        assert bool(published.counts(share, items, runs)) == (share in printed), share
+        assert bool(arithmetic.counts(share, items, runs)) == (share in printed), share
 
 
 def test_counts_are_those_that_round_to_it() -> None:
-    assert list(published.counts(Decimal("82.80"), 500, 5)) == [2070]
-    assert list(published.counts(Decimal("82.8"), 500, 5)) == [2069, 2070, 2071]
-    assert list(published.counts(Decimal("100.0"), 30, 1)) == [30]
+    assert list(arithmetic.counts(Decimal("82.80"), 500, 5)) == [2070]
+    assert list(arithmetic.counts(Decimal("82.8"), 500, 5)) == [2069, 2070, 2071]
+    assert list(arithmetic.counts(Decimal("100.0"), 30, 1)) == [30]
 
 
 @pytest.mark.parametrize("total", [2, 5, 6, 10])
@@ -237,7 +237,7 @@ def test_a_spread_is_possible_if_some_counts_have_it(total: int) -> None:
     assert len(printed) > 1
     for tenths in range(201):
         spread = (Decimal(tenths) / 10).quantize(TENTH)
-        can = published.spread_possible(mean, spread, 30, 5)
+        can = arithmetic.spread_possible(mean, spread, 30, 5)
         if spread in printed:
             assert can, spread
         elif spread < min(printed) + 1:
@@ -263,14 +263,14 @@ def test_a_relation_holds_within_rounding() -> None:
         ("ratio", "y x", "1.63", False),
     ]
     for relation, of, text, possible in cases:
-        checked = published.check(value(text, relation=relation, of=of), parts)
+        checked = arithmetic.check(value(text, relation=relation, of=of), parts)
         assert checked.possible is possible, (relation, of, text, checked)
-    assert published.check(value("2.0"), {}).possible is None
+    assert arithmetic.check(value("2.0"), {}).possible is None
 
 
 def test_what_is_no_count_is_not_counted() -> None:
-    assert published.check(value("7.9", items="30", runs="5"), {}).possible is False
-    assert published.check(value("8.0", items="30", runs="5"), {}).possible is True
+    assert arithmetic.check(value("7.9", items="30", runs="5"), {}).possible is False
+    assert arithmetic.check(value("8.0", items="30", runs="5"), {}).possible is True
     for over in (
         {"metric": "tests passed"},
         {"unit": "points"},
@@ -278,7 +278,7 @@ def test_what_is_no_count_is_not_counted() -> None:
         {"items": ""},
         {"runs": ""},
     ):
-        checked = published.check(value("7.9", **{"items": "30", "runs": "5", **over}), {})
+        checked = arithmetic.check(value("7.9", **{"items": "30", "runs": "5", **over}), {})
         assert checked.possible is None, over
 
 
@@ -433,7 +433,9 @@ def test_the_paper_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
     planned = followed.manifest()
     assert planned.paper == followed.paper
     assert planned.condition("mappo").deviations == followed.deviations["mappo"]
-    assert "critic.model" in {row.key for row in planned.condition("mappo").deviations}
+    of_mappo = {row.key for row in planned.condition("mappo").deviations}
+    assert "critic.context_tokens" in of_mappo
+    assert "critic.model" not in of_mappo
 
 
 @pytest.mark.parametrize(
@@ -532,6 +534,9 @@ PRINTED = [
     {"key": "g", "preset": "ccpo@v5", "value": "1", "metric": "fidelity", "unit": "Spearman"},
     {"key": "h", "preset": "ccpo@v5", "value": "1", "team": "vote"},
     {"key": "i", "preset": "ccpo@v5", "value": "1", "model_id": "org/other"},
+    {"key": "l", "preset": "ccpo@v5", "value": "1", "model_id": ""},
+    {"key": "j", "value": "41", "unit": "points", "relation": "difference", "of": "a b"},
+    {"key": "k", "value": "1", "unit": "points", "relation": "difference", "of": "a c"},
 ]
 
 
@@ -545,7 +550,13 @@ def follower(tmp_path: Path) -> dict[str, Path]:
         key="train.lr", ours=0.1, settable=True, published="1|2", source="T1", how="text", note=""
     )
     conditions = [
-        c.model_copy(update={"preset": "ccpo@v5" * (c.label == "other"), "deviations": (off,)})
+        c.model_copy(
+            update={
+                "preset": "ccpo@v5" * (c.label == "other"),
+                "deviations": (off,),
+                "config": {"model": {"name": "tiny", "spec": {"source": "hub", "id": "org/tiny"}}},
+            }
+        )
         for c in planned.conditions
     ]
     planned = planned.model_copy(update={"conditions": tuple(conditions), "paper": TOY})
@@ -556,7 +567,7 @@ def follower(tmp_path: Path) -> dict[str, Path]:
     (folder / "values").mkdir()
     defaults = {"paper": "toy", "version": "v1", "source": "T1", "how": "text", "unit": "%"}
     defaults |= {"metric": "accuracy", "benchmark": "arithmetic", "temperature": "0"}
-    defaults |= {"team": "think_solve"}
+    defaults |= {"team": "think_solve", "model_id": "org/tiny"}
     with (folder / "values" / "toy.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(Value.model_fields)
@@ -593,14 +604,29 @@ def test_each_printed_value_is_reproduced_or_it_is_said_why_not(
     )
     assert rows.loc["SFT", "status"] == "reproduced, without an interval: not both have a spread"
     why = rows.status.to_dict()
-    assert why["SEPO"] == "not run: no condition has preset sepo@v5, team think_solve"
+    assert (
+        why["SEPO"] == "not run: no condition has preset sepo@v5, team think_solve, model org/tiny"
+    )
     assert why["CORY"] == "not run: CORY has no preset"
     assert why["me"] == "not run: not evaluated on math500"
     assert why["mf"] == "not run: not evaluated at temperature 0.3"
     assert why["mg"] == "not run: fidelity is not among what this table compares"
-    assert why["mh"] == "not run: no condition has preset ccpo@v5, team vote"
+    assert why["mh"] == "not run: no condition has preset ccpo@v5, team vote, model org/tiny"
+    assert why["ml"] == "not run: its model is not named"
     assert why["mi"].endswith("team think_solve, model org/other")
-    assert rows.reproduced.notna().sum() == 2
+    assert rows.reproduced.notna().sum() == 3
+    assert why["mk"] == why["SEPO"]
+    by_seed = [
+        statistics.read_training(follower["stats"]).conditions[label].under("greedy")[kind].by_seed
+        for label, kind in (("other", "factual"), ("plain", "untrained"))
+    ]
+    gaps = [100 * (by_seed[0][seed] - by_seed[1][seed]) for seed in range(3)]
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(gaps), scipy.stats.sem(gaps))
+    columns = ["reproduced", "ci_low", "ci_high", "difference"]
+    assert rows.loc["mj", columns].to_list() == pytest.approx(
+        [np.mean(gaps), low, high, np.mean(gaps) - 41]
+    )
+    assert rows.loc["mj", "condition"] == "other - plain"
     lost = rows[rows.metric == "Table 9"]
     assert lost.status.to_list() == ["not recovered: it was | torn out & lost"]
 

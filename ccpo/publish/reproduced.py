@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ from tabulate import tabulate
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import FollowedPaper, PlannedCondition, TrainingManifest, by_deviation
-from ccpo.publish import published, statistics
+from ccpo.publish import arithmetic, published, statistics
 from ccpo.publish.published import Missing, Published, Value
 from ccpo.publish.statistics import FACTUAL, UNTRAINED, Condition, Interval, TrainingStatistics
 
 LEVEL = 0.95
 ANY_TEAM = "untrained"  # what a value's preset says where it is of the untrained team
-SCALES = {"%": 100.0, "share": 1.0}
+SCALES = {"%": 100.0, "points": 100.0, "share": 1.0}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def beside(planned: TrainingManifest, numbers: TrainingStatistics, known: Publis
     """
     paper = _paper(planned)
     printed = [
-        _line(value, known.values, _measured(value, planned, numbers))
+        _line(value, known.values, _measured(value, known.values, planned, numbers))
         for value in known.of(paper.name, paper.version)
     ]
     lost = [
@@ -82,36 +82,65 @@ def beside(planned: TrainingManifest, numbers: TrainingStatistics, known: Publis
 
 @dataclass(frozen=True)
 class Measured:
-    """What an experiment has of a printed value: a condition's interval, or why there is none."""
+    """What an experiment has of a printed value: a condition's interval and what it is of by seed,
+    or why there is none.
+    """
 
     condition: str = ""
     row: Interval | None = None
+    by_seed: Mapping[int, float] = field(default_factory=dict)
+    bases: Mapping[int, str] = field(default_factory=dict)
     why: str = ""
 
 
-def _measured(value: Value, planned: TrainingManifest, numbers: TrainingStatistics) -> Measured:
+def _measured(
+    value: Value,
+    values: Mapping[str, Value],
+    planned: TrainingManifest,
+    numbers: TrainingStatistics,
+) -> Measured:
+    """What an experiment has of an accuracy, or of the difference of two."""
+    if value.unit == "points" and value.relation == "difference" and len(value.of) == 2:
+        a, b = (_accuracy(values[key], planned, numbers) for key in value.of)
+        return _paired(a, b)
+    return _accuracy(value, planned, numbers)
+
+
+def _paired(a: Measured, b: Measured) -> Measured:
+    """a - b over the seeds that both have."""
+    if a.row is None or b.row is None:
+        return Measured(why=a.why or b.why)
+    seeds = [seed for seed in a.by_seed if seed in b.by_seed]
+    if not seeds:
+        return Measured(why=f"{a.condition} and {b.condition} have no seed in common")
+    gaps = {seed: a.by_seed[seed] - b.by_seed[seed] for seed in seeds}
+    label = f"{a.condition} - {b.condition}"
+    return Measured(label, average([gaps], a.bases), gaps, a.bases)
+
+
+def _accuracy(value: Value, planned: TrainingManifest, numbers: TrainingStatistics) -> Measured:
     """The condition that measured it, of the same method, team, model, benchmark and
     temperature."""
     if value.metric != "accuracy" or value.unit not in SCALES or value.temperature is None:
         return Measured(why=f"{value.metric} is not among what this table compares")
     if not value.preset:
         return Measured(why=f"{value.method} has no preset")
+    if not value.model_id:
+        return Measured(why="its model is not named")
     same = [c for c in planned.conditions if _follows(c, value)]
     if not same:
         return Measured(why=f"no condition has {_wanted(value)}")
     finished = [c.label for c in same if c.label in numbers.conditions]
     if not finished:
         return Measured(why=f"no run of {same[0].label} is evaluated")
-    condition = numbers.conditions[finished[0]]
-    row = _row(value, condition)
-    return Measured(finished[0], row) if isinstance(row, Interval) else Measured(why=row)
+    return _in_condition(value, finished[0], numbers.conditions[finished[0]])
 
 
 def _follows(condition: PlannedCondition, value: Value) -> bool:
     return (
         (value.preset == ANY_TEAM or condition.preset == value.preset)
         and (not value.team or condition.team == value.team)
-        and (not value.model_id or model_ids(condition) == {value.model_id})
+        and model_ids(condition) == {value.model_id}
         and not condition.repeats
     )
 
@@ -137,42 +166,49 @@ def model_ids(condition: PlannedCondition) -> set[str]:
     return ids
 
 
-def _row(value: Value, condition: Condition) -> Interval | str:
+def _in_condition(value: Value, label: str, condition: Condition) -> Measured:
     """A condition's accuracy, on several benchmarks their mean; or why there is none."""
     kind = UNTRAINED if value.preset == ANY_TEAM else FACTUAL
     names = value.benchmark.split()
     if absent := [name for name in names if name not in condition.accuracy]:
-        return f"not evaluated on {' and '.join(absent)}"
+        return Measured(why=f"not evaluated on {' and '.join(absent)}")
     assert value.temperature is not None
     temperature = float(value.temperature)
     decoding = next(
-        (name for name, d in condition.decodings.items() if d.temperature == temperature), None
+        (name for name, d in condition.decodings.items() if d.temperature == temperature), ""
     )
-    if decoding is None:
-        return f"not evaluated at temperature {temperature:g}"
     rows = [condition.accuracy[name].get(decoding, {}).get(kind) for name in names]
     played = [row for row in rows if row is not None]
     if len(played) < len(names):
-        return f"the {kind} team is not evaluated at temperature {temperature:g}"
+        team = "" if kind == FACTUAL else f"the {kind} team is "
+        return Measured(why=f"{team}not evaluated at temperature {temperature:g}")
     if len(played) == 1:
-        return played[0]
-    return average([row.by_seed for row in played], condition.bases)
+        return Measured(label, played[0], played[0].by_seed, condition.bases)
+    by_seed = [row.by_seed for row in played]
+    whole = average(by_seed, condition.bases)
+    return Measured(label, whole, means(by_seed), condition.bases)
+
+
+def means(by_seed: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Unweighted means by seed, of the seeds that all have."""
+    seeds = sorted(set.intersection(*(set(values) for values in by_seed)))
+    return {seed: float(np.mean([values[seed] for values in by_seed])) for seed in seeds}
 
 
 def average(by_seed: Sequence[Mapping[int, float]], bases: Mapping[int, str]) -> Interval:
     """Unweighted mean of several benchmarks and its t-interval over replicates: seeds, or base
     models where the seeds start from several.
     """
-    seeds = sorted(set.intersection(*(set(values) for values in by_seed)))
-    means = {seed: float(np.mean([values[seed] for values in by_seed])) for seed in seeds}
-    unit = {seed: bases.get(seed, "") for seed in seeds}
-    if len(set(unit.values())) > 1:
-        groups = [
-            [means[s] for s in seeds if unit[s] == base] for base in dict.fromkeys(unit.values())
-        ]
-        replicates = [float(np.mean(group)) for group in groups]
-    else:
-        replicates = list(means.values())
+    of_seed = means(by_seed)
+    of_base: dict[str, list[float]] = {}
+    for seed, value in of_seed.items():
+        of_base.setdefault(bases.get(seed, ""), []).append(value)
+    several = len(of_base) > 1
+    replicates = (
+        [float(np.mean(values)) for values in of_base.values()]
+        if several
+        else list(of_seed.values())
+    )
     mean = float(np.mean(replicates))
     n = len(replicates)
     if n < 2:
@@ -208,7 +244,7 @@ def difference(row: Interval, value: Value) -> tuple[float, float | None, float 
 
 
 def _line(value: Value, values: Mapping[str, Value], measured: Measured) -> Line:
-    checked = published.check(value, values)
+    checked = arithmetic.check(value, values)
     row = measured.row
     scale = SCALES.get(value.unit, 1.0)
     gap, low, high = difference(row, value) if row else (None, None, None)
@@ -228,7 +264,7 @@ def _line(value: Value, values: Mapping[str, Value], measured: Measured) -> Line
         published=f"{value.value}{upper}",
         spread="" if value.spread is None else str(value.spread),
         spread_kind=value.spread_kind,
-        possible=published.POSSIBLE[checked.possible],
+        possible=arithmetic.POSSIBLE[checked.possible],
         arithmetic=checked.reason,
         condition=measured.condition,
         reproduced=scale * row.mean if row else None,
