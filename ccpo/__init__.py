@@ -10,8 +10,8 @@ STAGE_VERSIONS = {
     "overlap": 1,
     "model": 3,
     "train": 5,
-    "rollout": 5,
-    "score": 4,
+    "rollout": 6,
+    "score": 5,
     "diagnose": 2,
-    "analyse": 4,
+    "analyse": 5,
 }

@@ -116,7 +116,7 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
         run_of(policy="shared"),
     ]
     fewer = PROTOCOL.model_copy(update={"name": "other", "tasks": 3})
-    more = PROTOCOL.model_copy(update={"interventions": ("solo",)})
+    more = Protocol.model_validate({**PROTOCOL.model_dump(mode="json"), "interventions": ["solo"]})
     own = forecast.key(base, [PROTOCOL])
     assert {forecast.key(run, [PROTOCOL]) for run in same} == {own}
     assert forecast.key(base, [fewer]) == own

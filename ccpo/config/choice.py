@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ccpo import advantage, benchmark, credit, objective, team
+from ccpo import advantage, benchmark, credit, intervention, objective, team
 from ccpo.files import canonical
 
 FOLDERS: dict[str, Any] = {
@@ -24,6 +24,7 @@ FOLDERS: dict[str, Any] = {
     "credit": credit,
     "advantage": advantage,
     "objective": objective,
+    "intervention": intervention,
 }
 FUNCTIONS = {
     "benchmark": "tasks",
@@ -31,11 +32,13 @@ FUNCTIONS = {
     "credit": "credit",
     "advantage": "advantage",
     "objective": "loss",
+    "intervention": "alter",
 }
 
 COMMON = {
     "advantage": ("per_token",),
     "objective": ("kl", "entropy"),
+    "intervention": ("agents",),
 }  # keys that every file of a folder has beside its own
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from ccpo import lineage, manifest, schema
 from ccpo.evaluate import marks, sentences
 from ccpo.evaluate import stats as st
+from ccpo.evaluate.alarms import Thresholds
 from ccpo.evaluate.condition import (
     GAIN,
     Runs,
@@ -24,6 +25,7 @@ from ccpo.evaluate.condition import (
     runs,
 )
 from ccpo.evaluate.marks import Played
+from ccpo.evaluate.panel import panel
 from ccpo.manifest import PlannedProtocol, TrainingManifest
 from ccpo.publish.statistics import (
     Comparison,
@@ -70,7 +72,7 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         raise ValueError(
             f"experiment {planned.experiment}: none of its runs is there. Remedy: run snakemake"
         )
-    conditions = {label: condition(of) for label, of in there.items()}
+    conditions = {label: _with_panel(of, planned.effect) for label, of in there.items()}
     first = next(iter(conditions.values()))
     bases = [list(c.bases.values()) for c in conditions.values()]
     comparable = [
@@ -92,6 +94,19 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         repeats=tuple(_repeats(planned, there)),
         gain_counted=GAIN,
     )
+
+
+def _with_panel(of: Runs, effect: float) -> Condition:
+    """The statistics of a condition with the panel of its agents; a leak stands in the sentence of
+    its gain.
+    """
+    made = condition(of)
+    shown = panel(of, Thresholds(effect))
+    gain = made.gain
+    if gain and shown:
+        sentence = sentences.gained_by_leak(gain.sentence, shown.alarms)
+        gain = gain.model_copy(update={"sentence": sentence})
+    return made.model_copy(update={"panel": shown, "gain": gain})
 
 
 def _repeats(planned: TrainingManifest, there: Mapping[str, Runs]) -> Iterator[Repeat]:
@@ -243,6 +258,9 @@ def _comparison(
     unpaired = [f"{name} alone has {sentences.seeds(s)}" for name, s in only.items() if s]
     matched, tokens = _matched(declared, conditions, tolerance)
     reserves = [*unpaired, *([] if matched else [f"not matched in tokens: {tokens}"])]
+    for name in (declared.a, declared.b):
+        shown = conditions[name].panel
+        reserves += sentences.leaking(name, shown.alarms if shown else ())
     temperatures = {name: d.temperature for name, d in a.decodings.items()}
     return Comparison(
         a=declared.a,

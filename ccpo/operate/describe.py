@@ -72,7 +72,7 @@ def _played(protocol: Protocol) -> str:
         for name, decoding in protocol.decodings.items()
     )
     also = f" and {', '.join(choice.name for choice in protocol.also)}" if protocol.also else ""
-    changed = ", ".join(protocol.interventions) or "none"
+    changed = ", ".join(choice.name for choice in protocol.interventions) or "none"
     return f"{tasks} of the benchmark trained on{also}; {decodings}; interventions {changed}"
 
 

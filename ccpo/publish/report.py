@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, messages, oracle, page, statistics, tables
+from ccpo.publish import figure, messages, oracle, page, panel, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import (
@@ -88,6 +88,7 @@ def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: File
         f"<p>Primary metric: {numbers.primary_metric}.</p>",
         "<h2>What the numbers allow to say</h2>",
         page.listed(html.escape(sentence) for sentence in sentences(numbers, planned)),
+        f"<h2>Who contributes</h2>{panel.section(numbers)}",
         f"<h2>Conditions</h2>{page.wide(tables.as_html(files.table))}",
         f"<h2>Declared comparisons</h2>{page.wide(comparisons(numbers))}",
         f"<h2>Where the spread comes from</h2>{page.wide(sources(numbers))}",

@@ -12,18 +12,12 @@ from typing import Literal
 
 from ccpo import document
 from ccpo.document import Document, Record
+from ccpo.publish.interval import Interval as Interval
+from ccpo.publish.interval import Row as Row
+from ccpo.publish.panel_statistics import Panel
 
 FACTUAL = "factual"
 UNTRAINED = "untrained"
-
-
-class Interval(Record):
-    """A mean over replicates and its interval (None where one replicate gives none)."""
-
-    mean: float
-    ci_low: float | None
-    ci_high: float | None
-    n: int
 
 
 # -- training
@@ -36,12 +30,6 @@ class OverTasks(Record):
     n: int
     low: float
     high: float
-
-
-class Row(Interval):
-    """A mean over replicates, and the value of every seed."""
-
-    by_seed: dict[int, float]
 
 
 class Accuracy(Row):
@@ -183,6 +171,7 @@ class Condition(Record):
     clean: dict[str, Clean]  # by benchmark
     late: Late
     graders: dict[str, Graded]  # by benchmark
+    panel: Panel | None = None  # of a team of several agents
 
     def under(self, decoding: str) -> dict[str, Accuracy]:
         """Accuracies by intervention on the primary benchmark under a decoding."""
