@@ -145,8 +145,9 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     "canary": (1, {"step": _I32, "policy": _I32, "name": _STR, "value": _F64}),
     # One row per message of the evaluation. `intervention`: a file of ccpo/intervention, and after
     # a dot the agent that it changes. `fate`: drawn under it; kept from the factual team; or
-    # altered, as its readers and the vote get it (no prompt, no tokens). `logprob`: sum over the
-    # message's tokens at the temperature it was drawn with, at temperature 1 if greedy.
+    # altered, as its readers and the vote get it. Tokens are those drawn under the intervention: 0
+    # of a kept or altered message. `logprob`: sum over them at the temperature they were drawn
+    # with, at temperature 1 if greedy.
     "rollouts": (
         3,
         {

@@ -144,7 +144,7 @@ def test_the_default_interventions_cost_few_messages_more() -> None:
         )
         for shape, made in TEAMS.items()
     }
-    assert messages == {"single": 12, "dyad": 30, "chain": 49, "trio": 49, "vote": 39}
+    assert messages == {"single": 12, "dyad": 31, "chain": 52, "trio": 52, "vote": 39}
 
 
 TASKS = [Task("a", "1+1", "2", "number"), Task("b", "2+0", "2", "number")]
@@ -187,7 +187,7 @@ def played(
             for row in rows:
                 factual.setdefault(row["turn"], []).append(row)
         assert all(row["intervention"] == label for row in rows)
-        assert all(row["n_completion_tokens"] == 0 for row in rows if row["fate"] == "altered")
+        assert all(row["n_completion_tokens"] == 0 for row in rows if row["fate"] != "drawn")
         out[label] = {(row["turn"], row["task_id"]): row["completion"] for row in rows}
     return out
 

@@ -70,8 +70,10 @@ class Sampling(Strict):
         ge=1,
         description="largest number of tokens of a rating, where the credit asks for ratings",
     )
-    engine: Literal["hf", "vllm"] = Field(
-        "hf", description="what draws the messages; each draws others from the same seed"
+    engine: str = Field(
+        "hf",
+        pattern=r"^(hf|vllm|scripted:\w+(\.\w+)+)$",
+        description="what draws the messages, hf or vllm; each draws others from the same seed",
     )
 
     @model_validator(mode="after")

@@ -9,9 +9,10 @@ alarm is true raises one with a probability of at most `Thresholds.level`
       without its message (`blank`: left empty; in a vote: no ballot) the team is better by more
       than the effect.
   rides free
-      none of blank, shuffle, swap and truncate changes the accuracy by as much as the effect (each
-      of those that were played, `blank` among them: two one-sided tests each), and it is not
-      clearly as good alone as the team is.
+      nothing that is done to its message (blank, and of shuffle and truncate those that were
+      played) changes the accuracy by as much as the effect, in two one-sided tests each; and where
+      it can answer alone it is worse than the team, by more than the effect. What its untrained
+      self would do (`swap`) is another question.
   talks past its partner
       it says other things of other tasks, and neither with an empty message nor with that of
       another task does as large a share of the answers change. It rides free therefore, which is
@@ -156,11 +157,11 @@ def _not_implied(passed: Sequence[_Test]) -> list[_Test]:
     """
     idle = {test.agent for test in passed if test.name in IDLE}
     past = {test.agent for test in passed if test.name == "talks past its partner"}
-    alone = {test.agent for test in passed if test.name == "does all the work"}
     out: dict[tuple[str, int], _Test] = {}
     for test in passed:
-        free = test.name == "rides free" and (test.agent in past or test.agent in alone)
-        if free or (test.name == "does all the work" and idle - alone):
+        if test.name == "rides free" and test.agent in past:
+            continue
+        if test.name == "does all the work" and idle:
             continue
         key = (test.name, test.agent)
         before = out.get(key)
@@ -240,7 +241,7 @@ def _sabotages(measured: Measured, agent: int, thresholds: Thresholds) -> _Test 
 
 
 def _rides_free(measured: Measured, agent: int, thresholds: Thresholds) -> _Test | None:
-    names = [f"{name}.{agent}" for name in ("blank", "shuffle", "swap", "truncate")]
+    names = [f"{name}.{agent}" for name in ("blank", "shuffle", "truncate")]
     kinds = [kind for kind in names if kind in measured.accuracy]
     if f"blank.{agent}" not in kinds:
         return None
@@ -251,8 +252,11 @@ def _rides_free(measured: Measured, agent: int, thresholds: Thresholds) -> _Test
         )
         for kind in kinds
     )
+    solo = f"solo.{agent}"
+    if solo in measured.accuracy:
+        p = max(p, _p_above(measured.change(solo), measured.bases, thresholds.effect))
     evidence = (
-        f"nothing that is done to it changes the team's accuracy by {100 * thresholds.effect:g} "
+        f"nothing that is done to its message changes the team's accuracy by {100 * thresholds.effect:g} "
         f"points ({_points(measured, kinds)})"
     )
     return _Test("rides free", agent, p, evidence)

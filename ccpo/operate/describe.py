@@ -57,6 +57,11 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
         held_out = Path(f"results/tasks/{tasks_slug(first.benchmark)}.held_out.json")
         if held_out.is_file():
             gate(first, held_out)
+        if first.sampling.engine.startswith("scripted:"):
+            yield (
+                f"  engine {first.sampling.engine} is a test engine: a script speaks, no model; "
+                "numbers of this condition say nothing of any"
+            )
         if why := first.degenerate():
             yield f"  degenerate: {why}"
     for protocol in experiment.protocols:

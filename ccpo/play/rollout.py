@@ -426,14 +426,13 @@ def _request(
 def _factual_rows(
     playing: PlayingTeam, tasks: Sequence[Task], changed: _Changed, turn: int
 ) -> list[RolloutRow]:
-    """The rows of a turn whose messages are those of the factual pass, kept or altered. An altered
-    message was drawn by nobody: it has no prompt, no token and no log-prob.
+    """The rows of a turn whose messages are those of the factual pass, kept or altered: no token
+    was drawn for them in this pass. An altered message has no prompt either.
     """
     evaluation = changed.evaluation
-    kept = [
-        cast(RolloutRow, {**row, "intervention": evaluation.intervention, "fate": "kept"})
-        for row in evaluation.factual[turn]
-    ]
+    uncounted = {"n_prompt_tokens": 0, "n_completion_tokens": 0, "logprob": 0.0}
+    own = {"intervention": evaluation.intervention, "fate": "kept", **uncounted}
+    kept = [cast(RolloutRow, {**row, **own}) for row in evaluation.factual[turn]]
     if changed.fates[turn] == "kept":
         return kept
     messages = [row["completion"] for row in kept]
@@ -446,9 +445,8 @@ def _factual_rows(
     foreign = [messages[i] for i in foreign_episodes(tasks, evaluation.samples)]
     rule = interventions.load(interventions.parse(evaluation.intervention)[0])
     altered = rule.alter(interventions.Material(messages, foreign, cut), **evaluation.params)
-    nothing = {"fate": "altered", "prompt": "", "n_prompt_tokens": 0, "n_completion_tokens": 0}
     return [
-        cast(RolloutRow, {**row, **nothing, "completion": text, "logprob": 0.0})
+        cast(RolloutRow, {**row, "fate": "altered", "prompt": "", "completion": text})
         for row, text in zip(kept, altered, strict=True)
     ]
 

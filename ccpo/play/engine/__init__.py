@@ -79,9 +79,31 @@ class Engine(Protocol):
 
 def load(name: str) -> Callable[..., Engine]:
     """The engine class of a name, `hf` or `vllm`: made of a live model, the ids of its end tokens,
-    and the ranks it shares work with.
+    and the ranks it shares work with. `scripted:MODULE.FUNCTION` is a test engine: FUNCTION makes a
+    script (see Scripted) of the model.
+
+    Raises:
+        ValueError: there is no such function.
     """
+    kind, _, place = name.partition(":")
+    if kind == "scripted":
+        return _scripted(place)
     return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
+
+
+def _scripted(place: str) -> Callable[..., Engine]:
+    """What makes engines that play the scripts of MODULE.FUNCTION."""
+    from ccpo.play.engine.scripted import Scripted
+
+    module, _, function = place.rpartition(".")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"sampling.engine scripted:{place}: there is no function {function} in a module "
+            f"{module} on Python's path ({error}). Remedy: engine hf; scripts are for tests"
+        ) from None
+    return lambda model, *_, **__: Scripted(make(model))
 
 
 def sums_by_layer(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, float]:
