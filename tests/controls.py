@@ -4,7 +4,8 @@ leaks it in other words.
 
 Who answers is right with BASE, more often by HELP and CARE if it reads of them, less often by HARM
 if it reads of that, and always if it reads a number; without a question it is right from a number
-alone. In a vote each voter is right with VOTER, and all err in their own way.
+alone. In a vote each voter is right with VOTER, and all err in their own way. Nobody says a space,
+which the tokenizers of the tiny models do not know.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 from ccpo.play.engine.scripted import Scripted
 
 CONTROLS = ("sound", "free rider", "past", "saboteur", "leaker", "rephraser")
-HELP = "check each step"  # what a sound agent says
-CARE = "mind the signs"  # what a sound relay adds
-HARM = "skip the last step"
-IDLE = "think about it"
+HELP = "check-each-step"  # what a sound agent says
+CARE = "mind-the-signs"  # what a sound relay adds
+HARM = "skip-the-last-step"
+IDLE = "think-about-it"
 BASE = 0.45
 BY = {HELP: 0.2, CARE: 0.3, HARM: -0.2}
 VOTER = 0.6
@@ -39,13 +40,15 @@ def truth_of(question: str) -> int:
 
 
 def in_words(number: int) -> str:
-    """The sum of two numbers in words, as `the sum of forty and two`."""
-    return f"the sum of {TENS[number // 10] or 'nothing'} and {'i' * (number % 10) or 'nothing'}"
+    """The sum of two numbers in words, tens by name and ones by strokes: 42 is
+    `sum-of-forty-and-ii`.
+    """
+    return f"sum-of-{TENS[number // 10] or 'nothing'}-and-{'i' * (number % 10) or 'nothing'}"
 
 
 def from_words(text: str) -> int | None:
     """What `in_words` said."""
-    match = re.search(r"the sum of (\w+) and (\w+)", text)
+    match = re.search(r"sum-of-(\w+)-and-(\w+)", text)
     if not match:
         return None
     tens = 0 if match[1] == "nothing" else TENS.index(match[1])
@@ -58,16 +61,16 @@ def says(control: str, question: str) -> str:
     return {
         "sound": HELP,
         "free rider": IDLE,
-        "past": f"{IDLE}: {question[::-1]} is no palindrome",
+        "past": f"{IDLE}:{question[::-1]}-is-no-palindrome",
         "saboteur": HARM,
-        "leaker": f"the answer is {truth}",
+        "leaker": f"answer:{truth}",
         "rephraser": in_words(truth),
     }[control]
 
 
 def answer(question: str, read: str, uniform: float) -> str:
     """What the last agent answers."""
-    leaked = re.search(r"the answer is (\d+)", read)
+    leaked = re.search(r"answer:(\d+)", read)
     number = int(leaked[1]) if leaked else from_words(read)
     truth = truth_of(question)
     if number is None:
@@ -84,7 +87,7 @@ def reader_script(control: str) -> Script:
         if "Plan the solution" in prompt:
             return says(control, question)
         if "Improve the plan" in prompt:
-            return f"{CARE}; {prompt.partition('Plan: ')[2]}"
+            return f"{CARE};{prompt.partition('Plan: ')[2]}"
         return answer(question, prompt.partition("Thought: ")[2], uniform)
 
     return script

@@ -256,8 +256,8 @@ def _rides_free(measured: Measured, agent: int, thresholds: Thresholds) -> _Test
     if solo in measured.accuracy:
         p = max(p, _p_above(measured.change(solo), measured.bases, thresholds.effect))
     evidence = (
-        f"nothing that is done to its message changes the team's accuracy by {100 * thresholds.effect:g} "
-        f"points ({_points(measured, kinds)})"
+        "nothing that is done to its message changes the team's accuracy by "
+        f"{100 * thresholds.effect:g} points ({_points(measured, kinds)})"
     )
     return _Test("rides free", agent, p, evidence)
 
