@@ -131,7 +131,7 @@ def read_agents(team: Team) -> tuple[int, ...]:
     return tuple(sorted(written))
 
 
-def heard_agents(team: Team) -> tuple[int, ...]:
+def consulted_agents(team: Team) -> tuple[int, ...]:
     """The agents whose message is read, or counted in a vote."""
     if team.answer == "vote":
         return tuple(range(team.agents))

@@ -4,7 +4,7 @@ for as ever.
 
 from __future__ import annotations
 
-from ccpo.intervention import Change, Material, heard_agents, turns_of
+from ccpo.intervention import Change, Material, consulted_agents, turns_of
 from ccpo.team import Team
 
 VERSION = 2
@@ -14,7 +14,7 @@ CHANGES = "agent"
 
 def agents(team: Team) -> tuple[int, ...]:
     """Each who is read, or counted."""
-    return heard_agents(team)
+    return consulted_agents(team)
 
 
 def change(team: Team, agent: int) -> Change:

@@ -86,24 +86,12 @@ def load(name: str) -> Callable[..., Engine]:
         ValueError: there is no such function.
     """
     kind, _, place = name.partition(":")
+    module = importlib.import_module(f"{__name__}.{kind}")
     if kind == "scripted":
-        return _scripted(place)
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
-
-
-def _scripted(place: str) -> Callable[..., Engine]:
-    """What makes engines that play the scripts of MODULE.FUNCTION."""
-    from ccpo.play.engine.scripted import Scripted
-
-    module, _, function = place.rpartition(".")
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"sampling.engine scripted:{place}: there is no function {function} in a module "
-            f"{module} on Python's path ({error}). Remedy: engine hf; scripts are for tests"
-        ) from None
-    return lambda model, *_, **__: Scripted(make(model))
+        make: Callable[..., Engine] = module.load(place)
+        return make
+    engine: Callable[..., Engine] = getattr(module, name.upper())
+    return engine
 
 
 def sums_by_layer(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, float]:
