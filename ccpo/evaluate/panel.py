@@ -111,12 +111,15 @@ def _grids(of: Runs, scores: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
 
 
 def contributions(measured: Measured) -> Iterator[Contribution]:
-    """The factual team minus the team under each intervention on an agent."""
+    """The factual team minus the team under each intervention on an agent; but for `message_only`,
+    which takes away the question and is no measure of who contributes (see `leaks`).
+    """
     factual = measured.accuracy[FACTUAL]
     for kind, changed in measured.accuracy.items():
-        if kind != FACTUAL:
+        name, agent = intervention.parse(kind)
+        if kind != FACTUAL and name != "message_only":
             row = contrast(marks.minus(factual, changed), measured.bases)
-            yield Contribution(**dict(row), agent=intervention.parse(kind)[1], intervention=kind)
+            yield Contribution(**dict(row), agent=agent, intervention=kind)
 
 
 def influences(measured: Measured) -> Iterator[Influence]:
