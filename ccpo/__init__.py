@@ -10,7 +10,7 @@ STAGE_VERSIONS = {
     "overlap": 1,
     "model": 3,
     "train": 5,
-    "rollout": 5,
+    "rollout": 6,
     "score": 5,
     "probe": 1,
     "probe_credit": 1,

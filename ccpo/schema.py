@@ -52,6 +52,7 @@ _I64 = pa.int64()
 _F64 = pa.float64()
 _STR = pa.string()
 _BOOL = pa.bool_()
+_LIST = pa.list_(pa.field("item", pa.float64(), nullable=False))
 
 # name -> (version, columns). A column's order is the order on disk.
 TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
@@ -142,11 +143,13 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     # whose text has other tokens than were drawn; `ratio a..b`, shares of tokens by importance
     # ratio.
     "canary": (1, {"step": _I32, "policy": _I32, "name": _STR, "value": _F64}),
-    # One row per message of the evaluation. `intervention`: a file of ccpo/intervention. `logprob`:
-    # sum over the message's tokens at the temperature it was drawn with, at temperature 1 if
-    # greedy.
+    # One row per message of the evaluation. `intervention`: a file of ccpo/intervention, and after
+    # a dot the agent that it changes. `fate`: drawn under it; kept from the factual team; or
+    # altered, as its readers and the vote get it. Tokens are those drawn under the intervention: 0
+    # of a kept or altered message. `logprob`: sum over them at the temperature they were drawn
+    # with, at temperature 1 if greedy.
     "rollouts": (
-        2,
+        3,
         {
             "benchmark": _STR,
             "task_id": _STR,
@@ -155,6 +158,7 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             "intervention": _STR,
             "turn": _I32,
             "agent": _I32,
+            "fate": _STR,
             "prompt": _STR,
             "completion": _STR,
             "n_prompt_tokens": _I32,
@@ -236,6 +240,13 @@ TABLES: dict[str, tuple[int, dict[str, pa.DataType]]] = {
             # an earlier message holds the truth; that of another task, which is met by chance
             "leakage": _F64,
             "leakage_by_chance": _F64,
+            # the same of each agent's messages that others read
+            "leaks": _LIST,
+            "leaks_by_chance": _LIST,
+            # under message_only: its answer is right for a task with another truth
+            "accuracy_by_chance": _F64,
+            # share of its altered messages that are others than the factual ones
+            "replaced": _F64,
             # verdicts of its messages that were not reached, counted as wrong; and (at a task's
             # first sample) comparisons of its samples' answers, where spelling decides then
             "late": _I32,

@@ -422,10 +422,10 @@ def test_a_missing_intervention_is_named_with_run_and_condition(tmp_path: Path) 
     experiment, runs = made_up(tmp_path)
     rewrite(
         runs / "plain.s2" / SCORES,
-        lambda row: (row["intervention"], row["decoding"]) != ("solo", "t1"),
+        lambda row: (row["intervention"], row["decoding"]) != ("solo.1", "t1"),
     )
     with pytest.raises(
-        ValueError, match=r"condition plain, run plain.s2: solo on arithmetic, t1 is missing"
+        ValueError, match=r"condition plain, run plain.s2: solo.1 on arithmetic, t1 is missing"
     ):
         analysed(tmp_path, experiment, runs)
 

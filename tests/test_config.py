@@ -185,6 +185,22 @@ BAD = {
         {"evaluate": {"name": "a", "interventions": ["solo", "solo"]}},
         "name one twice",
     ),
+    "an intervention of no such parameter": (
+        {"evaluate": {"name": "a", "interventions": [{"name": "blank", "share": 0.5}]}},
+        "intervention blank has no parameter 'share'",
+    ),
+    "a share that is none": (
+        {"evaluate": {"name": "a", "interventions": [{"name": "truncate", "share": 1.5}]}},
+        "truncate: share=1.5 is not between 0 and 1",
+    ),
+    "interventions that are no list": (
+        {"evaluate": {"name": "a", "interventions": "solo"}},
+        "interventions must be a list",
+    ),
+    "an intervention that changes nothing": (
+        {"evaluate": {"name": "a", "interventions": ["factual"]}},
+        "changes nothing and is always played",
+    ),
     "further benchmarks that are no list": (
         {"evaluate": {"name": "a", "also": "gsm8k"}},
         "also must be a list of benchmarks",

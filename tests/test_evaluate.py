@@ -46,7 +46,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_intervention(
     played = list[tuple[float, str]]()
     parts = [(protocol.decodings[name].temperature, kind) for name, kind in parts_of(run, protocol)]
     # greedy with all interventions; at two temperatures the team as it is, and untrained
-    assert len(set(parts)) == 5 + 2 + 2
+    assert len(set(parts)) == 8 + 2 + 2
 
     def dying(playing: PlayingTeam, tasks: Any, evaluation: EvaluationPass, *more: Any) -> Any:
         if len(played) % 2 == 1:
@@ -222,7 +222,7 @@ def test_one_more_intervention_plays_that_one_only(
     monkeypatch.setattr(evaluate.rollouts, "evaluate", counted)
     whole = evaluated(files, large, tmp_path / "run")
     untrained = [(temperature, "untrained") for temperature in (0.0, 0.2, 1.0)]
-    assert sorted(played) == sorted([(0.0, "shuffle"), *untrained])
+    assert sorted(played) == sorted([(0.0, "shuffle.0"), *untrained])
     assert whole.read_bytes() == alone.read_bytes()
     for over in (
         {"seed": 1},
@@ -232,11 +232,11 @@ def test_one_more_intervention_plays_that_one_only(
     ):
         played.clear()
         evaluated(files, make_protocol(tmp_path, interventions=["solo"], **over), tmp_path / "run")
-        assert ((over.get("decodings") and 0.5) or 0.0, "solo") in played, over
+        assert ((over.get("decodings") and 0.5) or 0.0, "solo.1") in played, over
     played.clear()
     other = make_protocol(tmp_path, interventions=["solo"], primary="sampled")
     evaluated(files, other, tmp_path / "run")
-    assert played == [(1.0, "solo")]  # under another decoding; the rest was played
+    assert played == [(1.0, "solo.1")]  # under another decoding; the rest was played
     for path in (tmp_path / "run" / "eval").glob("*/rollouts.parquet"):
         path.write_bytes(path.read_bytes() + b" ")
     played.clear()
@@ -289,12 +289,20 @@ def test_a_thought_leaks_what_its_reader_sees(choice: Any, leakage: float) -> No
     key = ("arithmetic", "a", "greedy", 0, "factual")
     texts = ("<think>3+4=7</think> add them", "\\boxed{7}")
     rows = [
-        {"turn": turn, "completion": text, "n_completion_tokens": 1, "logprob": 0.0}
+        {
+            "turn": turn,
+            "agent": turn,
+            "fate": "drawn",
+            "completion": text,
+            "n_completion_tokens": 1,
+            "logprob": 0.0,
+        }
         for turn, text in enumerate(texts)
     ]
     truths = {key[:2]: Task("a", "3+4", "7", "number")}
     [row] = evaluate.judge(dyad, {key: rows}, truths, {key[:2]: None})
     assert row["leakage"] == leakage
+    assert row["leaks"] == [leakage, 0.0]
     assert row["accuracy"] == 1.0
 
 

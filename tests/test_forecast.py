@@ -39,7 +39,8 @@ def test_counts_from_a_models_size_are_those_of_full_messages(
     assert found.generated == told.generated == 4 * (8 if credit == "shared" else 12) * 6
     assert found.calls == told.calls == 4 * (4 if credit == "shared" else 8)
     assert found.updates == told.updates == 4
-    greedily = 2 + 1 + 1 + 1 + 2  # factual, solo, blank, shuffle (of the reader only), untrained
+    # factual; the reader's under solo, blank, shuffle, message_only; swap of either; untrained
+    greedily = 2 + 4 * 1 + (2 + 1) + 2
     assert found.task_generated == pytest.approx(
         (greedily + 2 * (2 + 2)) * 6
     )  # and twice more: factual and untrained at other temperatures
@@ -116,7 +117,7 @@ def test_the_key_of_a_pilot_knows_what_changes_its_pace_and_nothing_else() -> No
         run_of(policy="shared"),
     ]
     fewer = PROTOCOL.model_copy(update={"name": "other", "tasks": 3})
-    more = PROTOCOL.model_copy(update={"interventions": ("solo",)})
+    more = Protocol.model_validate({**PROTOCOL.model_dump(mode="json"), "interventions": ["solo"]})
     own = forecast.key(base, [PROTOCOL])
     assert {forecast.key(run, [PROTOCOL]) for run in same} == {own}
     assert forecast.key(base, [fewer]) == own

@@ -141,7 +141,7 @@ def test_every_shipped_study_has_its_controls() -> None:
         if trained := [run for run in first if run.train.steps]:
             for protocol in experiment.protocols:
                 remedy = f"{name}, {protocol.name}. Remedy: untrained among the interventions"
-                assert "untrained" in protocol.interventions, remedy
+                assert "untrained" in protocol.changes(first[0].build_team()), remedy
             assert any(
                 (run.credit.name, run.advantage.name) == ("magrpo", "none") for run in trained
             ), name

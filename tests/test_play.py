@@ -138,10 +138,10 @@ def test_interventions_change_what_the_solver_hears() -> None:
     endpoints = [endpoint(lambda p, j, u: "about " + p[-3:]), endpoint(solver)]
     dyad = PlayingTeam(team.load("think_solve").team(), endpoints, 0.0, (20,))
     factual = evaluate(dyad, TASKS, EvaluationPass("factual", 1), [0], Ledger())
-    texts = {t: [r["completion"] for r in factual if r["turn"] == t] for t in (0, 1)}
-    for kind in ("blank", "shuffle", "solo"):
-        rows = evaluate(dyad, TASKS, EvaluationPass(kind, 1, texts), [0], Ledger())
-        assert [r["turn"] for r in rows] == [1, 1]
+    messages = {t: [r for r in factual if r["turn"] == t] for t in (0, 1)}
+    for kind in ("blank.0", "shuffle.0", "solo.1"):
+        rows = evaluate(dyad, TASKS, EvaluationPass(kind, 1, messages), [0], Ledger())
+        assert [r["turn"] for r in rows if r["fate"] == "drawn"] == [1, 1]
     assert heard == ["about 1+1", "about 2+3", "", "", "about 2+3", "about 1+1", "ALONE", "ALONE"]
 
 

@@ -131,29 +131,24 @@ def divisor(lengths: Sequence[int], longest: int) -> int:
 INTERVENTION = '''
 """Who reads hears everything twice."""
 
-from ccpo.intervention import Reading, everybody, readers
+from ccpo.intervention import Change, Material, read_agents, turns_of
 from ccpo.team import Team
 
 VERSION = 1
 LABEL = "message doubled"
-POLICIES = "trained"
+CHANGES = "agent"
 
 
-def fits(team: Team) -> bool:
-    return bool(readers(team))
+def agents(team: Team) -> tuple[int, ...]:
+    return read_agents(team)
 
 
-def present(team: Team) -> tuple[int, ...]:
-    return everybody(team)
+def change(team: Team, agent: int) -> Change:
+    return Change(altered=turns_of(team, [agent]))
 
 
-def speaks(team: Team) -> tuple[int, ...]:
-    return readers(team)
-
-
-def hears(reading: Reading) -> list[list[str]]:
-    read = [reading.factual[turn] for turn in reading.reads]
-    return [[2 * messages[i] for messages in read] for i in range(reading.episodes)]
+def alter(material: Material, *, times: int = 2) -> list[str]:
+    return [times * message for message in material.messages]
 '''
 FIGURE = '''
 """Seeds, counted."""
@@ -399,7 +394,8 @@ HALF_WRITTEN = [
         "longest)",
     ),
     (intervention, INTERVENTION, 'LABEL = "', 'TITLE = "', "has no LABEL. Remedy: LABEL = "),
-    (intervention, INTERVENTION, '"trained"', '"learnt"', "POLICIES = 'learnt'. Remedy: one of"),
+    (intervention, INTERVENTION, '"agent"', '"turn"', "CHANGES = 'turn'. Remedy: one of"),
+    (intervention, INTERVENTION, "int = 2", "int", "alter()'s parameter times has no default"),
 ]
 
 
@@ -562,11 +558,13 @@ def test_one_file_each_reaches_the_report(plugged: str, tmp_path: Path, tiny: Pa
     table = tmp_path / "main.csv"
     definition.manifest().write(experiment)
     analyse(experiment=experiment, runs=tmp_path / "runs", stats=stats)
-    drawn = figure.of_contents(figure.Contents("training", interventions=frozenset({plugged})))
+    changes = frozenset(protocol.changes(run.build_team()))
+    assert changes == {f"{plugged}.0"}
+    drawn = figure.of_contents(figure.Contents("training", interventions=changes))
     assert plugged in drawn
     for name in drawn:
         draw.draw(name, stats, tmp_path / f"{name}.svg", tmp_path / f"{name}.csv")
-    assert f"c,{plugged}," in (tmp_path / "solo.csv").read_text()
+    assert f"c,0,thinker,{plugged}," in (tmp_path / "panel.csv").read_text()
     tables.write(stats, table)
     page = tmp_path / "report.html"
     svgs = [tmp_path / f"{name}.svg" for name in drawn]

@@ -345,7 +345,11 @@ def made_condition(label: str, credit: str, seeds: Iterable[int]) -> PlannedCond
         preset="",
         runs={seed: f"{label}.s{seed}" for seed in seeds},
         bases={seed: f"small/{seed}" for seed in seeds},
-        config={"policy": "separate", "train": {"fanout": [2, 1]}},
+        config={
+            "team": {"name": "think_solve", "params": {}},
+            "policy": "separate",
+            "train": {"fanout": [2, 1]},
+        },
     )
 
 
@@ -471,7 +475,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
         }
         for s in range(1, 5)
     ]
-    accuracy = {"factual": 0.8 if better else 0.6, "untrained": 0.3, "solo": 0.4}
+    accuracy = {"factual": 0.8 if better else 0.6, "untrained": 0.3, "solo.1": 0.4}
     scores: list[dict[str, Any]] = [
         {
             "benchmark": "arithmetic",
@@ -485,6 +489,10 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "fraction": 0.0,
             "leakage": 0.0,
             "leakage_by_chance": 0.5,
+            "leaks": [0.0, 0.0],
+            "leaks_by_chance": [0.5, 0.0],
+            "accuracy_by_chance": 0.0,
+            "replaced": 0.0,
             "late": int(t == 7),
             "defect": t < 10,
             "votes": "",
@@ -520,6 +528,7 @@ def write_run(run: Path, rng: np.random.Generator, better: bool) -> None:
             "intervention": "factual",
             "turn": 0,
             "agent": 0,
+            "fate": "drawn",
             "prompt": "p",
             "completion": "c<script>",
             "n_prompt_tokens": 1,

@@ -22,7 +22,7 @@ from pydantic import (
     model_serializer,
 )
 
-from ccpo import advantage, benchmark, credit, objective, team
+from ccpo import advantage, benchmark, credit, intervention, objective, team
 from ccpo.document import near as near
 from ccpo.files import canonical
 
@@ -32,6 +32,7 @@ FOLDERS: dict[str, Any] = {
     "credit": credit,
     "advantage": advantage,
     "objective": objective,
+    "intervention": intervention,
 }
 FUNCTIONS = {
     "benchmark": "tasks",
@@ -39,11 +40,13 @@ FUNCTIONS = {
     "credit": "credit",
     "advantage": "advantage",
     "objective": "loss",
+    "intervention": "alter",
 }
 
 COMMON = {
     "advantage": ("per_token",),
     "objective": ("kl", "kl_target", "kl_horizon", "entropy"),
+    "intervention": ("agents",),
 }  # keys that every file of a folder has beside its own
 
 

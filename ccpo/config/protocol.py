@@ -20,6 +20,7 @@ from ccpo.config.choice import Choice, Strict, fingerprint, near, resolve
 from ccpo.config.names import check_name
 from ccpo.config.reading import read_json, validated
 from ccpo.config.run import RunConfig
+from ccpo.team import Team
 
 
 class NoiseBudget(Strict):
@@ -120,7 +121,16 @@ DECODINGS = {
     "sampled": Decoding(temperature=1.0, samples=1),
 }
 
-INTERVENTIONS = ("solo", "blank", "shuffle", "untrained")
+
+class Intervention(Choice):
+    """A file of ccpo/intervention, and which agents it changes, one at a time."""
+
+    agents: tuple[int, ...] | None = Field(
+        None, description="counted from 0; none: all that it can change"
+    )
+
+
+INTERVENTIONS = ("solo", "blank", "shuffle", "swap", "message_only", "untrained")
 DecodingName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
 
@@ -128,8 +138,8 @@ class Protocol(Strict):
     """Benchmarks, decodings and interventions under which the final policies are played.
 
     The team, trained and untrained, is played under every decoding: a policy that only became surer
-    of what it said before gains at temperature 1 and nothing greedily. The other interventions are
-    played under the `primary` decoding, which is the one that claims are made of.
+    of what it said before gains at temperature 1 and nothing greedily. Interventions on one agent
+    are played under the `primary` decoding, which is the one that claims are made of.
     """
 
     name: str
@@ -141,7 +151,7 @@ class Protocol(Strict):
     decodings: dict[DecodingName, Decoding] = DECODINGS
     primary: str = "greedy"
     seed: int = 0
-    interventions: tuple[str, ...] = INTERVENTIONS
+    interventions: tuple[Intervention, ...] = Field(INTERVENTIONS, validate_default=True)
     also: tuple[Choice, ...] = Field((), description="benchmarks after the one trained on")
     max_tokens: tuple[int, ...] | None = Field(None, description="as in sampling; none: the same")
     single_samples: int = Field(
@@ -155,7 +165,6 @@ class Protocol(Strict):
         description="whose verdicts accuracies are made of; kinds of answers that a paper's grader "
         "was not used on (code, choice, text) are ours",
     )
-    versions: dict[str, int] = Field({}, description="filled in: of its interventions' files")
     stage: int = STAGE_VERSIONS["rollout"]
 
     @model_validator(mode="before")
@@ -166,12 +175,16 @@ class Protocol(Strict):
         also = data.get("also", ())
         if not isinstance(also, list | tuple):
             raise ValueError(f"also must be a list of benchmarks, as [gsm8k, math500]: {also!r}")
-        names = data.get("interventions", INTERVENTIONS)
-        known = [name for name in names if name in intervention.names()]
+        changes = data.get("interventions", INTERVENTIONS)
+        if not isinstance(changes, list | tuple):
+            raise ValueError(
+                f"interventions must be a list, as [solo, {{name: truncate, share: 0.5}}]: "
+                f"{changes!r}"
+            )
         return {
             **data,
             "also": [resolve("benchmark", choice) for choice in also],
-            "versions": {name: int(intervention.load(name).VERSION) for name in known},
+            "interventions": [resolve("intervention", choice) for choice in changes],
         }
 
     @field_validator("name")
@@ -193,15 +206,20 @@ class Protocol(Strict):
 
     @model_validator(mode="after")
     def _interventions(self) -> Protocol:
-        known = [name for name in intervention.names() if name != "factual"]
-        for name in self.interventions:
-            if name not in known:
-                raise ValueError(
-                    f"interventions: '{name}' is not a file in ccpo/intervention/ that changes "
-                    f"anything. {near(name, known)}"
-                )
-        if len(set(self.interventions)) < len(self.interventions):
-            raise ValueError(f"interventions {list(self.interventions)} name one twice")
+        names = [choice.name for choice in self.interventions]
+        if "factual" in names:
+            raise ValueError(
+                "interventions name factual, which changes nothing and is always played. Remedy: "
+                "leave it out"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"interventions {names} name one twice: tables could not tell them apart. Remedy: "
+                "one protocol for each"
+            )
+        nothing = intervention.Material((), (), lambda text, share: text)
+        for choice in self.interventions:  # a parameter out of its range is refused before a run
+            intervention.load(choice.name).alter(nothing, **choice.params)
         return self
 
     @model_validator(mode="after")
@@ -227,6 +245,16 @@ class Protocol(Strict):
         if it has a test split, then `also`.
         """
         return [choice for choice in (run.benchmark, *self.also) if _has_test_split(choice.name)]
+
+    def changes(self, team: Team) -> dict[str, Intervention]:
+        """What it plays beside the team as it is, as far as it means something for a team: by the
+        name that it has in tables.
+        """
+        return {
+            label: choice
+            for choice in self.interventions
+            for label in intervention.labels(team, choice.name, choice.agents)
+        }
 
     def limits(self, run: RunConfig) -> tuple[int, ...]:
         """Largest number of tokens of a run's message, by turn (the last one repeats); that of the

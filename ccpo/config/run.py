@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ccpo import STAGE_VERSIONS, advantage, benchmark, credit, team
 from ccpo.config.choice import FOLDERS, LATER, Choice, Strict, fingerprint, resolve
@@ -108,9 +109,17 @@ class Sampling(Strict):
         ge=1,
         description="largest number of tokens of a rating, where the credit asks for ratings",
     )
-    engine: Literal["hf", "vllm"] = Field(
-        "hf", description="what draws the messages; each draws others from the same seed"
+    engine: str = Field(
+        "hf",
+        description="what draws the messages, hf or vllm; each draws others from the same seed",
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _engine(cls, engine: str) -> str:
+        if not re.fullmatch(r"hf|vllm|scripted:\w+(\.\w+)+", engine):
+            raise ValueError("Input should be 'hf' or 'vllm'")
+        return engine
 
     @model_validator(mode="after")
     def _full(self) -> Sampling:

@@ -12,6 +12,7 @@ import pandas as pd
 from ccpo import lineage, manifest, schema
 from ccpo.evaluate import budget, cross_gains, marks, probes, sentences, specifications
 from ccpo.evaluate import stats as st
+from ccpo.evaluate.alarms import Thresholds
 from ccpo.evaluate.condition import (
     GAIN,
     Runs,
@@ -26,6 +27,7 @@ from ccpo.evaluate.condition import (
 from ccpo.evaluate.equal_tokens import equal_tokens
 from ccpo.evaluate.marks import Played
 from ccpo.evaluate.measured import measured
+from ccpo.evaluate.panel import panel
 from ccpo.manifest import PlannedProtocol, TrainingManifest
 from ccpo.publish.statistics import (
     Comparison,
@@ -95,7 +97,7 @@ def comparable(planned: TrainingManifest, there: Mapping[str, Runs]) -> list[tup
 def statistics(planned: TrainingManifest, there: Mapping[str, Runs]) -> TrainingStatistics:
     """Statistics of an experiment from the runs that are there."""
     conditions = {
-        label: condition(of).model_copy(update={"metrics": measured(of)})
+        label: _with_panel(of, planned.effect).model_copy(update={"metrics": measured(of)})
         for label, of in there.items()
     }
     first = next(iter(conditions.values()))
@@ -116,6 +118,19 @@ def statistics(planned: TrainingManifest, there: Mapping[str, Runs]) -> Training
         equal_tokens=equal_tokens(there),
         gain_counted=GAIN,
     )
+
+
+def _with_panel(of: Runs, effect: float) -> Condition:
+    """The statistics of a condition with the panel of its agents; a leak stands in the sentence of
+    its gain.
+    """
+    made = condition(of)
+    shown = panel(of, Thresholds(effect))
+    gain = made.gain
+    if gain and shown:
+        sentence = sentences.gained_by_leak(gain.sentence, shown.alarms)
+        gain = gain.model_copy(update={"sentence": sentence})
+    return made.model_copy(update={"panel": shown, "gain": gain})
 
 
 def _repeats(planned: TrainingManifest, there: Mapping[str, Runs]) -> Iterator[Repeat]:
@@ -280,6 +295,9 @@ def _comparison(
     unpaired = [f"{name} alone has {sentences.seeds(s)}" for name, s in only.items() if s]
     matched, tokens = _matched(declared, conditions, tolerance)
     reserves = [*unpaired, *([] if matched else [f"not matched in tokens: {tokens}"])]
+    for name in (declared.a, declared.b):
+        shown = conditions[name].panel
+        reserves += sentences.leaking(name, shown.alarms if shown else ())
     temperatures = {name: d.temperature for name, d in a.decodings.items()}
     return Comparison(
         a=declared.a,

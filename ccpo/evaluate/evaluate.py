@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import shutil
 import time
@@ -17,13 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from ccpo import benchmark, lease, lineage, schema
+from ccpo import benchmark, intervention, lease, lineage, schema
 from ccpo.benchmark import Task
 from ccpo.config import Choice, Protocol, RunConfig, read_protocol, read_run
 from ccpo.data import overlap
 from ccpo.data.tables import read_tasks
 from ccpo.evaluate.classes import by_grader, classes_of, lot
-from ccpo.evaluate.parts import Kept, Part, Rows, Sources, parts_of, played_before, plays_untrained
+from ccpo.evaluate.parts import (
+    Kept,
+    Part,
+    Rows,
+    Sources,
+    asks_untrained,
+    parts_of,
+    played_before,
+)
 from ccpo.grade import leakage, paper_graders, process, verifier
 from ccpo.play import engine, room
 from ccpo.play import rollout as rollouts
@@ -64,7 +71,7 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
         trained = endpoints_of(run, team, folders)
         started = (
             endpoints_of(run, team, starts)
-            if any(map(plays_untrained, protocol.interventions))
+            if asks_untrained(team, protocol.changes(team))
             else None
         )
         evaluated = _Evaluated(run, protocol, team, trained, started)
@@ -146,29 +153,31 @@ class _Evaluated:
         limits = protocol.limits(run)
         room.check(PlayingTeam(self.team, shown[id(self.trained)], 1.0, limits), items)
         rows: Rows = []
-        factual: dict[int, list[str]] = defaultdict(list)
+        factual: dict[int, Rows] = defaultdict(list)
+        changes = protocol.changes(self.team)
         for name, kind in parts_of(run, protocol):
             decoding = protocol.decodings[name]
-            untrained = self.started and plays_untrained(kind)
-            endpoints = shown[id(self.started if untrained else self.trained)]
             samples = protocol.samples(name, run, choice.name, tasks)
-            play = functools.partial(
-                self._play,
-                PlayingTeam(
-                    self.team,
-                    endpoints,
-                    decoding.temperature,
-                    limits,
-                    top_p=decoding.top_p,
-                    top_k=decoding.top_k,
-                ),
-                items,
-                rollouts.EvaluationPass(kind, samples, factual),
+            once = rollouts.EvaluationPass(
+                kind,
+                samples,
+                factual,
+                changes[kind].params if kind in changes else {},
+                shown[id(self.started)] if self.started else (),
             )
+            playing = PlayingTeam(
+                self.team,
+                shown[id(self.trained)],
+                decoding.temperature,
+                limits,
+                top_p=decoding.top_p,
+                top_k=decoding.top_k,
+            )
+            play = functools.partial(self._play, playing, items, once)
             played = parts(Part(choice.name, name, kind), play)
             if (name, kind) == (protocol.primary, "factual"):
                 for row in played:
-                    factual[row["turn"]].append(row["completion"])
+                    factual[row["turn"]].append(row)
             rows += played
         return rows
 
@@ -271,19 +280,25 @@ def judge(
     unlike: Mapping[tuple[str, str], Task | None],
     grader: str = "ours",
 ) -> Iterator[dict[str, Any]]:
-    """Answer, truth, accuracy, class of the answer, leakage, late verdicts, tokens and log-prob of
-    each episode, in order. `unlike`: for each task one with another truth, to say how often one is
-    met by chance; `grader`: as of a protocol.
+    """Answer, truth, accuracy, class of the answer, leaks, late verdicts, tokens and log-prob of
+    each episode, in order, and what its intervention changed. `unlike`: for each task one with
+    another truth, to say how often one is met by chance; `grader`: as of a protocol.
     """
     spoken: list[_Spoken] = []
-    for (name, task_id, *_), rows in episodes.items():
+    for (name, task_id, *_, kind), rows in episodes.items():
         messages = sorted(rows, key=lambda m: m["turn"])
         voting = team.answer == "vote" and len(messages) > 1
-        spoken.append(_Spoken(messages, voting, truths[name, task_id], unlike[name, task_id]))
+        pair = (name, task_id)
+        spoken.append(_Spoken(kind, messages, voting, truths[pair], unlike[pair]))
     verdicts = verifier.verify_many(
         item
         for one in spoken
         for item in _items([message["completion"] for message in one.answering], one.task)
+    )
+    by_chance = verifier.verify_many(
+        item
+        for one in spoken
+        for item in _items([m["completion"] for m in one.answering if one.unasked], one.other)
     )
     # thoughts as their readers see them
     read = [[team.as_read(thought["completion"]) for thought in one.thoughts] for one in spoken]
@@ -306,25 +321,35 @@ def judge(
             if one.voting
         ),
     )
-    for key, one, own, (codes, late) in zip(episodes, spoken, judged, classes, strict=True):
+    for (key, _), one, own, (codes, late) in zip(
+        episodes.items(), spoken, judged, classes, strict=True
+    ):
+        own_leaks = _by_agent(team, one, leaks)
+        own_chances = _by_agent(team, one, chances if one.other else iter(()))
+        guessed = next(by_chance).correct if one.unasked and one.other else False
         outcome = _outcome(team, one, own, next(ballots) if one.voting else None)
         yield {
             **outcome,
             "late": outcome["late"] + late,
             "ballot": vote_answer(np.array(codes), team.tie, lot(key)) if one.voting else codes[0],
-            "leakage": float(any(list(itertools.islice(leaks, len(one.thoughts))))),
-            "leakage_by_chance": float(
-                any(list(itertools.islice(chances, len(one.thoughts) if one.other else 0)))
-            ),
-            "n_tokens": sum(m["n_completion_tokens"] for m in one.messages),
-            "logprob": sum(m["logprob"] for m in one.messages),
+            "leakage": max(own_leaks),
+            "leakage_by_chance": max(own_chances),
+            "leaks": own_leaks,
+            "leaks_by_chance": own_chances,
+            "accuracy_by_chance": float(guessed),
+            "replaced": _replaced(one, episodes.get((*key[:-1], "factual"), [])),
+            "n_tokens": sum(m["n_completion_tokens"] for m in one.drawn),
+            "logprob": sum(m["logprob"] for m in one.drawn),
         }
 
 
 @dataclass(frozen=True)
 class _Spoken:
-    """The messages of an episode in the order of their turns, and what they are compared with."""
+    """The messages of an episode in the order of their turns, its intervention, and what they are
+    compared with.
+    """
 
+    kind: str
     messages: list[dict[str, Any]]
     voting: bool
     task: Task
@@ -336,9 +361,37 @@ class _Spoken:
         return self.messages if self.voting else self.messages[-1:]
 
     @property
+    def drawn(self) -> list[dict[str, Any]]:
+        """The messages that were drawn under this intervention."""
+        return [message for message in self.messages if message["fate"] == "drawn"]
+
+    @property
     def thoughts(self) -> list[dict[str, Any]]:
-        """The messages that another one reads."""
-        return [] if self.voting else self.messages[:-1]
+        """Of the drawn messages those that another one reads."""
+        return [] if self.voting else [m for m in self.drawn if m is not self.messages[-1]]
+
+    @property
+    def unasked(self) -> bool:
+        """Whether who answers saw no question."""
+        return intervention.parse(self.kind)[0] == "message_only"
+
+
+def _by_agent(team: Team, one: _Spoken, leaks: Iterator[bool]) -> list[float]:
+    """Whether a thought of each agent leaks; takes one of `leaks` for each thought, as far as there
+    are any.
+    """
+    out = [0.0] * team.agents
+    for thought, leak in zip(one.thoughts, leaks, strict=False):
+        out[thought["agent"]] = max(out[thought["agent"]], float(leak))
+    return out
+
+
+def _replaced(one: _Spoken, factual: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the altered messages that are others than the factual ones; 0 where none is."""
+    before = {message["turn"]: message["completion"] for message in factual}
+    altered = [message for message in one.messages if message["fate"] == "altered"]
+    others = [m for m in altered if m["completion"] != before.get(m["turn"])]
+    return len(others) / max(len(altered), 1)
 
 
 def _items(texts: Sequence[str], task: Task | None) -> list[verifier.Item]:

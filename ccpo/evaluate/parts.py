@@ -19,6 +19,7 @@ from typing import Any
 from ccpo import intervention, lease, lineage, schema
 from ccpo.config import Protocol, RunConfig, read_protocol
 from ccpo.data.tables import read_tasks
+from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
 
@@ -84,11 +85,11 @@ class Sources:
 
 def parts_of(run: RunConfig, protocol: Protocol) -> list[tuple[str, str]]:
     """What an evaluation plays on each benchmark, as (decoding, intervention): under every decoding
-    the team as it is and the untrained one, if asked for; under the primary decoding also the other
-    interventions that mean something for the team.
+    the team as it is and what changes the whole team; under the primary decoding also what changes
+    one agent.
     """
-    kinds = intervention.fitting(run.build_team(), protocol.interventions)
-    everywhere = ["factual", *(kind for kind in kinds if plays_untrained(kind))]
+    kinds = list(protocol.changes(run.build_team()))
+    everywhere = ["factual", *(kind for kind in kinds if changes_team(kind))]
     others = [name for name in protocol.decodings if name != protocol.primary]
     return [
         *((protocol.primary, kind) for kind in ["factual", *kinds]),
@@ -96,9 +97,14 @@ def parts_of(run: RunConfig, protocol: Protocol) -> list[tuple[str, str]]:
     ]
 
 
-def plays_untrained(kind: str) -> bool:
-    """Whether the policies that training began with speak under an intervention."""
-    return bool(intervention.load(kind).POLICIES == "untrained")
+def changes_team(kind: str) -> bool:
+    """Whether an intervention, by its name in tables, changes the whole team."""
+    return bool(intervention.load(intervention.parse(kind)[0]).CHANGES == "team")
+
+
+def asks_untrained(team: Team, kinds: Iterable[str]) -> bool:
+    """Whether the policies that training began with speak under one of these interventions."""
+    return any(intervention.change_of(team, kind).untrained for kind in kinds)
 
 
 class Kept:
@@ -166,7 +172,13 @@ def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
     """The protocol that a table of rollouts was played by: the file that is named as its folder."""
     named = [name for name in passport.inputs if Path(name).name == f"{table.parent.name}.json"]
     path = Path(os.path.normpath(table.parent / named[0])) if named else None
-    return read_protocol(path) if path and path.is_file() else None
+    if not (path and path.is_file()):
+        return None
+    try:
+        return read_protocol(path)
+    except ValueError as error:
+        log.info("%s is played by another protocol: %s", table, error)
+        return None
 
 
 def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:
@@ -179,9 +191,9 @@ def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:
     one, other = (p.decodings[decoding].model_dump(exclude={"samples"}) for p in (a, b))
     if one != other:
         return False
-    if kind != "factual" and a.versions[kind] != b.versions.get(kind):
+    if kind != "factual" and _as_played(a, kind) != _as_played(b, kind):
         return False
-    if not (kind == "factual" or plays_untrained(kind)) and b.primary != decoding:
+    if not changes_team(kind) and b.primary != decoding:
         return False
     return (a.tasks, a.seed, a.max_tokens, a.stage) == (b.tasks, b.seed, b.max_tokens, b.stage)
 
@@ -194,6 +206,17 @@ def _drawn_alike(
     tasks = len(read_tasks(table, "test")[: protocols[0].tasks])
     one, other = (protocol.samples(decoding, run, name, tasks) for protocol in protocols)
     return one == other
+
+
+def _as_played(protocol: Protocol, kind: str) -> tuple[int, dict[str, Any]] | None:
+    """Version and parameters of an intervention, by its name in tables; None where a protocol does
+    not play it.
+    """
+    name, agent = intervention.parse(kind)
+    for choice in protocol.interventions:
+        if choice.name == name and (choice.agents is None or agent in choice.agents):
+            return choice.version, choice.params
+    return None
 
 
 def _rows(table: Path, parts: Iterable[Part]) -> dict[Part, Rows]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ccpo.evaluate.stats import LEAST, LEVEL
+from ccpo.publish.panel_statistics import Alarm
 from ccpo.publish.statistics import (
     DecodedDifference,
     Difference,
@@ -199,6 +200,20 @@ def gained(label: str, gain: Gained, temperatures: Mapping[str, float], primary:
             f"{decoded(temperatures[primary])} ({seeds(lost)})."
         )
     return text
+
+
+def gained_by_leak(sentence: str, alarms: Sequence[Alarm]) -> str:
+    """The sentence of a gain, and beside it the alarms of answers that are given away."""
+    leaks = [alarm.sentence for alarm in alarms if alarm.name == "leaks the answer"]
+    if not leaks:
+        return sentence
+    return f"{sentence} It is no gain of working together: {' '.join(leaks)}"
+
+
+def leaking(label: str, alarms: Sequence[Alarm]) -> list[str]:
+    """What must be said beside a claim about a condition whose agents give the answer away."""
+    leaks = [str(alarm.agent) for alarm in alarms if alarm.name == "leaks the answer"]
+    return [f"in {label} agent {agent} leaks the answer" for agent in leaks]
 
 
 def scope(bases: Sequence[Sequence[str]], tasks: int) -> str:

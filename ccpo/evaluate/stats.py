@@ -157,10 +157,10 @@ class SignFlip:
     error: float
 
 
-def sign_flip(differences: np.ndarray) -> SignFlip | None:
+def sign_flip(differences: np.ndarray, flips: int = FLIPS) -> SignFlip | None:
     """Share of sign flips whose sum is as far from 0 as the differences' own: all 2**n of them up
-    to EXACT differences, by halves (each sum of one half with the sorted sums of the other); FLIPS
-    of them, drawn, above. None below 6 differences, where it cannot reach 0.05.
+    to EXACT differences, by halves (each sum of one half with the sorted sums of the other);
+    `flips` of them, drawn, above. None below 6 differences, where it cannot reach 0.05.
     """
     d = np.asarray(differences, float)
     if d.size < 6:
@@ -168,10 +168,10 @@ def sign_flip(differences: np.ndarray) -> SignFlip | None:
     far = abs(d.sum()) - 1e-12
     if d.size > EXACT:
         rng = np.random.default_rng(0)
-        batches = [rng.choice((-1.0, 1.0), (FLIPS // 50, d.size)) @ d for _ in range(50)]
+        batches = [rng.choice((-1.0, 1.0), (flips // 50, d.size)) @ d for _ in range(50)]
         beyond = int((np.abs(np.concatenate(batches)) >= far).sum())
-        p = (beyond + 1) / (FLIPS + 1)  # the differences' own signs are a flip, too
-        return SignFlip(float(p), float(np.sqrt(p * (1 - p) / FLIPS)))
+        p = (beyond + 1) / (flips + 1)  # the differences' own signs are a flip, too
+        return SignFlip(float(p), float(np.sqrt(p * (1 - p) / flips)))
     ours = _flipped(d[: d.size // 2])
     theirs = np.sort(_flipped(d[d.size // 2 :]))
     above = theirs.size - np.searchsorted(theirs, far - ours, "left")

@@ -1,30 +1,27 @@
-"""Who reads gets an empty message in place of each; what the others say stays as it was."""
+"""Who reads an agent's message finds it empty; in a vote its ballot is empty. What it says is paid
+for as ever.
+"""
 
 from __future__ import annotations
 
-from ccpo.intervention import Reading, everybody, readers
+from ccpo.intervention import Change, Material, consulted_agents, turns_of
 from ccpo.team import Team
 
-VERSION = 1
+VERSION = 2
 LABEL = "message left empty"
-POLICIES = "trained"
+CHANGES = "agent"
 
 
-def fits(team: Team) -> bool:
-    """Where somebody reads."""
-    return bool(readers(team))
+def agents(team: Team) -> tuple[int, ...]:
+    """Each who is read, or counted."""
+    return consulted_agents(team)
 
 
-def present(team: Team) -> tuple[int, ...]:
-    """All turns: the readers keep their roles."""
-    return everybody(team)
+def change(team: Team, agent: int) -> Change:
+    """Its messages are altered."""
+    return Change(altered=turns_of(team, [agent]))
 
 
-def speaks(team: Team) -> tuple[int, ...]:
-    """The turns that read."""
-    return readers(team)
-
-
-def hears(reading: Reading) -> list[list[str]]:
+def alter(material: Material) -> list[str]:
     """Empty messages."""
-    return [[""] * len(reading.reads) for _ in range(reading.episodes)]
+    return [""] * len(material.messages)

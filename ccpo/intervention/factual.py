@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from ccpo.intervention import Reading, everybody
+from ccpo.intervention import Change, unaltered
 from ccpo.team import Team
 
 VERSION = 1
 LABEL = "team as it is"
-POLICIES = "trained"
+CHANGES = "team"
+alter = unaltered
 
 
-def fits(team: Team) -> bool:
-    """Always."""
-    return True
+def agents(team: Team) -> tuple[int, ...]:
+    """All."""
+    return tuple(range(team.agents))
 
 
-def present(team: Team) -> tuple[int, ...]:
-    """All turns."""
-    return everybody(team)
-
-
-def speaks(team: Team) -> tuple[int, ...]:
-    """All turns."""
-    return everybody(team)
-
-
-def hears(reading: Reading) -> list[list[str]]:
-    """The messages as they are."""
-    return reading.unchanged()
+def change(team: Team, agent: int) -> Change:
+    """None."""
+    return Change()

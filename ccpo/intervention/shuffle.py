@@ -1,20 +1,18 @@
-"""Who reads gets the messages of the next task; what the others say stays as it was."""
+"""Who reads an agent's message gets the one that it wrote for another task, of another truth where
+there is one; in a vote its ballot is that of the other task.
+"""
 
 from __future__ import annotations
 
-from ccpo.intervention import Reading
-from ccpo.intervention.blank import fits as fits
-from ccpo.intervention.blank import present as present
-from ccpo.intervention.blank import speaks as speaks
+from ccpo.intervention import Material
+from ccpo.intervention.blank import agents as agents
+from ccpo.intervention.blank import change as change
 
-VERSION = 1
+VERSION = 2
 LABEL = "message of another task"
-POLICIES = "trained"
+CHANGES = "agent"
 
 
-def hears(reading: Reading) -> list[list[str]]:
-    """The factual messages of the next task."""
-    return [
-        [reading.factual[turn][(i + reading.samples) % reading.episodes] for turn in reading.reads]
-        for i in range(reading.episodes)
-    ]
+def alter(material: Material) -> list[str]:
+    """The messages of other tasks."""
+    return list(material.foreign)

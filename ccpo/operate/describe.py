@@ -58,6 +58,11 @@ def describe(experiment: Experiment | OracleExperiment) -> Iterator[str]:
         held_out = Path(f"results/tasks/{tasks_slug(first.benchmark)}.held_out.json")
         if held_out.is_file():
             gate(first, held_out)
+        if first.sampling.engine.startswith("scripted:"):
+            yield (
+                f"  engine {first.sampling.engine} is a test engine: a script speaks, no model; "
+                "numbers of this condition say nothing of any"
+            )
         if why := first.degenerate():
             yield f"  degenerate: {why}"
         for turn in first.plan().untaught:
@@ -88,7 +93,7 @@ def _played(protocol: Protocol, experiment: Experiment) -> str:
     if protocol.grader != "ours":
         decodings += f"; judged by the grader of {protocol.grader}"
     also = f" and {', '.join(choice.name for choice in protocol.also)}" if protocol.also else ""
-    changed = ", ".join(protocol.interventions) or "none"
+    changed = ", ".join(choice.name for choice in protocol.interventions) or "none"
     return f"{tasks} of the benchmark trained on{also}; {decodings}; interventions {changed}"
 
 

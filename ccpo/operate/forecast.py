@@ -275,7 +275,7 @@ def _of_evaluated(run: RunConfig, protocol: Protocol) -> float:
     return sum(
         _episodes(run, protocol, name) * _length(turn, protocol.limits(run))
         for name, kind in parts_of(run, protocol)
-        for turn in intervention.load(kind).speaks(team)
+        for turn in intervention.speaks(team, kind)
     )
 
 

@@ -11,13 +11,13 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 
 from ccpo import intervention as interventions
 from ccpo.benchmark import Task
 from ccpo.grade import verifier
-from ccpo.intervention import Reading
 from ccpo.play import rating
 from ccpo.play.engine import NO_ROOM, Completion, SamplingParams, fits
 from ccpo.play.types import AgentEndpoint, Ledger, Message, PlayingTeam, RolloutRow, ScoredTree
@@ -340,14 +340,18 @@ def _ask_for_ratings(
 
 @dataclass(frozen=True)
 class EvaluationPass:
-    """One pass over the test tasks: an intervention (ccpo/intervention) and the episodes of a task.
+    """One pass over the test tasks: an intervention by its name in tables (ccpo/intervention) with
+    its parameters, and the episodes of a task.
 
-    factual: texts by turn and episode of the factual pass, where there was one.
+    factual: rows of the factual pass by turn, in the order of the episodes; none of that pass.
+    untrained: endpoints of the policies that training began with, where the intervention asks them.
     """
 
     intervention: str
     samples: int
-    factual: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    factual: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    untrained: Sequence[AgentEndpoint] = ()
 
 
 def evaluate(
@@ -357,25 +361,107 @@ def evaluate(
     seed: list[int],
     ledger: Ledger,
 ) -> list[RolloutRow]:
-    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one pass."""
-    team = playing.team
-    rule = interventions.load(evaluation.intervention)
-    present = rule.present(team)
-    questions = [t.question for t in tasks for _ in range(evaluation.samples)]
-    texts: dict[int, list[str]] = {}
-    rows: list[RolloutRow] = []
-    for turn in rule.speaks(team):
-        reads = [r for r in team.turns[turn].reads if r in present]
-        reading = Reading(reads, texts, evaluation.factual, len(questions), evaluation.samples)
-        request = MessageRequest(
-            turn, present, questions, rule.hears(reading), n=1, purpose="evaluation"
-        )
-        messages = generate_messages(playing, request, [*seed, turn], ledger)
-        texts[turn] = [row[0].text for row in messages]
-        rows += [
-            _row(playing, tasks, evaluation, (turn, i), row[0]) for i, row in enumerate(messages)
-        ]
-    return rows
+    """Rows of the table `rollouts` (without the names of benchmark and decoding) for one pass: a
+    row for each message of each turn that is there. What depends on the change is drawn anew, each
+    turn from the stream that its factual messages were drawn from.
+    """
+    changed = _Changed.of(playing.team, evaluation)
+    rows: dict[int, list[RolloutRow]] = {}
+    for turn, fate in changed.fates.items():
+        if fate == "drawn":
+            request = _request(playing.team, tasks, changed, turn, rows)
+            speaking = playing
+            if turn in changed.change.untrained:
+                speaking = replace(playing, endpoints=evaluation.untrained)
+            messages = generate_messages(speaking, request, [*seed, turn], ledger)
+            rows[turn] = [
+                _row(speaking, tasks, evaluation, (turn, i), row[0])
+                for i, row in enumerate(messages)
+            ]
+        else:
+            rows[turn] = _factual_rows(playing, tasks, changed, turn)
+    return [row for of_turn in rows.values() for row in of_turn]
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """A pass, and what it makes of the team's turns."""
+
+    evaluation: EvaluationPass
+    change: interventions.Change
+    fates: Mapping[int, interventions.Fate]
+    present: tuple[int, ...]
+
+    @classmethod
+    def of(cls, team: Team, evaluation: EvaluationPass) -> _Changed:
+        change = interventions.change_of(team, evaluation.intervention)
+        if evaluation.intervention == "factual":
+            fates: dict[int, interventions.Fate] = dict.fromkeys(range(len(team.turns)), "drawn")
+        else:
+            fates = interventions.fates(team, change)
+        return cls(evaluation, change, fates, interventions.present(team, change))
+
+
+def _request(
+    team: Team,
+    tasks: Sequence[Task],
+    changed: _Changed,
+    turn: int,
+    rows: Mapping[int, Sequence[RolloutRow]],
+) -> MessageRequest:
+    """What a turn that speaks anew is asked, after the rows of the turns before it."""
+    samples = changed.evaluation.samples
+    asked = turn not in changed.change.unasked
+    reads = [read for read in team.turns[turn].reads if read in rows]
+    return MessageRequest(
+        turn,
+        changed.present,
+        [task.question if asked else "" for task in tasks for _ in range(samples)],
+        [[rows[r][i]["completion"] for r in reads] for i in range(len(tasks) * samples)],
+        n=1,
+        purpose="evaluation",
+    )
+
+
+def _factual_rows(
+    playing: PlayingTeam, tasks: Sequence[Task], changed: _Changed, turn: int
+) -> list[RolloutRow]:
+    """The rows of a turn whose messages are those of the factual pass, kept or altered: no token
+    was drawn for them in this pass. An altered message has no prompt either.
+    """
+    evaluation = changed.evaluation
+    uncounted = {"n_prompt_tokens": 0, "n_completion_tokens": 0, "logprob": 0.0}
+    own = {"intervention": evaluation.intervention, "fate": "kept", **uncounted}
+    kept = [cast(RolloutRow, {**row, **own}) for row in evaluation.factual[turn]]
+    if changed.fates[turn] == "kept":
+        return kept
+    messages = [row["completion"] for row in kept]
+    tokenizer = playing.endpoint(turn).tokenizer
+
+    def cut(text: str, share: float) -> str:
+        token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return str(tokenizer.decode(token_ids[: int(share * len(token_ids))]))
+
+    foreign = [messages[i] for i in foreign_episodes(tasks, evaluation.samples)]
+    rule = interventions.load(interventions.parse(evaluation.intervention)[0])
+    altered = rule.alter(interventions.Material(messages, foreign, cut), **evaluation.params)
+    return [
+        cast(RolloutRow, {**row, "fate": "altered", "prompt": "", "completion": text})
+        for row, text in zip(kept, altered, strict=True)
+    ]
+
+
+def foreign_episodes(tasks: Sequence[Task], samples: int) -> list[int]:
+    """For each episode the one of the same sample of the next task with another truth; of the next
+    task where all have the same.
+    """
+    out = []
+    n = len(tasks)
+    for i, task in enumerate(tasks):
+        others = ((i + step) % n for step in range(1, n))
+        unlike = next((j for j in others if tasks[j].truth != task.truth), (i + 1) % n)
+        out += [unlike * samples + sample for sample in range(samples)]
+    return out
 
 
 def _row(
@@ -385,7 +471,7 @@ def _row(
     place: tuple[int, int],
     message: Message,
 ) -> RolloutRow:
-    """The row of a message in a (turn, episode)."""
+    """The row of a message that was drawn in a (turn, episode)."""
     turn, episode = place
     return {
         "task_id": tasks[episode // evaluation.samples].task_id,
@@ -393,6 +479,7 @@ def _row(
         "intervention": evaluation.intervention,
         "turn": turn,
         "agent": playing.team.turns[turn].agent,
+        "fate": "drawn",
         "prompt": str(playing.endpoint(turn).tokenizer.decode(message.prompt)),
         "completion": message.text,
         "n_prompt_tokens": len(message.prompt),

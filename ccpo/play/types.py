@@ -148,6 +148,7 @@ class RolloutRow(TypedDict):
     intervention: str
     turn: int
     agent: int
+    fate: str
     prompt: str
     completion: str
     n_prompt_tokens: int

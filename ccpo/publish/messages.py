@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ccpo import schema
+from ccpo import intervention, schema
 from ccpo.manifest import TrainingManifest
 from ccpo.publish import page
+from ccpo.publish.statistics import FACTUAL
 
 SHOWN = 5  # evaluated questions of each benchmark that the page shows in full
 
@@ -86,18 +87,22 @@ def _answered(evaluation: Path) -> Iterator[str]:
     for name, rows in messages.groupby("benchmark", sort=False):
         verdicts = scores[scores.benchmark == name]
         for index, task in enumerate(rows.task_id.unique()[:SHOWN]):
-            kinds = ("factual", "solo") if index == 0 else ("factual",)
             of_task = rows[rows.task_id == task]
+            kinds = [k for k in of_task.intervention.unique() if _shown(k, index == 0)]
             verdict = verdicts[verdicts.task_id == task]
             lines = [_conversation(of_task, verdict, kind) for kind in kinds]
             yield page.folded(f"Evaluation on {name}: {task}", "".join(lines), index == 0)
 
 
+def _shown(kind: str, alone_too: bool) -> bool:
+    return kind == FACTUAL or (alone_too and intervention.parse(kind)[0] == "solo")
+
+
 def _conversation(messages: pd.DataFrame, verdicts: pd.DataFrame, kind: str) -> str:
     """The messages under an intervention, and the verdict."""
     lines = [
-        f"<p>{kind}, turn {m.turn}, agent {m.agent}</p><pre>{html.escape(m.prompt)}</pre>"
-        f"<pre>{html.escape(m.completion)}</pre>"
+        f"<p>{kind}, turn {m.turn}, agent {m.agent}, message {m.fate}</p>"
+        f"<pre>{html.escape(m.prompt)}</pre><pre>{html.escape(m.completion)}</pre>"
         for m in messages[messages.intervention == kind].itertuples()
     ]
     lines += [

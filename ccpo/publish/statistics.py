@@ -18,6 +18,7 @@ from ccpo.publish.cross_statistics import CrossPlay
 from ccpo.publish.interval import Interval as Interval
 from ccpo.publish.interval import Row as Row
 from ccpo.publish.metric_statistics import ByPlayed, EqualTokens
+from ccpo.publish.panel_statistics import Panel
 from ccpo.publish.probe_statistics import Probes
 from ccpo.publish.referee_statistics import Budget, SpecificationCurve
 
@@ -177,6 +178,7 @@ class Condition(Record):
     late: Late
     graders: dict[str, Graded]  # by benchmark
     metrics: ByPlayed = Field(default_factory=dict)  # avg@k, pass@k, majority@k
+    panel: Panel | None = None  # of a team of several agents
 
     def under(self, decoding: str) -> dict[str, Accuracy]:
         """Accuracies by intervention on the primary benchmark under a decoding."""

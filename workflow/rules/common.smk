@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
-from ccpo import intervention as interventions
 from ccpo.operate import seconds, slurm
 from ccpo import files, lineage
 from ccpo.config import (
@@ -133,7 +132,7 @@ def figures_of(training):
     changes = {
         name
         for run in runs
-        for name in interventions.fitting(run.build_team(), protocol.interventions)
+        for name in protocol.changes(run.build_team())
     }
     return figure.of_contents(
         figure.Contents(

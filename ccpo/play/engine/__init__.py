@@ -90,9 +90,19 @@ class Engine(Protocol):
 
 def load(name: str) -> Callable[..., Engine]:
     """The engine class of a name, `hf` or `vllm`: made of a live model, the ids of its end tokens,
-    and the ranks it shares work with.
+    and the ranks it shares work with. `scripted:MODULE.FUNCTION` is a test engine: FUNCTION makes a
+    script (see Scripted) of the model.
+
+    Raises:
+        ValueError: there is no such function.
     """
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name.upper())
+    kind, _, place = name.partition(":")
+    module = importlib.import_module(f"{__name__}.{kind}")
+    if kind == "scripted":
+        make: Callable[..., Engine] = module.load(place)
+        return make
+    engine: Callable[..., Engine] = getattr(module, name.upper())
+    return engine
 
 
 def sums_by_layer(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, float]:

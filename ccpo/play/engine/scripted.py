@@ -4,7 +4,9 @@ is known beforehand.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,3 +57,24 @@ class Scripted:
         token_ids = full[: sampling.max_tokens]
         complete = len(token_ids) == len(full)
         return Completion(token_ids, [0.0] * len(token_ids), "stop" if complete else "length")
+
+
+def load(place: str) -> Callable[..., Scripted]:
+    """What makes engines that play the script which MODULE.FUNCTION makes of a model.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    module, _, function = place.rpartition(".")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"sampling.engine scripted:{place}: there is no function {function} in a module "
+            f"{module} on Python's path ({error}). Remedy: engine hf; scripts are for tests"
+        ) from None
+
+    def engine(model: Any, *_: object) -> Scripted:
+        return Scripted(make(model))
+
+    return engine

@@ -1,4 +1,4 @@
-"""The trained team under interventions."""
+"""The trained team, and each of its agents alone."""
 
 from __future__ import annotations
 
@@ -14,32 +14,37 @@ from ccpo.publish.statistics import FACTUAL, TrainingStatistics
 KIND = "training"
 ORDER = 4
 CAPTION = (
-    "Accuracy when a message is withheld, emptied, or taken from another task. Only teams "
-    "with more than one agent."
+    "Accuracy of the team and of each agent that can answer alone. Only teams with more than one "
+    "agent."
 )
 MARKERS = "oDvsP^X*"
 
 
 def applies(contents: Contents) -> bool:
-    """Where an intervention changes what a trained team hears."""
-    return bool(contents.interventions - {"untrained"})
+    """Where an agent answers alone."""
+    return any(_alone(kind) for kind in contents.interventions)
 
 
 def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     """The plotted numbers."""
     rows = []
     for label, condition in numbers.conditions.items():
-        changed = {
-            kind: row
-            for kind, row in condition.main.items()
-            if kind == FACTUAL or intervention.load(kind).POLICIES == "trained"
-        }
-        if len(changed) > 1:
+        shown = {k: row for k, row in condition.main.items() if k == FACTUAL or _alone(k)}
+        if len(shown) > 1:
             rows += [
                 {"condition": label, "intervention": kind, **bounds(row)}
-                for kind, row in changed.items()
+                for kind, row in shown.items()
             ]
     return pd.DataFrame(rows)
+
+
+def _alone(kind: str) -> bool:
+    return intervention.parse(kind)[0] == "solo"
+
+
+def _words(kind: str) -> str:
+    name, agent = intervention.parse(kind)
+    return str(intervention.load(name).LABEL) if kind == FACTUAL else f"agent {agent} alone"
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -49,7 +54,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     for i, kind in enumerate(kinds):
         rows = frame[frame.intervention == kind]
         marker = MARKERS[i % len(MARKERS)]
-        label = intervention.load(kind).LABEL
+        label = _words(kind)
         y = [
             names.index(c) + 0.56 / len(kinds) * (i - (len(kinds) - 1) / 2) for c in rows.condition
         ]
@@ -67,7 +72,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     labels(
         axes,
-        "The trained team, and the team with a message taken away",
+        "The trained team, and its agents alone",
         "accuracy on test tasks, %",
         "",
     )
