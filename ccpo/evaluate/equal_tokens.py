@@ -21,7 +21,7 @@ def equal_tokens(there: Mapping[str, Runs]) -> EqualTokens:
     own = {label: of for label, of in there.items() if not of.planned.repeats}
     singles = [of for of in own.values() if of.planned.turns == 1]
     rows: list[AgainstSingle] = []
-    said: list[str] = []
+    lines: list[str] = []
     alone: list[str] = []
     for label, team in own.items():
         if team.planned.turns == 1:
@@ -33,13 +33,13 @@ def equal_tokens(there: Mapping[str, Runs]) -> EqualTokens:
             of_pair = list(_against(team, single))
             rows += of_pair
             if of_pair:
-                said.append(sentence(of_pair))
+                lines.append(sentence(of_pair))
     if alone:
-        said.append(
+        lines.append(
             f"No single agent at equal tokens stands beside {', '.join(alone)}: the experiment has "
             "none of the same model, benchmark and seeds that was evaluated alike."
         )
-    return EqualTokens(rows=tuple(rows), sentences=tuple(said))
+    return EqualTokens(rows=tuple(rows), sentences=tuple(lines))
 
 
 def _fits(team: Runs, single: Runs) -> bool:
