@@ -95,7 +95,7 @@ def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:
         conditions=conditions,
         comparisons=_comparisons(planned, comparable, there, conditions),
         repeats=tuple(_repeats(planned, there)),
-        equal_tokens=equal_tokens(there),
+        equal_tokens=equal_tokens(there, planned.token_tolerance),
         gain_counted=GAIN,
     )
 
