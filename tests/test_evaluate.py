@@ -246,6 +246,55 @@ def test_one_more_intervention_plays_that_one_only(
     assert len(played) == 4
 
 
+def test_as_many_samples_are_not_played_again_however_they_are_written(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two of each task, as a number, by benchmark, or as what a budget comes to; not three, nor of
+    truncated draws.
+    """
+    training.train(**files)
+    run = read_run(files["config"])
+
+    def of(**drawn: Any) -> Path:
+        decodings = {"greedy": {"temperature": 0}, "t1": {"temperature": 1, **drawn}}
+        return make_protocol(tmp_path, interventions=[], decodings=decodings)
+
+    out = evaluated(files, of(samples=2), tmp_path / "run")
+    rows = schema.read_table(out, "rollouts").to_pandas()
+    drawn = rows[(rows.decoding == "t1") & (rows.turn == 1)]
+    assert set(drawn.groupby("task_id")["sample"].count()) == {2}
+    for asked, parts in (
+        ({"samples": {"default": 2}}, 2),
+        ({"samples": {"se": 0.125}}, 2),  # 0.25 / (8 * 0.125**2) = 2
+        ({"samples": 3}, 1),
+        ({"samples": 2, "top_k": 5}, 1),
+    ):
+        protocol = of(**asked)
+        again = out.parent.parent / protocol.stem / out.name
+        assert len(played_before(sources(files, protocol), run, again)) == parts, asked
+
+
+def test_what_an_older_protocol_did_not_say_is_told_by_what_was_drawn(
+    tmp_path: Path, tiny: Path
+) -> None:
+    """A single agent drew two samples of each task, by a protocol without the key that says so,
+    which is four today.
+    """
+    alone = {"team": "single", "credit": "shared", "policy": "shared", "train": {"fanout": [4]}}
+    files = make_files(tmp_path, tiny, **alone)
+    training.train(**files)
+    t1 = {"decodings": {"t1": {"temperature": 1}}, "primary": "t1", "interventions": []}
+    older = make_protocol(tmp_path, **t1, single_samples=2)
+    out = evaluated(files, older, tmp_path / "run")
+    older.write_text(older.read_text().replace('"single_samples":2,', ""))
+    assert read_protocol(older).single_samples == 4
+    run = read_run(files["config"])
+    for samples, parts in ((4, 0), (2, 1)):
+        asked = make_protocol(tmp_path, **t1, single_samples=samples, seed=0)
+        again = out.parent.parent / f"again{samples}" / out.name
+        assert len(played_before(sources(files, asked), run, again)) == parts
+
+
 def test_what_was_played_by_other_weights_is_played_again(
     files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -32,9 +32,9 @@ def with_single(
         ValueError: a condition is named `single` already; or `single` is said and is not true or
         false.
     """
-    said = raw.get("single", True)
-    if not isinstance(said, bool):
-        raise ValueError(f"{where}: single is true or false, it is {said!r}")
+    wanted = raw.get("single", True)
+    if not isinstance(wanted, bool):
+        raise ValueError(f"{where}: single is true or false, it is {wanted!r}")
     teams = {
         label: run
         for label, run in first_runs.items()
@@ -44,7 +44,7 @@ def with_single(
     assert isinstance(grid, Mapping)
     own = {"team", "credit", "policy", "lora", "critic", "model", "benchmark", "advantage"}
     kept = (
-        not said
+        not wanted
         or not raw.get("compare")
         or not teams
         or own & set(grid)

@@ -115,7 +115,7 @@ def statistics(planned: TrainingManifest, there: Mapping[str, Runs]) -> Training
         conditions=conditions,
         comparisons=_comparisons(planned, pairs, there, conditions),
         repeats=tuple(_repeats(planned, there)),
-        equal_tokens=equal_tokens(there),
+        equal_tokens=equal_tokens(there, planned.token_tolerance),
         gain_counted=GAIN,
     )
 

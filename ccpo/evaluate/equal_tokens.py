@@ -14,14 +14,15 @@ from ccpo.evaluate.marks import Marks, Played
 from ccpo.publish.metric_statistics import AgainstSingle, EqualTokens, Gap
 
 
-def equal_tokens(there: Mapping[str, Runs]) -> EqualTokens:
+def equal_tokens(there: Mapping[str, Runs], tolerance: float) -> EqualTokens:
     """The teams among the conditions, each against every single agent of its model (repeats left
-    out), on the benchmark of the primary metric.
+    out), on the benchmark of the primary metric. `tolerance`: relative difference of tokens at
+    which they count as equal, as of a matched comparison.
     """
     own = {label: of for label, of in there.items() if not of.planned.repeats}
     singles = [of for of in own.values() if of.planned.turns == 1]
     rows: list[AgainstSingle] = []
-    said: list[str] = []
+    lines: list[str] = []
     alone: list[str] = []
     for label, team in own.items():
         if team.planned.turns == 1:
@@ -30,16 +31,16 @@ def equal_tokens(there: Mapping[str, Runs]) -> EqualTokens:
         if not fitting:
             alone.append(label)
         for single in fitting:
-            of_pair = list(_against(team, single))
+            of_pair = list(_against(team, single, tolerance))
             rows += of_pair
             if of_pair:
-                said.append(sentence(of_pair))
+                lines.append(sentence(of_pair, tolerance))
     if alone:
-        said.append(
+        lines.append(
             f"No single agent at equal tokens stands beside {', '.join(alone)}: the experiment has "
             "none of the same model, benchmark and seeds that was evaluated alike."
         )
-    return EqualTokens(rows=tuple(rows), sentences=tuple(said))
+    return EqualTokens(rows=tuple(rows), sentences=tuple(lines))
 
 
 def _fits(team: Runs, single: Runs) -> bool:
@@ -59,7 +60,7 @@ def _fits(team: Runs, single: Runs) -> bool:
     )
 
 
-def _against(team: Runs, single: Runs) -> Iterator[AgainstSingle]:
+def _against(team: Runs, single: Runs, tolerance: float) -> Iterator[AgainstSingle]:
     """Under each decoding of the single agent that draws several answers."""
     primary = Played(team.benchmark, team.planned.primary)
     both = sorted(set(team.marks) & set(single.marks))
@@ -71,8 +72,7 @@ def _against(team: Runs, single: Runs) -> Iterator[AgainstSingle]:
         if first.values.shape[1] < 2 or first.ballots is None or temperature == 0:
             continue
         each = _tokens(of_single)
-        # as many tokens to the last one are no more
-        wanted = int(spent / each * (1 + 1e-9)) if each else 0
+        wanted = int(spent * (1 + tolerance) / each + 1e-9) if each else 0
         k = min(max(wanted, 1), first.values.shape[1])
         yours = {seed: marks.values for seed, marks in of_team.items()}
         theirs = {seed: _majority(marks, k) for seed, marks in of_single.items()}
@@ -112,17 +112,19 @@ def _mean(of_seeds: Mapping[int, np.ndarray]) -> float:
     return float(np.mean([values.mean() for values in of_seeds.values()]))
 
 
-def sentence(rows: list[AgainstSingle]) -> str:
+def sentence(rows: list[AgainstSingle], tolerance: float) -> str:
     """What stands beside a team, from its rows against one single agent."""
     first = rows[0]
     parts = [
         f"{sentences.signed(row.difference.mean, row.difference.ci_low, row.difference.ci_high)} "
-        f"against {row.k} answers {row.words} ({row.single_tokens:.0f} tokens)"
+        f"against {row.k} {'answer' if row.k == 1 else 'answers'} {row.words} "
+        f"({row.single_tokens:.0f} tokens)"
         for row in rows
     ]
     text = (
         f"{first.team}, which says {first.team_tokens:.0f} tokens a task, against the most "
-        f"frequent answer of the single agent {first.single} at no more tokens, in points: "
+        f"frequent answer of the single agent {first.single} at no more tokens (within "
+        f"{100 * tolerance:g} %), in points: "
         f"{'; '.join(parts)} (95 % intervals over {first.difference.n} replicates, unadjusted)."
     )
     for row in rows:

@@ -146,6 +146,7 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
     """
     asked = read_protocol(sources.protocol)
     rows: dict[Part, Rows] = {}
+    samples = _samples(sources, run, asked)
     for table in sorted(out.parent.parent.glob(f"*/{out.name}")):
         if table == out or not lineage.passport_of(table).is_file():
             continue
@@ -160,12 +161,25 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
             if sources.unchanged(passport.inputs, [path], folder)
             for part in parts_of(run, asked)
             if _played_alike(asked, protocol, part)
-            and _drawn_alike(run, (asked, protocol), part[0], (choice.name, path))
         ]
         wanted = [part for part in same if part not in rows]
         if wanted and schema.sha256(table) == passport.sha256:
-            rows |= _rows(table, wanted)
+            rows |= {
+                part: of_part
+                for part, of_part in _rows(table, wanted).items()
+                if len({row["sample"] for row in of_part}) == samples[part.benchmark, part.decoding]
+            }
     return rows
+
+
+def _samples(sources: Sources, run: RunConfig, asked: Protocol) -> dict[tuple[str, str], int]:
+    """Episodes of each task that a protocol asks for, by benchmark and decoding."""
+    out = {}
+    for choice, path in zip(asked.benchmarks(run), sources.tasks, strict=True):
+        tasks = len(read_tasks(path, "test")[: asked.tasks])
+        for decoding in asked.decodings:
+            out[choice.name, decoding] = asked.samples(decoding, run, choice.name, tasks)
+    return out
 
 
 def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
@@ -183,7 +197,7 @@ def _protocol_of(passport: lineage.Passport, table: Path) -> Protocol | None:
 
 def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:
     """Whether two protocols play a (decoding, intervention) in the same way, but for the number of
-    samples.
+    samples, which the table itself tells.
     """
     decoding, kind = part
     if decoding not in b.decodings:
@@ -196,16 +210,6 @@ def _played_alike(a: Protocol, b: Protocol, part: tuple[str, str]) -> bool:
     if not changes_team(kind) and b.primary != decoding:
         return False
     return (a.tasks, a.seed, a.max_tokens, a.stage) == (b.tasks, b.seed, b.max_tokens, b.stage)
-
-
-def _drawn_alike(
-    run: RunConfig, protocols: tuple[Protocol, Protocol], decoding: str, asked: tuple[str, Path]
-) -> bool:
-    """Whether two protocols of as many tasks draw as many samples of each task of a benchmark."""
-    name, table = asked
-    tasks = len(read_tasks(table, "test")[: protocols[0].tasks])
-    one, other = (protocol.samples(decoding, run, name, tasks) for protocol in protocols)
-    return one == other
 
 
 def _as_played(protocol: Protocol, kind: str) -> tuple[int, dict[str, Any]] | None:

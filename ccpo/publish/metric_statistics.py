@@ -49,8 +49,9 @@ class AgainstSingle(Record):
     answers several times under `decoding` and takes the most frequent answer.
 
     k: the largest number of answers whose tokens (generated for a task, mean over seeds and tasks)
-        are at most the team's; but 1 at least, and no more than were drawn. wanted: that number
-        itself, 0 where one answer alone takes more than the team.
+        are at most the team's, within the tolerance of a matched comparison; but 1 at least, and no
+        more than were drawn. wanted: that number itself, 0 where one answer alone takes more than
+        the team.
     """
 
     team: str
