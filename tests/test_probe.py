@@ -80,6 +80,25 @@ def test_contexts_candidates_and_replays_are_drawn_as_counted(
 
 
 @pytest.mark.usefixtures("lively")
+def test_voters_of_one_policy_and_one_prompt_draw_numbers_of_their_own(
+    tmp_path: Path, tiny: Path
+) -> None:
+    over = {"team": "vote", "credit": "shared", "policy": "shared", "train": {"fanout": [4, 1, 1]}}
+    rows = rows_of(asked(make_files(tmp_path, tiny, **over)), tmp_path)
+
+    def texts(probed: int, turn: int) -> list[str]:
+        return [r["text"] for r in rows if (r["probed"], r["turn"]) == (probed, turn)]
+
+    for one, other in (
+        (texts(0, 0), texts(1, 1)),  # candidates
+        (texts(0, 1), texts(0, 2)),  # two voters of a replay
+        (texts(0, 2), texts(1, 2)),  # one voter in replays of two turns
+    ):
+        same = sum(a == b for a, b in zip(one, other, strict=True))
+        assert same < len(one) / 2
+
+
+@pytest.mark.usefixtures("lively")
 def test_a_context_holds_the_teams_own_message(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
