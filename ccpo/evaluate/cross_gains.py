@@ -162,9 +162,7 @@ def gain(of: Crossed, a: str, b: str) -> CrossGain:
         total=total,
         agents=parts,
         fit=fit,
-        sentence=referee_sentences.lives(
-            a, b, referee_sentences.Lives(total, parts, fit, of.plan.roles)
-        ),
+        sentence=referee_sentences.lives(a, b, lives),
     )
 
 
