@@ -56,7 +56,7 @@ def levels(frame: pd.DataFrame) -> list[str]:
 
 def height(frame: pd.DataFrame) -> float:
     """Inches of a panel."""
-    return 1.9 + LINE * len(levels(frame))
+    return 1.8 + LINE * len(levels(frame))
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -64,7 +64,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     shown = levels(frame)
     share = LINE * len(shown) / height(frame)
     axes.axis("off")
-    above = axes.inset_axes((0.0, share + 0.03, 1.0, 0.85 - share))
+    above = axes.inset_axes((0.0, share + 0.03, 1.0, 0.91 - share))
     below = axes.inset_axes((0.0, 0.0, 1.0, share), sharex=above)
     for x, row in enumerate(frame.itertuples()):
         colour = COLOUR[row.verdict]

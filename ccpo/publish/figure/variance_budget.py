@@ -67,15 +67,10 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     """One panel."""
     left = pd.Series(0.0, frame.index)
     for i, (name, words) in enumerate(PARTS.items()):
-        axes.barh(
-            range(len(frame)),
-            100 * frame[name],
-            left=left,
-            color=COLOURS[i],
-            height=0.7,
-            label=words,
-        )
-        left = left + 100 * frame[name]
+        share = 100 * frame[name]
+        label = words if share.any() else None
+        axes.barh(range(len(frame)), share, 0.7, left, color=COLOURS[i], label=label)
+        left = left + share
     for x, (name, words) in enumerate(MORE.items()):
         at = START + STEP * x
         axes.text(at, -0.75, words, ha="center", va="bottom", fontsize=7.5)
