@@ -154,7 +154,7 @@ def test_the_sentence_counts_verdicts_and_names_the_choice_that_moves_most() -> 
     above = sum(row.verdict == "above" for row in of.specifications)
     assert 0 < above <= 12
     assert f"above under {above} of 18 choices" in of.sentence
-    assert "The grader moves answers most: +0.0 under ccpo" in of.sentence
+    assert "The grader moves answers most: from +0.0 (ccpo) to" in of.sentence
 
 
 def test_votes_are_counted_again_under_every_tie_rule() -> None:

@@ -70,7 +70,7 @@ def spent(number: str, unit: str, parts: Variances, half: HalfWidths) -> str:
         names["seed"] = "the training seed with its base model"
     shares = sorted(known.items(), key=lambda item: -item[1])
     listed = ", ".join(
-        f"{100 * value / total:.0f} % with {names[name]}"
+        f"{100 * value / total:.0f} % from {names[name]}"
         for name, value in shares
         if value >= 0.005 * total
     )
@@ -114,8 +114,8 @@ def hangs(compared: Compared) -> str:
     )
     if (most := moves(rows)) and most.high.mean > most.low.mean:
         text += (
-            f". The {most.choice} moves answers most: {100 * most.low.mean:+.1f} under "
-            f"{most.low.level}, {100 * most.high.mean:+.1f} under {most.high.level}"
+            f". The {most.choice} moves answers most: from {100 * most.low.mean:+.1f} "
+            f"({most.low.level}) to {100 * most.high.mean:+.1f} ({most.high.level})"
         )
     if rewards := [row for row in rows if not row.tasks]:
         each = [f"{points(row)} {row.choices['compared']}" for row in rewards]
