@@ -66,6 +66,15 @@ def test_conditions_are_crossed_within_a_topology_and_with_their_untrained_team(
     assert (list(named.players), named.seeds) == (["a", "b"], (1,))
 
 
+def test_voters_are_crossed_where_they_do_not_all_say_the_same() -> None:
+    vote = {"team": {"name": "vote"}, "credit": "shared", "train": {"fanout": [4, 1, 1]}}
+    runs = configs(vote=vote)
+    [plan] = plans(Cross(), runs, PROTOCOL)
+    assert (plan.decoding, plan.temperature) == ("sampled", 1.0)
+    [asked] = plans(Cross(decoding="greedy"), runs, PROTOCOL)
+    assert asked.temperature == 0.0
+
+
 def test_each_base_model_has_an_untrained_team_of_its_own() -> None:
     model = run_data()["model"]
     runs = configs(a=DYADS["a"], b={**DYADS["b"], "model": {**model, "name": "other"}})

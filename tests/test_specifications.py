@@ -154,7 +154,7 @@ def test_the_sentence_counts_verdicts_and_names_the_choice_that_moves_most() -> 
     above = sum(row.verdict == "above" for row in of.specifications)
     assert 0 < above <= 12
     assert f"above under {above} of 18 choices" in of.sentence
-    assert "The grader moves them most: +0.0 under ccpo" in of.sentence
+    assert "The grader moves answers most: from +0.0 (ccpo) to" in of.sentence
 
 
 def test_votes_are_counted_again_under_every_tie_rule() -> None:
@@ -207,13 +207,13 @@ def test_training_reward_is_compared_at_the_smaller_budget() -> None:
     of = specifications.curve(Sides(a, b), both(a, b), (ours, theirs), 0.1)
     shift = np.mean([0.01 * s for s in range(N_SEEDS)])
     wanted = {
-        "nothing (at the end)": 0.7 - 0.56,
-        "tokens": 0.3 - 0.56,  # 400 tokens: four of our updates, all of theirs
-        "calls": 0.7 - 0.56,
-        "seconds": 0.7 - 0.08,  # 8 s: all of ours, two of theirs
+        "at its end": 0.7 - 0.56,
+        "at equal tokens": 0.3 - 0.56,  # 400 tokens: four of our updates, all of theirs
+        "at equal calls": 0.7 - 0.56,
+        "at equal seconds": 0.7 - 0.08,  # 8 s: all of ours, two of theirs
     }
     for resource, value in wanted.items():
-        row = where(of, metric="training reward", at_equal=resource)
+        row = where(of, metric="training reward", compared=resource)
         assert row.mean == pytest.approx(value + shift)
         assert (row.tasks, row.declared) == (0, False)
     apart = {row.resource: (row.apart, row.matched) for row in of.matchings}
@@ -222,7 +222,7 @@ def test_training_reward_is_compared_at_the_smaller_budget() -> None:
         "calls": (0.0, True),
         "seconds": (pytest.approx(0.75), False),
     }
-    assert "tokens do not match (50 %)" in of.sentence
+    assert "tokens do not match (50 % apart)" in of.sentence
 
 
 def test_the_reward_is_of_the_last_tenth_and_of_one_update_at_least() -> None:

@@ -71,7 +71,10 @@ def test_a_dry_run_of_the_quickstart_is_whole_and_quick(checkout: Path) -> None:
     assert planned["train"] == planned["rollout"] == planned["score"] == 48
     assert planned["analyse"] == planned["report"] == planned["track"] == 1
     assert planned["model"] == 8  # each training seed starts from a base model of its own
-    assert planned["figure"] == 8
+    assert planned["figure"] == 11
+    # two topologies, each training seed with itself
+    assert planned["cross"] == planned["cross_score"] == 16
+    assert planned["cross_plan"] == 2
     assert seconds < 5 * yardstick  # `make reproduce` is measured by hand
 
 
@@ -388,7 +391,7 @@ def test_an_oracle_experiment_is_planned_beside_trainings(checkout: Path) -> Non
         == 1
     )
     assert planned["train"] == 10
-    assert planned["figure"] == 8 + 5
+    assert planned["figure"] == 10 + 5
     assert planned["table"] == planned["experiment_config"] == 2
     assert planned["model"] == 1 + 2  # the oracle experiment's, and one for each training seed
 

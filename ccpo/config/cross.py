@@ -17,6 +17,7 @@ from ccpo.config.choice import Strict, fingerprint, near
 from ccpo.config.protocol import Protocol
 from ccpo.config.run import RunConfig, tasks_slug
 from ccpo.manifest import CrossPlan, CrossPlayer
+from ccpo.team import Team
 
 UNTRAINED = "untrained"
 Runs = Mapping[str, Mapping[int, RunConfig]]
@@ -33,7 +34,10 @@ class Cross(Strict):
     tasks: int | None = Field(
         None, ge=1, description="test tasks, from the start; none: as many as the protocol plays"
     )
-    decoding: str | None = Field(None, description="of the first protocol; none: its primary one")
+    decoding: str | None = Field(
+        None,
+        description="of the first protocol; none: its primary one, of teams that vote the hottest",
+    )
 
     @model_validator(mode="after")
     def _once(self) -> Cross:
@@ -53,12 +57,10 @@ def plans(cross: Cross, runs: Runs, protocol: Protocol) -> tuple[CrossPlan, ...]
         nothing is left to cross.
     """
     labels = _labels(cross, runs)
-    decoding = cross.decoding or protocol.primary
-    if decoding not in protocol.decodings:
-        known = list(protocol.decodings)
+    if cross.decoding is not None and cross.decoding not in protocol.decodings:
         raise ValueError(
-            f"cross.decoding '{decoding}' is none of protocol {protocol.name}. "
-            f"{near(decoding, known)}"
+            f"cross.decoding '{cross.decoding}' is none of protocol {protocol.name}. "
+            f"{near(cross.decoding, list(protocol.decodings))}"
         )
     groups: dict[str, list[str]] = {}
     for label in labels:
@@ -68,7 +70,7 @@ def plans(cross: Cross, runs: Runs, protocol: Protocol) -> tuple[CrossPlan, ...]
         seeds = _seeds(cross, {label: runs[label] for label in members})
         players = _players(members, runs, seeds, cross.untrained)
         if len(players) > 1:
-            made.append(_plan(group, players, (cross, protocol, decoding), runs[members[0]]))
+            made.append(_plan(group, players, (cross, protocol), runs[members[0]]))
     if not made:
         raise ValueError(
             f"cross: of {labels} no two teams have a topology in common. Remedy: name more "
@@ -157,17 +159,28 @@ def _players(
     return players
 
 
+def _decoding(team: Team, protocol: Protocol) -> str:
+    """The decoding that agents are crossed under. Voters of one policy all say the same greedily,
+    so that one of another condition is outvoted whatever it says: they are crossed as hot as the
+    protocol plays them.
+    """
+    if team.answer != "vote":
+        return protocol.primary
+    return max(protocol.decodings, key=lambda name: protocol.decodings[name].temperature)
+
+
 def _plan(
     group: str,
     players: dict[str, CrossPlayer],
-    asked: tuple[Cross, Protocol, str],
+    asked: tuple[Cross, Protocol],
     of_member: Mapping[int, RunConfig],
 ) -> CrossPlan:
-    cross, protocol, name = asked
+    cross, protocol = asked
     run = next(iter(of_member.values()))
     played = protocol.benchmarks(run)[0]
     team = run.build_team()
     roles = {turn.agent: turn.role for turn in reversed(team.turns)}
+    name = cross.decoding or _decoding(team, protocol)
     decoding = protocol.decodings[name]
     return CrossPlan(
         id=group,

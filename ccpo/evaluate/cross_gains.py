@@ -8,6 +8,7 @@ paired over tasks, samples and seeds.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def crossed(planned: TrainingManifest, experiment: Path) -> tuple[CrossPlay, ...
     there is left out.
     """
     out = []
-    for plan in planned.cross:
+    for plan in map(functools.partial(_in_order, planned), planned.cross):
         tables = {seed: plan.table(experiment, seed) for seed in plan.seeds}
         played = {
             seed: schema.read_table(path, "cross").to_pandas()
@@ -58,6 +59,13 @@ def crossed(planned: TrainingManifest, experiment: Path) -> tuple[CrossPlay, ...
             missing = [f"cross-play of {plan.team}, seed {s}" for s in tables if s not in played]
             out.append(statistics(read(plan, played, bases(planned, plan)), tuple(missing)))
     return tuple(out)
+
+
+def _in_order(planned: TrainingManifest, plan: CrossPlan) -> CrossPlan:
+    """The plan with its players in the order of the conditions, untrained ones last."""
+    labels = [c.label for c in planned.conditions if c.label in plan.players]
+    ordered = dict.fromkeys([*labels, *plan.players])
+    return plan.model_copy(update={"players": {x: plan.players[x] for x in ordered}})
 
 
 def tables(planned: TrainingManifest, experiment: Path) -> list[Path]:

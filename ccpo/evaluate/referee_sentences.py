@@ -27,8 +27,9 @@ def lives(a: str, b: str, gain: Lives) -> str:
     """Where the gain of b's team over a's lives."""
     one_role = len(set(gain.roles)) < len(gain.roles)
     names = [f"agent {i}" if one_role else role for i, role in enumerate(gain.roles)]
+    first = names[0] if one_role else f"the {names[0]}"
     parts = ", ".join(
-        f"{points(row)} come with the {name} of {b} in the company of {a}"
+        f"{points(row)} come with {first} of {b} in the company of {a}"
         if i == 0
         else f"{points(row)} with its {name}"
         for i, (name, row) in enumerate(zip(names, gain.agents, strict=True))
@@ -69,7 +70,7 @@ def spent(number: str, unit: str, parts: Variances, half: HalfWidths) -> str:
         names["seed"] = "the training seed with its base model"
     shares = sorted(known.items(), key=lambda item: -item[1])
     listed = ", ".join(
-        f"{100 * value / total:.0f} % with {names[name]}"
+        f"{100 * value / total:.0f} % from {names[name]}"
         for name, value in shares
         if value >= 0.005 * total
     )
@@ -113,14 +114,17 @@ def hangs(compared: Compared) -> str:
     )
     if (most := moves(rows)) and most.high.mean > most.low.mean:
         text += (
-            f". The {most.choice} moves them most: {100 * most.low.mean:+.1f} under "
-            f"{most.low.level}, {100 * most.high.mean:+.1f} under {most.high.level}"
+            f". The {most.choice} moves answers most: from {100 * most.low.mean:+.1f} "
+            f"({most.low.level}) to {100 * most.high.mean:+.1f} ({most.high.level})"
         )
+    if rewards := [row for row in rows if not row.tasks]:
+        each = [f"{points(row)} {row.choices['compared']}" for row in rewards]
+        text += f". In the reward of training: {', '.join(each)}"
     apart = [
-        f"{row.resource} {'match' if row.matched else 'do not match'} ({100 * row.apart:.0f} %)"
+        f"{row.resource} {'' if row.matched else 'do not '}match ({100 * row.apart:.0f} % apart)"
         for row in compared.matchings
     ]
-    return f"{text}. In training {', '.join(apart)} apart." if apart else f"{text}."
+    return f"{text}. What training took: {', '.join(apart)}." if apart else f"{text}."
 
 
 @dataclass(frozen=True)
@@ -141,11 +145,14 @@ class Moved:
 
 
 def moves(rows: Sequence[Specification]) -> Moved | None:
-    """The choice whose levels' mean estimates are furthest apart; None where nothing is chosen."""
+    """The choice whose levels' mean estimates are furthest apart, of those that answers are read
+    by; None where nothing is chosen.
+    """
+    answered = [row for row in rows if row.tasks]
     out = []
-    for choice in dict.fromkeys(name for row in rows for name in row.choices):
+    for choice in dict.fromkeys(name for row in answered for name in row.choices):
         levels: dict[str, list[float]] = {}
-        for row in rows:
+        for row in answered:
             if choice in row.choices:
                 levels.setdefault(row.choices[choice], []).append(row.mean)
         means = [Level(name, sum(values) / len(values)) for name, values in levels.items()]

@@ -161,7 +161,7 @@ def curve(
             declared = first and reading == Read(OURS, sides.tie, MEAN, clean=False)
             rows.append(_specification(row, choices, declared, tasks))
     rows += [
-        _specification(row, {"metric": "training reward", "at equal": resource}, False, 0)
+        _specification(row, {"metric": "training reward", "compared": resource}, False, 0)
         for resource, row in _rewarded(sides, spent)
     ]
     ordered = tuple(sorted(rows, key=lambda row: row.mean))
@@ -283,7 +283,8 @@ def _rewarded(sides: Sides, spent: tuple[Spent, Spent]) -> Iterator[tuple[str, I
     seeds, known = _common(spent)
     if not seeds:
         return
-    for name, column in {"nothing (at the end)": "", **known}.items():
+    budgets = {"at its end": "", **{f"at equal {name}": key for name, key in known.items()}}
+    for name, column in budgets.items():
         values = {seed: _apart(spent[0][seed], spent[1][seed], column) for seed in seeds}
         bases = {seed: sides.bases[seed] for seed in seeds}
         yield name, condition.observed(values, bases, st.GAP)

@@ -39,8 +39,9 @@ def _rows(play: CrossPlay) -> Iterator[dict[str, Any]]:
     panel = {"panel": f"{play.team}: {', '.join(play.roles)}, answering {play.decoding}"}
     dyad = len(play.roles) == 2
     for cell in play.cells:
-        row, column = cell.seats if dyad else _swapped(cell.seats, play.roles)
-        yield {**panel, "row": row, "column": column, "shown": "accuracy", **bounds(cell)}
+        for row, column in [cell.seats] if dyad else _places(cell.seats, play):
+            named = {"row": row, "column": column, "shown": "accuracy"}
+            yield {**panel, **named, **bounds(cell)}
     for marginal in play.marginals:
         place = (marginal.label, MEAN) if marginal.agent == 0 else (MEAN, marginal.label)
         if not dyad:
@@ -53,19 +54,20 @@ def _seat(roles: tuple[str, ...], agent: int) -> str:
     return f"agent {agent}" if len(set(roles)) < len(roles) else roles[agent]
 
 
-def _swapped(seats: tuple[str, ...], roles: tuple[str, ...]) -> tuple[str, str]:
-    """Row and column of a team of which one agent at most is another's."""
-    counts = {label: seats.count(label) for label in dict.fromkeys(seats)}
-    own = max(counts, key=lambda label: counts[label])
-    others = [agent for agent, label in enumerate(seats) if label != own]
-    if not others:
-        return own, TEAM
-    return f"{own} with {seats[others[0]]}", _seat(roles, others[0])
+def _places(seats: tuple[str, ...], play: CrossPlay) -> list[tuple[str, str]]:
+    """Row and column of a team of which one agent at most is another's; a team as it is stands
+    in front of all of its row.
+    """
+    own = max(seats, key=seats.count)
+    for agent, label in enumerate(seats):
+        if label != own:
+            return [(f"{own} with {label}", _seat(play.roles, agent))]
+    return [(f"{own} with {label}", TEAM) for label in play.labels if label != own]
 
 
 def height(frame: pd.DataFrame) -> float:
     """Inches of a panel."""
-    return 1.1 + 0.36 * frame["row"].nunique()
+    return 1.2 + 0.36 * frame["row"].nunique()
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -88,6 +90,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
             sign = ".0f" if accuracy else "+.1f"
             span = f"{100 * cell.ci_low:{sign}} to {100 * cell.ci_high:{sign}}"
             axes.text(x, y + 0.24, span, ha="center", va="center", fontsize=6, color="#555555")
+    axes.text(-0.5, -0.62, frame.panel.iloc[0], fontsize=9)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xticks(range(len(columns)), columns, fontsize=8, rotation=25 * (len(columns) > 6))

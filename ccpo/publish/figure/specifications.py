@@ -46,17 +46,17 @@ def collect(numbers: TrainingStatistics) -> pd.DataFrame:
 
 
 def levels(frame: pd.DataFrame) -> list[str]:
-    """The levels of choices, those of one choice together; what all rows have is no choice."""
-    rows = [set(text.split("; ")) for text in frame.choices]
+    """The levels of choices, those of one choice together; what all answers have is no choice."""
+    answered = [set(text.split("; ")) for text in frame[frame.tasks > 0].choices]
     every = dict.fromkeys(level for text in frame.choices for level in text.split("; "))
-    chosen = [level for level in every if not all(level in row for row in rows)]
+    chosen = [level for level in every if not all(level in row for row in answered)]
     names = list(dict.fromkeys(level.split(": ")[0] for level in chosen))
-    return sorted(chosen, key=lambda level: names.index(level.split(": ")[0]))
+    return sorted(chosen, key=lambda level: (names.index(level.split(": ")[0]), level))
 
 
 def height(frame: pd.DataFrame) -> float:
     """Inches of a panel."""
-    return 1.7 + LINE * len(levels(frame))
+    return 1.8 + LINE * len(levels(frame))
 
 
 def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
@@ -64,7 +64,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     shown = levels(frame)
     share = LINE * len(shown) / height(frame)
     axes.axis("off")
-    above = axes.inset_axes((0.0, share + 0.03, 1.0, 0.97 - share))
+    above = axes.inset_axes((0.0, share + 0.03, 1.0, 0.91 - share))
     below = axes.inset_axes((0.0, 0.0, 1.0, share), sharex=above)
     for x, row in enumerate(frame.itertuples()):
         colour = COLOUR[row.verdict]
@@ -76,6 +76,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
             if level in shown:
                 below.plot([x], [shown.index(level)], marker="s", ms=2.6, color=colour)
     above.axhline(0.0, color="#444444", lw=0.8)
+    above.set_title(frame.panel.iloc[0], fontsize=9)
     above.set_ylabel("points", fontsize=8)
     above.tick_params(labelbottom=False, length=0, labelsize=8)
     above.grid(False, axis="x")

@@ -29,6 +29,8 @@ PARTS = {
     "grader": "grader",
     "tie": "tie rule",
 }
+START = 110  # of the columns right of the bars, and how far they are apart
+STEP = 19
 MORE = {"now": "now", "replicate": "+1 seed", "sample": "+1 sample", "tasks": "+100 tasks"}
 
 
@@ -65,26 +67,26 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     """One panel."""
     left = pd.Series(0.0, frame.index)
     for i, (name, words) in enumerate(PARTS.items()):
-        axes.barh(
-            range(len(frame)),
-            100 * frame[name],
-            left=left,
-            color=COLOURS[i],
-            height=0.7,
-            label=words,
-        )
-        left = left + 100 * frame[name]
+        share = 100 * frame[name]
+        label = words if share.any() else None
+        axes.barh(range(len(frame)), share, 0.7, left, color=COLOURS[i], label=label)
+        left = left + share
     for x, (name, words) in enumerate(MORE.items()):
-        at = 109 + 15 * x
+        at = START + STEP * x
         axes.text(at, -0.75, words, ha="center", va="bottom", fontsize=7.5)
         for y, value in enumerate(frame[name].astype(float)):
             text = "–" if pd.isna(value) else f"±{100 * value:.1f}"
             axes.text(at, y, text, ha="center", va="center", fontsize=8)
     axes.set_yticks(range(len(frame)), frame.number, fontsize=9)
     axes.set_ylim(len(frame) - 0.5, -0.5)
-    axes.set_xlim(0, 109 + 15 * len(MORE) - 7)
+    axes.set_xlim(0, START + STEP * (len(MORE) - 0.5))
     axes.set_xticks([0, 25, 50, 75, 100])
     labels(axes, "Where the variance comes from", "share of the variance, %", "")
+    axes.text(0, -0.75, frame.panel.iloc[0], va="bottom", fontsize=9)
+    axes.tick_params(axis="x", labelsize=8)
     if axes is axes.figure.axes[-1]:
-        handles, words = axes.get_legend_handles_labels()
-        axes.figure.legend(handles, words, loc="outside lower center", ncols=4, fontsize=8)
+        every = [other.get_legend_handles_labels() for other in axes.figure.axes]
+        named = {label: handle for pair in every for handle, label in zip(*pair, strict=True)}
+        shown = [label for label in PARTS.values() if label in named]
+        handles = [named[label] for label in shown]
+        axes.figure.legend(handles, shown, loc="outside lower center", ncols=4, fontsize=8)
