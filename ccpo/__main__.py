@@ -183,13 +183,31 @@ def watch(
 @people()
 def audit(
     path: Annotated[
-        Path, typer.Argument(callback=_existing, help="A figure, table, report, or other artefact.")
+        Path,
+        typer.Argument(
+            callback=_existing,
+            help="A study's folder or page, a figure or table of it; or another artefact.",
+        ),
     ],
-) -> None:
-    """Walk an artefact back to its inputs and check every hash."""
-    from ccpo import lineage
+    every: Annotated[
+        bool, typer.Option("--all", help="Every study below the folder, and every failure in full.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """From an artefact back to its bytes: is all of it there, as recorded, and derived again alike?
 
-    print("\n".join(lineage.audit(path)))
+    Exit code 0: all that was checked holds. 1: something does not, or is no artefact. 3: nothing
+    differs, but not all could be checked (other code or packages, no repository, no raw file).
+    """
+    from ccpo.audit import audit as audits
+    from ccpo.audit import findings
+
+    made = list(audits.everything(path)) if every else [audits.of_path(path)]
+    if as_json:
+        print(json.dumps([findings.as_json(each) for each in made]))
+    else:
+        print("\n".join(line for each in made for line in findings.told(each, every)))
+    return findings.worst(made)
 
 
 @people()

@@ -27,8 +27,11 @@ from ccpo.files import (
     write_text,
 )
 
+Table = pa.Table
+
 __all__ = [
     "TABLES",
+    "Table",
     "check_manifest",
     "check_touched_manifest",
     "foreign_rows",

@@ -46,6 +46,13 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
     Raises:
         ValueError: no run is there, a table is of another schema, or runs were not evaluated alike.
     """
+    begun = lineage.begin([experiment, *inputs(experiment, runs)])
+    numbers(experiment, runs).write(stats)
+    lineage.write_passport(stats, begun)
+
+
+def numbers(experiment: Path, runs: Path) -> TrainingStatistics:
+    """Statistics of an experiment from its runs' folders. ValueError as `analyse`."""
     planned = manifest.read_training(experiment)
     tables: dict[str, dict[int, dict[str, pd.DataFrame]]] = {}
     for c in planned.conditions:
@@ -55,8 +62,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
             if not missing(runs / run, planned.primary)
         }
     others = tuple(other(protocol, planned, runs) for protocol in planned.protocols[1:])
-    statistics(planned, tables).model_copy(update={"others": others}).write(stats)
-    lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
+    return statistics(planned, tables).model_copy(update={"others": others})
 
 
 def statistics(planned: TrainingManifest, tables: Tables) -> TrainingStatistics:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccpo import lineage, manifest, schema
 from ccpo.manifest import OracleManifest, PlannedCondition, TrainingManifest
-from ccpo.publish import figure, messages, oracle, page, statistics, tables
+from ccpo.publish import figure, messages, oracle, origin, page, statistics, tables
 from ccpo.publish.forecast import Forecast
 from ccpo.publish.forecast import read as read_forecast
 from ccpo.publish.statistics import (
@@ -23,6 +23,7 @@ from ccpo.publish.statistics import (
     Parts,
     TrainingStatistics,
 )
+from ccpo.source import Source
 
 ZERO = 1e-9
 SPENT = ("ledger", "seconds")  # tables of what a run took
@@ -55,8 +56,15 @@ def write(files: Files, out: Path) -> None:
     Raises:
         ValueError: anything it shows is missing.
     """
-    numbers = statistics.read(files.stats)
+    begun = lineage.begin(inputs(files, manifest.read(files.experiment)))
+    schema.write_text(out, drawn(files, begun.source))
+    lineage.write_passport(out, begun)
+
+
+def drawn(files: Files, drawn_by: Source) -> str:
+    """The page, which says that it was drawn by this code. ValueError as `write`."""
     planned = manifest.read(files.experiment)
+    numbers = statistics.read(files.stats)
     parts = [
         f"<h1>{html.escape(numbers.question)}</h1>"
         f"<p>Experiment <code>{html.escape(numbers.experiment)}</code>.</p>"
@@ -72,11 +80,24 @@ def write(files: Files, out: Path) -> None:
             f"report: {files.stats} is of an experiment that trains, {files.experiment} of an "
             "oracle experiment. Remedy: give both of one experiment"
         )
-    parts.append("<h2>Where it comes from</h2>" + origin(planned))
-    schema.write_text(out, page.whole(numbers.question, "".join(parts)))
-    optional = [files.plan] if files.plan else []
-    inputs = [files.stats, files.experiment, files.table, *files.figures, *optional]
-    lineage.write_passport(out, inputs)
+    made_from = origin.Study(planned, files.experiment, files.runs)
+    shown = origin.told(made_from, inputs(files, planned), drawn_by)
+    parts.append(f"<h2>Where it comes from</h2>{shown}")
+    return page.whole(numbers.question, "".join(parts))
+
+
+def inputs(files: Files, planned: TrainingManifest | OracleManifest) -> list[Path]:
+    """What the page of an experiment shows, as far as it is there."""
+    named = [files.stats, files.experiment, files.table, *files.figures]
+    if files.plan:
+        named.append(files.plan)
+    if files.runs is None or isinstance(planned, OracleManifest):
+        return named
+    folders = [files.runs / run for c in planned.conditions for run in c.runs.values()]
+    named += [folder / lineage.PROVENANCE for folder in folders]
+    if files.plan:
+        named += [folder / f"{table}.parquet" for folder in folders for table in SPENT]
+    return [path for path in [*named, *messages.tables(planned, files.runs)] if path.is_file()]
 
 
 def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: Files) -> list[str]:
@@ -327,22 +348,3 @@ def _figure(path: Path) -> str:
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     caption = f"{figure.load(path.stem).CAPTION} Numbers: <code>figures/{path.stem}.csv</code>."
     return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
-
-
-def origin(planned: TrainingManifest | OracleManifest) -> str:
-    """Code, versions, runs, and how to audit."""
-    code = lineage.source()
-    versions = ", ".join(f"{k} {v}" for k, v in code.versions.items() if v)
-    dirty = " with uncommitted changes" if code.dirty else ""
-    text = (
-        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; "
-        f"{html.escape(versions)}.</p>"
-        "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
-        f"{html.escape(planned.experiment)}/report.html</code></p>"
-    )
-    if isinstance(planned, OracleManifest):
-        return text
-    ids = [run for condition in planned.conditions for run in condition.runs.values()]
-    return text + page.folded(
-        "Runs", page.listed(f"<code>{html.escape(run)}</code>" for run in ids)
-    )

@@ -61,6 +61,7 @@ def track(source: Source, out: Path) -> str:
     Returns:
         "", or the warning: why nothing, or not all, was imported, and how to try again.
     """
+    begun = lineage.begin([source.experiment, source.stats])
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(PATIENCE)))
@@ -79,7 +80,7 @@ def track(source: Source, out: Path) -> str:
     store = ids.pop("", None)
     record = {"uri": source.uri, "experiment_id": store, "runs": dict(ids)}
     schema.write_json(out, {**record, "warning": warning} if warning else record)
-    lineage.write_passport(out, [source.experiment, source.stats])
+    lineage.write_passport(out, begun)
     return warning
 
 

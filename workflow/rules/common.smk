@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ccpo import STAGE_VERSIONS
 from ccpo import benchmark as benchmarks
-from ccpo import intervention as interventions
 from ccpo.operate import seconds, slurm
 from ccpo import files, lineage
 from ccpo.config import (
@@ -103,22 +102,7 @@ BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()
 
 def figures_of(training):
     # those that an experiment has something to draw in
-    runs = list(IDS[training].values())
-    protocol = TRAININGS[training].primary
-    changes = {
-        name
-        for run in runs
-        for name in interventions.fitting(run.build_team(), protocol.interventions)
-    }
-    return figure.of_contents(
-        figure.Contents(
-            "training",
-            any(run.train.steps for run in runs),
-            len(protocol.decodings),
-            frozenset(changes),
-            bool(TRAININGS[training].compare or TRAININGS[training].repeats),
-        )
-    )
+    return figure.of_contents(figure.contents_of(TRAININGS[training].manifest()))
 
 
 def any_of(names):

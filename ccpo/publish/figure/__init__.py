@@ -19,8 +19,11 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
+from ccpo import intervention, team
 from ccpo.contract import Contract
+from ccpo.manifest import TrainingManifest
 
 CONTRACT = Contract(
     constants={"KIND": ("training", "oracle"), "ORDER": int, "CAPTION": str},
@@ -44,6 +47,23 @@ class Contents:
     decodings: int = 1
     interventions: frozenset[str] = frozenset()
     compared: bool = False
+
+
+def contents_of(planned: TrainingManifest) -> Contents:
+    """What an experiment that trains holds under the protocol that claims are made under."""
+    configs: list[Any] = [condition.config for condition in planned.conditions]
+    kinds: set[str] = set()
+    chosen: Any = planned.primary.config["interventions"]
+    for config in configs:
+        its = config["team"]
+        kinds |= set(intervention.fitting(team.load(its["name"]).team(**its["params"]), chosen))
+    return Contents(
+        "training",
+        any(config["train"]["steps"] for config in configs),
+        len(planned.primary.decodings),
+        frozenset(kinds),
+        bool(planned.compare or any(c.repeats for c in planned.conditions)),
+    )
 
 
 def names() -> list[str]:

@@ -1,0 +1,255 @@
+"""Derives again what needs no model, by the functions that made it, and compares byte for byte:
+task tables, verdicts, statistics, figures, tables, the page.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ccpo import benchmark, lineage, schema
+from ccpo.audit.findings import Failure
+from ccpo.audit.records import plain
+from ccpo.audit.study import Audited, Study
+from ccpo.config import Choice, read_protocol, read_run, tasks_slug
+from ccpo.data import door, overlap
+from ccpo.document import Document
+from ccpo.evaluate import analyse, evaluate
+from ccpo.manifest import OracleManifest, TrainingManifest
+from ccpo.oracle import claims
+from ccpo.publish import draw, report, tables
+
+Bytes = Callable[[Path], None]
+
+
+def tasks(audited: Audited) -> None:
+    """Task tables, what was dropped and what is held out, from raw files and benchmarks."""
+    passports = dict(audited.records.passports)
+    for artefact, passport in passports.items():
+        if artefact.suffix == ".parquet" and artefact.parent.name == "tasks":
+            _table(artefact, Choice.model_validate(passport.parameters), audited)
+    for artefact in passports:
+        if artefact.name.endswith(".held_out.json"):
+            _held_out(artefact, audited)
+
+
+def _table(table: Path, choice: Choice, audited: Audited) -> None:
+    """One task table and what was dropped of it."""
+    raw = {}
+    for key, origin in benchmark.load(choice.name).SOURCES.items():
+        path = next(
+            (p for p in _inputs(table, audited) if p.as_posix().endswith(origin.path)), None
+        )
+        if path is None or not path.is_file():
+            audited.findings.doubt(
+                f"{table} from raw files",
+                f"{origin.path} is not here. Remedy: python -m ccpo data {choice.name}",
+            )
+            return
+        remedy = "delete that file; python -m ccpo data fetches and verifies it"
+        actual = audited.digests.of(path)
+        audited.findings.compare("tasks", path, origin.sha256, actual, remedy)
+        raw[key] = path
+    try:
+        made, dropped = door.made(choice, raw)
+    except ValueError as error:
+        audited.findings.doubt(f"{table} from raw files", str(error))
+        return
+    _compare("tasks", table, audited, lambda out: schema.write_table(out, made))
+    beside = table.with_suffix(".dropped.json")
+    _compare("tasks", beside, audited, lambda out: schema.write_json(out, dropped))
+
+
+def _held_out(document: Path, audited: Audited) -> None:
+    """Which training items are test items."""
+    table = document.with_name(document.name.replace(".held_out.json", ".parquet"))
+    passport = audited.records.passports.get(table)
+    if passport is None:
+        return
+    choice = Choice.model_validate(passport.parameters)
+    tests = [table.with_name(f"{tasks_slug(c)}.parquet") for c in overlap.test_sets(choice)]
+    read = set(_inputs(document, audited))
+    unread = [str(path) for path in tests if path != table and path not in read]
+    remedy = f"delete {document}; then run snakemake"
+    audited.findings.compare("tasks", document, [], unread, remedy)
+    if all(path.is_file() for path in (table, *tests)):
+        _compare("tasks", document, audited, overlap.compared(table, tests).write)
+
+
+def _inputs(artefact: Path, audited: Audited) -> list[Path]:
+    names = audited.records.passports[artefact].inputs
+    return [plain(artefact.parent / name) for name in names]
+
+
+def verdicts(study: Study, audited: Audited) -> None:
+    """Scores, and the papers' graders' verdicts, from rollouts."""
+    assert isinstance(study.planned, TrainingManifest)
+    for _, _, run in study.run_folders():
+        for protocol in study.planned.protocols:
+            played = _played(study, run, protocol.id)
+            folder = protocol.folder(run)
+            if played is None or not all(p.is_file() for p in (*played.tasks, played.rollouts)):
+                continue  # named as missing
+            try:
+                made = evaluate.graded(played)
+            except (ValueError, KeyError) as error:
+                _underivable("verdicts", folder / "scores.parquet", error, audited)
+                continue
+            for name, table in (("scores", made.scores), ("graders", made.graders)):
+                path = folder / f"{name}.parquet"
+                if _table_of(name, path, table, audited):
+                    audited.findings.passed("verdicts", len(table))
+
+
+def _played(study: Study, run: Path, protocol: str) -> evaluate.Played | None:
+    """What verdicts of an evaluation are made from; None where a config cannot be read."""
+    path = study.results / "protocols" / f"{protocol}.json"
+    try:
+        config = read_run(run / "config.json")
+        choices = read_protocol(path).benchmarks(config)
+    except ValueError:
+        return None  # named by its hash or its name
+    task_tables = tuple(study.results / "tasks" / f"{tasks_slug(c)}.parquet" for c in choices)
+    rollouts = run / "eval" / protocol / "rollouts.parquet"
+    return evaluate.Played(run / "config.json", path, task_tables, rollouts)
+
+
+def _table_of(name: str, path: Path, made: schema.Table, audited: Audited) -> bool:
+    """Whether a table on disk is one that was derived; names the first row that is not."""
+    try:
+        held = schema.read_table(path, name)
+    except ValueError:
+        return False  # named as missing, or by its hash
+    if held.equals(made):
+        return True
+    rows = zip(held.to_pylist(), made.to_pylist(), strict=False)
+    at = next((i for i, (a, b) in enumerate(rows) if a != b), min(len(held), len(made)))
+    wanted = made.slice(at, 1).to_pylist()
+    actual = held.slice(at, 1).to_pylist()
+    keys = [k for k in wanted[0] if wanted[0][k] != actual[0][k]] if wanted and actual else []
+    remedy = audited.records.remedy(path, lineage.passport_of(path))
+    audited.findings.failed(
+        Failure(
+            "verdicts",
+            f"{path}, row {at}" + (f" ({', '.join(keys)})" if keys else ""),
+            str([{k: row[k] for k in keys} if keys else row for row in wanted]),
+            str([{k: row[k] for k in keys} if keys else row for row in actual]),
+            remedy,
+        )
+    )
+    return False
+
+
+def statistics(study: Study, audited: Audited) -> None:
+    """stats.json from the tables of the runs, or of the worlds."""
+    path = study.folder / "stats.json"
+    experiment = study.folder / "experiment.json"
+    try:
+        made: Document
+        if isinstance(study.planned, OracleManifest):
+            folder = study.folder / "diagnostics"
+            worlds = [
+                folder / f"{family}.{shape}.parquet"
+                for family in study.planned.families
+                for shape in study.planned.shapes
+            ]
+            made = claims.numbers(experiment, worlds)
+        else:
+            made = analyse.numbers(experiment, study.runs)
+    except (ValueError, KeyError) as error:
+        _underivable("statistics", path, error, audited)
+        return
+    _compare("statistics", path, audited, made.write)
+
+
+def figures(study: Study, audited: Audited) -> None:
+    """Figures, the numbers plotted in them, and the main table, from stats.json."""
+    stats = study.folder / "stats.json"
+    for name in study.figures():
+        svg = study.folder / "figures" / f"{name}.svg"
+        try:
+            picture, numbers = draw.drawn(name, stats)
+        except ValueError as error:
+            _underivable("figures", svg, error, audited)
+            continue
+        for path, made in ((svg, picture), (svg.with_suffix(".csv"), numbers.encode())):
+            _compare_bytes("figures", path, made, audited)
+    csv = study.folder / "tables" / "main.csv"
+    try:
+        text, rows = tables.contents(stats)
+    except ValueError as error:
+        _underivable("figures", csv, error, audited)
+        return
+    _compare_bytes("figures", csv, text.encode(), audited)
+    _compare("figures", csv.with_suffix(".json"), audited, lambda out: schema.write_json(out, rows))
+
+
+def page(study: Study, audited: Audited) -> None:
+    """The page, which says by which code it was drawn, from all that it shows."""
+    path = study.folder / "report.html"
+    passport = audited.records.passports.get(path)
+    if passport is None:
+        return  # named as missing
+    shown = [study.folder / "figures" / f"{name}.svg" for name in study.figures()]
+    plan = study.results / "plans" / f"{study.planned.experiment}.json"
+    sources = report.Files(
+        stats=study.folder / "stats.json",
+        experiment=study.folder / "experiment.json",
+        figures=shown,
+        table=study.folder / "tables" / "main.csv",
+        runs=study.runs if isinstance(study.planned, TrainingManifest) else None,
+        plan=plan if plan in _inputs(path, audited) else None,
+    )
+    try:
+        made = report.drawn(sources, passport.source)
+    except (ValueError, OSError, KeyError) as error:
+        _underivable("page", path, error, audited)
+        return
+    _compare_bytes("page", path, made.encode("utf-8", "backslashreplace"), audited)
+
+
+def _underivable(part: str, path: Path, error: Exception, audited: Audited) -> None:
+    """Names something whose sources do not even allow to derive it."""
+    remedy = audited.records.remedy(path, lineage.passport_of(path))
+    audited.findings.failed(Failure(part, str(path), "it can be derived", str(error), remedy))
+
+
+def _compare(part: str, path: Path, audited: Audited, write: Bytes) -> None:
+    """Compares a file with what a stage's function writes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / path.name
+        write(made)
+        _compare_bytes(part, path, made.read_bytes(), audited)
+
+
+def _compare_bytes(part: str, path: Path, made: bytes, audited: Audited) -> None:
+    """Compares a file with what it should hold; names where they part."""
+    if not path.is_file():
+        return  # named as missing
+    held = path.read_bytes()
+    if held == made:
+        audited.findings.passed(part)
+        return
+    at = _parting(held, made)
+    remedy = audited.records.remedy(path, lineage.passport_of(path))
+    where = slice(max(0, at - 40), at + 40)
+    audited.findings.failed(
+        Failure(
+            part,
+            f"{path}, byte {at:,}",
+            repr(made[where].decode("utf-8", "replace")),
+            repr(held[where].decode("utf-8", "replace")),
+            remedy,
+        )
+    )
+
+
+def _parting(a: bytes, b: bytes) -> int:
+    """The first byte in which two texts differ."""
+    n = min(len(a), len(b))
+    one, two = (np.frombuffer(x[:n], np.uint8) for x in (a, b))
+    apart = np.flatnonzero(one != two)
+    return int(apart[0]) if apart.size else n
