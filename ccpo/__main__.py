@@ -206,7 +206,7 @@ def audit(
     if as_json:
         print(json.dumps([findings.as_json(each) for each in made]))
     else:
-        print("\n".join(line for each in made for line in findings.told(each, every)))
+        print("\n".join(line for each in made for line in findings.lines(each, every)))
     return findings.worst(made)
 
 

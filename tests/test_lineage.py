@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, make_protocol, run_data, sources
 
 from ccpo import files, lineage, merkle, schema, source
-from ccpo.audit import study as audits
+from ccpo.audit import contents as audits
 from ccpo.config import (
     Experiment,
     Model,
@@ -296,14 +296,14 @@ def test_a_training_does_not_go_on_with_other_inputs(
     scratch.mkdir()
     (scratch / "step-00000001").mkdir()
     other = began.source.model_copy(update={"code": "0" * 64})
-    assert starts.started(scratch, replace(began, source=other)) == []
-    assert starts.started(scratch, began) == [other]
-    assert starts.started(scratch, began) == [other]
+    assert starts.started(scratch, replace(began, source=other), files["config"]) == []
+    assert starts.started(scratch, began, files["config"]) == [other]
+    assert starts.started(scratch, began, files["config"]) == [other]
     door.tasks(read_run(files["config"]).benchmark, files["tasks"])
-    assert starts.started(scratch, lineage.begin([files["tasks"]])) == [other]
+    assert starts.started(scratch, lineage.begin([files["tasks"]]), files["config"]) == [other]
     changed = replace(began, hashes={files["tasks"]: "1" * 64})
     with pytest.raises(ValueError, match=r"began with tasks.parquet of sha256 \w+, which is 1111"):
-        starts.started(scratch, changed)
+        starts.started(scratch, changed, files["config"])
 
 
 def git(folder: Path, *words: str) -> str:

@@ -360,6 +360,7 @@ def dirty(tmp_path: Path, tiny: Path) -> dict[str, Path]:
         for t in tasks
     ]
     schema.write_table(files["tasks"], schema.rows_to_table("tasks", rows))
+    lineage.write_passport(files["tasks"], lineage.begin([]))
     return files
 
 

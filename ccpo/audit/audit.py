@@ -1,20 +1,20 @@
-"""Audits of a study, of a run, of any other artefact, and of all studies of a folder."""
+"""Audits of an experiment, of a run, of any other artefact, and of all experiments of a folder."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ccpo import lineage
-from ccpo.audit import code, derive, names, training
-from ccpo.audit import study as studies
+from ccpo.audit import anchor, code, contents, derive, names, training
+from ccpo.audit.contents import Audited, ExperimentFolder
 from ccpo.audit.findings import Findings
 from ccpo.audit.records import plain
-from ccpo.audit.study import Audited, Study
 from ccpo.manifest import TrainingManifest
+from ccpo.source import PACKAGE
 
-CONFIG = Path("config")
 NEEDS_MODELS = (
     "rollouts, weights, and the tables of updates whose messages are not kept",
     "models would have to compute again: --deep plays evaluations, --replay RUN trains a run",
@@ -23,43 +23,65 @@ NEEDS_ANCHOR = (
     "whether somebody made all of it anew from changed rollouts or weights, records included",
     "only what was published elsewhere can tell: --anchor",
 )
-Say = Callable[[str], None]
 
 
-def study_of(path: Path) -> Path | None:
-    """The folder of the study that an artefact belongs to, if it is one of a study."""
-    path = plain(path.absolute())
+def experiment_of(path: Path) -> Path | None:
+    """The folder of the experiment that an artefact belongs to, if it is one of an experiment."""
+    path = plain(path)
     for folder in (path, *path.parents):
         if (folder / "experiment.json").is_file():
             return folder
     return None
 
 
-def study(folder: Path, config: Path = CONFIG) -> Findings:
-    """Audits a study: closed, recorded, named by content, and derived again without any model.
+@dataclass(frozen=True)
+class Place:
+    """Where an audit looks beside the results: the experiments' YAML files, what was published,
+    and the code by which all is derived again.
+    """
+
+    config: Path = Path("config")
+    published: Path = Path("published")
+    package: Path = PACKAGE
+
+
+HERE = Place()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an audit of an experiment does beside what needs no model and nothing published."""
+
+    anchor: bool = False
+
+
+def experiment(folder: Path, place: Place = HERE, asked: Asked = Asked()) -> Findings:
+    """Audits an experiment: closed, recorded, named by content, and derived again without a model.
 
     Raises:
         ValueError: it has no experiment.json, or none that can be read.
     """
     start = time.monotonic()
-    of = studies.of_folder(folder)
-    audited = studies.begin(of.planned.experiment)
-    for _ in checks(of, audited, config):
+    of = contents.of_folder(folder)
+    audited = contents.begin(of.planned.experiment)
+    for _ in checks(of, audited, place):
         pass
-    findings = audited.findings
-    findings.unasked_for(*NEEDS_MODELS)
-    findings.unasked_for(*NEEDS_ANCHOR)
+    audited.findings.unasked_for(*NEEDS_MODELS)
+    if asked.anchor:
+        anchor.check(of, audited, place.published)
+    else:
+        audited.findings.unasked_for(*NEEDS_ANCHOR)
     _sum_up(audited, start)
-    return findings
+    return audited.findings
 
 
-def checks(of: Study, audited: Audited, config: Path) -> Iterator[str]:
-    """The checks of a study, one after the other, each by its name when it is done."""
-    studies.close(of, audited)
+def checks(of: ExperimentFolder, audited: Audited, place: Place) -> Iterator[str]:
+    """The checks of an experiment, one after the other, each by its name when it is done."""
+    contents.close(of, audited)
     yield "closed"
-    names.check(of, audited, config)
+    names.check(of, audited, place.config)
     yield "names"
-    code.check(audited)
+    code.check(audited, place.package)
     yield "code"
     derive.tasks(audited)
     yield "tasks"
@@ -68,6 +90,7 @@ def checks(of: Study, audited: Audited, config: Path) -> Iterator[str]:
         yield "training"
         derive.verdicts(of, audited)
         yield "verdicts"
+        derive.imported(of, audited)
     derive.statistics(of, audited)
     yield "statistics"
     derive.figures(of, audited)
@@ -76,18 +99,18 @@ def checks(of: Study, audited: Audited, config: Path) -> Iterator[str]:
     yield "page"
 
 
-def artefact(path: Path) -> Findings:
-    """Walks an artefact that is of no study back through all records.
+def artefact(path: Path, place: Place = HERE) -> Findings:
+    """Walks an artefact that is of no experiment back through all records.
 
     Raises:
         ValueError: it has no record.
     """
     start = time.monotonic()
-    audited = studies.begin(str(path))
+    audited = contents.begin(str(path))
     _walk(path, audited)
-    code.check(audited)
+    code.check(audited, place.package)
     audited.findings.unasked_for(
-        "whether it can be derived again", "name the study that it is shown in, or its folder"
+        "whether it can be derived again", "name the experiment that it is shown in, or its folder"
     )
     _sum_up(audited, start)
     return audited.findings
@@ -107,31 +130,37 @@ def _walk(path: Path, audited: Audited) -> None:
     if not any(recorded) and not audited.findings.failures:
         raise ValueError(
             f"audit: {path} has no passport ({lineage.passport_of(folder).name}), and belongs to "
-            "no run and no study. Remedy: name a study's folder or page, a run's folder, or an "
-            "artefact below results/."
+            "no run and no experiment. Remedy: name an experiment's folder or page, a run's "
+            "folder, or an artefact below results/."
         )
     audited.records.check()
 
 
-def everything(folder: Path, config: Path = CONFIG) -> Iterator[Findings]:
-    """Audits every study below a folder.
+def everything(folder: Path, place: Place = HERE, asked: Asked = Asked()) -> Iterator[Findings]:
+    """Audits every experiment below a folder.
 
     Raises:
         ValueError: there is none.
     """
     folders = sorted(path.parent for path in folder.rglob("experiment.json"))
     if not folders:
-        raise ValueError(f"audit: there is no study below {folder} (no experiment.json).")
+        raise ValueError(f"audit: there is no experiment below {folder} (no experiment.json).")
     for each in folders:
-        yield study(each, config)
+        yield experiment(each, place, asked)
 
 
-def of_path(path: Path, config: Path = CONFIG) -> Findings:
-    """Audits what a path belongs to: a study, else the artefact itself."""
-    folder = study_of(path)
+def of_path(path: Path, place: Place = HERE, asked: Asked = Asked()) -> Findings:
+    """Audits what a path belongs to: an experiment, else the artefact itself.
+
+    Raises:
+        ValueError: as `experiment` and `artefact`; or an anchor is asked for of something else.
+    """
+    folder = experiment_of(path)
     if folder is not None:
-        return study(folder, config)
-    return artefact(path)
+        return experiment(folder, place, asked)
+    if asked.anchor:
+        raise ValueError(f"audit: {path} is of no experiment, and only experiments are published.")
+    return artefact(path, place)
 
 
 def _sum_up(audited: Audited, start: float) -> None:

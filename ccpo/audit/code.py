@@ -1,4 +1,4 @@
-"""The code and the packages of a study's records: whether they are what the commits hold, and
+"""The code and the packages of an experiment's records: whether they are what the commits hold, and
 whether they are those of this process, by which all is derived again.
 """
 
@@ -13,25 +13,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ccpo import files, lineage, source
+from ccpo.audit.contents import Audited
 from ccpo.audit.findings import Failure
-from ccpo.audit.study import Audited
-from ccpo.source import PACKAGE, Source
+from ccpo.source import Source
 
 
-def check(audited: Audited) -> None:
-    """Checks every code that a record names, once."""
+def check(audited: Audited, package: Path) -> None:
+    """Checks every code that a record names, once, with that of the package here."""
     named: dict[str, tuple[Source, Path]] = {}
     for artefact, each in audited.records.sources():
         # torch is loaded by some stages and not by others
         key = each.model_copy(update={"torch": None}).model_dump_json()
         named.setdefault(key, (each, artefact))
-    now = source.source()
+    now = source.source(package)
     for each, artefact in named.values():
-        _against_commit(each, artefact, audited)
-        for what, then, here in _differences(each, now):
+        _against_commit(each, artefact, audited, package)
+        for what, then, now_is in _differences(each, now):
             audited.findings.doubt(
                 f"{what} of {artefact} and what was made by the same",
-                f"{then} then, {here} here. Remedy: audit with a clone at that commit and its lock",
+                f"{then} then, {now_is} here. Remedy: audit by a clone of that commit",
             )
         if each.unlocked:
             why = f"made with other packages than its lock names: {', '.join(each.unlocked)}"
@@ -57,32 +57,32 @@ def _differences(then: Source, now: Source) -> Iterator[tuple[str, str, str]]:
             yield name, str(then.versions.get(name)), str(now.versions.get(name))
 
 
-def _against_commit(each: Source, artefact: Path, audited: Audited) -> None:
+def _against_commit(each: Source, artefact: Path, audited: Audited, package: Path) -> None:
     """That the commit a record names, with its patch, holds the code and the lock it names."""
     findings = audited.findings
-    if each.code is None or each.commit is None or not source.commit(PACKAGE):
+    if each.code is None or each.commit is None or not source.commit(package):
         return  # nothing to compare with, which is named as a difference
     with tempfile.TemporaryDirectory() as scratch:
-        if not _checkout(each.commit, Path(scratch)):
+        if not _checkout(each.commit, Path(scratch), package):
             findings.doubt(f"commit of {artefact}", f"{each.commit} is not in this repository")
             return
         if each.dirty is not None and not _patched(each, artefact, Path(scratch), audited):
             return
         where = f"{artefact}, its code"
         remedy = "restore the record: it names a commit whose code is not the code it names"
-        package = Path(scratch, PACKAGE.name)
-        findings.compare("code", where, each.code, source.digest(package), remedy)
-        lock = source.lock_of(package, each.versions)
+        then = Path(scratch, package.name)
+        findings.compare("code", where, each.code, source.digest(then), remedy)
+        lock = source.lock_of(then, each.versions)
         actual = files.sha256(lock) if lock else None
         findings.compare("code", f"{artefact}, its lock", each.lock, actual, remedy)
 
 
-def _checkout(commit: str, folder: Path) -> bool:
+def _checkout(commit: str, folder: Path, package: Path) -> bool:
     """The package and the locks at a commit, in a folder; False where there is no such commit."""
-    top = source.git(PACKAGE, "rev-parse", "--show-toplevel")
+    top = source.git(package, "rev-parse", "--show-toplevel")
     if top is None:
         return False
-    names = [PACKAGE.name, "envs"]
+    names = [package.name, "envs"]
     archive = source.git(Path(top.decode().strip()), "archive", "--format=tar", commit, *names)
     if archive is None:
         return False

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ccpo import benchmark, lineage, schema
+from ccpo.audit.contents import Audited, ExperimentFolder
 from ccpo.audit.findings import Failure
 from ccpo.audit.records import plain
-from ccpo.audit.study import Audited, Study
 from ccpo.config import Choice, read_protocol, read_run, tasks_slug
 from ccpo.data import door, overlap
 from ccpo.document import Document
@@ -84,12 +84,12 @@ def _inputs(artefact: Path, audited: Audited) -> list[Path]:
     return [plain(artefact.parent / name) for name in names]
 
 
-def verdicts(study: Study, audited: Audited) -> None:
+def verdicts(experiment: ExperimentFolder, audited: Audited) -> None:
     """Scores, and the papers' graders' verdicts, from rollouts."""
-    assert isinstance(study.planned, TrainingManifest)
-    for _, _, run in study.run_folders():
-        for protocol in study.planned.protocols:
-            played = _played(study, run, protocol.id)
+    assert isinstance(experiment.planned, TrainingManifest)
+    for _, _, run in experiment.run_folders():
+        for protocol in experiment.planned.protocols:
+            played = _played(experiment, run, protocol.id)
             folder = protocol.folder(run)
             if played is None or not all(p.is_file() for p in (*played.tasks, played.rollouts)):
                 continue  # named as missing
@@ -104,15 +104,15 @@ def verdicts(study: Study, audited: Audited) -> None:
                     audited.findings.passed("verdicts", len(table))
 
 
-def _played(study: Study, run: Path, protocol: str) -> evaluate.Played | None:
+def _played(experiment: ExperimentFolder, run: Path, protocol: str) -> evaluate.Played | None:
     """What verdicts of an evaluation are made from; None where a config cannot be read."""
-    path = study.results / "protocols" / f"{protocol}.json"
+    path = experiment.results / "protocols" / f"{protocol}.json"
     try:
         config = read_run(run / "config.json")
         choices = read_protocol(path).benchmarks(config)
     except ValueError:
         return None  # named by its hash or its name
-    task_tables = tuple(study.results / "tasks" / f"{tasks_slug(c)}.parquet" for c in choices)
+    task_tables = tuple(experiment.results / "tasks" / f"{tasks_slug(c)}.parquet" for c in choices)
     rollouts = run / "eval" / protocol / "rollouts.parquet"
     return evaluate.Played(run / "config.json", path, task_tables, rollouts)
 
@@ -143,33 +143,33 @@ def _table_of(name: str, path: Path, made: schema.Table, audited: Audited) -> bo
     return False
 
 
-def statistics(study: Study, audited: Audited) -> None:
+def statistics(experiment: ExperimentFolder, audited: Audited) -> None:
     """stats.json from the tables of the runs, or of the worlds."""
-    path = study.folder / "stats.json"
-    experiment = study.folder / "experiment.json"
+    path = experiment.folder / "stats.json"
+    planned = experiment.folder / "experiment.json"
     try:
         made: Document
-        if isinstance(study.planned, OracleManifest):
-            folder = study.folder / "diagnostics"
+        if isinstance(experiment.planned, OracleManifest):
+            folder = experiment.folder / "diagnostics"
             worlds = [
                 folder / f"{family}.{shape}.parquet"
-                for family in study.planned.families
-                for shape in study.planned.shapes
+                for family in experiment.planned.families
+                for shape in experiment.planned.shapes
             ]
-            made = claims.numbers(experiment, worlds)
+            made = claims.numbers(planned, worlds)
         else:
-            made = analyse.numbers(experiment, study.runs)
+            made = analyse.numbers(planned, experiment.runs)
     except (ValueError, KeyError) as error:
         _underivable("statistics", path, error, audited)
         return
     _compare("statistics", path, audited, made.write)
 
 
-def figures(study: Study, audited: Audited) -> None:
+def figures(experiment: ExperimentFolder, audited: Audited) -> None:
     """Figures, the numbers plotted in them, and the main table, from stats.json."""
-    stats = study.folder / "stats.json"
-    for name in study.figures():
-        svg = study.folder / "figures" / f"{name}.svg"
+    stats = experiment.folder / "stats.json"
+    for name in experiment.figures():
+        svg = experiment.folder / "figures" / f"{name}.svg"
         try:
             picture, numbers = draw.drawn(name, stats)
         except ValueError as error:
@@ -177,7 +177,7 @@ def figures(study: Study, audited: Audited) -> None:
             continue
         for path, made in ((svg, picture), (svg.with_suffix(".csv"), numbers.encode())):
             _compare_bytes("figures", path, made, audited)
-    csv = study.folder / "tables" / "main.csv"
+    csv = experiment.folder / "tables" / "main.csv"
     try:
         text, rows = tables.contents(stats)
     except ValueError as error:
@@ -187,28 +187,47 @@ def figures(study: Study, audited: Audited) -> None:
     _compare("figures", csv.with_suffix(".json"), audited, lambda out: schema.write_json(out, rows))
 
 
-def page(study: Study, audited: Audited) -> None:
+def page(experiment: ExperimentFolder, audited: Audited) -> None:
     """The page, which says by which code it was drawn, from all that it shows."""
-    path = study.folder / "report.html"
+    path = experiment.folder / "report.html"
     passport = audited.records.passports.get(path)
     if passport is None:
         return  # named as missing
-    shown = [study.folder / "figures" / f"{name}.svg" for name in study.figures()]
-    plan = study.results / "plans" / f"{study.planned.experiment}.json"
-    sources = report.Files(
-        stats=study.folder / "stats.json",
-        experiment=study.folder / "experiment.json",
-        figures=shown,
-        table=study.folder / "tables" / "main.csv",
-        runs=study.runs if isinstance(study.planned, TrainingManifest) else None,
-        plan=plan if plan in _inputs(path, audited) else None,
-    )
     try:
-        made = report.drawn(sources, passport.source)
+        made = report.drawn(shown_by(experiment, audited), passport.source)
     except (ValueError, OSError, KeyError) as error:
         _underivable("page", path, error, audited)
         return
     _compare_bytes("page", path, made.encode("utf-8", "backslashreplace"), audited)
+
+
+def shown_by(experiment: ExperimentFolder, audited: Audited) -> report.Files:
+    """What the page is made from."""
+    page = experiment.folder / "report.html"
+    plan = experiment.results / "plans" / f"{experiment.planned.experiment}.json"
+    has_plan = page in audited.records.passports and plan in _inputs(page, audited)
+    return report.Files(
+        stats=experiment.folder / "stats.json",
+        experiment=experiment.folder / "experiment.json",
+        figures=[experiment.folder / "figures" / f"{name}.svg" for name in experiment.figures()],
+        table=experiment.folder / "tables" / "main.csv",
+        runs=experiment.runs if isinstance(experiment.planned, TrainingManifest) else None,
+        plan=plan if has_plan else None,
+    )
+
+
+def imported(experiment: ExperimentFolder, audited: Audited) -> None:
+    """That mlflow.json names every run of the experiment, and no other."""
+    path = experiment.folder / "mlflow.json"
+    if not path.is_file():
+        return  # named as missing
+    record = schema.read_json(path)
+    if record.get("warning"):
+        audited.findings.doubt(str(path), record["warning"])
+        return
+    runs = sorted(folder.name for _, _, folder in experiment.run_folders())
+    remedy = audited.records.remedy(path, lineage.passport_of(path))
+    audited.findings.compare("mlflow", path, runs, sorted(record.get("runs", {})), remedy)
 
 
 def _underivable(part: str, path: Path, error: Exception, audited: Audited) -> None:

@@ -26,7 +26,7 @@ PARTS = {
     "figures": "figures, plotted numbers and tables follow from the statistics",
     "page": "the page follows from what it shows",
     "mlflow": "what was imported is what is here",
-    "anchor": "the study is the one that was published",
+    "anchor": "the experiment is the one that was published",
     "replay": "what was computed with a model comes out again",
 }
 
@@ -108,7 +108,7 @@ class Findings:
         return UNCERTAIN if self.uncertain else PASSED
 
 
-def told(findings: Findings, every: bool = False) -> Iterator[str]:
+def lines(findings: Findings, every: bool = False) -> Iterator[str]:
     """The tree in lines. The first failure stands in full, the others by their file; `every`: all
     in full.
     """

@@ -1,5 +1,6 @@
 """That what is named by its content has that content: runs by their config, protocols and task
-tables by theirs, base models by their source; and that the study is what its experiment file says.
+tables by theirs, base models by their source; and that the experiment is what its
+YAML file says.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ccpo import files, lineage
+from ccpo.audit.contents import Audited, ExperimentFolder
 from ccpo.audit.findings import Failure
 from ccpo.audit.records import plain
-from ccpo.audit.study import Audited, Study
 from ccpo.config import (
     Choice,
     Model,
@@ -27,18 +28,18 @@ DECLARED = "restore the file, or state in the experiment's YAML what was done, a
 NAMED = "restore this file; a run of another config is another run, in a folder of its own"
 
 
-def check(study: Study, audited: Audited, config: Path) -> None:
-    """Checks all names of a study. `config`: the folder of the experiments' YAML files."""
-    _declared(study, audited, config)
-    if not isinstance(study.planned, TrainingManifest):
+def check(experiment: ExperimentFolder, audited: Audited, config: Path) -> None:
+    """Checks all names of an experiment. `config`: the folder of the experiments' YAML files."""
+    _declared(experiment, audited, config)
+    if not isinstance(experiment.planned, TrainingManifest):
         return
-    for protocol in study.planned.protocols:
-        path = study.results / "protocols" / f"{protocol.id}.json"
+    for protocol in experiment.planned.protocols:
+        path = experiment.results / "protocols" / f"{protocol.id}.json"
         wanted = {**protocol.config, "name": protocol.name}
         if _same(path, wanted, audited):
             named = f"{protocol.name}-{fingerprint(protocol.config)}"
             audited.findings.compare("names", path, named, protocol.id, NAMED)
-    for condition, seed, folder in study.run_folders():
+    for condition, seed, folder in experiment.run_folders():
         run = _config(folder, audited)
         if run is not None:
             _of_condition(folder, run, condition, seed, audited)
@@ -50,11 +51,11 @@ def check(study: Study, audited: Audited, config: Path) -> None:
             audited.findings.compare("names", record, slug, artefact.stem, NAMED)
 
 
-def _declared(study: Study, audited: Audited, config: Path) -> None:
+def _declared(experiment: ExperimentFolder, audited: Audited, config: Path) -> None:
     """That experiment.json is what the experiment's YAML file says."""
-    name = study.planned.experiment
-    path = study.folder / "experiment.json"
-    audited.findings.compare("names", path, study.folder.name, name, DECLARED)
+    name = experiment.planned.experiment
+    path = experiment.folder / "experiment.json"
+    audited.findings.compare("names", path, experiment.folder.name, name, DECLARED)
     if not (config / "experiments" / f"{name}.yaml").is_file():
         audited.findings.doubt(
             f"{path} against its YAML file", f"{config} has no experiment {name}"
@@ -65,7 +66,7 @@ def _declared(study: Study, audited: Audited, config: Path) -> None:
     except ValueError as error:
         audited.findings.doubt(f"{path} against its YAML file", str(error))
         return
-    actual = study.planned.model_dump(mode="json")
+    actual = experiment.planned.model_dump(mode="json")
     for key in declared:
         audited.findings.compare(
             "names", f"{path}, {key}", declared[key], actual.get(key), DECLARED

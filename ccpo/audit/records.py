@@ -1,5 +1,5 @@
-"""The records of a study as a graph: which record says what of which file, and what was made from
-what. Every file is hashed once and every record read once, however many name it.
+"""The records of an experiment as a graph: which record says what of which file, and what
+was made from what. Every file is hashed once and every record read once, however many name it.
 """
 
 from __future__ import annotations

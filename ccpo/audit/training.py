@@ -12,8 +12,8 @@ import pandas as pd
 
 from ccpo import advantage, credit, lineage, schema
 from ccpo.advantage import Messages, role_information
+from ccpo.audit.contents import Audited, ExperimentFolder
 from ccpo.audit.findings import Failure
-from ccpo.audit.study import Audited, Study
 from ccpo.benchmark import Task
 from ccpo.config import RunConfig, read_run, tasks_slug
 from ccpo.data import overlap
@@ -25,10 +25,10 @@ EXACT = 1e-9  # sums of the same numbers in the same order: other only by the ro
 COUNTED = ("generated_tokens", "evaluator_calls")
 
 
-def check(study: Study, audited: Audited) -> None:
-    """Checks the tables of every run of a study."""
+def check(experiment: ExperimentFolder, audited: Audited) -> None:
+    """Checks the tables of every run of an experiment."""
     unknown: dict[str, set[str]] = {}
-    for condition, _, folder in study.run_folders():
+    for condition, _, folder in experiment.run_folders():
         try:
             run = read_run(folder / "config.json")
             tables = {
@@ -40,7 +40,7 @@ def check(study: Study, audited: Audited) -> None:
         of_run = _Run(folder, run, tables, audited)
         of_run.ledger()
         of_run.left_out()
-        table = study.results / "tasks" / f"{tasks_slug(run.benchmark)}.parquet"
+        table = experiment.results / "tasks" / f"{tasks_slug(run.benchmark)}.parquet"
         if run.train.steps and table.is_file():
             why = of_run.credit({task.task_id: task for task in read_tasks(table, "train")})
             if why:
@@ -77,10 +77,10 @@ class _Run:
         # the canary of an update is booked after its step is counted, and generates nothing
         by_step = rows.groupby("step")[list(COUNTED)].sum().cumsum()
         for name in COUNTED:
-            told = train.groupby("step")[name].agg(["min", "max"])
+            counted = train.groupby("step")[name].agg(["min", "max"])
             for column in ("min", "max"):
-                wanted = by_step[name].reindex(told.index).tolist()
-                actual = told[column].tolist()
+                wanted = by_step[name].reindex(counted.index).tolist()
+                actual = counted[column].tolist()
                 column_of = f"{self.folder / 'train.parquet'}, {name}"
                 self.findings.compare("ledger", column_of, wanted, actual, remedy)
 
@@ -115,7 +115,30 @@ class _Run:
             same &= self._compare(int(step), "answer", rows, np.array(texts, dtype=object))
             if same:
                 why = self._credit(int(step), rows, tree) or why
+                self._tokens(tree)
         return why
+
+    def _tokens(self, tree: Tree) -> None:
+        """The ledger's tokens of every update from the mean length of its messages, of which every
+        update has as many as a kept one; where all factual messages are counted in that mean.
+        """
+        method = credit.load(self.run.credit.name)
+        if self._underivable(method):
+            return
+        group = method.credit(tree, **self.run.credit.params)[1]
+        rows = self.tables["ledger"]
+        drawn = rows[rows.purpose == "rollout"].set_index(["step", "agent"]).generated_tokens
+        path = self.folder / "ledger.parquet"
+        for row in self.tables["train"].to_dict("records"):
+            own = tree.agent == row["agent"]
+            if not np.array_equal(own & (group >= 0), own & tree.factual):
+                continue
+            step = int(row["step"])
+            agent = int(row["agent"])
+            wanted = round(row["message_tokens"] * int((own & tree.factual).sum()))
+            where = f"{path}, update {step}, agent {agent}, generated_tokens"
+            actual = int(drawn.get((step, agent), 0))
+            self.findings.compare("ledger", where, wanted, actual, self._remedy(path))
 
     def _tree(self, rows: pd.DataFrame, tasks: dict[str, Task]) -> tuple[Tree, list[str]]:
         """The scored tree of an update, its messages verified again; and the answers' texts."""

@@ -41,11 +41,11 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
     Raises:
         ValueError: the run was trained on a test item (ccpo/data/overlap.py), or a file is no such.
     """
-    begun = sources.begun  # before any work
     run = read_run(sources.config)
     protocol = read_protocol(sources.protocol)
     left_out = lineage.read_provenance(sources.provenance.parent).trained.left_out
     overlap.refuse_trained_on(run, sources.trained_on, left_out, sources.tasks)
+    begun = sources.begun  # before any model is loaded
     import torch
 
     from ccpo.models import policy

@@ -25,14 +25,15 @@ class Starts(Document):
     sources: tuple[Source, ...]
 
 
-def started(scratch: Path, begun: lineage.Begun) -> list[Source]:
-    """Adds a process to those that a training began with; returns the other code that was before.
+def started(scratch: Path, begun: lineage.Begun, config: Path) -> list[Source]:
+    """Adds a process to those that a training of a config began with; returns the other code that
+    was before.
 
     Raises:
         ValueError: it began with other inputs.
     """
     path = scratch / NAME
-    inputs = {p.name: digest for p, digest in begun.hashes.items() if p.name != "config.json"}
+    inputs = {p.name: digest for p, digest in begun.hashes.items() if p != config}
     before: tuple[Source, ...] = ()
     # a folder without a checkpoint is one of a training that has done nothing yet
     if path.is_file() and any(scratch.glob("step-*")):

@@ -96,7 +96,7 @@ def train(
     ):
         ranks.wait()  # nobody reads a checkpoint before the first holds the folder
         if ranks.first:
-            earlier = started(scratch, begun)
+            earlier = started(scratch, begun, config)
         state = State(run, model, ranks, options.sharding)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)

@@ -60,7 +60,7 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     Raises:
         ValueError: a table is missing or of another schema.
     """
-    beside = [path.with_suffix(".skipped.json") for path in diagnostics]
+    beside = [p for p in (d.with_suffix(".skipped.json") for d in diagnostics) if p.is_file()]
     begun = lineage.begin([experiment, *diagnostics, *beside])
     numbers(experiment, diagnostics).write(stats)
     lineage.write_passport(stats, begun)

@@ -18,7 +18,7 @@ PLAYED = {"rollouts.parquet": "played", "scores.parquet": "scored"}
 
 
 @dataclass(frozen=True)
-class Study:
+class MadeFrom:
     """An experiment on disk: its experiment.json, read and where it lies, and its runs' folder."""
 
     planned: TrainingManifest | OracleManifest
@@ -35,29 +35,29 @@ class Made:
     source: Source
 
 
-def told(study: Study, shown: Sequence[Path], drawn_by: Source) -> str:
+def as_html(made_from: MadeFrom, shown: Sequence[Path], drawn_by: Source) -> str:
     """The part of the page. `shown`: the files that the page shows."""
-    root = merkle.root(merkle.reached(shown), study.experiment.parent)
+    root = merkle.root(merkle.reached(shown), made_from.experiment.parent)
     text = (
         f"<p>Drawn by {_named(drawn_by)}. {_packages(drawn_by)}.{_unlocked(drawn_by)}</p>"
         f"<p>Root over all that it was made from: <code>{root}</code></p>"
         "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
-        f"{html.escape(study.planned.experiment)}/report.html</code></p>"
+        f"{html.escape(made_from.planned.experiment)}/report.html</code></p>"
     )
-    if isinstance(study.planned, OracleManifest):
+    if isinstance(made_from.planned, OracleManifest):
         return text
-    ids = [run for condition in study.planned.conditions for run in condition.runs.values()]
+    ids = [run for condition in made_from.planned.conditions for run in condition.runs.values()]
     listed = page.listed(f"<code>{html.escape(run)}</code>" for run in ids)
-    return text + _of_runs(list(_made(study)), drawn_by) + page.folded("Runs", listed)
+    return text + _of_runs(list(_made(made_from)), drawn_by) + page.folded("Runs", listed)
 
 
-def _made(study: Study) -> Iterator[Made]:
-    """What was done of the study's runs, as their records say."""
-    planned = study.planned
-    if study.runs is None or isinstance(planned, OracleManifest):
+def _made(made_from: MadeFrom) -> Iterator[Made]:
+    """What was done of the runs, as their records say."""
+    planned = made_from.planned
+    if made_from.runs is None or isinstance(planned, OracleManifest):
         return
     for run in (run for condition in planned.conditions for run in condition.runs.values()):
-        folder = study.runs / run
+        folder = made_from.runs / run
         if not (folder / lineage.PROVENANCE).is_file():
             continue
         for source in lineage.read_provenance(folder).sources:

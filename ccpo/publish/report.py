@@ -80,8 +80,8 @@ def drawn(files: Files, drawn_by: Source) -> str:
             f"report: {files.stats} is of an experiment that trains, {files.experiment} of an "
             "oracle experiment. Remedy: give both of one experiment"
         )
-    made_from = origin.Study(planned, files.experiment, files.runs)
-    shown = origin.told(made_from, inputs(files, planned), drawn_by)
+    made_from = origin.MadeFrom(planned, files.experiment, files.runs)
+    shown = origin.as_html(made_from, inputs(files, planned), drawn_by)
     parts.append(f"<h2>Where it comes from</h2>{shown}")
     return page.whole(numbers.question, "".join(parts))
 

@@ -1,5 +1,5 @@
-"""What a study is made of: enumerated from its experiment.json, so that what was taken away, added
-or left without a record is named, and not only what somebody still names.
+"""What an experiment is made of: enumerated from its experiment.json, so that what was taken away,
+added or left without a record is named, and not only what somebody still names.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ TABLES = ("train", "credit", "ledger", "seconds", "canary")
 EVALUATED = ("rollouts", "scores", "graders")
 PLAIN = ("config.json", "experiment.json", lineage.PROVENANCE)  # a record's inputs or a record
 MADE_ANEW = "restore it, or run snakemake, which makes it anew"
-NOT_OURS = "take it away; what belongs to a study was written by a stage, with a record"
+NOT_OURS = "take it away; what belongs to an experiment was written by a stage, with a record"
 
 
 @dataclass(frozen=True)
-class Study:
+class ExperimentFolder:
     """An experiment on disk: its folder, its experiment.json, and the folder of all results."""
 
     folder: Path
@@ -68,55 +68,55 @@ def begin(name: str) -> Audited:
     return Audited(findings, digests, Records(findings, digests))
 
 
-def of_folder(folder: Path) -> Study:
-    """The study in a folder.
+def of_folder(folder: Path) -> ExperimentFolder:
+    """The experiment in a folder.
 
     Raises:
         ValueError: it has no experiment.json, or none that can be read.
     """
     folder = plain(folder)
     planned = manifest.read(folder / "experiment.json")
-    return Study(folder, planned, plain(folder / ".." / ".."))
+    return ExperimentFolder(folder, planned, plain(folder / ".." / ".."))
 
 
-def expected(study: Study) -> Iterator[Path]:
-    """Every artefact with a record of its own that a study has, but for what all of them share
-    (tasks and models, which the records of runs name).
+def expected(experiment: ExperimentFolder) -> Iterator[Path]:
+    """Every artefact with a record of its own that an experiment has, but for what experiments
+    share (tasks and models, which the records of runs name).
     """
-    yield study.folder / "stats.json"
-    for name in study.figures():
-        yield study.folder / "figures" / f"{name}.svg"
-        yield study.folder / "figures" / f"{name}.csv"
-    yield study.folder / "tables" / "main.csv"
-    yield study.folder / "tables" / "main.json"
-    yield study.folder / "report.html"
-    if isinstance(study.planned, OracleManifest):
-        for family in study.planned.families:
-            for shape in study.planned.shapes:
+    yield experiment.folder / "stats.json"
+    for name in experiment.figures():
+        yield experiment.folder / "figures" / f"{name}.svg"
+        yield experiment.folder / "figures" / f"{name}.csv"
+    yield experiment.folder / "tables" / "main.csv"
+    yield experiment.folder / "tables" / "main.json"
+    yield experiment.folder / "report.html"
+    if isinstance(experiment.planned, OracleManifest):
+        for family in experiment.planned.families:
+            for shape in experiment.planned.shapes:
                 for kind in ("parquet", "skipped.json"):
-                    yield study.folder / "diagnostics" / f"{family}.{shape}.{kind}"
+                    yield experiment.folder / "diagnostics" / f"{family}.{shape}.{kind}"
         return
-    yield study.folder / "mlflow.json"
-    for _, _, run in study.run_folders():
+    yield experiment.folder / "mlflow.json"
+    for _, _, run in experiment.run_folders():
         yield run / "model"
         yield from (run / f"{table}.parquet" for table in TABLES)
-        for protocol in study.planned.protocols:
+        for protocol in experiment.planned.protocols:
             folder = protocol.folder(run)
             yield from (folder / f"{table}.parquet" for table in EVALUATED)
 
 
-def close(study: Study, audited: Audited) -> None:
-    """Follows the records of everything a study is made of; names what is missing, without record,
-    or unknown.
+def close(experiment: ExperimentFolder, audited: Audited) -> None:
+    """Follows the records of everything an experiment is made of; names what is missing, without
+    record, or unknown.
     """
-    for path in dict.fromkeys(expected(study)):
+    for path in dict.fromkeys(expected(experiment)):
         _there(path, audited)
-    for _, _, run in study.run_folders():
+    for _, _, run in experiment.run_folders():
         _there(run / "config.json", audited, recorded=False)
         _there(run / lineage.PROVENANCE, audited, recorded=False)
         _manifest(run / "model", audited)
     _shared(audited)
-    folders = [study.folder, *(run for _, _, run in study.run_folders())]
+    folders = [experiment.folder, *(run for _, _, run in experiment.run_folders())]
     for folder in folders:
         _beside(folder, audited)
     audited.records.check()
@@ -197,7 +197,7 @@ def _shared(audited: Audited) -> None:
 
 
 def _beside(folder: Path, audited: Audited) -> None:
-    """Follows what else has a passport in a folder of the study; names passports of nothing."""
+    """Follows what else has a passport in such a folder; names passports of nothing."""
     for path in sorted(folder.rglob("*.passport.json")):
         artefact = path.with_name(path.name.removesuffix(".passport.json"))
         if artefact.exists():
@@ -209,7 +209,7 @@ def _beside(folder: Path, audited: Audited) -> None:
 
 
 def _unknown(folder: Path, audited: Audited) -> None:
-    """Names what lies in a folder of the study and belongs to nothing."""
+    """Names what lies in a folder of the experiment and belongs to nothing."""
     known = {claim.path for claim in audited.records.claims}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith("."):
