@@ -678,7 +678,7 @@ CASES = [
         lambda p: edit(
             lineage.passport_of(p.experiment / "stats.json"), lambda v: v.update(inputs={})
         ),
-        "statistics",
+        "closed",
         "stats.json",
     ),
     Case(

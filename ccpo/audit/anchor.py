@@ -5,6 +5,7 @@ another root.
 
 from __future__ import annotations
 
+import subprocess
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,6 +95,7 @@ def check(experiment: ExperimentFolder, audited: Audited, published: Path) -> No
             f"python -m ccpo publish {experiment.planned.experiment}; or take it from git"
         )
     anchor = read(path, Published)
+    verify(path, audited)
     try:
         actual = anchor_of(experiment, audited)
     except ValueError as error:
@@ -136,3 +138,59 @@ def publish(experiment: ExperimentFolder, audited: Audited, published: Path) -> 
     path = path_of(published, experiment.planned.experiment)
     anchor_of(experiment, audited).write(path)
     return path
+
+
+SIGNERS = "allowed_signers"  # beside the anchors, as ssh-keygen reads it
+PURPOSE = "ccpo"
+
+
+def sign(path: Path, key: Path) -> Path:
+    """Signs an anchor; returns the signature's file.
+
+    Raises:
+        ValueError: ssh-keygen cannot.
+    """
+    signature = path.with_name(path.name + ".sig")
+    signature.unlink(missing_ok=True)  # ssh-keygen asks before it writes over one
+    _ssh_keygen("sign", "-f", str(key), "-n", PURPOSE, str(path))
+    return signature
+
+
+def verify(path: Path, audited: Audited) -> None:
+    """Checks the signature of an anchor, if there is one, against the signers that are allowed."""
+    signature = path.with_name(path.name + ".sig")
+    signers = path.with_name(SIGNERS)
+    if not signature.is_file():
+        audited.findings.unasked_for(f"who published {path}", "it is not signed")
+        return
+    if not signers.is_file():
+        audited.findings.doubt(f"signature of {path}", f"{signers} does not name who may sign")
+        return
+    remedy = f"take {path} from git; it is not what was signed, or not by one of {signers}"
+    try:
+        options = ("-f", str(signers), "-s", str(signature), "-n", PURPOSE)
+        named = _ssh_keygen("find-principals", *options[:4]).split()[0]
+        _ssh_keygen("verify", *options, "-I", named, content=path.read_bytes())
+    except (ValueError, IndexError) as error:
+        audited.findings.failed(
+            Failure("anchor", str(path), "a good signature", str(error), remedy)
+        )
+        return
+    audited.findings.passed("anchor")
+
+
+def _ssh_keygen(what: str, *words: str, content: bytes | None = None) -> str:
+    """What `ssh-keygen -Y` prints.
+
+    Raises:
+        ValueError: it fails.
+    """
+    try:
+        done = subprocess.run(
+            ["ssh-keygen", "-Y", what, *words], input=content or b"", capture_output=True
+        )
+    except FileNotFoundError:
+        raise ValueError("there is no ssh-keygen. Remedy: install OpenSSH's client") from None
+    if done.returncode:
+        raise ValueError(f"ssh-keygen -Y {what}: {(done.stderr or done.stdout).decode().strip()}")
+    return done.stdout.decode()

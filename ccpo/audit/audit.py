@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ccpo import lineage
-from ccpo.audit import anchor, code, contents, derive, names, training
+from ccpo.audit import anchor, code, contents, derive, names, replay, training
 from ccpo.audit.contents import Audited, ExperimentFolder
-from ccpo.audit.findings import Findings
+from ccpo.audit.findings import Failure, Findings
 from ccpo.audit.records import plain
 from ccpo.manifest import TrainingManifest
 from ccpo.source import PACKAGE
@@ -18,6 +18,10 @@ from ccpo.source import PACKAGE
 NEEDS_MODELS = (
     "rollouts, weights, and the tables of updates whose messages are not kept",
     "models would have to compute again: --deep plays evaluations, --replay RUN trains a run",
+)
+TRAINED = (
+    "weights, and the tables of updates whose messages are not kept",
+    "runs would have to be trained again: --replay RUN",
 )
 NEEDS_ANCHOR = (
     "whether somebody made all of it anew from changed rollouts or weights, records included",
@@ -53,6 +57,7 @@ class Asked:
     """What an audit of an experiment does beside what needs no model and nothing published."""
 
     anchor: bool = False
+    deep: bool = False
 
 
 def experiment(folder: Path, place: Place = HERE, asked: Asked = Asked()) -> Findings:
@@ -66,7 +71,11 @@ def experiment(folder: Path, place: Place = HERE, asked: Asked = Asked()) -> Fin
     audited = contents.begin(of.planned.experiment)
     for _ in checks(of, audited, place):
         pass
-    audited.findings.unasked_for(*NEEDS_MODELS)
+    if asked.deep:
+        replay.deep(of, audited)
+        audited.findings.unasked_for(*TRAINED)
+    else:
+        audited.findings.unasked_for(*NEEDS_MODELS)
     if asked.anchor:
         anchor.check(of, audited, place.published)
     else:
@@ -77,26 +86,41 @@ def experiment(folder: Path, place: Place = HERE, asked: Asked = Asked()) -> Fin
 
 def checks(of: ExperimentFolder, audited: Audited, place: Place) -> Iterator[str]:
     """The checks of an experiment, one after the other, each by its name when it is done."""
-    contents.close(of, audited)
-    yield "closed"
-    names.check(of, audited, place.config)
-    yield "names"
-    code.check(audited, place.package)
-    yield "code"
-    derive.tasks(audited)
-    yield "tasks"
+    steps: dict[str, Callable[[], None]] = {
+        "closed": lambda: _close(of, audited),
+        "names": lambda: names.check(of, audited, place.config),
+        "code": lambda: code.check(audited, place.package),
+        "tasks": lambda: derive.tasks(audited),
+        "statistics": lambda: derive.statistics(of, audited),
+        "figures": lambda: derive.figures(of, audited),
+        "page": lambda: derive.page(of, audited),
+    }
     if isinstance(of.planned, TrainingManifest):
-        training.check(of, audited)
-        yield "training"
-        derive.verdicts(of, audited)
-        yield "verdicts"
-        derive.imported(of, audited)
-    derive.statistics(of, audited)
-    yield "statistics"
-    derive.figures(of, audited)
-    yield "figures"
-    derive.page(of, audited)
-    yield "page"
+        steps["credit"] = lambda: training.check(of, audited)
+        steps["verdicts"] = lambda: derive.verdicts(of, audited)
+        steps["mlflow"] = lambda: derive.imported(of, audited)
+    for name, step in steps.items():
+        _taken(name, step, of, audited)
+        yield name
+
+
+def _close(of: ExperimentFolder, audited: Audited) -> None:
+    contents.close(of, audited)
+    derive.reads(of, audited)
+
+
+def _taken(name: str, step: Callable[[], None], of: ExperimentFolder, audited: Audited) -> None:
+    """Takes a step. What is damaged may make it fail in any way, which is then one more failure;
+    where nothing is, it is a fault of the program.
+    """
+    try:
+        step()
+    except Exception as error:
+        if not audited.findings.failures:
+            raise
+        why = f"{type(error).__name__}: {error}"
+        remedy = "see the failures named before, of which this one follows"
+        audited.findings.failed(Failure(name, str(of.folder), "it can be checked", why, remedy))
 
 
 def artefact(path: Path, place: Place = HERE) -> Findings:
@@ -158,8 +182,11 @@ def of_path(path: Path, place: Place = HERE, asked: Asked = Asked()) -> Findings
     folder = experiment_of(path)
     if folder is not None:
         return experiment(folder, place, asked)
-    if asked.anchor:
-        raise ValueError(f"audit: {path} is of no experiment, and only experiments are published.")
+    if asked.anchor or asked.deep:
+        raise ValueError(
+            f"audit: {path} is of no experiment, and only experiments are published and played "
+            "again. Remedy: name an experiment's folder; or leave the option out."
+        )
     return artefact(path, place)
 
 
@@ -167,3 +194,32 @@ def _sum_up(audited: Audited, start: float) -> None:
     audited.findings.files = audited.digests.files
     audited.findings.read = audited.digests.read
     audited.findings.seconds = time.monotonic() - start
+
+
+def replayed(path: Path) -> Findings:
+    """Trains a run again, and compares.
+
+    Raises:
+        ValueError: it is no run's folder, or cannot be trained here.
+    """
+    start = time.monotonic()
+    folder = plain(path if path.is_dir() else path.parent)
+    audited = contents.begin(folder.name)
+    replay.train(folder, audited)
+    _sum_up(audited, start)
+    return audited.findings
+
+
+def publish(folder: Path, key: Path | None = None, place: Place = HERE) -> list[Path]:
+    """Audits an experiment and writes its anchor, signed with a key if one is named; returns the
+    files that were written.
+
+    Raises:
+        ValueError: its audit fails, or the key cannot sign.
+    """
+    of = contents.of_folder(folder)
+    audited = contents.begin(of.planned.experiment)
+    for _ in checks(of, audited, place):
+        pass
+    path = anchor.publish(of, audited, place.published)
+    return [path, *([anchor.sign(path, key)] if key else [])]

@@ -230,6 +230,48 @@ def imported(experiment: ExperimentFolder, audited: Audited) -> None:
     audited.findings.compare("mlflow", path, runs, sorted(record.get("runs", {})), remedy)
 
 
+def reads(experiment: ExperimentFolder, audited: Audited) -> None:
+    """That records name as inputs what the stage reads: a record that names less checks less."""
+    planned = experiment.folder / "experiment.json"
+    stats = experiment.folder / "stats.json"
+    wanted: dict[Path, list[Path]] = {}
+    for path in audited.records.passports:
+        if path.parent in (experiment.folder / "figures", experiment.folder / "tables"):
+            wanted[path] = [stats]
+    if isinstance(experiment.planned, TrainingManifest):
+        wanted[stats] = [planned, *analyse.inputs(planned, experiment.runs)]
+        wanted[experiment.folder / "mlflow.json"] = [planned, stats]
+        for _, _, run in experiment.run_folders():
+            for protocol in experiment.planned.protocols:
+                wanted |= _read_by_evaluation(experiment, run, protocol.id)
+    wanted[experiment.folder / "report.html"] = report.inputs(
+        shown_by(experiment, audited), experiment.planned
+    )
+    for path, needed in wanted.items():
+        if path in audited.records.passports:
+            named = set(_inputs(path, audited))
+            lacking = sorted(str(p) for p in {plain(p) for p in needed} - named)
+            record = lineage.passport_of(path)
+            remedy = audited.records.remedy(path, record)
+            audited.findings.compare("closed", f"{record}, inputs", [], lacking, remedy)
+
+
+def _read_by_evaluation(
+    experiment: ExperimentFolder, run: Path, protocol: str
+) -> dict[Path, list[Path]]:
+    """What the tables of an evaluation are made from; nothing where a config cannot be read."""
+    played = _played(experiment, run, protocol)
+    if played is None:
+        return {}
+    own = [played.config, played.protocol, *played.tasks]
+    folder = played.rollouts.parent
+    return {
+        played.rollouts: [*own, run / lineage.PROVENANCE, run / "model"],
+        folder / "scores.parquet": [*own, played.rollouts],
+        folder / "graders.parquet": [*own, played.rollouts],
+    }
+
+
 def _underivable(part: str, path: Path, error: Exception, audited: Audited) -> None:
     """Names something whose sources do not even allow to derive it."""
     remedy = audited.records.remedy(path, lineage.passport_of(path))
