@@ -1,5 +1,5 @@
-"""Computes again what needs models: plays evaluations (`deep`), trains runs (`train`), and says what
-came out otherwise, and what of machine, threads and versions was another.
+"""Computes again what needs models: plays evaluations (`deep`), trains runs (`train`); says what
+comes out otherwise, and what of machine, threads and versions was another.
 """
 
 from __future__ import annotations
