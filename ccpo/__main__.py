@@ -84,6 +84,13 @@ def _existing(path: Path | None) -> Path | None:
     return path
 
 
+def _existing_paths(paths: list[Path]) -> list[Path]:
+    """Refuses paths where nothing is."""
+    for path in paths:
+        _existing(path)
+    return paths
+
+
 def _experiment_name(text: str) -> str:
     """The name of an experiment, which may be given as its file."""
     path = Path(text)
@@ -200,14 +207,71 @@ def watch(
 
 @people()
 def audit(
-    path: Annotated[
-        Path, typer.Argument(callback=_existing, help="A figure, table, report, or other artefact.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            callback=_existing_paths,
+            help="An experiment's folder or page, or a figure of it; a run; another artefact.",
+        ),
     ],
-) -> None:
-    """Walk an artefact back to its inputs and check every hash."""
-    from ccpo import lineage
+    every: Annotated[
+        bool, typer.Option("--all", help="Every experiment below the folder, all failures in full.")
+    ] = False,
+    anchor: Annotated[
+        bool, typer.Option("--anchor", help="Compare with published/, which git keeps.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Play every evaluation again.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Train the run again.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Why two runs or experiments differ.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """From an artefact back to its bytes: is all of it there, as recorded, and derived again alike?
 
-    print("\n".join(lineage.audit(path)))
+    Exit code 0: all that was checked holds. 1: something does not, or cannot be read. 3: nothing
+    differs, but not all could be checked (other code or packages, no repository, no raw file).
+    """
+    from ccpo.audit import audit as audits
+    from ccpo.audit import difference, findings
+
+    if len(paths) != (2 if diff else 1):
+        raise ValueError(
+            f"audit: {len(paths)} paths are named. Remedy: name one; or two with --diff."
+        )
+    if diff:
+        print("\n".join(difference.lines(*paths)))
+        return findings.PASSED
+    asked = audits.Asked(anchor=anchor, deep=deep)
+    if replay:
+        made = [audits.replayed(paths[0])]
+    elif every:
+        made = list(audits.everything(paths[0], asked=asked))
+    else:
+        made = [audits.of_path(paths[0], asked=asked)]
+    if as_json:
+        print(json.dumps([findings.as_json(each) for each in made]))
+    else:
+        print("\n".join(line for each in made for line in findings.lines(each, every)))
+    return findings.worst(made)
+
+
+@people()
+def publish(
+    experiment: Annotated[
+        Path,
+        typer.Argument(callback=_folder, help="Folder of a finished experiment."),
+    ],
+    sign: Annotated[
+        Path | None,
+        typer.Option(callback=_file, help="Key of ssh-keygen to sign the anchor with."),
+    ] = None,
+) -> None:
+    """Audit an experiment and write its anchor to published/, for git."""
+    from ccpo.audit import audit as audits
+
+    for path in audits.publish(experiment, sign):
+        print(path)
 
 
 @people()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,7 +22,8 @@ class Record(BaseModel):
 
 class Document(Record):
     """A whole file. A subclass declares `kind` and `version` as literals with defaults; the version
-    is raised whenever the layout or the meaning of a field changes.
+    is raised whenever the layout or the meaning of a field changes. Several versions in the literal
+    are all read, the default is written.
     """
 
     kind: str
@@ -62,11 +63,12 @@ def read(path: str | Path, *types: type[D]) -> D:
             f"{path} holds {held}; {' or '.join(known)} is read. Remedy: name another file, or "
             f"delete it and run the rule that makes it (snakemake {path})."
         )
-    version = known[kind].model_fields["version"].default
-    if content.get("version") != version:
+    versions = get_args(known[kind].model_fields["version"].annotation)
+    if content.get("version") not in versions:
         raise ValueError(
             f"{path} holds {kind} of version {content.get('version')}, this code reads version "
-            f"{version}. Remedy: delete it and run the rule that makes it (snakemake {path})."
+            f"{' or '.join(map(str, versions))}. Remedy: delete it and run the rule that makes it "
+            f"(snakemake {path})."
         )
     try:
         return known[kind].model_validate(content)

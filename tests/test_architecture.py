@@ -26,6 +26,8 @@ FLOORS = [
         "lease",
         "ranks",
         "lineage",
+        "merkle",
+        "source",
         "contract",
         "grade",
     },
@@ -37,6 +39,7 @@ FLOORS = [
     {"learn"},
     {"evaluate"},
     {"oracle", "operate"},
+    {"audit"},
     {"__main__"},
 ]
 ALONE = {"grade"}  # imports nothing of ccpo

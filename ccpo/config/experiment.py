@@ -90,6 +90,7 @@ class Experiment(Strict):
                     name=protocol.name,
                     decodings={name: d.temperature for name, d in protocol.decodings.items()},
                     words={name: d.words for name, d in protocol.decodings.items()},
+                    samples=max(protocol.most_samples(run) for run in self._firsts()),
                     config=protocol.model_dump(mode="json", exclude={"name"}),
                 )
                 for protocol in self.protocols
@@ -109,6 +110,10 @@ class Experiment(Strict):
         runs = {label: of for label, of in self.runs.items() if label not in self.repeats}
         return plans(self.cross, runs, self.primary)
 
+    def _firsts(self) -> list[RunConfig]:
+        """A run of each condition."""
+        return [next(iter(runs.values())) for runs in self.runs.values()]
+
     def _planned(self, label: str) -> PlannedCondition:
         runs = self.runs[label]
         first = next(iter(runs.values()))
@@ -124,6 +129,7 @@ class Experiment(Strict):
             decodings={name: d.temperature for name, d in self.primary.decodings.items()},
             words={name: d.words for name, d in self.primary.decodings.items()},
             primary=self.primary.primary,
+            changes=tuple(self.primary.changes(first.build_team())),
             degenerate=first.degenerate(),
             preset=self.presets.get(label, ""),
             runs={seed: run.id for seed, run in runs.items()},

@@ -254,8 +254,9 @@ def overlap_table(train: Sequence[str], test: Sequence[str], out: Path) -> None:
     """
     trained = items(train, "train")
     tested = items(test, "test")
+    begun = lineage.begin(raw_files([*trained, *tested]))
     overlap.write(overlap.table(trained, tested), out)
-    lineage.write_passport(out, raw_files([*trained, *tested]))
+    lineage.write_passport(out, begun)
 
 
 def rows_of(path: Path) -> int:
@@ -293,6 +294,20 @@ def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
     """
     module = benchmark.load(choice.name)
     raw = _raw(choice.name, module, root)
+    begun = lineage.begin(raw_files([choice.name], root))
+    table, dropped = made(choice, raw)
+    beside = out.with_suffix(".dropped.json")
+    schema.write_json(beside, dropped)
+    schema.write_table(out, table)
+    for artefact in (beside, out):
+        lineage.write_passport(artefact, begun, choice.model_dump(mode="json"))
+
+
+def made(choice: Choice, raw: Mapping[str, Path]) -> tuple[schema.Table, dict[str, Any]]:
+    """The task table of a benchmark from its raw files (by the names of SOURCES), and what was
+    dropped and why. ValueError as `tasks`.
+    """
+    module = benchmark.load(choice.name)
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, str]] = []
     sizes = {}
@@ -318,13 +333,8 @@ def tasks(choice: Choice, out: Path, root: Path = RAW) -> None:
         ]
         sizes[split] = {"items": len(items), "usable": len(kept)}
         _log_split(choice.name, split, kept, bad)
-    beside = out.with_suffix(".dropped.json")
-    schema.write_json(beside, {"benchmark": choice.name, "splits": sizes, "dropped": dropped})
-    schema.write_table(out, schema.rows_to_table("tasks", rows))
-    for artefact in (beside, out):
-        lineage.write_passport(
-            artefact, raw_files([choice.name], root), choice.model_dump(mode="json")
-        )
+    document = {"benchmark": choice.name, "splits": sizes, "dropped": dropped}
+    return schema.rows_to_table("tasks", rows), document
 
 
 def _log_split(

@@ -245,14 +245,20 @@ def hold_out(tasks: Path, tests: Sequence[Path], out: Path) -> None:
     """Compares the training items of a task table with the test items of others, and writes the
     pairs that are one item.
     """
+    begun = lineage.begin([tasks, *tests])
+    compared(tasks, tests).write(out)
+    lineage.write_passport(out, begun)
+
+
+def compared(tasks: Path, tests: Sequence[Path]) -> HeldOut:
+    """The document that `hold_out` writes."""
     train = read_tasks(tasks, "train")
     pairs = [
         Pair(train_id=o.train_id, test=path.stem, test_id=o.test_id, how=o.how)
         for path in tests
         for o in overlaps(train, read_tasks(path, "test"))
     ]
-    HeldOut(items=len(train), pairs=tuple(pairs)).write(out)
-    lineage.write_passport(out, [tasks, *(path for path in tests if path != tasks)])
+    return HeldOut(items=len(train), pairs=tuple(pairs))
 
 
 def gate(run: RunConfig, held_out: Path) -> frozenset[str]:

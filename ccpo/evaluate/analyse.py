@@ -50,6 +50,13 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
     Raises:
         ValueError: no run is there, a table is of another schema, or runs were not evaluated alike.
     """
+    begun = lineage.begin([experiment, *inputs(experiment, runs)])
+    numbers(experiment, runs).write(stats)
+    lineage.write_passport(stats, begun)
+
+
+def numbers(experiment: Path, runs: Path) -> TrainingStatistics:
+    """Statistics of an experiment from its runs' folders. ValueError as `analyse`."""
     planned = manifest.read_training(experiment)
     tables: dict[str, dict[int, dict[str, pd.DataFrame]]] = {}
     for c in planned.conditions:
@@ -67,8 +74,7 @@ def analyse(*, experiment: Path, runs: Path, stats: Path) -> None:
         "budgets": budget.budgets(there, pairs),
         "curves": specifications.curves(planned, there, runs, pairs),
     }
-    statistics(planned, there).model_copy(update=update).write(stats)
-    lineage.write_passport(stats, [experiment, *inputs(experiment, runs)])
+    return statistics(planned, there).model_copy(update=update)
 
 
 def runs_there(planned: TrainingManifest, tables: Tables) -> dict[str, Runs]:

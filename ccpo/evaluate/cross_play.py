@@ -117,14 +117,14 @@ def play(sources: CrossSources, *, scratch: Path, out: Path) -> None:
     team = first.run.build_team()
     items = read_tasks(sources.tasks, "test")[: plan.most]
     paths = tuple(dict.fromkeys(path for player in players.values() for path in player.files))
-    inputs = [sources.plan, *paths, sources.trained_on, sources.tasks]
+    begun = lineage.begin([sources.plan, *paths, sources.trained_on, sources.tasks])
     with lease.hold(scratch, "cross") as held:
         total = sum(len(of_turn) for of_turn in messages_of(team, list(players)))
-        kept = Kept(scratch / f"cross-{_key(inputs, sources.seed)}", held, total, {})
+        kept = Kept(scratch / f"cross-{_key(begun, sources.seed)}", held, total, {})
         rows = _Crossed(plan, sources.seed, team, players, items).play(kept)
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
-        lineage.write_passport(out, inputs)
+        lineage.write_passport(out, begun)
 
 
 def messages_of(team: Team, labels: Sequence[str]) -> list[list[Seats]]:
@@ -137,10 +137,10 @@ def messages_of(team: Team, labels: Sequence[str]) -> list[list[Seats]]:
     return out
 
 
-def _key(paths: Sequence[Path], seed: int) -> str:
+def _key(begun: lineage.Begun, seed: int) -> str:
     """16 hex digits of the content that messages are made from."""
-    hashes = [schema.sha256(path) for path in paths]
-    return hashlib.sha256(" ".join([*hashes, str(seed)]).encode()).hexdigest()[:16]
+    hashes = " ".join([*begun.hashes.values(), str(seed)])
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -274,6 +274,7 @@ class _Crossed:
             "intervention": joined(seats),
             "turn": turn,
             "agent": self.team.turns[turn].agent,
+            "fate": "drawn",
             "prompt": str(playing.endpoint(turn).tokenizer.decode(message.prompt)),
             "completion": message.text,
             "n_prompt_tokens": len(message.prompt),
@@ -299,6 +300,7 @@ def score(played: CrossPlayed, *, scratch: Path, out: Path) -> None:
     """The answer and its verdict of every team, task and sample: the table `cross`. Each message is
     judged once, whatever teams share it. What was kept in `scratch` is deleted.
     """
+    begun = lineage.begin([played.plan, played.config, played.tasks, played.rollouts])
     plan = manifest.read_cross(played.plan)
     team = read_run(played.config).build_team()
     items = {task.task_id: task for task in read_tasks(played.tasks, "test")}
@@ -311,7 +313,7 @@ def score(played: CrossPlayed, *, scratch: Path, out: Path) -> None:
         for row in _judged(team, seats, episodes, verdicts, items)
     ]
     schema.write_table(out, schema.rows_to_table("cross", rows))
-    lineage.write_passport(out, [played.plan, played.config, played.tasks, played.rollouts])
+    lineage.write_passport(out, begun)
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -53,6 +53,7 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
     protocol = read_protocol(sources.protocol)
     left_out = lineage.read_provenance(sources.provenance.parent).trained.left_out
     overlap.refuse_trained_on(run, sources.trained_on, left_out, sources.tasks)
+    begun = sources.begun  # before any model is loaded
     import torch
 
     from ccpo.models import policy
@@ -82,7 +83,7 @@ def rollout(sources: Sources, *, scratch: Path, out: Path) -> None:
             rows += evaluated.play(choice, items, len(items), kept)
         held.check()
         schema.write_table(out, schema.rows_to_table("rollouts", rows))
-        lineage.write_passport(out, sources.files)
+        lineage.write_passport(out, begun)
 
 
 def sample(
@@ -199,6 +200,17 @@ class Played:
     rollouts: Path
 
 
+@dataclass(frozen=True)
+class Graded:
+    """The tables `scores` and `graders` of rollouts; `late`: answers that the second lacks, since
+    no verdict was reached.
+    """
+
+    scores: schema.Table
+    graders: schema.Table
+    late: int
+
+
 def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) -> None:
     """The team's answer and its verdict for every (task, decoding, sample, intervention), and
     beside it what the papers' graders would have said.
@@ -206,6 +218,20 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
     Training and evaluation are complete then, and what was kept in the folders `scratch` for jobs
     that die is deleted.
     """
+    begun = lineage.begin([played.config, played.protocol, *played.tasks, played.rollouts])
+    made = graded(played)
+    if made.late:
+        log.warning("%d answers are left out of %s: no verdict was reached", made.late, graders)
+    schema.write_table(graders, made.graders)
+    schema.write_table(out, made.scores)
+    for artefact in (graders, out):
+        lineage.write_passport(artefact, begun)
+    for folder in scratch:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def graded(played: Played) -> Graded:
+    """The tables that `score` writes."""
     run = read_run(played.config)
     team = run.build_team()
     protocol = read_protocol(played.protocol)
@@ -237,15 +263,9 @@ def score(played: Played, *, scratch: Sequence[Path], out: Path, graders: Path) 
             if theirs:
                 ours = {column: judged[column] for column in ("answer", "truth")}
                 audited.append({**head, **ours, **theirs})
-    if late:
-        log.warning("%d answers are left out of %s: no verdict was reached", late, graders)
-    schema.write_table(graders, schema.rows_to_table("graders", audited))
-    schema.write_table(out, schema.rows_to_table("scores", rows))
-    for artefact in (graders, out):
-        inputs = [played.config, played.protocol, *played.tasks, played.rollouts]
-        lineage.write_passport(artefact, inputs)
-    for folder in scratch:
-        shutil.rmtree(folder, ignore_errors=True)
+    return Graded(
+        schema.rows_to_table("scores", rows), schema.rows_to_table("graders", audited), late
+    )
 
 
 def _by_papers(messages: Sequence[Mapping[str, Any]], task: Task) -> dict[str, float]:

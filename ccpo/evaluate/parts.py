@@ -65,9 +65,14 @@ class Sources:
         return tuple(dict.fromkeys((*self.policies, *named)))
 
     @functools.cached_property
-    def hashes(self) -> dict[Path, str]:
+    def begun(self) -> lineage.Begun:
+        """All of them as they were when they were first asked for, and what their records say."""
+        return lineage.begin(self.files)
+
+    @property
+    def hashes(self) -> Mapping[Path, str]:
         """sha256 of each, computed once: a model's weights are many gigabytes."""
-        return {path: schema.sha256(path) for path in self.files}
+        return self.begun.hashes
 
     def key(self) -> str:
         """16 hex digits of their content: what was kept of another evaluation is not taken for this

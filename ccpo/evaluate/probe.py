@@ -53,10 +53,14 @@ class Sources:
         """All of them, each once."""
         return tuple(dict.fromkeys((self.config, self.probe, self.tasks, *self.policies)))
 
+    @functools.cached_property
+    def begun(self) -> lineage.Begun:
+        """Their hashes, compared with what made them."""
+        return lineage.begin(self.files)
+
     def key(self) -> str:
         """16 hex digits of their content."""
-        hashes = [schema.sha256(path) for path in self.files]
-        return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
+        return hashlib.sha256(" ".join(self.begun.hashes.values()).encode()).hexdigest()[:16]
 
 
 def policies_in(folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -80,6 +84,7 @@ def draw(sources: Sources, *, scratch: Path, out: Path) -> None:
         ValueError: a file is no such, there are too few tasks, or no task leaves room for a
         message.
     """
+    begun = sources.begun
     run = read_run(sources.config)
     probe = read_probe(sources.probe)
     tasks = read_tasks(sources.tasks, "test")[: probe.tasks]
@@ -103,7 +108,7 @@ def draw(sources: Sources, *, scratch: Path, out: Path) -> None:
             rows += keep("removal", drawing.without_first)
         held.check()
         schema.write_table(out, schema.rows_to_table(TABLE, rows))
-        lineage.write_passport(out, sources.files)
+        lineage.write_passport(out, begun)
 
 
 def _playing(run: RunConfig, probe: Probe, folders: Sequence[Path]) -> PlayingTeam:

@@ -39,15 +39,16 @@ def measure(drawn: Drawn, *, scratch: Path, table: Path, diagnostics: Path) -> N
     """Writes the table `probe` and the diagnostics of a run at one share of its training, and
     deletes what was kept in `scratch` for a drawing that dies.
     """
+    begun = lineage.begin([drawn.config, drawn.tasks, drawn.messages])
     run = read_run(drawn.config)
     team = run.build_team()
     tasks = {task.task_id: task for task in read_tasks(drawn.tasks, "test")}
     messages = schema.read_table(drawn.messages, TABLE).to_pylist()
     rows = probe_verdicts.rows(team, tasks, messages)
     schema.write_table(table, schema.rows_to_table("probe", rows))
-    lineage.write_passport(table, [drawn.config, drawn.tasks, drawn.messages])
+    lineage.write_passport(table, begun)
     RunProbe(run=run.id, turns=tuple(of_turns(team, rows))).write(diagnostics)
-    lineage.write_passport(diagnostics, [drawn.config, table])
+    lineage.write_passport(diagnostics, lineage.begin([drawn.config, table]))
     shutil.rmtree(scratch, ignore_errors=True)
 
 

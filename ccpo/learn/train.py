@@ -28,12 +28,14 @@ from ccpo.learn.assign import Assigned, assign, fit_critic
 from ccpo.learn.interrupt import Interrupted, Stop, Stopped
 from ccpo.learn.progress import Tell, progress
 from ccpo.learn.record import Update, record
+from ccpo.learn.starts import started
 from ccpo.learn.state import TABLES, State
 from ccpo.learn.update import Lessons, UpdateStats, update_policy
 from ccpo.play import room
 from ccpo.play.rollout import play, stream
 from ccpo.play.types import COUNTS, Ledger, PlayingTeam, ScoredTree
 from ccpo.ranks import UNSHARDED, Sharding, join
+from ccpo.source import Source
 from ccpo.team import Team
 
 log = logging.getLogger("ccpo")
@@ -87,6 +89,7 @@ def train(
     stop = Stop()
     run = read_run(config)
     _check_sharding(run, options.sharding)
+    begun = _begin(config, tasks, model, options)
     pool = _pool(run, tasks, options.left_out)
     _repeatable()
     ranks = join(options.ranks)
@@ -95,6 +98,8 @@ def train(
         progress(run, held) as tell,
     ):
         ranks.wait()  # nobody reads a checkpoint before the first holds the folder
+        if ranks.first:
+            earlier = started(scratch, begun, config)
         state = State(run, model, ranks, options.sharding)
         if state.resume(scratch):
             log.info("resumed at update %d", state.step)
@@ -108,11 +113,18 @@ def train(
         with state.gathered():
             if held:
                 held.check()
-                held_out = [options.held_out] if options.held_out else []
-                inputs = [config, tasks, *held_out, *state.read]
                 trained = _trained(run, state, options, held.status.starts)
                 folders = kept.publish(scratch, options.keep, out)
-                _finish(state, out, inputs, trained, folders)
+                _finish(state, out, _Origin(begun, earlier, trained), folders)
+
+
+def _begin(
+    config: Path, tasks: Path, model: Path | Sequence[Path], options: Options
+) -> lineage.Begun:
+    """The inputs of a training, compared with what made them, before anything is loaded."""
+    folders = [model] if isinstance(model, Path) else list(dict.fromkeys(model))
+    held_out = [options.held_out] if options.held_out else []
+    return lineage.begin([config, tasks, *held_out, *folders])
 
 
 def _repeatable() -> None:
@@ -449,13 +461,18 @@ def _trained(run: RunConfig, state: State, options: Options, starts: int) -> lin
     )
 
 
-def _finish(
-    state: State,
-    out: Path,
-    inputs: list[Path],
-    trained: lineage.Trained,
-    folders: Sequence[Path] = (),
-) -> None:
+@dataclass(frozen=True)
+class _Origin:
+    """What provenance says: the inputs and the code, the code of earlier processes where it was
+    another, and what the training reports.
+    """
+
+    begun: lineage.Begun
+    earlier: Sequence[Source]
+    trained: lineage.Trained
+
+
+def _finish(state: State, out: Path, origin: _Origin, folders: Sequence[Path] = ()) -> None:
     """Writes the run's artefacts beside the `folders` of kept weights; provenance comes last: where
     it stands, everything stands.
     """
@@ -465,4 +482,5 @@ def _finish(
     for name in TABLES:
         schema.write_table(out / f"{name}.parquet", schema.rows_to_table(name, state.rows[name]))
     outputs = [out / name for name in ("model", *(f"{table}.parquet" for table in TABLES))]
-    lineage.write_provenance(out, inputs, [*outputs, *folders], trained)
+    written = [*outputs, *folders]
+    lineage.write_provenance(out, origin.begun, written, origin.trained, origin.earlier)

@@ -64,7 +64,7 @@ def pin(
         for name, models in chosen.items():
             shutil.rmtree(kept / name, ignore_errors=True)
             # beside the folders: pins.json has the recipe and the hash of each
-            unkept = shutil.ignore_patterns("*.manifest.json", "*.passport.json")
+            unkept = shutil.ignore_patterns("*.manifest.json", "*.passport.json", "code-*.patch")
             shutil.copytree(made / name, kept / name, ignore=unkept)
             pins[name] = {spec.seed: _pin_of(spec, made / m.base) for m, spec in _recipes(models)}
     raw = {}

@@ -44,10 +44,9 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
         ValueError: the source is not to be had, or is not the pinned one.
     """
     spec = model.spec
-    sources: list[Path] = []
+    begun = lineage.begin(_sources(model, pinned))
     if isinstance(spec, WarmStart) and spec.sha256:
-        sources = [pinned / model.base]
-        from_pinned(sources[0], spec.sha256, folder)
+        from_pinned(pinned / model.base, spec.sha256, folder)
     elif isinstance(spec, WarmStart):
         warm_start(spec, folder)
     elif isinstance(spec, Wheel):
@@ -55,10 +54,20 @@ def prepare(model: Model, folder: Path, pinned: Path = PINNED) -> None:
     elif isinstance(spec, Hub):
         from_hub(spec, folder)
     else:
-        sources = [Path(spec.path).expanduser()]
         from_folder(spec, folder)
     write_manifest(folder)
-    lineage.write_passport(folder, sources, model.model_dump(mode="json"))
+    lineage.write_passport(folder, begun, model.model_dump(mode="json"))
+
+
+def _sources(model: Model, pinned: Path) -> list[Path]:
+    """The folder that a model is copied from, if it is one and is there."""
+    spec = model.spec
+    folder = None
+    if isinstance(spec, WarmStart) and spec.sha256:
+        folder = pinned / model.base
+    elif isinstance(spec, Folder):
+        folder = Path(spec.path).expanduser()
+    return [folder] if folder and folder.is_dir() else []
 
 
 def from_pinned(source: Path, pinned: str, folder: Path) -> None:

@@ -60,6 +60,14 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     Raises:
         ValueError: a table is missing or of another schema.
     """
+    beside = [p for p in (d.with_suffix(".skipped.json") for d in diagnostics) if p.is_file()]
+    begun = lineage.begin([experiment, *diagnostics, *beside])
+    numbers(experiment, diagnostics).write(stats)
+    lineage.write_passport(stats, begun)
+
+
+def numbers(experiment: Path, diagnostics: list[Path]) -> OracleStatistics:
+    """Statistics of an oracle experiment from its tables. ValueError as `compare`."""
     planned = manifest.read_oracle(experiment)
     table = pd.concat(
         [schema.read_table(path, "diagnostics").to_pandas() for path in diagnostics],
@@ -74,7 +82,7 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
     }
     judged = claims(table, pivots)
     cells = _cells(worlds, pivots, order)
-    numbers = OracleStatistics(
+    return OracleStatistics(
         experiment=planned.experiment,
         question=planned.question,
         note=planned.note,
@@ -90,8 +98,6 @@ def compare(*, experiment: Path, diagnostics: list[Path], stats: Path) -> None:
         claims=tuple(judged),
         skipped=_skipped(diagnostics),
     )
-    numbers.write(stats)
-    lineage.write_passport(stats, [experiment, *diagnostics])
 
 
 def _skipped(diagnostics: list[Path]) -> tuple[Skipped, ...]:

@@ -555,6 +555,7 @@ def of_experiment(experiment: Path, family: str, shape: str, model: Path | None,
     """Diagnoses the methods of an oracle experiment (its experiment.json) in one kind of world, and
     writes the table and what was left out.
     """
+    begun = lineage.begin([experiment, *([model] if model else [])])
     planned = manifest.read_oracle(experiment)
     methods = [
         Method(m.label, m.credit, m.params, m.nested, m.critic_error, m.raters)
@@ -562,9 +563,8 @@ def of_experiment(experiment: Path, family: str, shape: str, model: Path | None,
     ]
     worlds = Worlds(family, shape, planned.instances, planned.seed, model)
     rows, skipped = diagnose(worlds, methods, planned.advantages, tokens=planned.tokens)
-    inputs = [experiment, *([model] if model else [])]
     for artefact in (write(rows, skipped, out), out):
-        lineage.write_passport(artefact, inputs)
+        lineage.write_passport(artefact, begun)
 
 
 def write(rows: list[Row], skipped: list[Skipped], out: Path) -> Path:

@@ -206,26 +206,34 @@ def _score(growing: _GrowingTree, team: Team, tasks: Sequence[Task], ledger: Led
     """
     start = time.perf_counter()
     structure = growing.structure()
-    answer, texts = _verify(growing, structure, team, tasks, ledger)
-    reward = (answer == 0).astype(float)
-    if team.answer == "vote":
-        for leaf in np.flatnonzero(structure.leaf):
-            votes = answer[structure.path(int(leaf))]
-            reward[leaf] = vote_outcome(votes[None], team.tie)[0]
+    verified = verify([message.text for message in growing.messages], structure, team, tasks)
+    for i in verified.asked:
+        ledger.add(int(structure.agent[i]), growing.messages[i].purpose, evaluator_calls=1)
+    ledger.late += verified.late
     cut = np.array([m.completion.finish_reason == "length" for m in growing.messages])
-    tree = make_tree(structure, leaf_reward=reward, answer=answer, truncated=cut)
+    tree = make_tree(structure, leaf_reward=verified.reward, answer=verified.answer, truncated=cut)
     ledger.timed("verify", start)
-    return ScoredTree(tree, growing.messages, texts)
+    return ScoredTree(tree, growing.messages, verified.texts)
 
 
-def _verify(
-    growing: _GrowingTree,
-    structure: Structure,
-    team: Team,
-    tasks: Sequence[Task],
-    ledger: Ledger,
-) -> tuple[np.ndarray, list[str]]:
-    """Class (see Tree) and text of each message's answer; -1 and "" where it may have none."""
+@dataclass(frozen=True)
+class Verified:
+    """What the verifier says of messages [M]: class (see Tree) and text of each one's answer, -1
+    and "" where it may have none; the team's outcome, read at leaves only; which messages it was
+    `asked` about; and how many verdicts were not reached.
+    """
+
+    answer: np.ndarray
+    texts: list[str]
+    reward: np.ndarray
+    asked: list[int]
+    late: int
+
+
+def verify(
+    messages: Sequence[str], structure: Structure, team: Team, tasks: Sequence[Task]
+) -> Verified:
+    """Verifies every message that may answer, and forms the team's outcome at the leaves."""
     leaf = structure.leaf
     answer = np.full(len(leaf), -1)
     texts = [""] * len(leaf)
@@ -236,13 +244,13 @@ def _verify(
         and (leaf[i] or team.answer != "last")
     ]
     verdicts = verifier.verify_many(
-        (growing.messages[i].text, task.truth, task.kind, task.tolerance)
+        (messages[i], task.truth, task.kind, task.tolerance)
         for i, task in ((i, tasks[structure.task[i]]) for i in answering)
     )
     judged: dict[int, list[tuple[int, verifier.Verdict]]] = {}
+    late = 0
     for i, verdict in zip(answering, verdicts, strict=True):
-        ledger.add(int(structure.agent[i]), growing.messages[i].purpose, evaluator_calls=1)
-        ledger.late += verdict.late
+        late += verdict.late
         texts[i] = verdict.answer or ""
         judged.setdefault(int(structure.task[i]), []).append((int(i), verdict))
     same = verifier.equal if team.answer == "vote" else verifier.spelling
@@ -255,8 +263,13 @@ def _verify(
     )
     for pairs, vote in zip(judged.values(), votes, strict=True):
         answer[[i for i, _ in pairs]] = vote.codes
-        ledger.late += vote.late
-    return answer, texts
+        late += vote.late
+    reward = (answer == 0).astype(float)
+    if team.answer == "vote":
+        for end in np.flatnonzero(leaf):
+            ballot = answer[structure.path(int(end))]
+            reward[end] = vote_outcome(ballot[None], team.tie)[0]
+    return Verified(answer, texts, reward, answering, late)
 
 
 def _check_rating_room(playing: PlayingTeam) -> None:

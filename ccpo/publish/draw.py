@@ -43,6 +43,16 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
         ValueError: an unknown figure, or stats that hold nothing to draw it from. Where runs are
         missing, the figure says so instead.
     """
+    begun = lineage.begin([stats])
+    picture, numbers = drawn(name, stats)
+    schema.write_text(csv, numbers)
+    schema.write_bytes(svg, picture)
+    for artefact in (svg, csv):
+        lineage.write_passport(artefact, begun)
+
+
+def drawn(name: str, stats: Path) -> tuple[bytes, str]:
+    """The SVG of a figure, and the plotted numbers as CSV. ValueError as `draw`."""
     if name not in figure.names():
         raise ValueError(
             f"figure '{name}' is not a file in ccpo/publish/figure/. Known: "
@@ -54,12 +64,9 @@ def draw(name: str, stats: Path, svg: Path, csv: Path) -> None:
     partial = isinstance(numbers, TrainingStatistics) and bool(numbers.left_out)
     if frame.empty and not partial:
         raise ValueError(f"figure {name}: {stats} holds nothing to draw")
-    schema.write_text(csv, frame.to_csv(index=False))
     parts = [("", frame)] if frame.empty else panels(numbers, frame)
     height = _height if frame.empty else getattr(rule, "height", _height)
-    schema.write_bytes(svg, _picture(parts, rule.paint, height))
-    for artefact in (svg, csv):
-        lineage.write_passport(artefact, [stats])
+    return _picture(parts, rule.paint, height), frame.to_csv(index=False)
 
 
 LEGEND = 0.6  # inches of title and legend, around panels of a height of their own

@@ -25,16 +25,35 @@ def example(planned: TrainingManifest, runs: Path) -> str:
     """Messages of one multi-agent run: of a training task (`_trained_on`), and of each benchmark
     the first evaluated questions.
     """
+    chosen = _chosen(planned, runs)
+    if chosen is None:
+        return "<p>No run is there.</p>"
+    label, folder = chosen
+    where = f"Condition {html.escape(label)}, run <code>{html.escape(folder.name)}"
+    shown = _trained_on(folder) + "".join(_answered(planned.primary.folder(folder)))
+    return f"<p>{where}</code>.</p>{shown}"
+
+
+def tables(planned: TrainingManifest, runs: Path) -> list[Path]:
+    """The tables whose messages `example` shows."""
+    chosen = _chosen(planned, runs)
+    if chosen is None:
+        return []
+    folder = chosen[1]
+    played = planned.primary.folder(folder)
+    return [folder / "credit.parquet", played / "rollouts.parquet", played / "scores.parquet"]
+
+
+def _chosen(planned: TrainingManifest, runs: Path) -> tuple[str, Path] | None:
+    """The label and the folder of the run that is shown, if any is there."""
     preferred = sorted(planned.conditions, key=lambda c: (c.credit != "ccpo", -c.turns))
     for condition in preferred:
         for run in condition.runs.values():
             folder = runs / run
             played = planned.primary.folder(folder)
             if holds(folder, ("credit",)) and holds(played, ("rollouts", "scores")):
-                where = f"Condition {html.escape(condition.label)}, run <code>{html.escape(run)}"
-                shown = _trained_on(folder) + "".join(_answered(played))
-                return f"<p>{where}</code>.</p>{shown}"
-    return "<p>No run is there.</p>"
+                return condition.label, folder
+    return None
 
 
 def _trained_on(run: Path) -> str:

@@ -18,6 +18,7 @@ from ccpo.publish import (
     messages,
     metrics,
     oracle,
+    origin,
     page,
     panel,
     probes,
@@ -35,6 +36,7 @@ from ccpo.publish.statistics import (
     Parts,
     TrainingStatistics,
 )
+from ccpo.source import Source
 
 ZERO = 1e-9
 SPENT = ("ledger", "seconds")  # tables of what a run took
@@ -69,8 +71,15 @@ def write(files: Files, out: Path) -> None:
     Raises:
         ValueError: anything it shows is missing.
     """
-    numbers = statistics.read(files.stats)
+    begun = lineage.begin(inputs(files, manifest.read(files.experiment)))
+    schema.write_text(out, drawn(files, begun.source))
+    lineage.write_passport(out, begun)
+
+
+def drawn(files: Files, drawn_by: Source) -> str:
+    """The page, which says that it was drawn by this code. ValueError as `write`."""
     planned = manifest.read(files.experiment)
+    numbers = statistics.read(files.stats)
     parts = [
         f"<h1>{html.escape(numbers.question)}</h1>"
         f"<p>Experiment <code>{html.escape(numbers.experiment)}</code>.</p>"
@@ -80,22 +89,32 @@ def write(files: Files, out: Path) -> None:
     if isinstance(numbers, OracleStatistics):
         parts += oracle.parts(numbers, "".join(_figure(path) for path in files.figures))
     elif isinstance(planned, TrainingManifest):
-        parts += _of_runs(numbers, planned, files, out)
+        parts += _of_runs(numbers, planned, files)
     else:
         raise ValueError(
             f"report: {files.stats} is of an experiment that trains, {files.experiment} of an "
             "oracle experiment. Remedy: give both of one experiment"
         )
-    parts.append("<h2>Where it comes from</h2>" + origin(planned))
-    schema.write_text(out, page.whole(numbers.question, "".join(parts)))
-    optional = [path for path in (files.plan, files.published) if path]
-    inputs = [files.stats, files.experiment, files.table, *files.figures, *optional]
-    lineage.write_passport(out, inputs)
+    made_from = origin.MadeFrom(planned, files.experiment, files.runs)
+    shown = origin.as_html(made_from, inputs(files, planned), drawn_by)
+    parts.append(f"<h2>Where it comes from</h2>{shown}")
+    return page.whole(numbers.question, "".join(parts))
 
 
-def _of_runs(
-    numbers: TrainingStatistics, planned: TrainingManifest, files: Files, out: Path
-) -> list[str]:
+def inputs(files: Files, planned: TrainingManifest | OracleManifest) -> list[Path]:
+    """What the page of an experiment shows, as far as it is there."""
+    named = [files.stats, files.experiment, files.table, *files.figures]
+    named += [path for path in (files.plan, files.published) if path]
+    if files.runs is None or isinstance(planned, OracleManifest):
+        return named
+    folders = [files.runs / run for c in planned.conditions for run in c.runs.values()]
+    named += [folder / lineage.PROVENANCE for folder in folders]
+    if files.plan:
+        named += [folder / f"{table}.parquet" for folder in folders for table in SPENT]
+    return [path for path in [*named, *messages.tables(planned, files.runs)] if path.is_file()]
+
+
+def _of_runs(numbers: TrainingStatistics, planned: TrainingManifest, files: Files) -> list[str]:
     if files.runs is None:
         raise ValueError(
             "report: an experiment's page shows messages of its runs; --runs says where they are"
@@ -115,7 +134,7 @@ def _of_runs(
         f"<h2>The same answers under the papers' graders</h2>{page.wide(graders(numbers))}",
         *_probed(numbers),
         *referee.parts(numbers),
-        *_beside_paper(planned, files.published, out),
+        *_beside_paper(planned, files),
         "<h2>Figures</h2>" + "".join(_figure(path) for path in files.figures),
         "<h2>Messages in full</h2>" + messages.example(planned, files.runs),
     ]
@@ -131,12 +150,12 @@ def _probed(numbers: TrainingStatistics) -> list[str]:
     return [f"<h2>Credit measured on the runs</h2>{probes.part(numbers.probes)}"]
 
 
-def _beside_paper(planned: TrainingManifest, table: Path | None, out: Path) -> Iterator[str]:
+def _beside_paper(planned: TrainingManifest, files: Files) -> Iterator[str]:
     """Links to what the paper printed beside what was measured, and to the deviations from it."""
-    if planned.paper is None or table is None:
+    if planned.paper is None or files.published is None:
         return
     paper = html.escape(f"{planned.paper.name}, {planned.paper.version}")
-    folder = os.path.relpath(table.parent, out.parent)
+    folder = os.path.relpath(files.published.parent, files.stats.parent)
     yield (
         f"<p>It follows {paper}: <a href='{folder}/published.csv'>published values beside these"
         f"</a>, <a href='{folder}/deviations.csv'>in which settings it is not as published</a>."
@@ -371,22 +390,3 @@ def _figure(path: Path) -> str:
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     caption = f"{figure.load(path.stem).CAPTION} Numbers: <code>figures/{path.stem}.csv</code>."
     return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
-
-
-def origin(planned: TrainingManifest | OracleManifest) -> str:
-    """Code, versions, runs, and how to audit."""
-    code = lineage.source()
-    versions = ", ".join(f"{k} {v}" for k, v in code.versions.items() if v)
-    dirty = " with uncommitted changes" if code.dirty else ""
-    text = (
-        f"<p>Commit <code>{code.commit}</code>{dirty}. Python {code.python}; "
-        f"{html.escape(versions)}.</p>"
-        "<p>Check this page back to the runs: <code>python -m ccpo audit results/experiments/"
-        f"{html.escape(planned.experiment)}/report.html</code></p>"
-    )
-    if isinstance(planned, OracleManifest):
-        return text
-    ids = [run for condition in planned.conditions for run in condition.runs.values()]
-    return text + page.folded(
-        "Runs", page.listed(f"<code>{html.escape(run)}</code>" for run in ids)
-    )

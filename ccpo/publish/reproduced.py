@@ -332,10 +332,10 @@ def write(experiment: Path, stats: Path, out: Path, folder: Path = published.FOL
     Raises:
         ValueError: a file is missing or not what it should be, or the experiment follows no paper.
     """
+    begun = lineage.begin([experiment, stats, *published.files(folder)])
     planned = manifest.read_training(experiment)
     numbers = statistics.read_training(stats)
     lines = beside(planned, numbers, published.read(folder))
-    inputs = [experiment, stats, *published.files(folder)]
     schema.write_text(
         out / "published.csv", pd.DataFrame([asdict(line) for line in lines]).to_csv(index=False)
     )
@@ -347,7 +347,7 @@ def write(experiment: Path, stats: Path, out: Path, folder: Path = published.FOL
     _write_texts(out / "deviations", names, rows)
     for name in ("published", "deviations"):
         for kind in ("csv", "md", "tex"):
-            lineage.write_passport(out / f"{name}.{kind}", inputs)
+            lineage.write_passport(out / f"{name}.{kind}", begun)
 
 
 def deviation_rows(planned: TrainingManifest) -> list[list[str]]:

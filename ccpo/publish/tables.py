@@ -68,14 +68,24 @@ def write(stats: Path, csv: Path) -> Path:
     """Writes the table as CSV, and its numbers as JSON beside it (the form that `dvc metrics`
     reads); returns the path of the JSON.
     """
+    begun = lineage.begin([stats])
+    text, rows = contents(stats)
+    beside = csv.with_suffix(".json")
+    schema.write_text(csv, text)
+    schema.write_json(beside, rows)
+    for artefact in (csv, beside):
+        lineage.write_passport(artefact, begun)
+    return beside
+
+
+def contents(stats: Path) -> tuple[str, dict[str, dict[str, float]]]:
+    """The table as CSV, and its numbers by row and column. ValueError as `statistics.read`."""
     numbers = statistics.read(stats)
     table = (
         oracle.frame(numbers).assign(condition=_cell_names)
         if isinstance(numbers, OracleStatistics)
         else frame(numbers)
     )
-    schema.write_text(csv, table.to_csv(index=False))
-    beside = csv.with_suffix(".json")
     rows = {
         label: {k: v for k, v in row.items() if not pd.isna(v)}
         for label, row in table.set_index("condition")
@@ -83,10 +93,7 @@ def write(stats: Path, csv: Path) -> Path:
         .to_dict("index")
         .items()
     }
-    schema.write_json(beside, rows)
-    for artefact in (csv, beside):
-        lineage.write_passport(artefact, [stats])
-    return beside
+    return table.to_csv(index=False), rows
 
 
 def _cell_names(cells: pd.DataFrame) -> pd.Series:

@@ -61,6 +61,7 @@ def track(source: Source, out: Path) -> str:
     Returns:
         "", or the warning: why nothing, or not all, was imported, and how to try again.
     """
+    begun = lineage.hashed([source.experiment, source.stats])
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(PATIENCE)))
@@ -69,7 +70,7 @@ def track(source: Source, out: Path) -> str:
     with contextlib.suppress(Exception):  # what is wrong with it the first step meets again
         import mlflow  # noqa: F401  its import takes seconds, which are not the server's
 
-    problem = _watched(_steps(source, ids), patience)
+    problem = _changed(begun) or _watched(_steps(source, ids), patience)
     warning = (
         f"not all of {source.experiment} is in MLflow at {source.uri}: {problem}. The experiment "
         f"is whole without it. To try again: {source.command(out)}"
@@ -79,8 +80,18 @@ def track(source: Source, out: Path) -> str:
     store = ids.pop("", None)
     record = {"uri": source.uri, "experiment_id": store, "runs": dict(ids)}
     schema.write_json(out, {**record, "warning": warning} if warning else record)
-    lineage.write_passport(out, [source.experiment, source.stats])
+    lineage.write_passport(out, begun)
     return warning
+
+
+def _changed(begun: lineage.Begun) -> str:
+    """Why what is to be imported is not what was made, or ""."""
+    try:
+        for path, digest in begun.hashes.items():
+            lineage.refuse_changed(path, digest)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _watched(steps: Iterator[None], patience: float) -> str:

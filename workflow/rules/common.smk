@@ -127,25 +127,7 @@ BENCHMARKS = {name: benchmarks.load(name).VERSION for name in benchmarks.names()
 
 def figures_of(training):
     # those that an experiment has something to draw in
-    runs = list(IDS[training].values())
-    protocol = TRAININGS[training].primary
-    changes = {
-        name
-        for run in runs
-        for name in protocol.changes(run.build_team())
-    }
-    return figure.of_contents(
-        figure.Contents(
-            "training",
-            any(run.train.steps for run in runs),
-            len(protocol.decodings),
-            frozenset(changes),
-            bool(TRAININGS[training].compare or TRAININGS[training].repeats),
-            max(p.most_samples(run) for p in TRAININGS[training].protocols for run in runs),
-            probed=bool(TRAININGS[training].probes),
-            crossed=bool(CROSSED[training]),
-        )
-    )
+    return figure.of_contents(figure.contents_of(TRAININGS[training].manifest()))
 
 
 def any_of(names):

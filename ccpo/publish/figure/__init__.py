@@ -20,8 +20,10 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from ccpo.contract import Contract
+from ccpo.manifest import TrainingManifest
 
 CONTRACT = Contract(
     constants={"KIND": ("training", "oracle"), "ORDER": int, "CAPTION": str},
@@ -49,6 +51,21 @@ class Contents:
     samples: int = 1
     probed: bool = False
     crossed: bool = False
+
+
+def contents_of(planned: TrainingManifest) -> Contents:
+    """What an experiment that trains holds under the protocol that claims are made under."""
+    configs: list[Any] = [condition.config for condition in planned.conditions]
+    return Contents(
+        "training",
+        trained=any(config["train"]["steps"] for config in configs),
+        decodings=len(planned.primary.decodings),
+        interventions=frozenset(kind for c in planned.conditions for kind in c.changes),
+        compared=bool(planned.compare or any(c.repeats for c in planned.conditions)),
+        samples=max(protocol.samples for protocol in planned.protocols),
+        probed=planned.probe is not None,
+        crossed=bool(planned.cross),
+    )
 
 
 def names() -> list[str]:
