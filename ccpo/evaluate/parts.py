@@ -151,7 +151,6 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
     """
     asked = read_protocol(sources.protocol)
     rows: dict[Part, Rows] = {}
-    samples = _samples(sources, run, asked)
     for table in sorted(out.parent.parent.glob(f"*/{out.name}")):
         if table == out or not lineage.passport_of(table).is_file():
             continue
@@ -169,6 +168,7 @@ def played_before(sources: Sources, run: RunConfig, out: Path) -> dict[Part, Row
         ]
         wanted = [part for part in same if part not in rows]
         if wanted and schema.sha256(table) == passport.sha256:
+            samples = _samples(sources, run, asked)
             rows |= {
                 part: of_part
                 for part, of_part in _rows(table, wanted).items()

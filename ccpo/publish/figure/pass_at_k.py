@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from ccpo.publish.figure import Contents
 from ccpo.publish.figure._axes import labels, legend
-from ccpo.publish.metric_statistics import Levels, Metrics
+from ccpo.publish.metric_statistics import ByPlayed, Levels, Metrics
 from ccpo.publish.statistics import FACTUAL, Decoding, TrainingStatistics
 
 KIND = "training"
@@ -28,28 +29,33 @@ def applies(contents: Contents) -> bool:
 
 
 def collect(numbers: TrainingStatistics) -> pd.DataFrame:
-    """The plotted numbers: of the decoding with the most samples (of several, the warmest) on the
-    benchmark of the primary metric; where the protocol that claims are made under has no curve, on
-    each benchmark of the first other one that has.
+    """The plotted numbers, of the protocol under which the most conditions have a curve (of several
+    the first): of the decoding with the most samples, on every benchmark.
     """
+    protocols = [
+        (
+            {label: condition.metrics for label, condition in numbers.conditions.items()},
+            {name: d for c in numbers.conditions.values() for name, d in c.decodings.items()},
+        ),
+        *((other.metrics, other.decodings) for other in numbers.others),
+    ]
+    frames = [pd.DataFrame(_of_protocol(*protocol)) for protocol in protocols]
+    return max(frames, key=lambda frame: frame.condition.nunique() if len(frame) else 0)
+
+
+def _of_protocol(
+    metrics: Mapping[str, ByPlayed], decodings: Mapping[str, Decoding]
+) -> list[dict[str, object]]:
     rows = []
-    for label, condition in numbers.conditions.items():
-        curves = _of(condition.metrics.get(condition.benchmark, {}), condition.decodings)
-        rows += _rows(label, condition.benchmark, *curves) if curves else []
-    if rows:
-        return pd.DataFrame(rows)
-    for other in numbers.others:
-        for label, by_benchmark in other.metrics.items():
-            for benchmark, kinds in by_benchmark.items():
-                curves = _of(kinds, other.decodings)
-                rows += _rows(label, benchmark, *curves) if curves else []
-        if rows:
-            break
-    return pd.DataFrame(rows)
+    for label, by_benchmark in metrics.items():
+        for benchmark, kinds in by_benchmark.items():
+            curves = _of(kinds, decodings)
+            rows += _rows(label, benchmark, *curves) if curves else []
+    return rows
 
 
 def _of(
-    by_decoding: dict[str, dict[str, Metrics]], decodings: dict[str, Decoding]
+    by_decoding: Mapping[str, Mapping[str, Metrics]], decodings: Mapping[str, Decoding]
 ) -> tuple[Metrics, str] | None:
     """The metrics that a curve is drawn of, and how the answers were drawn; None of too few."""
     drawn = [
@@ -65,8 +71,9 @@ def _rows(label: str, benchmark: str, metrics: Metrics, words: str) -> list[dict
     return [
         {
             "condition": label,
-            "panel": f"{benchmark}, {words}: {title}",
+            "panel": f"{benchmark}: {title}",
             "benchmark": benchmark,
+            "answering": words,
             "k": k,
             "mean": levels.mean,
             **_ends(levels),
@@ -96,5 +103,6 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
     ticks = [k for k in sorted(set(frame.k)) if k & (k - 1) == 0]
     axes.set_xticks(ticks, [str(k) for k in ticks])
     axes.minorticks_off()
-    labels(axes, "By number of answers to a task", "answers, k", "%")
+    drawn = ", or ".join(dict.fromkeys(frame.answering))
+    labels(axes, f"By number of answers to a task, {drawn}", "answers, k", str(frame.panel.iloc[0]))
     legend(axes)
