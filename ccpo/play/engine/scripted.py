@@ -74,7 +74,7 @@ def load(place: str) -> Callable[..., Scripted]:
             f"{module} on Python's path ({error}). Remedy: engine hf; scripts are for tests"
         ) from None
 
-    def engine(model: Any, *_: object) -> Scripted:
+    def engine(model: Any, *_: object, **__: object) -> Scripted:
         return Scripted(make(model))
 
     return engine
