@@ -314,7 +314,12 @@ def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_p
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
 PROTOCOL = PlannedProtocol(id="made-up", name="made", decodings=DECODINGS, config={})
 SCORES = Path("eval", "made-up", "scores.parquet")
-FIGURES = [name for name in figure.names() if figure.load(name).KIND == "training"]
+# of an experiment that asks for no probes
+FIGURES = figure.of_contents(
+    figure.Contents(
+        "training", decodings=5, interventions=frozenset({"solo", "untrained"}), compared=True
+    )
+)
 
 
 def made_condition(label: str, credit: str, seeds: Iterable[int]) -> PlannedCondition:
