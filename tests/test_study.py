@@ -322,7 +322,8 @@ def test_statistics_say_what_is_known_to_be_wrong_and_what_was_not_reached(tmp_p
 DECODINGS = {"greedy": 0.0, "t1": 1.0}
 PROTOCOL = PlannedProtocol(id="made-up", name="made", decodings=DECODINGS, config={})
 SCORES = Path("eval", "made-up", "scores.parquet")
-FIGURES = figure.of_contents(  # of one sample a task
+# of one sample a task, and no probes
+FIGURES = figure.of_contents(
     figure.Contents(
         "training", decodings=2, interventions=frozenset({"solo", "untrained"}), compared=True
     )

@@ -13,9 +13,7 @@ use rule train as train_kept with:
             table=["train", "credit", "ledger", "seconds", "canary"],
         ),
         kept=directory(expand("results/runs/{{run}}/kept-{at}", at=SHARES_KEPT)),
-        manifests=expand(
-            "results/runs/{{run}}/kept-{at}.manifest.json", at=SHARES_KEPT
-        ),
+        manifests=expand("results/runs/{{run}}/kept-{at}.manifest.json", at=SHARES_KEPT),
         provenance="results/runs/{run}/provenance.json",
     wildcard_constraints:
         run=any_of(KEPT),
