@@ -139,7 +139,7 @@ def condition(of: Runs) -> Condition:
         leakage_by_chance=_leaked(of.tables, "leakage_by_chance"),
         clean=clean(of),
         late=Late(
-            training=int(sum(t["train"].late.max() for t in of.tables.values())),
+            training=int(sum(max(t["train"].late, default=0) for t in of.tables.values())),
             evaluation=int(sum(t["scores"].late.sum() for t in of.tables.values())),
         ),
         graders=_graders(of.tables, planned.primary),
