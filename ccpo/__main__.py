@@ -646,10 +646,10 @@ def probe(
     out: Annotated[Path, typer.Option(help="Table of messages to write.")],
 ) -> None:
     """Draw a run's probe: contexts, candidates and replays."""
-    from ccpo.evaluate import probe as probes
+    from ccpo.evaluate.probing import drawing
 
-    sources = probes.Sources(config, probe, tasks, probes.policies_in(model))
-    probes.draw(sources, scratch=scratch, out=out)
+    sources = drawing.Sources(config, probe, tasks, drawing.policies_in(model))
+    drawing.draw(sources, scratch=scratch, out=out)
 
 
 @rules()
@@ -662,10 +662,10 @@ def probe_credit(
     diagnostics: Annotated[Path, typer.Option(help="Diagnostics to write.")],
 ) -> None:
     """Give the verdicts of a probe, and measure credit on it."""
-    from ccpo.evaluate import probe_credit as measured
+    from ccpo.evaluate.probing import measuring
 
-    drawn = measured.Drawn(config, tasks, messages)
-    measured.measure(drawn, scratch=scratch, table=table, diagnostics=diagnostics)
+    drawn = measuring.Drawn(config, tasks, messages)
+    measuring.measure(drawn, scratch=scratch, table=table, diagnostics=diagnostics)
 
 
 CrossPath = Annotated[Path, typer.Option(callback=_file, help="The plan of the cross-play.")]

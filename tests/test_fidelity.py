@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from ccpo import team as teams
-from ccpo.evaluate import fidelity, published_probe
-from ccpo.evaluate.fidelity import Draws, Method
-from ccpo.evaluate.influence import influence
-from ccpo.evaluate.probe import ancestors
+from ccpo.evaluate.probing import as_published, fidelity
+from ccpo.evaluate.probing.drawing import ancestors
+from ccpo.evaluate.probing.fidelity import Draws, Method
+from ccpo.evaluate.probing.influence import influence
 from ccpo.oracle import diagnose
 from ccpo.oracle import world as oracle
 from ccpo.oracle.world import World
@@ -44,7 +44,7 @@ def team_of(shape: str) -> Team:
 def drawn(
     world: World, shape: str, turn: int, contexts: int, n: int = 8, m: int = 8, seed: int = 0
 ) -> Table:
-    """A probe of a turn of a world, as ccpo/evaluate/probe.py draws one from a team."""
+    """A probe of a turn of a world, as ccpo/evaluate/probing/drawing.py draws one from a team."""
     rng = np.random.default_rng([seed, turn])
     team = team_of(shape)
     each = 4 if ancestors(team, turn) else 1
@@ -182,7 +182,7 @@ def test_the_published_fidelity_is_one_whatever_the_credit_is_worth() -> None:
     for family in ("necessity", "free_riding"):
         table = drawn(oracle.build(family, "dyad", 0), "dyad", 0, 200, m=4)
         texts = np.full(table.draws.reward.shape, "")
-        rows = list(published_probe.diagnostics(table.draws.reward, texts))
+        rows = list(as_published.diagnostics(table.draws.reward, texts))
         for row in rows:
             if row.definition.startswith("fidelity"):
                 assert row.value == pytest.approx(1.0, abs=1e-9)
@@ -295,7 +295,7 @@ def test_a_team_that_does_not_listen_has_no_influence(shape: str) -> None:
     assert row.p > 0.01
     # whereas the published definition at the published setting (n = 4, C = 8) says 0.187 and more
     paper = drawn(oracle.build("free_riding", shape, 0), shape, 0, 2000, n=4, m=2)
-    assert published_probe.influence_of_outcomes(paper.draws.reward) > 0.187
+    assert as_published.influence_of_outcomes(paper.draws.reward) > 0.187
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_the_published_influence_is_that_of_the_official_code(
     symbols: np.ndarray, value: float
 ) -> None:
     texts = symbols.astype(str)
-    assert published_probe.influence_of_texts(texts) == pytest.approx(value, abs=0.006)
+    assert as_published.influence_of_texts(texts) == pytest.approx(value, abs=0.006)
 
 
 def test_the_published_influence_of_outcomes_is_its_bias_on_coin_flips() -> None:
@@ -369,8 +369,8 @@ def test_the_published_influence_of_outcomes_is_its_bias_on_coin_flips() -> None
         q = np.array(heads) / 2
         expected += chance * float(bits(np.array(q.mean())) - bits(q).mean())
     flips = coins(4, 2, 20_000).astype(float)
-    assert published_probe.influence_of_outcomes(flips) == pytest.approx(expected, abs=0.004)
-    assert published_probe.stated_bias(flips.shape) == 0.1875
+    assert as_published.influence_of_outcomes(flips) == pytest.approx(expected, abs=0.004)
+    assert as_published.stated_bias(flips.shape) == 0.1875
     assert expected > 0.1875
 
 
@@ -379,7 +379,7 @@ def test_the_published_variance_is_scaled_by_the_baseline_and_not_by_the_credit(
     texts = np.full(reward.shape, "")
     rows = {
         row.method: row.value
-        for row in published_probe.diagnostics(reward, texts)
+        for row in as_published.diagnostics(reward, texts)
         if row.definition.startswith("variance")
     }
     assert rows["c3"] / rows["magrpo"] == pytest.approx((8 / 7) ** 2)

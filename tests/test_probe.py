@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ccpo import schema, team
 from ccpo.benchmark import Task
 from ccpo.config import Probe, RunConfig, read_run
-from ccpo.evaluate import probe, probe_credit, probe_verdicts
+from ccpo.evaluate.probing import drawing, measuring, verdicts
 from ccpo.learn import kept
 from ccpo.learn import train as training
 from ccpo.publish.probe_statistics import read_run_probe
@@ -28,17 +28,17 @@ class Killed(BaseException):
     """No handler of the project knows it."""
 
 
-def asked(files: dict[str, Path], **over: Any) -> probe.Sources:
+def asked(files: dict[str, Path], **over: Any) -> drawing.Sources:
     """A small probe of an untrained run."""
     path = files["out"].parent / "probe.json"
     path.write_text(Probe.model_validate({**SMALL, **over}).model_dump_json())
-    return probe.Sources(files["config"], path, files["tasks"], (files["model"],))
+    return drawing.Sources(files["config"], path, files["tasks"], (files["model"],))
 
 
-def rows_of(sources: probe.Sources, folder: Path) -> list[dict[str, Any]]:
+def rows_of(sources: drawing.Sources, folder: Path) -> list[dict[str, Any]]:
     out = folder / "messages.parquet"
-    probe.draw(sources, scratch=folder / "scratch", out=out)
-    return schema.read_table(out, probe.TABLE).to_pylist()
+    drawing.draw(sources, scratch=folder / "scratch", out=out)
+    return schema.read_table(out, drawing.TABLE).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_replay_keeps_what_a_message_was_written_from_and_draws_the_rest(
 ) -> None:
     built = team.load(name).team()
     turns = range(len(built.turns))
-    assert {t: probe.ancestors(built, t) for t in turns} == before
-    assert {t: probe.redrawn(built, t) for t in turns} == later
+    assert {t: drawing.ancestors(built, t) for t in turns} == before
+    assert {t: drawing.redrawn(built, t) for t in turns} == later
 
 
 @pytest.mark.usefixtures("lively")
@@ -103,13 +103,13 @@ def test_a_context_holds_the_teams_own_message(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_for: list[Any] = []
-    generate = probe.generate_messages
+    generate = drawing.generate_messages
 
     def noted(playing: Any, request: Any, seed: Any, ledger: Any) -> Any:
         asked_for.append((request.turn, request.n, request.read))
         return generate(playing, request, seed, ledger)
 
-    monkeypatch.setattr(probe, "generate_messages", noted)
+    monkeypatch.setattr(drawing, "generate_messages", noted)
     rows = rows_of(asked(files), tmp_path)
     own = [row["text"] for row in rows if row["probed"] == -1 and row["removed"] < 0]
     read = next(read for turn, n, read in asked_for if (turn, n) == (1, 4) and len(read) == 6)
@@ -125,8 +125,8 @@ def test_killed_and_resumed_gives_the_same_table(
 ) -> None:
     sources = asked(files)
     whole = tmp_path / "whole.parquet"
-    probe.draw(sources, scratch=tmp_path / "one", out=whole)
-    generate = probe.generate_messages
+    drawing.draw(sources, scratch=tmp_path / "one", out=whole)
+    generate = drawing.generate_messages
     calls = 0
 
     def dying(*arguments: Any) -> Any:
@@ -136,13 +136,13 @@ def test_killed_and_resumed_gives_the_same_table(
             raise Killed
         return generate(*arguments)
 
-    monkeypatch.setattr(probe, "generate_messages", dying)
+    monkeypatch.setattr(drawing, "generate_messages", dying)
     again = tmp_path / "again.parquet"
     for _ in range(2):
         with pytest.raises(Killed):
-            probe.draw(sources, scratch=tmp_path / "two", out=again)
+            drawing.draw(sources, scratch=tmp_path / "two", out=again)
         assert not again.exists()
-    probe.draw(sources, scratch=tmp_path / "two", out=again)
+    drawing.draw(sources, scratch=tmp_path / "two", out=again)
     assert again.read_bytes() == whole.read_bytes()
     assert calls == 7  # own; turn 0 (candidates, replays), turn 1, removal: each once, two died
 
@@ -166,7 +166,7 @@ def test_verdicts_are_those_of_the_message_that_answers() -> None:
         message(1, "\\boxed{2}", probed=1, candidate=0),
         message(1, "\\boxed{7}", candidate=0, removed=0),
     ]
-    out = probe_verdicts.rows(dyad, TASK, rows)
+    out = verdicts.rows(dyad, TASK, rows)
     seen = [(row["turn"], row["replay"], row["reward"], row["removed"]) for row in out]
     assert seen == [(0, 0, 1.0, -1), (0, 1, 0.0, -1), (1, 0, 1.0, -1), (-1, 0, 0.0, 0)]
     assert out[0]["answer"] == 0
@@ -180,8 +180,8 @@ def test_verdicts_are_those_of_the_message_that_answers() -> None:
     ("tie", "texts", "reward", "answer"),
     [
         ("wrong", ("2", "2", "3"), 1.0, 0),
-        ("wrong", ("2", "3", "4"), 0.0, probe_verdicts.UNDECIDED),
-        ("uniform", ("2", "3", "4"), 1 / 3, probe_verdicts.UNDECIDED),
+        ("wrong", ("2", "3", "4"), 0.0, verdicts.UNDECIDED),
+        ("uniform", ("2", "3", "4"), 1 / 3, verdicts.UNDECIDED),
         ("first", ("2", "3", "4"), 1.0, 0),
         ("wrong", ("3", "3", "2"), 0.0, 1),
     ],
@@ -192,7 +192,7 @@ def test_a_vote_is_decided_by_its_rule(
     voters = team.load("vote").team(agents=3, tie=tie)
     rows = [message(0, f"\\boxed{{{texts[0]}}}", probed=0, candidate=0)]
     rows += [message(t, f"\\boxed{{{texts[t]}}}", probed=0, candidate=0, replay=0) for t in (1, 2)]
-    (out,) = probe_verdicts.rows(voters, TASK, rows)
+    (out,) = verdicts.rows(voters, TASK, rows)
     assert out["reward"] == pytest.approx(reward)
     assert out["answer"] == answer
     assert len(out["votes"].split(",")) == 3
@@ -203,10 +203,10 @@ def test_diagnostics_stand_beside_the_table_and_scratch_goes(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
     rows_of(asked(files), tmp_path)
-    drawn = probe_credit.Drawn(files["config"], files["tasks"], tmp_path / "messages.parquet")
+    drawn = measuring.Drawn(files["config"], files["tasks"], tmp_path / "messages.parquet")
     table = tmp_path / "probe.parquet"
     beside = tmp_path / "probe.diagnostics.json"
-    probe_credit.measure(drawn, scratch=tmp_path / "scratch", table=table, diagnostics=beside)
+    measuring.measure(drawn, scratch=tmp_path / "scratch", table=table, diagnostics=beside)
     assert not (tmp_path / "scratch").exists()
     rows = schema.read_table(table, "probe").to_pylist()
     assert len(rows) == 3 * 16 + 6 * 4 + 12

@@ -10,7 +10,7 @@ from conftest import run_data
 from scipy import stats
 
 from ccpo.config import Experiment, Probe, RunConfig
-from ccpo.evaluate import probes
+from ccpo.evaluate.probing import over_seeds
 from ccpo.manifest import TrainingManifest
 from ccpo.publish import probes as section
 from ccpo.publish.figure import mechanism
@@ -93,7 +93,7 @@ def written(folder: Path, manifest: TrainingManifest, values: dict[int, float | 
 def test_intervals_are_over_seeds_and_what_cannot_tell_is_counted(tmp_path: Path) -> None:
     manifest = planned()
     written(tmp_path, manifest, {0: 0.4, 1: 0.6, 2: None})
-    out = probes.of_experiment(manifest, tmp_path)
+    out = over_seeds.of_experiment(manifest, tmp_path)
     assert out is not None
     (fidelity,) = out.of("fidelity")
     assert fidelity.by_seed == {0: 0.4, 1: 0.6}
@@ -108,21 +108,21 @@ def test_intervals_are_over_seeds_and_what_cannot_tell_is_counted(tmp_path: Path
     assert sum(each.n for each in calibration.bins) == 3 * 40
     total = sum(each.n * each.target for each in calibration.bins)
     assert total == pytest.approx(3 * 10 * -0.2 + 30 * (0.0 + 0.1 + 0.2))
-    assert len(probes.files(manifest, tmp_path)) == 3
+    assert len(over_seeds.files(manifest, tmp_path)) == 3
 
 
 def test_an_untrained_condition_is_probed_at_its_start_alone() -> None:
     run = RunConfig.model_validate(run_data(credit="none", train={"steps": 0}))
     manifest = planned(runs={"taught": {0: run}})
     assert manifest.probe is not None
-    assert probes.shares(manifest.probe, manifest.conditions[0]) == (0.0,)
-    assert probes.of_experiment(planned(probes=None), Path("nowhere")) is None
+    assert over_seeds.shares(manifest.probe, manifest.conditions[0]) == (0.0,)
+    assert over_seeds.of_experiment(planned(probes=None), Path("nowhere")) is None
 
 
 def test_page_and_figure_show_ours_beside_the_published(tmp_path: Path) -> None:
     manifest = planned()
     written(tmp_path, manifest, dict.fromkeys(SEEDS, 0.5))
-    out = probes.of_experiment(manifest, tmp_path)
+    out = over_seeds.of_experiment(manifest, tmp_path)
     assert out is not None
     page = section.part(out)
     assert "0.500" in page

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ccpo import lineage, manifest, schema
-from ccpo.evaluate import budget, cross_gains, marks, probes, sentences, specifications
+from ccpo.evaluate import budget, cross_gains, marks, sentences, specifications
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.alarms import Thresholds
 from ccpo.evaluate.condition import (
@@ -28,6 +28,7 @@ from ccpo.evaluate.equal_tokens import equal_tokens
 from ccpo.evaluate.marks import Played
 from ccpo.evaluate.measured import measured
 from ccpo.evaluate.panel import panel
+from ccpo.evaluate.probing import over_seeds
 from ccpo.manifest import PlannedProtocol, TrainingManifest
 from ccpo.publish.statistics import (
     Comparison,
@@ -69,7 +70,7 @@ def numbers(experiment: Path, runs: Path) -> TrainingStatistics:
     pairs = comparable(planned, there)
     update = {
         "others": tuple(other(protocol, planned, runs) for protocol in planned.protocols[1:]),
-        "probes": probes.of_experiment(planned, runs),
+        "probes": over_seeds.of_experiment(planned, runs),
         "cross": cross_gains.crossed(planned, experiment.parent),
         "budgets": budget.budgets(there, pairs),
         "curves": specifications.curves(planned, there, runs, pairs),
@@ -221,7 +222,7 @@ def inputs(experiment: Path, runs: Path) -> list[Path]:
         for path in specifications.paths_of(protocol.folder(folder)).values()
     ]
     seconds = [folder / "seconds.parquet" for folder in folders]
-    probed = probes.files(planned, runs).values()
+    probed = over_seeds.files(planned, runs).values()
     crossed = cross_gains.tables(planned, experiment.parent)
     return [*main, *(path for path in (*others, *seconds, *crossed) if path.is_file()), *probed]
 

@@ -24,7 +24,7 @@ class Bin(Record):
 
 class MethodProbe(Record):
     """What a credit method gives the candidates of a turn, against the target from separate
-    replays and candidates; see evaluate/fidelity.py.
+    replays and candidates; see evaluate/probing/fidelity.py.
     """
 
     method: str
@@ -50,7 +50,7 @@ class PublishedProbe(Record):
 
 class Influence(Record):
     """How far the choice of a message moves the class of the team's answer, in nats; see
-    evaluate/influence.py.
+    evaluate/probing/influence.py.
     """
 
     value: float

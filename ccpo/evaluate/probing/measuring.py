@@ -15,10 +15,10 @@ import numpy as np
 from ccpo import lineage, schema
 from ccpo.config import read_run
 from ccpo.data.tables import read_tasks
-from ccpo.evaluate import fidelity, probe_verdicts, published_probe
-from ccpo.evaluate.fidelity import Draws, Method
-from ccpo.evaluate.influence import influence
-from ccpo.evaluate.probe import TABLE, ancestors
+from ccpo.evaluate.probing import as_published, fidelity, verdicts
+from ccpo.evaluate.probing.drawing import TABLE, ancestors
+from ccpo.evaluate.probing.fidelity import Draws, Method
+from ccpo.evaluate.probing.influence import influence
 from ccpo.play.rollout import stream
 from ccpo.publish.probe_statistics import MethodProbe, RunProbe, TurnProbe
 from ccpo.team import Team
@@ -44,7 +44,7 @@ def measure(drawn: Drawn, *, scratch: Path, table: Path, diagnostics: Path) -> N
     team = run.build_team()
     tasks = {task.task_id: task for task in read_tasks(drawn.tasks, "test")}
     messages = schema.read_table(drawn.messages, TABLE).to_pylist()
-    rows = probe_verdicts.rows(team, tasks, messages)
+    rows = verdicts.rows(team, tasks, messages)
     schema.write_table(table, schema.rows_to_table("probe", rows))
     lineage.write_passport(table, begun)
     RunProbe(run=run.id, turns=tuple(of_turns(team, rows))).write(diagnostics)
@@ -114,7 +114,7 @@ def of_turn(team: Team, draws: Draws, next_text: np.ndarray, late: int = 0) -> T
         signal=of.signal,
         influence=None if draws.exact else influence(draws.answer, draws.task, rng),
         methods=tuple(_method(team, pair, of, method, rng) for method in able),
-        published=tuple(published_probe.diagnostics(draws.reward, next_text)),
+        published=tuple(as_published.diagnostics(draws.reward, next_text)),
         left_out=tuple(left_out),
     )
 

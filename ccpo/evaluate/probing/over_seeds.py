@@ -12,7 +12,7 @@ import numpy as np
 
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.condition import observed
-from ccpo.evaluate.fidelity import BINS
+from ccpo.evaluate.probing.fidelity import BINS
 from ccpo.manifest import PlannedCondition, PlannedProbe, TrainingManifest
 from ccpo.publish.probe_statistics import (
     Bin,

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
-from ccpo.evaluate.influence import entropy
+from ccpo.evaluate.probing.influence import entropy
 from ccpo.publish.probe_statistics import PublishedProbe
 
 SYMBOLS = 64

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ccpo.benchmark import Task
-from ccpo.evaluate.probe import OWN, ancestors, redrawn
+from ccpo.evaluate.probing.drawing import OWN, ancestors, redrawn
 from ccpo.grade import verifier
 from ccpo.team import Team, vote_outcome
 
