@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from ccpo.evaluate.analyse import statistics
+from ccpo.evaluate.analyse import runs_there, statistics
 from ccpo.manifest import PlannedCondition, PlannedProtocol, TrainingManifest
 
 LIMIT = 10.0  # processor seconds
@@ -116,7 +116,7 @@ def main() -> int:
     }
     start = time.perf_counter()
     begun = time.process_time()
-    numbers = statistics(manifest, made)
+    numbers = statistics(manifest, runs_there(manifest, made))
     seconds = time.process_time() - begun
     wall = time.perf_counter() - start
     verdicts = dict(Counter(row.verdict for row in numbers.comparisons))

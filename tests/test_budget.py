@@ -12,7 +12,6 @@ import pytest
 from ccpo.evaluate import budget, condition
 from ccpo.evaluate import stats as st
 from ccpo.evaluate.budget import Components, Design, Number
-from ccpo.publish.referee_statistics import Variances
 
 TRUE = Components(base=None, seed=0.04, item=0.09, seed_item=0.05, draw=0.16)
 
@@ -141,10 +140,12 @@ def test_what_a_design_cannot_tell_is_not_told() -> None:
     greedy = budget.budget(Number("x", False, by_seed(table), one_base(table), greedy=True))
     assert greedy.variances.draw == 0.0
     assert greedy.over_seeds.sample is None  # a greedy answer is the same another time
-    alone = budget.budget(Number("x", False, {0: table[0]}, {0: "b"}, greedy=True))
-    assert alone.variances == Variances(
-        base=None, seed=None, item=None, seed_item=None, draw=None, grader=None, tie=None
+    number = Number("x", False, {0: table[0]}, {0: "b"}, greedy=True, graders=[0.4, 0.6])
+    alone = budget.budget(number)
+    assert alone.variances.model_dump(exclude={"grader"}) == dict.fromkeys(
+        ("base", "seed", "item", "seed_item", "draw", "tie")
     )
+    assert alone.variances.grader == pytest.approx(0.02)
     assert "one seed cannot tell" in alone.sentence
     same = np.ones((4, 20, 1))
     nothing = budget.budget(Number("x", False, by_seed(same), one_base(same), greedy=True))

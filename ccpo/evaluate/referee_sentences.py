@@ -63,8 +63,10 @@ def spent(number: str, unit: str, parts: Variances, half: HalfWidths) -> str:
     """
     known = {name: value for name in SOURCES if (value := getattr(parts, name)) is not None}
     total = sum(known.values())
+    if parts.seed is None:
+        return f"{number}: one seed cannot tell what its variance is made of."
     if not total:
-        return f"{number}: nothing varies, or one seed cannot tell what does."
+        return f"{number}: nothing varies."
     names = dict(SOURCES)
     if parts.base is None and unit == "base model":
         names["seed"] = "the training seed with its base model"

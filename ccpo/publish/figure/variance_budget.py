@@ -30,7 +30,7 @@ PARTS = {
     "tie": "tie rule",
 }
 START = 110  # of the columns right of the bars, and how far they are apart
-STEP = 19
+STEP = 21
 MORE = {"now": "now", "replicate": "+1 seed", "sample": "+1 sample", "tasks": "+100 tasks"}
 
 
@@ -44,7 +44,8 @@ def collect(numbers: TrainingStatistics) -> pd.DataFrame:
     rows = []
     for row in numbers.budgets:
         parts = row.variances.model_dump()
-        total = sum(value or 0.0 for value in parts.values())
+        known = parts["seed"] is not None  # else of one seed, which has no shares of a whole
+        total = sum(value or 0.0 for value in parts.values()) if known else 0.0
         shares = {name: (parts[name] or 0.0) / total if total else 0.0 for name in PARTS}
         rows.append(
             {
@@ -73,7 +74,7 @@ def paint(frame: pd.DataFrame, axes: Any, colours: dict[str, str]) -> None:
         left = left + share
     for x, (name, words) in enumerate(MORE.items()):
         at = START + STEP * x
-        axes.text(at, -0.75, words, ha="center", va="bottom", fontsize=7.5)
+        axes.text(at, -0.75, words, ha="center", va="bottom", fontsize=7)
         for y, value in enumerate(frame[name].astype(float)):
             text = "–" if pd.isna(value) else f"±{100 * value:.1f}"
             axes.text(at, y, text, ha="center", va="center", fontsize=8)
