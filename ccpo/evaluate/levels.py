@@ -17,7 +17,7 @@ from ccpo.publish.metric_statistics import Bounds, Levels
 # Of the residual's mean square, the share that is taken out of that of the seeds. All of it (the
 # unbiased estimate) leaves three seeds whose spread is a few times the tasks' noise with intervals
 # that are too short, since it is often below 0 by chance; benchmarks/levels.py shows the coverage.
-TAKEN_OUT = 0.8
+TAKEN_OUT = 0.6
 
 
 def levels(of_seeds: Mapping[int, np.ndarray], bases: Mapping[int, str]) -> Levels:
