@@ -57,12 +57,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Under:
-    """What both sides answered under a protocol and a decoding (its name in a sentence)."""
+    """What both sides answered under a protocol and a decoding (its name in a sentence); `grader`:
+    whose verdicts the protocol's accuracies are made of.
+    """
 
     protocol: str
     decoding: str
     a: Answers
     b: Answers
+    grader: str = OURS
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,13 @@ def curves(
     out = []
     for a, b in pairs:
         under = [
-            Under(protocol.name, sentences.decoded(temperature), ours, theirs)
+            Under(
+                protocol.name,
+                sentences.decoded(temperature),
+                ours,
+                theirs,
+                str(protocol.config.get("grader", OURS)),
+            )
             for protocol in planned.protocols
             for decoding, temperature in protocol.decodings.items()
             if (ours := read(a, protocol, decoding)) and (theirs := read(b, protocol, decoding))
@@ -158,7 +167,7 @@ def curve(
             choices = {"decoding": pair.decoding, **reading.choices()}
             if len({other.protocol for other in under}) > 1:
                 choices = {"protocol": pair.protocol, **choices}
-            declared = first and reading == Read(OURS, sides.tie, MEAN, clean=False)
+            declared = first and reading == Read(pair.grader, sides.tie, MEAN, clean=False)
             rows.append(_specification(row, choices, declared, tasks))
     rows += [
         _specification(row, {"metric": "training reward", "compared": resource}, False, 0)
@@ -194,7 +203,8 @@ def _read(sides: Sides, under: Under) -> Iterator[tuple[Read, Row, int]]:
     a = under.a
     b = under.b
     voting = bool(a.ties or b.ties)
-    graders = [OURS, *(g for g in a.graders if g in b.graders)]
+    own = under.grader
+    graders = [own, *(g for g in a.graders if g in b.graders and g != own)]
     samples = {of.shape[1] for side in (a, b) for of in side.accuracy.values()}
     metrics = [MEAN]
     if len(samples) == 1 and max(samples) > 1:
@@ -206,19 +216,21 @@ def _read(sides: Sides, under: Under) -> Iterator[tuple[Read, Row, int]]:
     ties = TIES if voting else ("",)
     for grader, tie, metric, without in itertools.product(graders, ties, metrics, clean):
         reading = Read(grader, tie, metric, without)
-        if metric == SHARE and grader != OURS:
+        if metric == SHARE and grader != own:
             continue
-        ours = _values(a, reading)
-        theirs = _values(b, reading)
+        ours = _values(a, reading, own)
+        theirs = _values(b, reading, own)
         kept = ~_missing(ours) & ~_missing(theirs)
         if kept.any():
             values = marks.minus(_kept(ours, kept), _kept(theirs, kept))
             yield reading, condition.contrast(values, sides.bases), int(kept.sum())
 
 
-def _values(of: Answers, reading: Read) -> dict[int, np.ndarray]:
-    """Marks by seed [tasks, samples or 1], NaN of items that are left out."""
-    if reading.grader != OURS:
+def _values(of: Answers, reading: Read, own: str) -> dict[int, np.ndarray]:
+    """Marks by seed [tasks, samples or 1], NaN of items that are left out. own: the grader that
+    accuracies are made of.
+    """
+    if reading.grader != own:
         chosen = of.graders[reading.grader]
     elif reading.tie and of.ties:
         chosen = of.ties[reading.tie]
