@@ -267,11 +267,13 @@ def publish(
         typer.Option(callback=_file, help="Key of ssh-keygen to sign the anchor with."),
     ] = None,
 ) -> None:
-    """Audit an experiment and write its anchor to published/, for git."""
-    from ccpo.audit import audit as audits
+    """Audit an experiment; write its anchor and numbers to published/, for git, and all it is made
+    of as a bundle, for dvc push.
+    """
+    from ccpo.audit import publish as publication
 
-    for path in audits.publish(experiment, sign):
-        print(path)
+    for line in publication.publish(experiment, sign):
+        print(line)
 
 
 @people()

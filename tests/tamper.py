@@ -20,7 +20,8 @@ import yaml
 from conftest import ROOT
 
 from ccpo import files, lineage, schema
-from ccpo.audit import anchor, audit, contents, derive
+from ccpo.audit import audit, contents, derive
+from ccpo.audit import publish as publication
 from ccpo.audit.findings import Findings
 from ccpo.config import read_protocol, read_run, tasks_slug
 from ccpo.data.tables import read_tasks
@@ -35,10 +36,10 @@ def build(folder: Path) -> None:
     """A project in a repository of its own, with an experiment of two conditions and two seeds,
     built by the workflow and published.
     """
-    for name in ("workflow", "config", "ccpo", "envs"):
-        ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("workflow", "config", "ccpo", "envs", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("Snakefile", ".gitignore"):
+    for name in ("Snakefile", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     path = folder / "config" / "experiments" / f"{NAME}.yaml"
     raw = yaml.safe_load(path.read_text())
@@ -58,11 +59,7 @@ def build(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     project = Project(folder, folder)
-    of = contents.of_folder(project.experiment)
-    audited = contents.begin(NAME)
-    for _ in audit.checks(of, audited, project.place):
-        pass
-    anchor.publish(of, audited, project.place.published)
+    list(publication.publish(project.experiment, place=project.place))
 
 
 @dataclass(frozen=True)

@@ -277,7 +277,9 @@ def trained(scene: Scene) -> None:
         threads=1,
         ranks=ranks,
     )
-    lineage.write_provenance(scene.folder / "results/runs" / scene.run, [], [], trained)
+    lineage.write_provenance(
+        scene.folder / "results/runs" / scene.run, lineage.begin([]), [], trained
+    )
 
 
 def test_later_stages_and_the_end(scene: Scene) -> None:

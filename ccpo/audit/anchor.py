@@ -124,22 +124,6 @@ def _compare(
         audited.findings.compare("anchor", where, wanted, actual.get(name, "nothing"), REMEDY)
 
 
-def publish(experiment: ExperimentFolder, audited: Audited, published: Path) -> Path:
-    """Writes the anchor of an experiment.
-
-    Raises:
-        ValueError: something of it is not as recorded, or cannot be derived again.
-    """
-    if audited.findings.failures:
-        raise ValueError(
-            f"{experiment.planned.experiment} is not published, since its audit fails: "
-            f"{audited.findings.failures[0]}"
-        )
-    path = path_of(published, experiment.planned.experiment)
-    anchor_of(experiment, audited).write(path)
-    return path
-
-
 SIGNERS = "allowed_signers"  # beside the anchors, as ssh-keygen reads it
 PURPOSE = "ccpo"
 

@@ -208,18 +208,3 @@ def replayed(path: Path) -> Findings:
     replay.train(folder, audited)
     _sum_up(audited, start)
     return audited.findings
-
-
-def publish(folder: Path, key: Path | None = None, place: Place = HERE) -> list[Path]:
-    """Audits an experiment and writes its anchor, signed with a key if one is named; returns the
-    files that were written.
-
-    Raises:
-        ValueError: its audit fails, or the key cannot sign.
-    """
-    of = contents.of_folder(folder)
-    audited = contents.begin(of.planned.experiment)
-    for _ in checks(of, audited, place):
-        pass
-    path = anchor.publish(of, audited, place.published)
-    return [path, *([anchor.sign(path, key)] if key else [])]
