@@ -147,6 +147,10 @@ class CrossPlan(Document):
         """The training seeds that are crossed, each with itself."""
         return tuple(next(iter(self.players.values())).runs)
 
+    def messages(self, experiment: Path, seed: int) -> Path:
+        """Where the messages of a seed lie, from the experiment's folder."""
+        return experiment / "cross" / f"{self.id}.s{seed}.rollouts.parquet"
+
     def table(self, experiment: Path, seed: int) -> Path:
         """Where the verdicts of a seed lie, from the experiment's folder."""
         return experiment / "cross" / f"{self.id}.s{seed}.parquet"

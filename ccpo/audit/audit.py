@@ -98,6 +98,9 @@ def checks(of: ExperimentFolder, audited: Audited, place: Place) -> Iterator[str
     if isinstance(of.planned, TrainingManifest):
         steps["credit"] = lambda: training.check(of, audited)
         steps["verdicts"] = lambda: derive.verdicts(of, audited)
+        steps["cross-play"] = lambda: derive.crossed(of, audited)
+        steps["probes"] = lambda: derive.probed(of, audited)
+        steps["published"] = lambda: derive.published(of, audited)
         steps["mlflow"] = lambda: derive.imported(of, audited)
     for name, step in steps.items():
         _taken(name, step, of, audited)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ccpo import files, lineage, manifest
 from ccpo.audit.findings import Failure, Findings
@@ -16,6 +17,7 @@ from ccpo.publish import figure
 
 TABLES = ("train", "credit", "ledger", "seconds", "canary")
 EVALUATED = ("rollouts", "scores", "graders")
+PROBED = (".messages.parquet", ".parquet", ".diagnostics.json")
 PLAIN = ("config.json", "experiment.json", lineage.PROVENANCE)  # a record's inputs or a record
 MADE_ANEW = "restore it, or run snakemake, which makes it anew"
 NOT_OURS = "take it away; what belongs to an experiment was written by a stage, with a record"
@@ -97,12 +99,43 @@ def expected(experiment: ExperimentFolder) -> Iterator[Path]:
                     yield experiment.folder / "diagnostics" / f"{family}.{shape}.{kind}"
         return
     yield experiment.folder / "mlflow.json"
-    for _, _, run in experiment.run_folders():
+    if experiment.planned.paper:
+        for name in ("published", "deviations"):
+            for kind in ("csv", "md", "tex"):
+                yield experiment.folder / "tables" / f"{name}.{kind}"
+    for plan in experiment.planned.cross:
+        for seed in plan.seeds:
+            yield plan.messages(experiment.folder, seed)
+            yield plan.table(experiment.folder, seed)
+    for condition, _, run in experiment.run_folders():
         yield run / "model"
         yield from (run / f"{table}.parquet" for table in TABLES)
         for protocol in experiment.planned.protocols:
             folder = protocol.folder(run)
             yield from (folder / f"{table}.parquet" for table in EVALUATED)
+        for probed in probes(experiment.planned, condition, run):
+            yield from (probed.messages, probed.table, probed.diagnostics)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The files of a run's probe at one share of its training."""
+
+    messages: Path
+    table: Path
+    diagnostics: Path
+
+
+def probes(planned: TrainingManifest, condition: PlannedCondition, run: Path) -> Iterator[Probed]:
+    """A run's probes, at every share that is asked for: of a run that trains nothing at its start
+    alone.
+    """
+    if planned.probe is None:
+        return
+    train: Any = condition.config["train"]
+    for at in planned.probe.at if train["steps"] else (0.0,):
+        stem = run / "probe" / planned.probe.stem(at)
+        yield Probed(*(stem.with_name(stem.name + end) for end in PROBED))
 
 
 def close(experiment: ExperimentFolder, audited: Audited) -> None:

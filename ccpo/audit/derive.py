@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from ccpo import benchmark, lineage, schema
+from ccpo.audit import contents
 from ccpo.audit.contents import Audited, ExperimentFolder
 from ccpo.audit.findings import Failure
 from ccpo.audit.records import plain
 from ccpo.config import Choice, read_protocol, read_run, tasks_slug
 from ccpo.data import door, overlap
 from ccpo.document import Document
-from ccpo.evaluate import analyse, evaluate
+from ccpo.evaluate import analyse, cross_play, evaluate
+from ccpo.evaluate.probing import measuring
+from ccpo.files import canonical
 from ccpo.manifest import OracleManifest, TrainingManifest
 from ccpo.oracle import claims
-from ccpo.publish import draw, report, tables
+from ccpo.publish import draw, report, reproduced, tables
 
 Bytes = Callable[[Path], None]
 
@@ -102,6 +105,71 @@ def verdicts(experiment: ExperimentFolder, audited: Audited) -> None:
                 path = folder / f"{name}.parquet"
                 if _table_of(name, path, table, audited):
                     audited.findings.passed("verdicts", len(table))
+
+
+def crossed(experiment: ExperimentFolder, audited: Audited) -> None:
+    """Verdicts of cross-play, from its messages."""
+    assert isinstance(experiment.planned, TrainingManifest)
+    for plan in experiment.planned.cross:
+        written = canonical(plan.model_dump(mode="json")).encode() + b"\n"
+        _compare_bytes("names", experiment.folder / "cross" / f"{plan.id}.json", written, audited)
+        for seed in plan.seeds:
+            path = plan.table(experiment.folder, seed)
+            if path not in audited.records.passports:
+                continue  # named as missing
+            inputs = _inputs(path, audited)
+            config = next((p for p in inputs if p.name == "config.json"), path)
+            tasks = experiment.results / "tasks" / f"{plan.tasks}.parquet"
+            planned = experiment.folder / "cross" / f"{plan.id}.json"
+            messages = plan.messages(experiment.folder, seed)
+            played = cross_play.CrossPlayed(planned, config, tasks, messages)
+            try:
+                made = cross_play.graded(played)
+            except (ValueError, KeyError) as error:
+                _underivable("verdicts", path, error, audited)
+                continue
+            if _table_of("cross", path, made, audited):
+                audited.findings.passed("verdicts", len(made))
+
+
+def probed(experiment: ExperimentFolder, audited: Audited) -> None:
+    """Verdicts and diagnostics of probes, from their messages."""
+    assert isinstance(experiment.planned, TrainingManifest)
+    for condition, _, run in experiment.run_folders():
+        for probe in contents.probes(experiment.planned, condition, run):
+            if probe.table not in audited.records.passports:
+                continue  # named as missing
+            inputs = _inputs(probe.table, audited)
+            tasks = next((p for p in inputs if p.parent.name == "tasks"), probe.table)
+            try:
+                drawn = measuring.Drawn(run / "config.json", tasks, probe.messages)
+                table, diagnostics = measuring.measured(drawn)
+            except (ValueError, KeyError) as error:
+                _underivable("verdicts", probe.table, error, audited)
+                continue
+            if _table_of("probe", probe.table, table, audited):
+                audited.findings.passed("verdicts", len(table))
+            _compare("statistics", probe.diagnostics, audited, diagnostics.write)
+
+
+def published(experiment: ExperimentFolder, audited: Audited) -> None:
+    """What the paper printed beside what was measured, and the deviations from it."""
+    planned = experiment.planned
+    if not isinstance(planned, TrainingManifest) or planned.paper is None:
+        return
+    folder = experiment.folder / "tables"
+    source = folder / "published.csv"
+    if source not in audited.records.passports:
+        return  # named as missing
+    values = [p.parent for p in _inputs(source, audited) if p.name == "hyper.csv"]
+    stats = experiment.folder / "stats.json"
+    try:
+        texts = reproduced.texts(experiment.folder / "experiment.json", stats, *values[:1])
+    except (ValueError, KeyError, OSError) as error:
+        _underivable("figures", source, error, audited)
+        return
+    for name, text in texts.items():
+        _compare_bytes("figures", folder / name, text.encode(), audited)
 
 
 def _played(experiment: ExperimentFolder, run: Path, protocol: str) -> evaluate.Played | None:
@@ -206,6 +274,7 @@ def shown_by(experiment: ExperimentFolder, audited: Audited) -> report.Files:
     page = experiment.folder / "report.html"
     plan = experiment.results / "plans" / f"{experiment.planned.experiment}.json"
     has_plan = page in audited.records.passports and plan in _inputs(page, audited)
+    published = experiment.folder / "tables" / "published.csv"
     return report.Files(
         stats=experiment.folder / "stats.json",
         experiment=experiment.folder / "experiment.json",
@@ -213,6 +282,7 @@ def shown_by(experiment: ExperimentFolder, audited: Audited) -> report.Files:
         table=experiment.folder / "tables" / "main.csv",
         runs=experiment.runs if isinstance(experiment.planned, TrainingManifest) else None,
         plan=plan if has_plan else None,
+        published=published if published.is_file() else None,
     )
 
 

@@ -301,6 +301,13 @@ def score(played: CrossPlayed, *, scratch: Path, out: Path) -> None:
     judged once, whatever teams share it. What was kept in `scratch` is deleted.
     """
     begun = lineage.begin([played.plan, played.config, played.tasks, played.rollouts])
+    schema.write_table(out, graded(played))
+    lineage.write_passport(out, begun)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def graded(played: CrossPlayed) -> schema.Table:
+    """The table that `score` writes."""
     plan = manifest.read_cross(played.plan)
     team = read_run(played.config).build_team()
     items = {task.task_id: task for task in read_tasks(played.tasks, "test")}
@@ -312,9 +319,7 @@ def score(played: CrossPlayed, *, scratch: Path, out: Path) -> None:
         for seats in seatings(list(plan.players), team.agents)
         for row in _judged(team, seats, episodes, verdicts, items)
     ]
-    schema.write_table(out, schema.rows_to_table("cross", rows))
-    lineage.write_passport(out, begun)
-    shutil.rmtree(scratch, ignore_errors=True)
+    return schema.rows_to_table("cross", rows)
 
 
 Episode = tuple[str, int]  # task and sample

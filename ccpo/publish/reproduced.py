@@ -6,7 +6,7 @@ the paper has it. As CSV, Markdown and LaTeX.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -333,21 +333,24 @@ def write(experiment: Path, stats: Path, out: Path, folder: Path = published.FOL
         ValueError: a file is missing or not what it should be, or the experiment follows no paper.
     """
     begun = lineage.begin([experiment, stats, *published.files(folder)])
+    for name, text in texts(experiment, stats, folder).items():
+        schema.write_text(out / name, text)
+        lineage.write_passport(out / name, begun)
+
+
+def texts(experiment: Path, stats: Path, folder: Path = published.FOLDER) -> dict[str, str]:
+    """What `write` writes, by file name. ValueError as there."""
     planned = manifest.read_training(experiment)
-    numbers = statistics.read_training(stats)
-    lines = beside(planned, numbers, published.read(folder))
-    schema.write_text(
-        out / "published.csv", pd.DataFrame([asdict(line) for line in lines]).to_csv(index=False)
-    )
+    lines = beside(planned, statistics.read_training(stats), published.read(folder))
     shown = [[show(line) for show in SHOWN.values()] for line in lines]
-    _write_texts(out / "published", list(SHOWN), shown)
     rows = deviation_rows(planned)
     names = ["conditions", "key", "ours", "published", "source", "how", "note"]
-    schema.write_text(out / "deviations.csv", pd.DataFrame(rows, columns=names).to_csv(index=False))
-    _write_texts(out / "deviations", names, rows)
-    for name in ("published", "deviations"):
-        for kind in ("csv", "md", "tex"):
-            lineage.write_passport(out / f"{name}.{kind}", begun)
+    return {
+        "published.csv": pd.DataFrame([asdict(line) for line in lines]).to_csv(index=False),
+        **_shown("published", list(SHOWN), shown),
+        "deviations.csv": pd.DataFrame(rows, columns=names).to_csv(index=False),
+        **_shown("deviations", names, rows),
+    }
 
 
 def deviation_rows(planned: TrainingManifest) -> list[list[str]]:
@@ -377,14 +380,12 @@ def _paper(planned: TrainingManifest) -> FollowedPaper:
     return planned.paper
 
 
-def _write_texts(stem: Path, names: Iterable[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as Markdown and LaTeX (booktabs)."""
-    head = list(names)
+def _shown(name: str, head: list[str], rows: Sequence[Sequence[str]]) -> dict[str, str]:
+    """A table as Markdown and LaTeX (booktabs), by file name."""
     # a bar would end a cell of Markdown
     plain = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    texts = {
+    made = {
         "md": tabulate(plain, head, tablefmt="github", disable_numparse=True),
         "tex": tabulate(rows, head, tablefmt="latex_booktabs", disable_numparse=True),
     }
-    for kind, text in texts.items():
-        schema.write_text(stem.with_suffix(f".{kind}"), text + "\n")
+    return {f"{name}.{kind}": f"{text}\n" for kind, text in made.items()}

@@ -40,16 +40,23 @@ def measure(drawn: Drawn, *, scratch: Path, table: Path, diagnostics: Path) -> N
     deletes what was kept in `scratch` for a drawing that dies.
     """
     begun = lineage.begin([drawn.config, drawn.tasks, drawn.messages])
+    rows, measured_on = measured(drawn)
+    schema.write_table(table, rows)
+    lineage.write_passport(table, begun)
+    measured_on.write(diagnostics)
+    lineage.write_passport(diagnostics, lineage.begin([drawn.config, table]))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def measured(drawn: Drawn) -> tuple[schema.Table, RunProbe]:
+    """The table `probe` and the diagnostics that `measure` writes."""
     run = read_run(drawn.config)
     team = run.build_team()
     tasks = {task.task_id: task for task in read_tasks(drawn.tasks, "test")}
     messages = schema.read_table(drawn.messages, TABLE).to_pylist()
     rows = verdicts.rows(team, tasks, messages)
-    schema.write_table(table, schema.rows_to_table("probe", rows))
-    lineage.write_passport(table, begun)
-    RunProbe(run=run.id, turns=tuple(of_turns(team, rows))).write(diagnostics)
-    lineage.write_passport(diagnostics, lineage.begin([drawn.config, table]))
-    shutil.rmtree(scratch, ignore_errors=True)
+    diagnostics = RunProbe(run=run.id, turns=tuple(of_turns(team, rows)))
+    return schema.rows_to_table("probe", rows), diagnostics
 
 
 def of_turns(team: Team, rows: Sequence[Row]) -> list[TurnProbe]:
