@@ -241,15 +241,13 @@ def refuse_changed(path: Path, digest: str) -> None:
 
 
 def remedy(path: Path, record: Path) -> str:
-    """What to do about an artefact that is not what its record says."""
-    if record.name == PROVENANCE:
-        return (
-            f"Remedy: restore this file; or delete the run's folder {record.parent}, and snakemake "
-            "trains it anew, and makes anew what was made from it."
-        )
+    """What to do about an artefact that is not what its record says. It is not enough to delete it:
+    Snakemake makes nothing anew whose last results are there.
+    """
+    target = record if record.name == PROVENANCE else path
     return (
-        f"Remedy: restore this file; or delete it and {record.name}, and snakemake makes it anew, "
-        "and all that was made from it."
+        "Remedy: restore this file; or make it anew with all that was made from it: snakemake "
+        f"--forcerun {shlex.quote(str(target))}"
     )
 
 

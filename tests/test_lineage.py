@@ -269,7 +269,7 @@ def test_a_training_refuses_changed_inputs_before_anything_is_loaded(
     tasks = files["tasks"]
     tasks.write_bytes(tasks.read_bytes() + b" ")
     with pytest.raises(
-        ValueError, match=r"tasks.parquet has sha256 .* Remedy: restore this file; or"
+        ValueError, match=r"tasks.parquet has sha256 .* Remedy: restore this file; or make"
     ):
         training.train(**files)
 

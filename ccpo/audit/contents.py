@@ -4,6 +4,7 @@ added or left without a record is named, and not only what somebody still names.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,12 @@ TABLES = ("train", "credit", "ledger", "seconds", "canary")
 EVALUATED = ("rollouts", "scores", "graders")
 PROBED = (".messages.parquet", ".parquet", ".diagnostics.json")
 PLAIN = ("config.json", "experiment.json", lineage.PROVENANCE)  # a record's inputs or a record
-MADE_ANEW = "restore it, or run snakemake, which makes it anew"
 NOT_OURS = "take it away; what belongs to an experiment was written by a stage, with a record"
+
+
+def make_again(path: Path) -> str:
+    """What to do about a file that is missing."""
+    return f"restore it, or make it again: snakemake {shlex.quote(str(path))}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,9 @@ def _there(path: Path, audited: Audited, recorded: bool = True) -> None:
     """That an artefact is there, and has a record."""
     findings = audited.findings
     if not path.exists():
-        findings.failed(Failure("closed", str(path), "it is there", "no such file", MADE_ANEW))
+        findings.failed(
+            Failure("closed", str(path), "it is there", "no such file", make_again(path))
+        )
         return
     findings.passed("closed")
     if recorded and not audited.records.follow(path) and not _broken(path):
@@ -196,7 +203,9 @@ def _manifest(folder: Path, audited: Audited) -> None:
     try:
         recorded = files.read_json(path)
     except ValueError as error:
-        audited.findings.failed(Failure("closed", str(path), "a manifest", str(error), MADE_ANEW))
+        audited.findings.failed(
+            Failure("closed", str(path), "a manifest", str(error), make_again(folder))
+        )
         return
     actual = {
         item.relative_to(folder).as_posix(): audited.digests.of(item)
@@ -237,7 +246,7 @@ def _beside(folder: Path, audited: Audited) -> None:
             audited.records.follow(artefact)
         else:
             audited.findings.failed(
-                Failure("closed", str(path), f"{artefact.name} beside it", "none", MADE_ANEW)
+                Failure("closed", str(path), f"{artefact.name} beside it", "none", NOT_OURS)
             )
 
 

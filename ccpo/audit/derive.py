@@ -76,7 +76,7 @@ def _held_out(document: Path, audited: Audited) -> None:
     tests = [table.with_name(f"{tasks_slug(c)}.parquet") for c in overlap.test_sets(choice)]
     read = set(_inputs(document, audited))
     unread = [str(path) for path in tests if path != table and path not in read]
-    remedy = f"delete {document}; then run snakemake"
+    remedy = audited.records.remedy(document, lineage.passport_of(document))
     audited.findings.compare("tasks", document, [], unread, remedy)
     if all(path.is_file() for path in (table, *tests)):
         _compare("tasks", document, audited, overlap.compared(table, tests).write)

@@ -174,10 +174,8 @@ class Records:
         """
         later = [str(p) for p in self.after(path)]
         shown = ", ".join(later[:6]) + (f" and {len(later) - 6} more" if len(later) > 6 else "")
-        made = f" and all that was made from it: {shown}" if later else ""
-        own = record.name == lineage.PROVENANCE and path.parent == record.parent
-        what = f"the run's folder {record.parent}" if own else f"it ({path})"
-        return f"restore this file, or delete {what}{made}; then run snakemake"
+        mend = lineage.remedy(path, record).removeprefix("Remedy: ")
+        return f"{mend} (made from it: {shown})" if later else mend
 
     def after(self, path: Path) -> list[Path]:
         """All that was made from a file, of what was read."""
