@@ -44,6 +44,7 @@ def build(folder: Path) -> None:
     path = folder / "config" / "experiments" / f"{NAME}.yaml"
     raw = yaml.safe_load(path.read_text())
     conditions = raw["grid"]["condition"]
+    raw["single"] = False
     raw["grid"]["condition"] = {name: conditions[name] for name in ("shared", "ccpo")}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "all")):

@@ -404,6 +404,7 @@ def test_mixed_votes_are_counted_by_value(tie: str, tmp_path: Path) -> None:
             "sample": 0,
             "turn": turn,
             "agent": turn,
+            "fate": "drawn",
             "intervention": joined(tuple(label if a == turn else "*" for a in range(3))),
             "prompt": "",
             "n_prompt_tokens": 1,

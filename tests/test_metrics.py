@@ -190,7 +190,14 @@ def said(texts: list[list[str]], name: str = "think_solve", **over: Any) -> list
     truths = {("arithmetic", "a"): Task("a", "3+4", "7", "number")}
     episodes = {
         ("arithmetic", "a", "t1", sample, "factual"): [
-            {"turn": turn, "completion": text, "n_completion_tokens": 1, "logprob": 0.0}
+            {
+                "turn": turn,
+                "agent": turn,
+                "fate": "drawn",
+                "completion": text,
+                "n_completion_tokens": 1,
+                "logprob": 0.0,
+            }
             for turn, text in enumerate(messages)
         ]
         for sample, messages in enumerate(texts)
@@ -228,7 +235,14 @@ def test_a_papers_grader_gives_the_verdicts_where_a_protocol_names_it() -> None:
     """C3's accepts 7.2 for 7: a relative error of 4 per cent; the class of the answer follows."""
     truths = {("arithmetic", "a"): Task("a", "3+4", "7", "number")}
     key = ("arithmetic", "a", "t1", 0, "factual")
-    message = {"turn": 0, "completion": "\\boxed{7.2}", "n_completion_tokens": 1, "logprob": 0.0}
+    message = {
+        "turn": 0,
+        "agent": 0,
+        "fate": "drawn",
+        "completion": "\\boxed{7.2}",
+        "n_completion_tokens": 1,
+        "logprob": 0.0,
+    }
     single = team.load("single").team()
     none = {key[:2]: None}
     for grader, accuracy, ballot in (("ours", 0.0, 1), ("c3", 1.0, 0)):

@@ -42,6 +42,8 @@ def scores(rng: np.random.Generator, right: float, votes: bool) -> pd.DataFrame:
                         "accuracy": worth if votes else single,
                         "fraction": worth if votes else single,
                         "defect": t < 6,
+                        "ballot": 0,
+                        "n_tokens": 1,
                         "votes": " ".join(map(str, codes)) if votes else "",
                     }
                 )

@@ -19,6 +19,8 @@ import tamper
 from ccpo.audit import anchor, audit, contents, difference, replay
 from ccpo.audit.findings import FAILED, PASSED, UNCERTAIN, Findings, lines
 
+pytestmark = pytest.mark.timeout(900)  # the first that runs builds the experiment
+
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -230,7 +230,7 @@ def _critic(run: RunConfig, model: PreTrainedModel, own: Path | None) -> Critic 
     that training starts with, or of the model in the folder `own`.
 
     Raises:
-        ValueError: it should have a model of its own, and no folder is starts.
+        ValueError: it should have a model of its own, and no folder is given.
     """
     kind = run.plan().critic or ("context" if run.critic else "")
     if not kind or not run.critic:
@@ -240,7 +240,7 @@ def _critic(run: RunConfig, model: PreTrainedModel, own: Path | None) -> Critic 
     if own is None:
         raise ValueError(
             f"the critic of {run.id} has a model of its own, {run.critic.model.name}, and its "
-            "folder is not starts. Remedy: name it after the models that training starts with."
+            "folder is not given. Remedy: name it after the models that training starts with."
         )
     return Critic(Body(*policy.load_reader(own, run.critic.dtype)), kind, run.critic)
 
