@@ -257,6 +257,22 @@ def forged_rollouts(project: Project) -> None:
     remake(project)
 
 
+def forged_thoughts(project: Project) -> None:
+    """Other first messages, as if the answers had followed from them; all records agree."""
+    path = project.played("rollouts")
+    rows = schema.read_table(path, "rollouts").to_pylist()
+    for row in rows:
+        if row["turn"] == 0:
+            row["completion"] = "1+1=2"
+    schema.write_table(path, schema.rows_to_table("rollouts", rows))
+    run = project.run()
+    protocol = project.results / "protocols" / f"{path.parent.name}.json"
+    made = evaluate.graded(evaluate.Played(run / "config.json", protocol, (project.table(),), path))
+    schema.write_table(project.played("scores"), made.scores)
+    schema.write_table(project.played("graders"), made.graders)
+    remake(project)
+
+
 def forged_statistics(project: Project) -> None:
     def better(value: Any) -> None:
         value["comparisons"][0]["verdict"] = "above"
@@ -795,6 +811,7 @@ CASES = [
     Case("forged: page", "forger", forged_page, "page", "report.html"),
     # more
     Case("forged: truths", "forger", forged_tasks, "tasks", "arithmetic"),
+    Case("forged: first messages", "forger", forged_thoughts, "prompts", "rollouts.parquet"),
     Case("forged: last messages", "forger", forged_rollouts, "anchor", "runs"),
     Case("forged: weights", "forger", forged_weights, "anchor", "runs"),
     Case("forged: seconds", "forger", forged_seconds, "anchor", "runs"),
