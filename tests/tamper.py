@@ -377,27 +377,17 @@ def without_a_seed(project: Project) -> None:
             for key in ("runs", "bases"):
                 condition[key].pop("1")
 
+    left_out = [condition["runs"]["1"] for condition in project.planned["conditions"]]
     edit(project.experiment / "experiment.json", fewer)
-    for condition in ("shared", "ccpo"):
-        shutil.rmtree(project.results / "runs" / _run_of(project, condition))
+    for run in left_out:
+        shutil.rmtree(project.results / "runs" / run)
     edit(
         project.experiment / "mlflow.json",
         lambda v: [v["runs"].pop(r) for r in list(v["runs"]) if ".s1-" in r],
     )
-    passport = lineage.passport_of(project.experiment / "report.html")
-    edit(passport, lambda v: [v["inputs"].pop(n) for n in list(v["inputs"]) if ".s1-" in n])
-    passport = lineage.passport_of(project.experiment / "stats.json")
-    edit(passport, lambda v: [v["inputs"].pop(n) for n in list(v["inputs"]) if ".s1-" in n])
+    for passport in project.experiment.rglob("*.passport.json"):
+        edit(passport, lambda v: [v["inputs"].pop(n) for n in list(v["inputs"]) if ".s1-" in n])
     remake(project)
-
-
-def _run_of(project: Project, condition: str) -> str:
-    [path] = [
-        p
-        for p in (project.results / "runs").iterdir()
-        if f".{condition}." in p.name and ".s1-" in p.name
-    ]
-    return path.name
 
 
 def other_order(project: Project) -> None:
@@ -415,7 +405,7 @@ def other_condition(project: Project) -> None:
     """The runs of one condition are counted as those of the other."""
 
     def swapped(value: Any) -> None:
-        one, two = value["conditions"]
+        one, two = value["conditions"][:2]
         one["runs"], two["runs"] = two["runs"], one["runs"]
 
     edit(project.experiment / "experiment.json", swapped)
