@@ -258,6 +258,22 @@ def forged_rollouts(project: Project) -> None:
     remake(project)
 
 
+def forged_thoughts(project: Project) -> None:
+    """Other first messages, as if the answers had followed from them; all records agree."""
+    path = project.played("rollouts")
+    rows = schema.read_table(path, "rollouts").to_pylist()
+    for row in rows:
+        if row["turn"] == 0:
+            row["completion"] = "1+1=2"
+    schema.write_table(path, schema.rows_to_table("rollouts", rows))
+    run = project.run()
+    protocol = project.results / "protocols" / f"{path.parent.name}.json"
+    made = evaluate.graded(evaluate.Played(run / "config.json", protocol, (project.table(),), path))
+    schema.write_table(project.played("scores"), made.scores)
+    schema.write_table(project.played("graders"), made.graders)
+    remake(project)
+
+
 def forged_statistics(project: Project) -> None:
     def better(value: Any) -> None:
         value["comparisons"][0]["verdict"] = "above"
@@ -362,27 +378,17 @@ def without_a_seed(project: Project) -> None:
             for key in ("runs", "bases"):
                 condition[key].pop("1")
 
+    left_out = [condition["runs"]["1"] for condition in project.planned["conditions"]]
     edit(project.experiment / "experiment.json", fewer)
-    for condition in ("shared", "ccpo"):
-        shutil.rmtree(project.results / "runs" / _run_of(project, condition))
+    for run in left_out:
+        shutil.rmtree(project.results / "runs" / run)
     edit(
         project.experiment / "mlflow.json",
         lambda v: [v["runs"].pop(r) for r in list(v["runs"]) if ".s1-" in r],
     )
-    passport = lineage.passport_of(project.experiment / "report.html")
-    edit(passport, lambda v: [v["inputs"].pop(n) for n in list(v["inputs"]) if ".s1-" in n])
-    passport = lineage.passport_of(project.experiment / "stats.json")
-    edit(passport, lambda v: [v["inputs"].pop(n) for n in list(v["inputs"]) if ".s1-" in n])
+    for passport in project.experiment.rglob("*.passport.json"):
+        edit(passport, lambda v: [v["inputs"].pop(n) for n in list(v["inputs"]) if ".s1-" in n])
     remake(project)
-
-
-def _run_of(project: Project, condition: str) -> str:
-    [path] = [
-        p
-        for p in (project.results / "runs").iterdir()
-        if f".{condition}." in p.name and ".s1-" in p.name
-    ]
-    return path.name
 
 
 def other_order(project: Project) -> None:
@@ -400,7 +406,7 @@ def other_condition(project: Project) -> None:
     """The runs of one condition are counted as those of the other."""
 
     def swapped(value: Any) -> None:
-        one, two = value["conditions"]
+        one, two = value["conditions"][:2]
         one["runs"], two["runs"] = two["runs"], one["runs"]
 
     edit(project.experiment / "experiment.json", swapped)
@@ -796,6 +802,7 @@ CASES = [
     Case("forged: page", "forger", forged_page, "page", "report.html"),
     # more
     Case("forged: truths", "forger", forged_tasks, "tasks", "arithmetic"),
+    Case("forged: first messages", "forger", forged_thoughts, "prompts", "rollouts.parquet"),
     Case("forged: last messages", "forger", forged_rollouts, "anchor", "runs"),
     Case("forged: weights", "forger", forged_weights, "anchor", "runs"),
     Case("forged: seconds", "forger", forged_seconds, "anchor", "runs"),

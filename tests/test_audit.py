@@ -153,6 +153,10 @@ def test_exit_codes_and_what_is_told() -> None:
     failed = Findings("c")
     for i in range(3):
         failed.failed(Failure("files", f"x{i}", "1", "2", "restore it"))
+    many = Findings("d")
+    for i in range(30):
+        many.failed(Failure("files", f"x{i}", "1", "2", "restore it"))
+    assert "  and 9 that --all names" in list(findings.lines(many))
     assert (passed.code, uncertain.code, failed.code) == (0, 3, 1)
     assert findings.worst([passed, uncertain]) == 3
     assert findings.worst([passed, failed, uncertain]) == 1

@@ -223,7 +223,8 @@ def test_the_page_says_that_runs_are_of_two_commits(built: Path, tmp_path: Path)
     shutil.copytree(built, folder, symlinks=True)
     project = tamper.Project(folder, folder)
     page = project.experiment / "report.html"
-    assert "All 4 runs were trained, played and scored by this code" in page.read_text()
+    one = r"All \d+ runs were trained, played and scored by this code"
+    assert re.search(one, page.read_text())
     run(folder, "git", *tamper.WHO, "commit", "-q", "--allow-empty", "-m", "another")
     commits = run(folder, "git", "rev-parse", "HEAD", "HEAD~1").split()
     scores = project.played("scores").relative_to(folder)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccpo import lineage
-from ccpo.audit import anchor, code, contents, derive, names, replay, training
+from ccpo.audit import anchor, code, contents, derive, names, prompts, replay, training
 from ccpo.audit.contents import Audited, ExperimentFolder
 from ccpo.audit.findings import Failure, Findings
 from ccpo.audit.records import plain
@@ -98,6 +98,7 @@ def checks(of: ExperimentFolder, audited: Audited, place: Place) -> Iterator[str
     if isinstance(of.planned, TrainingManifest):
         steps["credit"] = lambda: training.check(of, audited)
         steps["verdicts"] = lambda: derive.verdicts(of, audited)
+        steps["prompts"] = lambda: prompts.check(of, audited)
         steps["cross-play"] = lambda: derive.crossed(of, audited)
         steps["probes"] = lambda: derive.probed(of, audited)
         steps["published"] = lambda: derive.published(of, audited)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 PASSED = 0
 FAILED = 1
 UNCERTAIN = 3  # 2 is a wrong command line
+LISTED = 20  # failures that are named beside the first
 
 PARTS = {
     "closed": "all that it is made of is there, recorded, and nothing else",
@@ -136,7 +137,9 @@ def lines(findings: Findings, every: bool = False) -> Iterator[str]:
         yield ("first failure: " if number == 0 else "failure: ") + str(failure)
     if rest := findings.failures[len(shown) :]:
         yield f"{len(rest)} more:"
-        yield from (f"  {failure.part}: {failure.path}" for failure in rest)
+        yield from (f"  {failure.part}: {failure.path}" for failure in rest[:LISTED])
+        if len(rest) > LISTED:
+            yield f"  and {len(rest) - LISTED} that --all names"
 
 
 def as_json(findings: Findings) -> dict[str, object]:
